@@ -37,7 +37,7 @@ pub(crate) struct Compared {
 }
 
 /// The memory of open streams: growth of resident memory in bytes per stream.
-pub(crate) struct Weight {
+pub(crate) struct MemoryPerStream {
     pub(crate) streams: u32,
     pub(crate) loggia: f64,
     pub(crate) nginx: f64,
@@ -46,7 +46,7 @@ pub(crate) struct Weight {
 /// All results.
 pub(crate) struct Measured {
     pub(crate) compared: Vec<Compared>,
-    pub(crate) weight: Option<Weight>,
+    pub(crate) weight: Option<MemoryPerStream>,
 }
 
 const TOKEN_EVERY: Duration = Duration::from_millis(20);
@@ -230,7 +230,7 @@ fn cost_of(stand_in: &StandIn, gateway: &Gateway, work: Work, body_bytes: usize)
 }
 
 /// Measures how much a fresh process grows for each of many open streams with one token per second.
-fn weigh(stand_in: &StandIn, loggia: &Path, nginx: &Path) -> Result<Weight> {
+fn weigh(stand_in: &StandIn, loggia: &Path, nginx: &Path) -> Result<MemoryPerStream> {
     let every = Duration::from_secs(1);
     let slow = Work {
         stream: Some(Delivery::Paced {
@@ -258,7 +258,7 @@ fn weigh(stand_in: &StandIn, loggia: &Path, nginx: &Path) -> Result<Weight> {
             grown[turn] / 1024.0
         );
     }
-    Ok(Weight {
+    Ok(MemoryPerStream {
         streams: OPEN_STREAMS,
         loggia: grown[0],
         nginx: grown[1],

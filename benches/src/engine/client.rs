@@ -15,7 +15,7 @@ use tokio::{
 };
 
 /// A received answer.
-pub(crate) struct Heard {
+pub(crate) struct ReceivedAnswer {
     pub(crate) asked: Instant,
     /// The time of arrival of each piece of text.
     pub(crate) pieces: Vec<Instant>,
@@ -25,7 +25,7 @@ pub(crate) struct Heard {
     pub(crate) tokens: f64,
 }
 
-impl Heard {
+impl ReceivedAnswer {
     /// The time from the request to the first piece of text.
     pub(crate) fn first(&self) -> Result<Duration> {
         Ok(*self.pieces.first().context("an answer without text")? - self.asked)
@@ -65,7 +65,7 @@ pub(crate) async fn ask(
     target: SocketAddr,
     body: &str,
     so_far: Option<&watch::Sender<usize>>,
-) -> Result<Heard> {
+) -> Result<ReceivedAnswer> {
     let mut socket = TcpStream::connect(target).await?;
     socket.set_nodelay(true)?;
     let start = format!(
@@ -74,7 +74,7 @@ pub(crate) async fn ask(
     );
     let asked = Instant::now();
     socket.write_all((start + body).as_bytes()).await?;
-    let mut heard = Heard {
+    let mut heard = ReceivedAnswer {
         asked,
         pieces: Vec::new(),
         text: String::new(),
@@ -108,7 +108,7 @@ pub(crate) async fn ask(
     }
 }
 
-impl Heard {
+impl ReceivedAnswer {
     fn take(&mut self, event: &str, now: Instant) {
         if let Some(text) = string_after(event, r#""content":""#).filter(|text| !text.is_empty()) {
             self.text.push_str(text);

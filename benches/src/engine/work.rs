@@ -12,7 +12,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::client::{Heard, ask, chat, message};
+use super::client::{ReceivedAnswer, ask, chat, message};
 
 /// The text that is repeated to build a prompt of any length.
 const SENTENCE: &str = "The keeper of the lighthouse wrote down the weather, the ships that passed, and what the sea had brought. ";
@@ -94,7 +94,7 @@ async fn rates(target: SocketAddr, users: usize) -> Result<Values> {
 
 /// The number of pieces per second between the beginning of the last stream and the end of the
 /// first.
-fn while_all_run(heard: &[Heard]) -> Option<f64> {
+fn while_all_run(heard: &[ReceivedAnswer]) -> Option<f64> {
     let from = heard
         .iter()
         .filter_map(|heard| heard.pieces.first())
@@ -238,7 +238,10 @@ async fn shared_prompt(target: SocketAddr, round: usize) -> Result<Values> {
     ])
 }
 
-async fn together(target: SocketAddr, bodies: impl Iterator<Item = String>) -> Result<Vec<Heard>> {
+async fn together(
+    target: SocketAddr,
+    bodies: impl Iterator<Item = String>,
+) -> Result<Vec<ReceivedAnswer>> {
     let mut tasks = JoinSet::new();
     for body in bodies {
         tasks.spawn(async move { ask(target, &body, None).await });
@@ -250,8 +253,11 @@ async fn together(target: SocketAddr, bodies: impl Iterator<Item = String>) -> R
     Ok(heard)
 }
 
-fn last_first(heard: &[Heard]) -> Result<f64> {
-    let firsts: Vec<Duration> = heard.iter().map(Heard::first).collect::<Result<_>>()?;
+fn last_first(heard: &[ReceivedAnswer]) -> Result<f64> {
+    let firsts: Vec<Duration> = heard
+        .iter()
+        .map(ReceivedAnswer::first)
+        .collect::<Result<_>>()?;
     firsts
         .into_iter()
         .max()

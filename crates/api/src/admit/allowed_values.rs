@@ -116,19 +116,19 @@ pub(crate) fn check_metadata(metadata: &BTreeMap<String, Value>) -> Result<(), A
 
 /// Refuses features that only hosted services have.
 fn check_hosted(request: &ChatCompletionRequest) -> Result<(), ApiError> {
-    if let Some(options) = At::optional(
+    if let Some(options) = ObjectAt::optional(
         "prompt_cache_options",
         request.prompt_cache_options.as_ref(),
     )? {
         options.word("ttl", TTLS)?;
         options.word("mode", &["implicit", "explicit"])?;
     }
-    if let Some(prediction) = At::optional("prediction", request.prediction.as_ref())? {
+    if let Some(prediction) = ObjectAt::optional("prediction", request.prediction.as_ref())? {
         prediction.needed("type")?;
         prediction.word("type", &["content"])?;
         check_texts("prediction.content", prediction.needed("content")?)?;
     }
-    if let Some(audio) = At::optional("audio", request.audio.as_ref())? {
+    if let Some(audio) = ObjectAt::optional("audio", request.audio.as_ref())? {
         audio.needed("format")?;
         audio.word("format", SPOKEN_SOUNDS)?;
         if audio.needed("voice")?.is_object() {
@@ -140,10 +140,12 @@ fn check_hosted(request: &ChatCompletionRequest) -> Result<(), ApiError> {
             audio.text("voice")?;
         }
     }
-    if let Some(search) = At::optional("web_search_options", request.web_search_options.as_ref())? {
+    if let Some(search) =
+        ObjectAt::optional("web_search_options", request.web_search_options.as_ref())?
+    {
         check_search(&search)?;
     }
-    let Some(moderation) = At::optional("moderation", request.moderation.as_ref())? else {
+    let Some(moderation) = ObjectAt::optional("moderation", request.moderation.as_ref())? else {
         return Ok(());
     };
     moderation.needed("model")?;
@@ -160,7 +162,7 @@ fn check_hosted(request: &ChatCompletionRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check_search(search: &At<'_>) -> Result<(), ApiError> {
+fn check_search(search: &ObjectAt<'_>) -> Result<(), ApiError> {
     search.word("search_context_size", LEVELS)?;
     let Some(location) = search.object("user_location")? else {
         return Ok(());
@@ -187,7 +189,7 @@ fn check_texts(param: &str, content: &Value) -> Result<(), ApiError> {
         };
     };
     for (index, part) in parts.iter().enumerate() {
-        let part = At::new(format!("{param}[{index}]"), part)?;
+        let part = ObjectAt::new(format!("{param}[{index}]"), part)?;
         part.needed("type")?;
         part.word("type", &["text"])?;
         part.needed("text")?;
@@ -201,7 +203,7 @@ fn check_tool(index: usize, tool: &Tool) -> Result<(), ApiError> {
 }
 
 fn check_message(index: usize, message: &Message) -> Result<(), ApiError> {
-    if let Some(audio) = At::optional(
+    if let Some(audio) = ObjectAt::optional(
         format_args!("messages[{index}].audio"),
         message.audio.as_ref(),
     )? {
@@ -234,7 +236,7 @@ fn check_part(place: impl Display, part: &Part) -> Result<(), ApiError> {
     }
     // The field that marks the end of the part that OpenAI should cache.
     let mark = part.extra.get(BREAKPOINT);
-    let Some(mark) = At::optional(format_args!("{place}.{BREAKPOINT}"), mark)? else {
+    let Some(mark) = ObjectAt::optional(format_args!("{place}.{BREAKPOINT}"), mark)? else {
         return Ok(());
     };
     mark.needed("mode")?;
@@ -243,12 +245,12 @@ fn check_part(place: impl Display, part: &Part) -> Result<(), ApiError> {
 }
 
 /// An object and its path.
-struct At<'a> {
+struct ObjectAt<'a> {
     place: String,
     fields: &'a Extra,
 }
 
-impl<'a> At<'a> {
+impl<'a> ObjectAt<'a> {
     fn new(place: String, value: &'a Value) -> Result<Self, ApiError> {
         match value {
             Value::Object(fields) => Ok(Self { place, fields }),

@@ -228,7 +228,7 @@ fn settle(
         return Err(ApiError::unknown("think"));
     }
     ignored.extend(think.map(|_| "think".to_owned()));
-    engine_options::drop_unsaid(&mut request.extra);
+    engine_options::drop_nulls(&mut request.extra);
     ignored.extend(engine_options::settle_context(
         &mut request.extra,
         can,
@@ -236,7 +236,7 @@ fn settle(
     )?);
     if request.extra.contains_key("options") {
         let mut shared = request.as_chat();
-        ignored.extend(engine_options::settle_outdone(
+        ignored.extend(engine_options::settle_overridden(
             &mut shared,
             can,
             strictness,

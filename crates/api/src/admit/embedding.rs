@@ -110,7 +110,7 @@ fn settle(
     if can.has(Ability::UnknownFields) {
         return Ok(ignored);
     }
-    engine_options::drop_unsaid(&mut request.extra);
+    engine_options::drop_nulls(&mut request.extra);
     let known = can.embedding_fields();
     for name in request
         .extra

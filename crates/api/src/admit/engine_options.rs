@@ -20,7 +20,7 @@ const FIELDS: [&str; 7] = [
 ];
 
 /// Removes fields with the value null, which means absent.
-pub(crate) fn drop_unsaid(extra: &mut Extra) {
+pub(crate) fn drop_nulls(extra: &mut Extra) {
     for name in FIELDS {
         if extra.get(name).is_some_and(Value::is_null) {
             extra.remove(name);
@@ -116,7 +116,7 @@ pub(crate) fn settle_context(
 
 /// Handles settings that are sent twice with different values: refuses the request with `--strict`,
 /// otherwise ignores the weaker one. A separate field takes precedence over `options`.
-pub(crate) fn settle_outdone(
+pub(crate) fn settle_overridden(
     request: &mut Request,
     can: &Abilities,
     strictness: Strictness,
@@ -124,15 +124,15 @@ pub(crate) fn settle_outdone(
     if !can.has(Ability::EngineOptions) {
         return Ok(Vec::new());
     }
-    let outdone = outdone_options(request);
-    match outdone.first() {
+    let overridden = remove_overridden_options(request);
+    match overridden.first() {
         Some((loses, wins)) if strictness == Strictness::Strict => Err(said_twice(loses, wins)),
-        _ => Ok(outdone.into_iter().map(|(loses, _)| loses).collect()),
+        _ => Ok(overridden.into_iter().map(|(loses, _)| loses).collect()),
     }
 }
 
 /// Removes the `options` for which a separate field has another value. Returns the names of both.
-fn outdone_options(request: &mut Request) -> Vec<(String, &'static str)> {
+fn remove_overridden_options(request: &mut Request) -> Vec<(String, &'static str)> {
     let stop = request.stop.as_ref().map(|stop| json!(stop));
     let fields = [
         (
@@ -175,22 +175,22 @@ fn outdone_options(request: &mut Request) -> Vec<(String, &'static str)> {
     let Some(Value::Object(options)) = request.extra.get_mut("options") else {
         return Vec::new();
     };
-    let mut outdone = Vec::new();
+    let mut overridden = Vec::new();
     for (option, field, wins) in fields {
         if let Some(wins) = wins
             && options
                 .get(option)
-                .is_some_and(|said| !says_the_same(said, &wins))
+                .is_some_and(|said| !means_the_same(said, &wins))
         {
             options.shift_remove(option);
-            outdone.push((format!("options.{option}"), field));
+            overridden.push((format!("options.{option}"), field));
         }
     }
-    outdone
+    overridden
 }
 
 /// Compares values: 1 equals 1.0, and one stop string equals a list of it.
-fn says_the_same(one: &Value, other: &Value) -> bool {
+fn means_the_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
         (Value::String(_), Value::Array(all)) => all.as_slice() == std::slice::from_ref(one),
@@ -239,12 +239,12 @@ pub(crate) fn is_one(name: &str, extra: &Extra, can: &Abilities) -> Result<bool,
 /// Adds the configured `options` of the model. The values of the request take precedence.
 pub(crate) fn add(extra: &mut Extra, options: &Map<String, Value>) {
     let beside = |name: &String| extra.contains_key(name);
-    let unsaid: Vec<_> = options.iter().filter(|(name, _)| !beside(name)).collect();
+    let missing: Vec<_> = options.iter().filter(|(name, _)| !beside(name)).collect();
     let all = extra
         .entry("options")
         .or_insert_with(|| Value::Object(Map::new()));
     let Value::Object(all) = all else { return };
-    for (name, value) in unsaid {
+    for (name, value) in missing {
         all.entry(name.as_str()).or_insert_with(|| value.clone());
     }
 }
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(
             settle(&mut request(), &can, Strictness::Plain).unwrap(),
             ["options.num_ctx"],
-            "as outdone"
+            "as overridden"
         );
     }
 

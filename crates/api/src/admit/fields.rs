@@ -229,7 +229,7 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
     effect(
         "max_tokens",
         Ability::HostedFields,
-        has_an_outdone_limit,
+        has_overridden_limit,
         |r| r.max_tokens = None,
     ),
     effect(
@@ -369,13 +369,13 @@ pub(crate) fn settle(
         ignored.extend(settle_unread(&request.extra, known, strictness)?);
         return Ok(ignored);
     }
-    engine_options::drop_unsaid(&mut request.extra);
+    engine_options::drop_nulls(&mut request.extra);
     ignored.extend(engine_options::settle_context(
         &mut request.extra,
         can,
         strictness,
     )?);
-    ignored.extend(engine_options::settle_outdone(request, can, strictness)?);
+    ignored.extend(engine_options::settle_overridden(request, can, strictness)?);
     let mut names = unknown(request);
     // The remaining variables are those that the template reads.
     names.remove(reasoning::TEMPLATE);
@@ -579,7 +579,7 @@ fn drop_other_tools(request: &mut Request) {
 }
 
 /// If both limits are present, the newer takes precedence.
-fn has_an_outdone_limit(request: &Request) -> bool {
+fn has_overridden_limit(request: &Request) -> bool {
     request.max_tokens.is_some()
         && request
             .max_completion_tokens

@@ -35,7 +35,7 @@ pub(crate) fn drop_from(message: &mut Message) -> impl Iterator<Item = String> +
             "tool_call_id",
             message.tool_call_id.take_if(|_| !result).is_some(),
         ),
-        ("reasoning", outdone_reasoning(message).is_some()),
+        ("reasoning", remove_overridden_reasoning(message).is_some()),
     ];
     misplaced
         .into_iter()
@@ -45,7 +45,7 @@ pub(crate) fn drop_from(message: &mut Message) -> impl Iterator<Item = String> +
 
 /// Removes the weaker of two different values of earlier reasoning: `reasoning_content` takes
 /// precedence.
-fn outdone_reasoning(message: &mut Message) -> Option<String> {
+fn remove_overridden_reasoning(message: &mut Message) -> Option<String> {
     let wins = message.reasoning_content.as_deref()?;
     message.reasoning.take_if(|other| other != wins)
 }

@@ -32,20 +32,20 @@ const DEEPEST: usize = 16;
 
 /// How much the model should reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Wish {
+enum Effort {
     Off,
     /// Reason, at the model's own level.
     On,
     Level(String),
 }
 
-impl Wish {
+impl Effort {
     fn of_switch(on: bool) -> Self {
         if on { Self::On } else { Self::Off }
     }
 
     /// Parses `reasoning_effort`. Returns `None` for an unknown word.
-    fn of_effort(word: &str) -> Option<Self> {
+    fn of_word(word: &str) -> Option<Self> {
         match word {
             "none" => Some(Self::Off),
             level => EFFORTS
@@ -66,15 +66,15 @@ impl Wish {
 
 /// The name and value of a field about reasoning.
 #[derive(Debug)]
-struct Said {
+struct ReasoningField {
     name: &'static str,
-    wish: Wish,
+    effort: Effort,
 }
 
 /// All fields about reasoning of a request, the strongest first.
 #[derive(Debug, Default)]
-struct Words {
-    said: Vec<Said>,
+struct ReasoningFields {
+    fields: Vec<ReasoningField>,
     /// The names of fields that have no meaning here.
     unread: Vec<String>,
 }
@@ -94,33 +94,38 @@ pub(crate) fn settle(
     let passes_template = can
         .chat_fields()
         .is_some_and(|fields| fields.contains(TEMPLATE));
-    if passes_template && !says_in_other_words(&request.extra) {
+    if passes_template && !has_other_fields(&request.extra) {
         return settle_effort_alone(request, can, strictness);
     }
-    let Words {
-        mut said,
+    let ReasoningFields {
+        mut fields,
         mut unread,
     } = take(request, can, passes_template, strictness)?;
-    let mut wish = said.first().map(|first| first.wish.clone());
-    let agrees = |said: &Said| {
-        wish.as_ref()
-            .is_none_or(|wish| wish.agrees_with(&said.wish))
+    let mut effort = fields.first().map(|first| first.effort.clone());
+    let agrees = |field: &ReasoningField| {
+        effort
+            .as_ref()
+            .is_none_or(|effort| effort.agrees_with(&field.effort))
     };
-    let (agreeing, outdone): (Vec<Said>, Vec<Said>) = said.drain(..).partition(agrees);
-    unread.extend(outdone.into_iter().map(|said| said.name.to_owned()));
+    let (agreeing, overridden): (Vec<ReasoningField>, Vec<ReasoningField>) =
+        fields.drain(..).partition(agrees);
+    unread.extend(overridden.into_iter().map(|field| field.name.to_owned()));
     // "On" without a level uses the level of a weaker field.
-    if wish == Some(Wish::On)
-        && let Some(said) = agreeing
+    if effort == Some(Effort::On)
+        && let Some(field) = agreeing
             .iter()
-            .find(|said| matches!(said.wish, Wish::Level(_)))
+            .find(|field| matches!(field.effort, Effort::Level(_)))
     {
-        wish = Some(said.wish.clone());
+        effort = Some(field.effort.clone());
     }
-    if wish.as_ref().is_some_and(|wish| !is_had(wish, can)) {
-        unread.extend(agreeing.into_iter().map(|said| said.name.to_owned()));
-        wish = None;
+    if effort
+        .as_ref()
+        .is_some_and(|effort| !is_supported(effort, can))
+    {
+        unread.extend(agreeing.into_iter().map(|field| field.name.to_owned()));
+        effort = None;
     }
-    put(request, wish, passes_template, can);
+    put(request, effort, passes_template, can);
     match unread.first() {
         Some(first) if strictness == Strictness::Strict => Err(ApiError::unsupported(first)),
         _ => Ok(unread),
@@ -136,7 +141,7 @@ fn settle_effort_alone(
     let Some(effort) = &request.reasoning_effort else {
         return Ok(Vec::new());
     };
-    if Wish::of_effort(effort).is_some_and(|wish| is_had(&wish, can)) {
+    if Effort::of_word(effort).is_some_and(|effort| is_supported(&effort, can)) {
         return Ok(Vec::new());
     }
     if strictness == Strictness::Strict {
@@ -147,15 +152,15 @@ fn settle_effort_alone(
     Ok(vec!["reasoning_effort".to_owned()])
 }
 
-fn is_had(wish: &Wish, can: &Abilities) -> bool {
-    can.has(if *wish == Wish::Off {
+fn is_supported(effort: &Effort, can: &Abilities) -> bool {
+    can.has(if *effort == Effort::Off {
         Ability::NoReasoning
     } else {
         Ability::Reasoning
     })
 }
 
-fn says_in_other_words(extra: &Extra) -> bool {
+fn has_other_fields(extra: &Extra) -> bool {
     ["think", "reasoning", "thinking", "enable_thinking"]
         .into_iter()
         .any(|name| extra.contains_key(name))
@@ -167,54 +172,54 @@ fn take(
     can: &Abilities,
     passes_template: bool,
     strictness: Strictness,
-) -> Result<Words, ApiError> {
-    let mut words = Words::default();
+) -> Result<ReasoningFields, ApiError> {
+    let mut fields = ReasoningFields::default();
     if let Some(think) = request.extra.shift_remove("think") {
-        words.think(think, &mut request.extra, strictness)?;
+        fields.think(think, &mut request.extra, strictness)?;
     }
     if let Some(effort) = request.reasoning_effort.take() {
         if strictness == Strictness::Strict {
             one_of("reasoning_effort", Some(&effort), EFFORTS)?;
         }
-        words.say_or_name("reasoning_effort", Wish::of_effort(&effort));
+        fields.add_or_list("reasoning_effort", Effort::of_word(&effort));
     }
     if let Some(reasoning) = request.extra.shift_remove("reasoning") {
-        words.reasoning(&reasoning);
+        fields.reasoning(&reasoning);
     }
     if let Some(thinking) = request.extra.shift_remove("thinking") {
-        words.thinking(&thinking);
+        fields.thinking(&thinking);
     }
     if let Some(switch) = request
         .extra
         .shift_remove("enable_thinking")
         .filter(|switch| !switch.is_null())
     {
-        words.say_or_name("enable_thinking", switch.as_bool().map(Wish::of_switch));
+        fields.add_or_list("enable_thinking", switch.as_bool().map(Effort::of_switch));
     }
     if passes_template {
         let own = request.extra.get(TEMPLATE).and_then(Value::as_object);
-        words.template_first(own);
-        return Ok(words);
+        fields.template_first(own);
+        return Ok(fields);
     }
     if let Some(variables) = request
         .extra
         .shift_remove(TEMPLATE)
         .filter(|variables| !variables.is_null())
     {
-        let kept = words.template(variables, can);
+        let kept = fields.template(variables, can);
         if !kept.is_empty() {
             request
                 .extra
                 .insert(TEMPLATE.to_owned(), Value::Object(kept));
         }
     }
-    Ok(words)
+    Ok(fields)
 }
 
-impl Words {
-    fn say_or_name(&mut self, name: &'static str, wish: Option<Wish>) {
-        match wish {
-            Some(wish) => self.said.push(Said { name, wish }),
+impl ReasoningFields {
+    fn add_or_list(&mut self, name: &'static str, effort: Option<Effort>) {
+        match effort {
+            Some(effort) => self.fields.push(ReasoningField { name, effort }),
             None => self.unread.push(name.to_owned()),
         }
     }
@@ -228,15 +233,15 @@ impl Words {
     ) -> Result<(), ApiError> {
         match think {
             Value::Null => {}
-            Value::Bool(on) => self.say_or_name("think", Some(Wish::of_switch(on))),
+            Value::Bool(on) => self.add_or_list("think", Some(Effort::of_switch(on))),
             Value::String(level) => {
                 if strictness == Strictness::Strict {
                     one_of("think", Some(&level), LEVELS)?;
                 }
                 let level = LEVELS
                     .contains(&level.as_str())
-                    .then_some(Wish::Level(level));
-                self.say_or_name("think", level);
+                    .then_some(Effort::Level(level));
+                self.add_or_list("think", level);
             }
             other => _ = extra.insert("think".to_owned(), other),
         }
@@ -254,10 +259,10 @@ impl Words {
         for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
             match (name.as_str(), value) {
                 ("effort", Value::String(word)) => {
-                    self.say_or_name("reasoning.effort", Wish::of_effort(word));
+                    self.add_or_list("reasoning.effort", Effort::of_word(word));
                 }
                 ("enabled", Value::Bool(on)) => {
-                    self.say_or_name("reasoning.enabled", Some(Wish::of_switch(*on)));
+                    self.add_or_list("reasoning.enabled", Some(Effort::of_switch(*on)));
                 }
                 _ => self.unread.push(format!("reasoning.{name}")),
             }
@@ -268,11 +273,11 @@ impl Words {
     fn thinking(&mut self, thinking: &Value) {
         match thinking {
             Value::Null => {}
-            Value::Bool(on) => self.say_or_name("thinking", Some(Wish::of_switch(*on))),
+            Value::Bool(on) => self.add_or_list("thinking", Some(Effort::of_switch(*on))),
             Value::Object(fields) => {
                 match fields.get("type").and_then(Value::as_str) {
-                    Some("enabled") => self.say_or_name("thinking", Some(Wish::On)),
-                    Some("disabled") => self.say_or_name("thinking", Some(Wish::Off)),
+                    Some("enabled") => self.add_or_list("thinking", Some(Effort::On)),
+                    Some("disabled") => self.add_or_list("thinking", Some(Effort::Off)),
                     // The model's default.
                     Some("adaptive" | "auto") => {}
                     _ => self.unread.push("thinking.type".to_owned()),
@@ -289,11 +294,11 @@ impl Words {
 
     /// Moves the variables to the front: if the engine reads them itself, they take precedence.
     fn template_first(&mut self, variables: Option<&Map<String, Value>>) {
-        let said = variables
+        let fields = variables
             .into_iter()
             .flatten()
-            .filter_map(|(name, value)| said_of_variable(name, value));
-        self.said.splice(0..0, said.collect::<Vec<_>>());
+            .filter_map(|(name, value)| field_of_variable(name, value));
+        self.fields.splice(0..0, fields.collect::<Vec<_>>());
     }
 
     /// Returns the variables that the model's template reads.
@@ -305,8 +310,8 @@ impl Words {
         };
         let mut room = MOST_VARIABLES;
         for (name, value) in variables.into_iter().filter(|(_, value)| !value.is_null()) {
-            if let Some(said) = said_of_variable(&name, &value) {
-                self.said.push(said);
+            if let Some(fields) = field_of_variable(&name, &value) {
+                self.fields.push(fields);
                 continue;
             }
             let size = value.to_string().len();
@@ -333,29 +338,30 @@ fn is_deeper(value: &Value, most: usize) -> bool {
 }
 
 /// Interprets a template variable about reasoning.
-fn said_of_variable(name: &str, value: &Value) -> Option<Said> {
-    let (name, wish) = match (name, value) {
-        ("enable_thinking", Value::Bool(on)) => {
-            ("chat_template_kwargs.enable_thinking", Wish::of_switch(*on))
-        }
-        ("thinking", Value::Bool(on)) => ("chat_template_kwargs.thinking", Wish::of_switch(*on)),
+fn field_of_variable(name: &str, value: &Value) -> Option<ReasoningField> {
+    let (name, effort) = match (name, value) {
+        ("enable_thinking", Value::Bool(on)) => (
+            "chat_template_kwargs.enable_thinking",
+            Effort::of_switch(*on),
+        ),
+        ("thinking", Value::Bool(on)) => ("chat_template_kwargs.thinking", Effort::of_switch(*on)),
         ("reasoning_effort", Value::String(word)) => (
             "chat_template_kwargs.reasoning_effort",
-            Wish::of_effort(word)?,
+            Effort::of_word(word)?,
         ),
         _ => return None,
     };
-    Some(Said { name, wish })
+    Some(ReasoningField { name, effort })
 }
 
 /// Writes the result into the field that engines read.
-fn put(request: &mut Request, wish: Option<Wish>, passes_template: bool, can: &Abilities) {
-    match wish {
+fn put(request: &mut Request, effort: Option<Effort>, passes_template: bool, can: &Abilities) {
+    match effort {
         // A model that does not reason has no effort "none".
-        Some(Wish::Off) if !can.has(Ability::Reasoning) => {}
-        Some(Wish::Off) => request.reasoning_effort = Some("none".to_owned()),
-        Some(Wish::Level(level)) => request.reasoning_effort = Some(level),
-        Some(Wish::On) if passes_template => {
+        Some(Effort::Off) if !can.has(Ability::Reasoning) => {}
+        Some(Effort::Off) => request.reasoning_effort = Some("none".to_owned()),
+        Some(Effort::Level(level)) => request.reasoning_effort = Some(level),
+        Some(Effort::On) if passes_template => {
             let variables = request
                 .extra
                 .entry(TEMPLATE)
@@ -366,11 +372,11 @@ fn put(request: &mut Request, wish: Option<Wish>, passes_template: bool, can: &A
                     .or_insert(Value::Bool(true));
             }
         }
-        Some(Wish::On) if can.has(Ability::EngineOptions) => {
+        Some(Effort::On) if can.has(Ability::EngineOptions) => {
             request.extra.insert("think".to_owned(), Value::Bool(true));
         }
         // Without the field, the model follows its default.
-        Some(Wish::On) | None => {}
+        Some(Effort::On) | None => {}
     }
 }
 

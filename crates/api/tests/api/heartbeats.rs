@@ -29,7 +29,7 @@ enum End {
 
 /// A backend that takes half a minute for every step: to accept, between events, and to end.
 #[derive(Clone, Copy)]
-struct Slow(End);
+struct SlowBackend(End);
 
 const SLOW: Duration = Duration::from_secs(30);
 
@@ -55,7 +55,7 @@ fn events(end: End) -> Vec<Result<Event, BackendError>> {
     events
 }
 
-impl Backend for Slow {
+impl Backend for SlowBackend {
     fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         let abilities = Abilities {
             can: AbilitySet::default(),
@@ -115,7 +115,9 @@ async fn streamed(
     let request = Request::post(path)
         .body(Full::new(Bytes::from(body.to_string())))
         .expect("a request");
-    let response = Door::new(Arc::new(Slow(end)), policy).serve(request).await;
+    let response = Door::new(Arc::new(SlowBackend(end)), policy)
+        .serve(request)
+        .await;
     let (head, body) = response.into_parts();
     let body = body.collect().await.expect("no error").to_bytes();
     (

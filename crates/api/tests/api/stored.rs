@@ -581,14 +581,14 @@ async fn without_a_store_there_are_no_such_routes_and_store_has_no_effect() {
 }
 
 /// A store that waits before it stores, or that does not work at all.
-struct Failing {
+struct FailingStore {
     inner: MemoryStore,
     ready: Result<(), StoreError>,
     create: Result<(), StoreError>,
     gate: Semaphore,
 }
 
-impl Failing {
+impl FailingStore {
     fn new(ready: Result<(), StoreError>, create: Result<(), StoreError>) -> Arc<Self> {
         let inner = MemoryStore::new();
         let gate = Semaphore::new(1000);
@@ -607,7 +607,7 @@ fn down() -> StoreError {
     }
 }
 
-impl Store for Failing {
+impl Store for FailingStore {
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async { self.ready.clone() })
     }
@@ -704,7 +704,7 @@ fn unavailable(answer: &Answer, code: &str) {
 
 #[tokio::test]
 async fn a_store_that_does_not_work_is_a_503_before_any_model_is_asked() {
-    let door = StoredDoor::new(plain_model(), Failing::new(Err(down()), Ok(())));
+    let door = StoredDoor::new(plain_model(), FailingStore::new(Err(down()), Ok(())));
     for stream in [false, true] {
         unavailable(
             &door.chat(json!({"store": true, "stream": stream})).await,
@@ -749,7 +749,7 @@ async fn an_answer_that_cannot_be_stored_is_an_error_and_never_a_silent_loss() {
         (down(), "store_unavailable"),
         (StoreError::Full, "store_full"),
     ] {
-        let failing = || Failing::new(Ok(()), Err(error.clone()));
+        let failing = || FailingStore::new(Ok(()), Err(error.clone()));
         let door = StoredDoor::new(plain_model(), failing());
         unavailable(&door.chat(json!({"store": true})).await, code);
         unavailable(&door.post("/v1/conversations", json!({})).await, code);
@@ -773,7 +773,7 @@ async fn an_answer_that_cannot_be_stored_is_an_error_and_never_a_silent_loss() {
 
 #[tokio::test]
 async fn the_text_of_a_stream_leaves_before_it_is_stored_and_its_last_event_after() {
-    let store = Failing::new(Ok(()), Ok(()));
+    let store = FailingStore::new(Ok(()), Ok(()));
     store.gate.forget_permits(1000);
     let door = StoredDoor::new(plain_model().recorded("chat/stream"), store.clone());
     let body = hello(json!({"store": true, "stream": true})).to_string();

@@ -23,14 +23,14 @@ pub(crate) type Inner = UnsyncBoxBody<Bytes, Infallible>;
 type Scripts = (StatusCode, Vec<Bytes>);
 
 /// A request without its body, and the body.
-type Seen = (Request<()>, Bytes);
+type ReceivedRequest = (Request<()>, Bytes);
 
 /// Answers each path with its script, and keeps every request.
 #[derive(Clone, Default)]
 pub(crate) struct Scripted {
     answers: Arc<Mutex<HashMap<String, Scripts>>>,
     firsts: Arc<Mutex<HashMap<String, Scripts>>>,
-    pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
+    pub(crate) seen: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 /// A model for which Ollama reports only the ability `completion`.

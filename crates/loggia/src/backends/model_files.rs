@@ -336,7 +336,7 @@ fn not_here(asked: &ModelName, here: Vec<String>) -> ModelError {
             nearest: beside(path),
         };
     }
-    if let Ok(source @ (Source::Known(_) | Source::Hub { .. })) = Source::parse(&asked.0) {
+    if let Ok(source @ (Source::Catalogue(_) | Source::Hub { .. })) = Source::parse(&asked.0) {
         return ModelError::NotHere(asked.0.clone(), source.to_string());
     }
     let nearest = nearest_of(&asked.0, &here);

@@ -22,14 +22,14 @@ pub(crate) enum AddFileError {
     #[error(transparent)]
     Folder(#[from] FolderError),
     #[error("there already is another {0}; remove it first with `loggia rm`")]
-    Taken(PathBuf),
+    AddedFile(PathBuf),
     #[error(transparent)]
     Write(#[from] WriteError),
 }
 
 /// A file of a model, and its name in the model folder.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct AddedFile {
     pub(crate) file: PathBuf,
     pub(crate) name: String,
 }
@@ -39,7 +39,7 @@ pub(crate) struct Taken {
 ///
 /// A symbolic link keeps its own name, as in Hugging Face's cache. A name without `.gguf`, as in
 /// Ollama's, gets the extension.
-pub(crate) fn parts(path: &Path) -> Result<Vec<Taken>, AddFileError> {
+pub(crate) fn parts(path: &Path) -> Result<Vec<AddedFile>, AddFileError> {
     let read_error = |path: &Path| {
         let path = path.to_owned();
         move |cause| AddFileError::Read { path, cause }
@@ -65,7 +65,7 @@ pub(crate) fn parts(path: &Path) -> Result<Vec<Taken>, AddFileError> {
         }
         let file = fs::canonicalize(&part).map_err(read_error(&part))?;
         let is_named_so = filename::FileName::parse(&name).is_some();
-        Ok(Taken {
+        Ok(AddedFile {
             file,
             name: if is_named_so {
                 name
@@ -78,7 +78,7 @@ pub(crate) fn parts(path: &Path) -> Result<Vec<Taken>, AddFileError> {
 }
 
 /// Adds one file as `target`.
-pub(crate) fn take_in(file: &Path, target: &Path, progress: Progress) -> Result<(), AddFileError> {
+pub(crate) fn add(file: &Path, target: &Path, progress: Progress) -> Result<(), AddFileError> {
     let read_error = |cause| AddFileError::Read {
         path: file.to_owned(),
         cause,
@@ -90,7 +90,7 @@ pub(crate) fn take_in(file: &Path, target: &Path, progress: Progress) -> Result<
             return if same {
                 Ok(())
             } else {
-                Err(AddFileError::Taken(target.to_owned()))
+                Err(AddFileError::AddedFile(target.to_owned()))
             };
         }
         // The files are on different file systems, or the file system has no hard links.
@@ -178,11 +178,11 @@ mod tests {
         );
         fs::write(&a, "GGUF1").unwrap();
         fs::write(&b, "GGUF2").unwrap();
-        take_in(&a, &target, Progress::Lines).unwrap();
-        take_in(&a, &target, Progress::Lines).unwrap();
+        add(&a, &target, Progress::Lines).unwrap();
+        add(&a, &target, Progress::Lines).unwrap();
         assert!(matches!(
-            take_in(&b, &target, Progress::Lines),
-            Err(AddFileError::Taken(_))
+            add(&b, &target, Progress::Lines),
+            Err(AddFileError::AddedFile(_))
         ));
         assert_eq!(fs::read(&target).unwrap(), b"GGUF1");
     }

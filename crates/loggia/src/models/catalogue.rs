@@ -5,7 +5,7 @@
 
 /// A short name and what it refers to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct CatalogueEntry {
     /// `family:size`. The family alone means its first entry.
     pub(crate) name: &'static str,
     /// `OWNER/REPO` on the hub.
@@ -19,8 +19,8 @@ pub(crate) struct Known {
 /// The default model of `loggia serve`.
 pub(crate) const DEFAULT: &str = "smollm2:135m";
 
-const fn known(name: &'static str, repo: &'static str, pick: &'static str) -> Known {
-    Known {
+const fn known(name: &'static str, repo: &'static str, pick: &'static str) -> CatalogueEntry {
+    CatalogueEntry {
         name,
         repo,
         pick,
@@ -29,8 +29,8 @@ const fn known(name: &'static str, repo: &'static str, pick: &'static str) -> Kn
 }
 
 /// All short names, by family. The first entry of a family is its default.
-pub(crate) const KNOWN: &[Known] = &[
-    Known {
+pub(crate) const KNOWN: &[CatalogueEntry] = &[
+    CatalogueEntry {
         sha256: Some("b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
         ..known(
             DEFAULT,
@@ -68,7 +68,7 @@ pub(crate) const KNOWN: &[Known] = &[
 ];
 
 /// The entry with this name; a family without a size means its first entry.
-pub(crate) fn find(name: &str) -> Option<&'static Known> {
+pub(crate) fn find(name: &str) -> Option<&'static CatalogueEntry> {
     KNOWN
         .iter()
         .find(|known| known.name == name || known.name.split(':').next() == Some(name))
@@ -93,12 +93,16 @@ pub(crate) fn family(name: &str) -> Option<&str> {
 }
 
 /// The entry of a file, by the file's name: for files that were copied into the model folder.
-pub(crate) fn of_file(file_name: &str) -> Option<&'static Known> {
+pub(crate) fn of_file(file_name: &str) -> Option<&'static CatalogueEntry> {
     KNOWN.iter().find(|known| known.pick == file_name)
 }
 
 /// The entry that downloads this file or quantisation of the repository.
-pub(crate) fn of_repo(repo: &str, file_name: &str, quant: Option<&str>) -> Option<&'static Known> {
+pub(crate) fn of_repo(
+    repo: &str,
+    file_name: &str,
+    quant: Option<&str>,
+) -> Option<&'static CatalogueEntry> {
     KNOWN
         .iter()
         .find(|known| known.repo == repo && (known.pick == file_name || Some(known.pick) == quant))

@@ -39,13 +39,13 @@ impl DownloadError {
 }
 
 /// A file of a repository, and its expected properties.
-pub(crate) struct Wanted<'a> {
+pub(crate) struct ExpectedFile<'a> {
     pub(crate) hub: &'a Hub,
     pub(crate) repo: &'a Repo,
     pub(crate) file: &'a HubFile,
 }
 
-impl Wanted<'_> {
+impl ExpectedFile<'_> {
     /// Downloads the file to `target`; returns its sha256.
     pub(crate) async fn download(
         &self,

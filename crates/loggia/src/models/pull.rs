@@ -5,10 +5,10 @@ use std::io;
 use std::path::Path;
 
 use super::add_file::{self, AddFileError};
-use super::catalogue::Known;
+use super::catalogue::CatalogueEntry;
 use super::choose::{self, ChooseError};
 use super::digest::Digest;
-use super::download::{DownloadError, Wanted};
+use super::download::{DownloadError, ExpectedFile};
 use super::hub::{Hub, HubError, HubFile};
 use super::partial_file::{Lock, WriteError};
 use super::progress::Progress;
@@ -55,7 +55,7 @@ pub(crate) async fn pull(
 ) -> Result<Model, PullError> {
     match source {
         Source::File(file) => from_file(file, store, progress),
-        Source::Known(known) => match here_already(known, store) {
+        Source::Catalogue(known) => match here_already(known, store) {
             Some(model) => Ok(model),
             None => {
                 from_hub(
@@ -73,7 +73,7 @@ pub(crate) async fn pull(
 }
 
 /// A model with a known sha256 that is on this machine already.
-fn here_already(known: &Known, store: &Store) -> Option<Model> {
+fn here_already(known: &CatalogueEntry, store: &Store) -> Option<Model> {
     let model = store.find(known.name).ok().filter(|model| model.complete)?;
     let digest = digest_of(&model.file).ok()?;
     (known.sha256 == Some(&*digest)).then_some(model)
@@ -82,7 +82,7 @@ fn here_already(known: &Known, store: &Store) -> Option<Model> {
 async fn from_hub(
     repo: &Repo,
     pick: Option<&str>,
-    known: Option<&Known>,
+    known: Option<&CatalogueEntry>,
     store: &Store,
     progress: Progress,
 ) -> Result<Model, PullError> {
@@ -123,7 +123,7 @@ async fn fetch(
             eprintln!("{} is already on this machine", file.path);
             continue;
         }
-        let sha256 = Wanted { hub, repo, file }
+        let sha256 = ExpectedFile { hub, repo, file }
             .download(&target, progress)
             .await?;
         match file.sha256 {
@@ -138,7 +138,7 @@ async fn fetch(
 }
 
 /// A short name with a sha256 means exactly that file, even if the hub has a newer one.
-fn pinned(known: &Known, files: &[&HubFile]) -> Result<(), PullError> {
+fn pinned(known: &CatalogueEntry, files: &[&HubFile]) -> Result<(), PullError> {
     let Some(wanted) = known.sha256 else {
         return Ok(());
     };
@@ -176,7 +176,7 @@ fn from_file(file: &Path, store: &Store, progress: Progress) -> Result<Model, Pu
     let first = store.own_file(&parts[0].name);
     let lock = Lock::take(&first)?;
     for part in &parts {
-        add_file::take_in(&part.file, &store.own_file(&part.name), progress)?;
+        add_file::add(&part.file, &store.own_file(&part.name), progress)?;
     }
     drop(lock);
     store

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use loggia_backend::nearest;
 
-use super::catalogue::{self, Known};
+use super::catalogue::{self, CatalogueEntry};
 
 /// The source of a model.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A short name from the catalogue.
-    Known(&'static Known),
+    Catalogue(&'static CatalogueEntry),
     /// `hf:OWNER/REPO[:FILE or QUANT]`.
     Hub { repo: Repo, pick: Option<String> },
     /// A GGUF file on this machine.
@@ -87,7 +87,7 @@ impl Source {
             ));
         }
         if let Some(known) = catalogue::find(text) {
-            return Ok(Source::Known(known));
+            return Ok(Source::Catalogue(known));
         }
         let path = PathBuf::from(text);
         let named_like_a_file = path
@@ -126,7 +126,7 @@ impl Source {
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Source::Known(known) => f.write_str(known.name),
+            Source::Catalogue(known) => f.write_str(known.name),
             Source::Hub { repo, pick: None } => write!(f, "hf:{repo}"),
             Source::Hub {
                 repo,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use loggia_backend::nearest;
 
-use super::catalogue::{self, Known};
+use super::catalogue::{self, CatalogueEntry};
 use super::filename::{self, FileName};
 use super::partial_file::{self, Lock, WriteError};
 use super::projector;
@@ -246,7 +246,7 @@ impl Store {
         let Some(name) = FileName::parse(base) else {
             return vec![base.to_owned()];
         };
-        let short = |known: Option<&Known>| known.map(|known| known.name.to_owned());
+        let short = |known: Option<&CatalogueEntry>| known.map(|known| known.name.to_owned());
         match parts[..] {
             ["hf", owner, repo, ..] => {
                 let repo = format!("{owner}/{repo}");

@@ -306,9 +306,9 @@ mod tests {
         }
     }
 
-    struct Noting(Arc<Mutex<Vec<Ended>>>);
+    struct RecordingListener(Arc<Mutex<Vec<Ended>>>);
 
-    impl Listener for Noting {
+    impl Listener for RecordingListener {
         fn closed(&self, closed: &Closed<'_>) {
             self.0.lock().unwrap().push(closed.ended.clone());
         }
@@ -317,7 +317,8 @@ mod tests {
     #[tokio::test]
     async fn listeners_hear_what_is_known_of_an_answer_whose_client_left() {
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let listeners: Vec<Box<dyn Listener>> = vec![Box::new(Noting(Arc::clone(&heard)))];
+        let listeners: Vec<Box<dyn Listener>> =
+            vec![Box::new(RecordingListener(Arc::clone(&heard)))];
         let door = Door::new(Arc::new(OneWord), Policy::default());
         let routes = service_fn(move |request: Request<Full<Bytes>>| {
             let door = door.clone();

@@ -302,26 +302,26 @@ async fn deltas_are_padded_where_the_client_asks_for_it() {
 
 /// The text of a model, by kind.
 #[derive(Clone, Debug)]
-enum Said {
+enum ModelOutput {
     Reasoning(String),
     Content(String),
     Refusal(String),
     Call(String, String),
 }
 
-fn said() -> impl Strategy<Value = Vec<Said>> {
+fn said() -> impl Strategy<Value = Vec<ModelOutput>> {
     let word = "[a-zé😀 {}\"\\\\]{1,12}";
     let one = prop_oneof![
-        word.prop_map(Said::Reasoning),
-        word.prop_map(Said::Content),
-        word.prop_map(Said::Refusal),
+        word.prop_map(ModelOutput::Reasoning),
+        word.prop_map(ModelOutput::Content),
+        word.prop_map(ModelOutput::Refusal),
         (prop_oneof!["f", "patch", "local_shell"], word)
-            .prop_map(|(name, arguments)| Said::Call(name, arguments)),
-        Just(Said::Call(
+            .prop_map(|(name, arguments)| ModelOutput::Call(name, arguments)),
+        Just(ModelOutput::Call(
             "patch".to_owned(),
             "{\"input\": \"*** Begin\\n\"}".to_owned()
         )),
-        Just(Said::Call(
+        Just(ModelOutput::Call(
             "local_shell".to_owned(),
             "{\"command\": [\"ls\"]}".to_owned()
         )),
@@ -330,23 +330,23 @@ fn said() -> impl Strategy<Value = Vec<Said>> {
 }
 
 /// The deltas of these texts, each text split by `cut`.
-fn deltas(said: &[Said], mut cut: impl FnMut(&str) -> Vec<String>) -> Vec<Value> {
+fn deltas(said: &[ModelOutput], mut cut: impl FnMut(&str) -> Vec<String>) -> Vec<Value> {
     let mut deltas = Vec::new();
     let mut index = 0;
     for one in said {
         match one {
-            Said::Reasoning(text) => deltas.extend(
+            ModelOutput::Reasoning(text) => deltas.extend(
                 cut(text)
                     .into_iter()
                     .map(|piece| json!({"reasoning_content": piece})),
             ),
-            Said::Content(text) => {
+            ModelOutput::Content(text) => {
                 deltas.extend(cut(text).into_iter().map(|piece| json!({"content": piece})));
             }
-            Said::Refusal(text) => {
+            ModelOutput::Refusal(text) => {
                 deltas.extend(cut(text).into_iter().map(|piece| json!({"refusal": piece})));
             }
-            Said::Call(name, arguments) => {
+            ModelOutput::Call(name, arguments) => {
                 let mut names = cut(name).into_iter();
                 let id = format!("call_{index}");
                 let first = names.next().unwrap_or_default();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// If the stream breaks a rule.
 pub(crate) fn checked(stream: &str) -> Value {
     let events = events(stream);
-    let mut seen = Seen::default();
+    let mut seen = StreamChecker::default();
     for (number, event) in events.iter().enumerate() {
         assert_eq!(event["sequence_number"], number, "{event}");
         assert_eq!(seen.end, Value::Null, "after the end: {event}");
@@ -41,7 +41,7 @@ pub(crate) fn events(stream: &str) -> Vec<Value> {
 }
 
 #[derive(Default)]
-struct Seen {
+struct StreamChecker {
     id: Value,
     /// The complete items.
     done: Vec<Value>,
@@ -54,7 +54,7 @@ struct Seen {
     end: Value,
 }
 
-impl Seen {
+impl StreamChecker {
     fn event(&mut self, number: usize, event: &Value) {
         let kind = event["type"].as_str().expect("a type");
         match kind {

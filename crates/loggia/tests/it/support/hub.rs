@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 /// The files and the behaviour of the hub; can be changed while it runs.
 #[derive(Default)]
-pub(crate) struct Shelf {
+pub(crate) struct HubState {
     /// The files by `OWNER/REPO/path`.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// Wrong properties in the listing.
@@ -41,7 +41,7 @@ pub(crate) struct Shelf {
 /// A hub that runs until it is dropped.
 pub(crate) struct Hub {
     address: SocketAddr,
-    shelf: Arc<Mutex<Shelf>>,
+    shelf: Arc<Mutex<HubState>>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -51,9 +51,9 @@ impl Hub {
             .iter()
             .map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec()))
             .collect();
-        let shelf = Arc::new(Mutex::new(Shelf {
+        let shelf = Arc::new(Mutex::new(HubState {
             files,
-            ..Shelf::default()
+            ..HubState::default()
         }));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -83,7 +83,7 @@ impl Hub {
         format!("http://{}", self.address)
     }
 
-    pub(crate) fn shelf(&self) -> MutexGuard<'_, Shelf> {
+    pub(crate) fn shelf(&self) -> MutexGuard<'_, HubState> {
         self.shelf.lock().unwrap()
     }
 
@@ -107,7 +107,7 @@ fn listen(runtime: &tokio::runtime::Runtime, app: Router) -> SocketAddr {
     address
 }
 
-type Shared = State<Arc<Mutex<Shelf>>>;
+type Shared = State<Arc<Mutex<HubState>>>;
 
 async fn hub(State(shelf): Shared, request: Request) -> Response {
     let mut shelf = shelf.lock().unwrap();
@@ -153,7 +153,7 @@ async fn hub(State(shelf): Shared, request: Request) -> Response {
         .into_response()
 }
 
-fn listing(shelf: &Shelf, repo: &str, query: &str) -> Response {
+fn listing(shelf: &HubState, repo: &str, query: &str) -> Response {
     let files: Vec<_> = shelf
         .files
         .iter()
@@ -253,7 +253,7 @@ fn body(rest: Bytes, cut_after: Option<usize>, stalls_after: Option<usize>) -> B
     }
 }
 
-fn note(shelf: &mut Shelf, path: &str, headers: &HeaderMap) {
+fn note(shelf: &mut HubState, path: &str, headers: &HeaderMap) {
     let text = |name| {
         headers
             .get(name)

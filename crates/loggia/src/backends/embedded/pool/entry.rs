@@ -52,13 +52,13 @@ pub(super) enum State<E> {
     Deleted,
     /// The model is not started again before `until`.
     Down {
-        why: Why,
+        why: DownReason,
         until: Instant,
     },
 }
 
 /// Why a model is down.
-pub(super) enum Why {
+pub(super) enum DownReason {
     /// It could not be loaded. The reason may contain paths: it is for the log, not for clients.
     NotLoaded(String),
     /// The model's process ended, with this status.
@@ -77,7 +77,7 @@ pub(super) struct Loaded<E> {
 
 /// What a request needs of a model.
 #[derive(Clone, Copy)]
-pub(super) enum Want {
+pub(super) enum Need {
     /// To use the model. The model stays loaded for this time afterwards.
     Use(KeepAlive),
     /// To know the model's abilities.
@@ -86,7 +86,7 @@ pub(super) enum Want {
 
 /// What happens to a request now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step<E> {
+pub(super) enum Decision<E> {
     /// The request gets the engine of this process, and counts as its user.
     Have(E, u64),
     /// The abilities are known.
@@ -105,7 +105,7 @@ pub(super) enum Step<E> {
 
 /// The consequence of the end of a process.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End<E> {
+pub(super) enum ProcessEnd<E> {
     /// Nothing: it was an older process, or its end was already known.
     Nothing,
     /// The model was unloaded.
@@ -130,29 +130,31 @@ impl<E: Clone> Entry<E> {
 
     /// A request asks for the model, or asks again. `another_starves`: a request for another model
     /// has been waiting for memory for too long.
-    pub(super) fn step(&mut self, want: Want, another_starves: bool, now: Instant) -> Step<E> {
+    pub(super) fn step(&mut self, want: Need, another_starves: bool, now: Instant) -> Decision<E> {
         if self.leaving {
-            return Step::Gone;
+            return Decision::Gone;
         }
         let process = self.process;
         match (&mut self.state, want) {
-            (State::Loaded(_), Want::Knowledge) => Step::Known,
+            (State::Loaded(_), Need::Knowledge) => Decision::Known,
             // A newly loaded model is used first; otherwise two models would unload each other
             // forever.
-            (State::Loaded(loaded), Want::Use(_)) if another_starves && loaded.served => Step::Wait,
-            (State::Loaded(loaded), Want::Use(keep_alive)) => {
+            (State::Loaded(loaded), Need::Use(_)) if another_starves && loaded.served => {
+                Decision::Wait
+            }
+            (State::Loaded(loaded), Need::Use(keep_alive)) => {
                 loaded.users += 1;
                 loaded.served = true;
                 loaded.keep_alive = keep_alive;
-                Step::Have(loaded.engine.clone(), process)
+                Decision::Have(loaded.engine.clone(), process)
             }
-            (State::Loading | State::Unloading, _) => Step::Wait,
-            (State::Deleted, _) => Step::Gone,
+            (State::Loading | State::Unloading, _) => Decision::Wait,
+            (State::Deleted, _) => Decision::Gone,
             (State::Down { why, until }, _) if *until > now => match why {
-                Why::NotLoaded(_) => Step::NotLoaded,
-                Why::Ended(_) => Step::Restarting(until.duration_since(now)),
+                DownReason::NotLoaded(_) => Decision::NotLoaded,
+                DownReason::Ended(_) => Decision::Restarting(until.duration_since(now)),
             },
-            (State::Down { .. } | State::Unloaded, _) => Step::Load,
+            (State::Down { .. } | State::Unloaded, _) => Decision::Load,
         }
     }
 
@@ -200,21 +202,21 @@ impl<E: Clone> Entry<E> {
         self.deaths = self.deaths.saturating_add(1);
         let until = now + backoff(self.deaths);
         self.state = State::Down {
-            why: Why::NotLoaded(why),
+            why: DownReason::NotLoaded(why),
             until,
         };
         self.known.is_some().then_some(until)
     }
 
     /// A process has ended, expectedly or not.
-    pub(super) fn ended(&mut self, process: u64, how: &str, now: Instant) -> End<E> {
+    pub(super) fn ended(&mut self, process: u64, how: &str, now: Instant) -> ProcessEnd<E> {
         if self.process != process {
-            return End::Nothing;
+            return ProcessEnd::Nothing;
         }
         match &self.state {
             State::Unloading => {
                 self.state = State::Unloaded;
-                End::Unloaded
+                ProcessEnd::Unloaded
             }
             State::Loaded(loaded) => {
                 let engine = loaded.engine.clone();
@@ -225,12 +227,12 @@ impl<E: Clone> Entry<E> {
                 let again = now + backoff(self.deaths);
                 self.deaths = self.deaths.saturating_add(1);
                 self.state = State::Down {
-                    why: Why::Ended(how.to_owned()),
+                    why: DownReason::Ended(how.to_owned()),
                     until: again,
                 };
-                End::Sudden { engine, again }
+                ProcessEnd::Sudden { engine, again }
             }
-            _ => End::Nothing,
+            _ => ProcessEnd::Nothing,
         }
     }
 
@@ -350,30 +352,30 @@ mod tests {
         let now = Instant::now();
         let mut entry = Entry::new();
         let step = |entry: &mut Entry<_>, want| entry.step(want, false, now);
-        assert_eq!(step(&mut entry, Want::Use(KEEP)), Step::Load);
+        assert_eq!(step(&mut entry, Need::Use(KEEP)), Decision::Load);
         assert_eq!(entry.begin(), Some(1));
-        assert_eq!(step(&mut entry, Want::Use(KEEP)), Step::Wait);
-        assert_eq!(step(&mut entry, Want::Knowledge), Step::Wait);
+        assert_eq!(step(&mut entry, Need::Use(KEEP)), Decision::Wait);
+        assert_eq!(step(&mut entry, Need::Knowledge), Decision::Wait);
         assert!(entry.loaded(1, "one", None, KEEP, now));
-        assert_eq!(step(&mut entry, Want::Knowledge), Step::Known);
+        assert_eq!(step(&mut entry, Need::Knowledge), Decision::Known);
         assert!(entry.is_unused());
-        assert_eq!(step(&mut entry, Want::Use(KEEP)), Step::Have("one", 1));
+        assert_eq!(step(&mut entry, Need::Use(KEEP)), Decision::Have("one", 1));
         assert!(!entry.is_unused());
         entry.release(1, now);
         assert!(entry.is_unused());
         assert_eq!(entry.unload(), Some(("one", 1)));
-        assert_eq!(step(&mut entry, Want::Use(KEEP)), Step::Wait);
-        assert_eq!(entry.ended(1, "as told", now), End::Unloaded);
-        assert_eq!(step(&mut entry, Want::Use(KEEP)), Step::Load);
+        assert_eq!(step(&mut entry, Need::Use(KEEP)), Decision::Wait);
+        assert_eq!(entry.ended(1, "as told", now), ProcessEnd::Unloaded);
+        assert_eq!(step(&mut entry, Need::Use(KEEP)), Decision::Load);
     }
 
     #[test]
     fn a_model_that_has_served_makes_way_for_one_that_starves_and_a_fresh_one_does_not() {
         let now = Instant::now();
         let mut entry = loaded(now);
-        let starving = |entry: &mut Entry<_>| entry.step(Want::Use(KEEP), true, now);
-        assert_eq!(starving(&mut entry), Step::Have("one", 1));
-        assert_eq!(starving(&mut entry), Step::Wait);
+        let starving = |entry: &mut Entry<_>| entry.step(Need::Use(KEEP), true, now);
+        assert_eq!(starving(&mut entry), Decision::Have("one", 1));
+        assert_eq!(starving(&mut entry), Decision::Wait);
     }
 
     #[test]
@@ -386,12 +388,12 @@ mod tests {
         fresh.begin();
         fresh.loaded(1, "one", None, none, now);
         assert_eq!(fresh.expires(), Some(now + FIRST_USE));
-        fresh.step(Want::Use(none), false, now);
+        fresh.step(Need::Use(none), false, now);
         assert_eq!((fresh.expires(), fresh.idle_since()), (None, None));
         fresh.release(1, now + seconds(3));
         assert_eq!(fresh.expires(), Some(now + seconds(3)));
         assert_eq!(fresh.idle_since(), Some(now + seconds(3)));
-        entry.step(Want::Use(FOR_EVER), false, now);
+        entry.step(Need::Use(FOR_EVER), false, now);
         entry.release(1, now);
         assert_eq!(entry.expires(), None);
     }
@@ -403,7 +405,7 @@ mod tests {
         entry.waiters = 1;
         assert_eq!(entry.idle_since(), None);
         assert!(!entry.is_unused());
-        entry.step(Want::Use(KEEP), false, now);
+        entry.step(Need::Use(KEEP), false, now);
         entry.release(1, now);
         assert_eq!(entry.idle_since(), Some(now));
     }
@@ -419,7 +421,7 @@ mod tests {
             let end = entry.ended(process, "signal: 9", now);
             assert_eq!(
                 end,
-                End::Sudden {
+                ProcessEnd::Sudden {
                     engine: "one",
                     again
                 }
@@ -427,8 +429,8 @@ mod tests {
             assert_eq!(entry.is_due(now), wait == 0);
             assert!(entry.is_due(again));
             if wait > 0 {
-                let step = entry.step(Want::Use(KEEP), false, now);
-                assert_eq!(step, Step::Restarting(seconds(wait)));
+                let step = entry.step(Need::Use(KEEP), false, now);
+                assert_eq!(step, Decision::Restarting(seconds(wait)));
             }
             process = entry.begin().unwrap();
             assert!(entry.loaded(process, "one", None, KEEP, now));
@@ -441,9 +443,9 @@ mod tests {
         let mut entry = Entry::<&str>::new();
         entry.begin();
         assert_eq!(entry.failed(1, "broken".to_owned(), now), None);
-        assert_eq!(entry.step(Want::Knowledge, false, now), Step::NotLoaded);
+        assert_eq!(entry.step(Need::Knowledge, false, now), Decision::NotLoaded);
         let later = now + seconds(1);
-        assert_eq!(entry.step(Want::Knowledge, false, later), Step::Load);
+        assert_eq!(entry.step(Need::Knowledge, false, later), Decision::Load);
         entry.known = Some((Model::new("m", 0, "test"), Arc::default()));
         entry.begin();
         let again = entry.failed(2, "no memory".to_owned(), later);
@@ -459,8 +461,8 @@ mod tests {
         assert!(!entry.loaded(1, "old", None, KEEP, now));
         assert_eq!(entry.failed(1, "old".to_owned(), now), None);
         assert!(entry.loaded(2, "two", None, KEEP, now));
-        assert_eq!(entry.ended(1, "old", now), End::Nothing);
-        entry.step(Want::Use(KEEP), false, now);
+        assert_eq!(entry.ended(1, "old", now), ProcessEnd::Nothing);
+        entry.step(Need::Use(KEEP), false, now);
         entry.release(1, now);
         assert!(!entry.is_unused(), "a user of the old process");
         assert!(!entry.is_unloading(1));
@@ -471,7 +473,7 @@ mod tests {
         let now = Instant::now();
         let mut entry = Entry::<&str>::new();
         entry.leaving = true;
-        assert_eq!(entry.step(Want::Knowledge, false, now), Step::Gone);
+        assert_eq!(entry.step(Need::Knowledge, false, now), Decision::Gone);
         assert_eq!((entry.begin(), entry.unload()), (None, None));
     }
 

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, SetOnce};
 use super::model_spec::ModelSpec;
 use super::start::Start;
 use crate::config::KeepAlive;
-use entry::{Known, State, Why};
+use entry::{DownReason, Known, State};
 pub(super) use lease::Lease;
 pub(super) use memory::of_this_machine as memory_of_this_machine;
 
@@ -148,8 +148,8 @@ fn what_is_wanting(entry: &Entry, name: &str) -> Option<String> {
     match &entry.state {
         State::Loading => Some(format!("{name} is being loaded")),
         State::Down { why, .. } => Some(match why {
-            Why::NotLoaded(_) => format!("{name} cannot be loaded; the log says why"),
-            Why::Ended(how) => format!("the process of {name} ended ({how})"),
+            DownReason::NotLoaded(_) => format!("{name} cannot be loaded; the log says why"),
+            DownReason::Ended(how) => format!("the process of {name} ended ({how})"),
         }),
         State::Unloaded if entry.known.is_none() => Some(format!("{name} is about to be loaded")),
         _ => None,

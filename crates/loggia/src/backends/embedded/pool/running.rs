@@ -8,7 +8,7 @@ use loggia_backend::{Abilities, Ability};
 use tokio::time::Instant;
 
 use super::super::start::Started;
-use super::entry::{End, State, Why};
+use super::entry::{DownReason, ProcessEnd, State};
 use super::{Engine, Entry, Pool};
 
 /// How long an engine may take to end before it is killed.
@@ -30,7 +30,7 @@ impl Pool {
             self.until(|models| !matches!(models[at].state, State::Loading))
                 .await;
             if let State::Down {
-                why: Why::NotLoaded(why) | Why::Ended(why),
+                why: DownReason::NotLoaded(why) | DownReason::Ended(why),
                 ..
             } = &self.lock()[at].state
             {
@@ -108,11 +108,11 @@ impl Pool {
     /// notices it calls this.
     pub(super) fn ended(self: &Arc<Self>, at: usize, process: u64, how: &str) {
         let end = self.lock()[at].ended(process, how, Instant::now());
-        if matches!(end, End::Nothing) {
+        if matches!(end, ProcessEnd::Nothing) {
             return;
         }
         self.changed.notify_waiters();
-        if let End::Sudden { engine, again } = end {
+        if let ProcessEnd::Sudden { engine, again } = end {
             let model = &self.specs[at].name;
             tracing::error!(model, how, "an engine's process has ended");
             // A process whose output is invalid may still be running.

@@ -34,9 +34,9 @@ impl Backend for Engine {
 
 /// Reports the end of the process to the pool when its engine is dropped, as a closed pipe ends a
 /// real process.
-struct Ends(Option<oneshot::Sender<String>>);
+struct EndOnDrop(Option<oneshot::Sender<String>>);
 
-impl Drop for Ends {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         let _ = self
             .0
@@ -45,7 +45,10 @@ impl Drop for Ends {
     }
 }
 
-struct EndsWith(Engine, #[expect(dead_code, reason = "it is dropped")] Ends);
+struct EndsWith(
+    Engine,
+    #[expect(dead_code, reason = "it is dropped")] EndOnDrop,
+);
 
 impl Backend for EndsWith {
     fn abilities<'a>(
@@ -67,7 +70,7 @@ impl Backend for EndsWith {
 /// Starts these engines. While `refusals` is not empty, it fails with the next message from there
 /// instead.
 #[derive(Default)]
-struct Stage {
+struct TestEngines {
     started: Mutex<Vec<String>>,
     refusals: Mutex<VecDeque<String>>,
     /// The time that loading takes.
@@ -76,7 +79,7 @@ struct Stage {
     crash: Mutex<Option<oneshot::Sender<()>>>,
 }
 
-impl Start for Stage {
+impl Start for TestEngines {
     fn start(&self, spec: &ModelSpec) -> BoxFuture<'static, Result<Started, String>> {
         self.started.lock().unwrap().push(spec.name.clone());
         if let Some(why) = self.refusals.lock().unwrap().pop_front() {
@@ -85,8 +88,8 @@ impl Start for Stage {
         let (told, ends) = oneshot::channel();
         let (crash, crashes) = oneshot::channel::<()>();
         *self.crash.lock().unwrap() = Some(crash);
-        let card = Model::new(spec.name.as_str(), 0, "stage");
-        let backend = Arc::new(EndsWith(Engine(card.clone()), Ends(Some(told))));
+        let card = Model::new(spec.name.as_str(), 0, "engines");
+        let backend = Arc::new(EndsWith(Engine(card.clone()), EndOnDrop(Some(told))));
         let exited = async move {
             // A sender that was dropped without a message is not a crash.
             let all_of_a_sudden = async {
@@ -114,7 +117,7 @@ impl Start for Stage {
     }
 }
 
-impl Stage {
+impl TestEngines {
     fn started(&self) -> Vec<String> {
         self.started.lock().unwrap().clone()
     }
@@ -138,7 +141,7 @@ async fn settle() {
 
 /// A pool of models with the memory that each needs, and with a memory limit for all of them.
 fn pool(
-    stage: &Arc<Stage>,
+    engines: &Arc<TestEngines>,
     needs: &[(&str, u64)],
     memory: u64,
     keep_alive: Option<Duration>,
@@ -157,7 +160,7 @@ fn pool(
     let specs = needs.iter().map(spec).collect();
     let pool = Arc::new(Pool::new(
         specs,
-        stage.clone(),
+        engines.clone(),
         Some(memory),
         KeepAlive(keep_alive),
         Handle::current(),
@@ -184,24 +187,24 @@ pub(super) fn forecast(weights: u64, shared: u64) -> Forecast {
 
 #[tokio::test(start_paused = true)]
 async fn what_fits_is_loaded_at_the_start_and_the_rest_when_it_is_asked_for() {
-    let stage = Arc::new(Stage::default());
-    let pool = pool(&stage, &[("a", 6), ("b", 6), ("c", 3)], 10, None);
+    let engines = Arc::new(TestEngines::default());
+    let pool = pool(&engines, &[("a", 6), ("b", 6), ("c", 3)], 10, None);
     assert!(pool.ready().is_err(), "nothing has been loaded");
     pool.load_what_fits().await.expect("no refusal");
-    assert_eq!(stage.started(), ["a", "c"]);
+    assert_eq!(engines.started(), ["a", "c"]);
     assert!(pool.ready().is_ok());
     let lease = pool
         .acquire(1, None)
         .await
         .expect("there is room once the others are gone");
-    assert_eq!(stage.started(), ["a", "c", "b"]);
+    assert_eq!(engines.started(), ["a", "c", "b"]);
     assert_eq!(lease.backend().models().await.expect("a model")[0].id, "b");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_model_in_use_is_never_unloaded_and_one_that_waits_gets_its_room_after() {
-    let stage = Arc::new(Stage::default());
-    let pool = pool(&stage, &[("a", 6), ("b", 6)], 10, None);
+    let engines = Arc::new(TestEngines::default());
+    let pool = pool(&engines, &[("a", 6), ("b", 6)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
     let in_use = pool.acquire(0, None).await.expect("loaded");
     let mut waiting = Box::pin(pool.acquire(1, None));
@@ -210,16 +213,16 @@ async fn a_model_in_use_is_never_unloaded_and_one_that_waits_gets_its_room_after
             .await
             .is_err()
     );
-    assert_eq!(stage.started(), ["a"]);
+    assert_eq!(engines.started(), ["a"]);
     drop(in_use);
     waiting.await.expect("there is room");
-    assert_eq!(stage.started(), ["a", "b"]);
+    assert_eq!(engines.started(), ["a", "b"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_model_that_is_always_in_use_does_not_starve_another() {
-    let stage = Arc::new(Stage::default());
-    let pool = pool(&stage, &[("a", 6), ("b", 6)], 10, None);
+    let engines = Arc::new(TestEngines::default());
+    let pool = pool(&engines, &[("a", 6), ("b", 6)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
     // Users of `a` that overlap, as long as the pool lets them in.
     let busy = Arc::clone(&pool);
@@ -246,8 +249,8 @@ async fn a_model_that_is_always_in_use_does_not_starve_another() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_model_is_unloaded_when_its_time_is_over_and_a_request_says_how_long() {
-    let stage = Arc::new(Stage::default());
-    let pool = pool(&stage, &[("a", 6)], 10, Some(Duration::from_mins(5)));
+    let engines = Arc::new(TestEngines::default());
+    let pool = pool(&engines, &[("a", 6)], 10, Some(Duration::from_mins(5)));
     pool.load_what_fits().await.expect("no refusal");
     tokio::spawn(Arc::clone(&pool).unload_the_idle());
     let is_loaded = || matches!(pool.lock()[0].state, State::Loaded(_));
@@ -273,30 +276,30 @@ async fn an_idle_model_is_unloaded_when_its_time_is_over_and_a_request_says_how_
     );
     settle().await;
     assert!(!is_loaded(), "at once");
-    assert_eq!(stage.started(), ["a", "a"]);
+    assert_eq!(engines.started(), ["a", "a"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_can_never_fit_is_refused_before_anything_is_started() {
-    let stage = Arc::new(Stage::default());
-    let pool = pool(&stage, &[("a", 6), ("huge", 3 << 30)], 1 << 30, None);
+    let engines = Arc::new(TestEngines::default());
+    let pool = pool(&engines, &[("a", 6), ("huge", 3 << 30)], 1 << 30, None);
     let refused = pool.load_what_fits().await.expect_err("it cannot fit");
     assert!(
         refused.contains("`huge` needs 3.0 GiB") && refused.contains("1.0 GiB may be used"),
         "{refused}"
     );
-    assert_eq!(stage.started(), ["a"]);
+    assert_eq!(engines.started(), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_ends_is_started_anew_at_once_and_then_ever_later() {
-    let stage = Arc::new(Stage::default());
-    let pool = pool(&stage, &[("a", 6)], 10, None);
+    let engines = Arc::new(TestEngines::default());
+    let pool = pool(&engines, &[("a", 6)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
-    stage.crash().await;
-    assert_eq!(stage.started().len(), 2, "at once, without a request");
-    stage.crash().await;
-    assert_eq!(stage.started().len(), 2);
+    engines.crash().await;
+    assert_eq!(engines.started().len(), 2, "at once, without a request");
+    engines.crash().await;
+    assert_eq!(engines.started().len(), 2);
     let refused = pool.acquire(0, None).await.err().expect("it waits");
     assert!(
         matches!(refused, BackendError::Busy { retry_after: Some(after) } if after <= Duration::from_secs(1)),
@@ -309,17 +312,17 @@ async fn an_engine_that_ends_is_started_anew_at_once_and_then_ever_later() {
             .contains("signal: 9")
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(stage.started().len(), 3);
+    assert_eq!(engines.started().len(), 3);
     tokio::time::sleep(LONG_ENOUGH).await;
-    stage.crash().await;
-    assert_eq!(stage.started().len(), 4, "it had gone well for a while");
+    engines.crash().await;
+    assert_eq!(engines.started().len(), 4, "it had gone well for a while");
     pool.acquire(0, None).await.expect("loaded");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_heard_of_an_old_process_does_not_touch_the_new_one() {
-    let stage = Arc::new(Stage::default());
-    let pool = pool(&stage, &[("a", 6)], 10, None);
+    let engines = Arc::new(TestEngines::default());
+    let pool = pool(&engines, &[("a", 6)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
     let (one, two) = (
         pool.acquire(0, None).await.expect("loaded"),
@@ -330,21 +333,21 @@ async fn what_is_heard_of_an_old_process_does_not_touch_the_new_one() {
     two.is_lost();
     drop((one, two));
     settle().await;
-    assert_eq!(stage.started().len(), 2, "one death, one new process");
+    assert_eq!(engines.started().len(), 2, "one death, one new process");
     assert!(matches!(&pool.lock()[0].state, State::Loaded(loaded) if loaded.users == 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_model_that_cannot_be_loaded_is_named_without_its_path_and_tried_again_later() {
-    let stage = Arc::new(Stage::default());
-    let pool = pool(&stage, &[("a", 6)], 10, None);
+    let engines = Arc::new(TestEngines::default());
+    let pool = pool(&engines, &[("a", 6)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
-    stage
+    engines
         .refusals
         .lock()
         .unwrap()
         .push_back("/secret/a.gguf is broken".to_owned());
-    stage.crash().await;
+    engines.crash().await;
     let refused = pool
         .acquire(0, None)
         .await
@@ -361,8 +364,8 @@ async fn a_model_that_cannot_be_loaded_is_named_without_its_path_and_tried_again
 
 #[tokio::test(start_paused = true)]
 async fn who_gives_up_waiting_leaves_the_others_alone() {
-    let stage = Arc::new(Stage::default());
-    let pool = pool(&stage, &[("a", 6), ("b", 6)], 10, None);
+    let engines = Arc::new(TestEngines::default());
+    let pool = pool(&engines, &[("a", 6), ("b", 6)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
     let in_use = pool.acquire(0, None).await.expect("loaded");
     assert!(
@@ -378,14 +381,14 @@ async fn who_gives_up_waiting_leaves_the_others_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_model_that_is_not_kept_at_all_is_there_for_who_had_it_loaded() {
-    let stage = Arc::new(Stage::default());
-    let pool = pool(&stage, &[("a", 6)], 10, Some(Duration::ZERO));
+    let engines = Arc::new(TestEngines::default());
+    let pool = pool(&engines, &[("a", 6)], 10, Some(Duration::ZERO));
     pool.load_what_fits().await.expect("no refusal");
     tokio::spawn(Arc::clone(&pool).unload_the_idle());
     settle().await;
     pool.learn(0).await.expect("it was loaded");
     drop(pool.acquire(0, None).await.expect("loaded"));
-    assert_eq!(stage.started(), ["a"], "once");
+    assert_eq!(engines.started(), ["a"], "once");
     settle().await;
     assert!(
         matches!(pool.lock()[0].state, State::Unloaded),
@@ -395,11 +398,11 @@ async fn a_model_that_is_not_kept_at_all_is_there_for_who_had_it_loaded() {
 
 #[tokio::test(start_paused = true)]
 async fn two_that_do_not_fit_together_take_turns_however_long_they_load() {
-    let stage = Arc::new(Stage {
+    let engines = Arc::new(TestEngines {
         takes: 2 * PATIENCE,
-        ..Stage::default()
+        ..TestEngines::default()
     });
-    let pool = pool(&stage, &[("a", 6), ("b", 6)], 10, None);
+    let pool = pool(&engines, &[("a", 6), ("b", 6)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
     let use_once = |at: usize| {
         let pool = Arc::clone(&pool);
@@ -427,8 +430,8 @@ fn removing(removed: &Arc<Mutex<u32>>) -> impl FnOnce() -> Result<(), NotDeleted
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_model_is_unloaded_and_no_request_gets_it() {
-    let (stage, removed) = (Arc::new(Stage::default()), Arc::new(Mutex::new(0)));
-    let pool = pool(&stage, &[("a", 6), ("b", 3)], 10, None);
+    let (engines, removed) = (Arc::new(TestEngines::default()), Arc::new(Mutex::new(0)));
+    let pool = pool(&engines, &[("a", 6), ("b", 3)], 10, None);
     pool.load_what_fits().await.expect("no refusal");
     let unloaded = Arc::clone(&pool);
     let looks_and_removes = {
@@ -454,19 +457,19 @@ async fn a_deleted_model_is_unloaded_and_no_request_gets_it() {
         .await
         .expect("nobody uses it");
     assert_eq!(pool.ready(), Err(BackendError::NoModels));
-    assert_eq!((stage.started().len(), *removed.lock().unwrap()), (2, 2));
+    assert_eq!((engines.started().len(), *removed.lock().unwrap()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_model_that_is_asked_for_is_not_deleted_and_goes_on() {
-    let (stage, removed) = (
-        Arc::new(Stage {
+    let (engines, removed) = (
+        Arc::new(TestEngines {
             takes: PATIENCE,
-            ..Stage::default()
+            ..TestEngines::default()
         }),
         Arc::new(Mutex::new(0)),
     );
-    let pool = pool(&stage, &[("a", 6)], 10, None);
+    let pool = pool(&engines, &[("a", 6)], 10, None);
     let in_use = Err(BackendError::NotDeleted {
         model: "a".to_owned(),
         why: NotDeleted::InUse,

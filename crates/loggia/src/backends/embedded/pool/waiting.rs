@@ -6,7 +6,7 @@ use std::time::Duration;
 use loggia_backend::BackendError;
 use tokio::time::Instant;
 
-use super::entry::{Known, Step, Want};
+use super::entry::{Decision, Known, Need};
 use super::{Entry, Lease, Pool};
 use crate::config::KeepAlive;
 
@@ -22,7 +22,7 @@ impl Pool {
         at: usize,
         keep_alive: Option<KeepAlive>,
     ) -> Result<Lease, BackendError> {
-        let want = Want::Use(keep_alive.unwrap_or(self.keep_alive));
+        let want = Need::Use(keep_alive.unwrap_or(self.keep_alive));
         loop {
             // Always a lease: that was requested.
             if let Some(lease) = self.wait_for(at, want).await? {
@@ -40,14 +40,14 @@ impl Pool {
             if let Some(known) = self.known(at) {
                 return Ok(known);
             }
-            self.wait_for(at, Want::Knowledge).await?;
+            self.wait_for(at, Need::Knowledge).await?;
         }
     }
 
     async fn wait_for(
         self: &Arc<Self>,
         at: usize,
-        want: Want,
+        want: Need,
     ) -> Result<Option<Lease>, BackendError> {
         self.is_open.wait().await;
         let mut waiter = None;
@@ -57,9 +57,9 @@ impl Pool {
             // From here on, every change is noticed.
             changed.as_mut().enable();
             match self.look(at, want)? {
-                Look::Have(lease) => return Ok(Some(lease)),
-                Look::Known => return Ok(None),
-                Look::Wait => {
+                Check::Have(lease) => return Ok(Some(lease)),
+                Check::Known => return Ok(None),
+                Check::Wait => {
                     waiter.get_or_insert_with(|| Waiter::new(self, at));
                     // The timeout is for `PATIENCE`, whose end changes no state.
                     let _ = tokio::time::timeout(PATIENCE, changed).await;
@@ -69,29 +69,29 @@ impl Pool {
     }
 
     /// Checks a model once; starts loading it, or unloads another one for it.
-    fn look(self: &Arc<Self>, at: usize, want: Want) -> Result<Look, BackendError> {
+    fn look(self: &Arc<Self>, at: usize, want: Need) -> Result<Check, BackendError> {
         let (mut models, now) = (self.lock(), Instant::now());
         let another_starves = another_starves(&models, at, now);
         let name = &self.specs[at].name;
         match models[at].step(want, another_starves, now) {
-            Step::Have(engine, process) => {
+            Decision::Have(engine, process) => {
                 let pool = Arc::clone(self);
-                return Ok(Look::Have(Lease::new(pool, at, process, engine)));
+                return Ok(Check::Have(Lease::new(pool, at, process, engine)));
             }
-            Step::Known => return Ok(Look::Known),
-            Step::Wait => return Ok(Look::Wait),
-            Step::Gone => return Err(BackendError::model_not_found(name)),
-            Step::NotLoaded => {
+            Decision::Known => return Ok(Check::Known),
+            Decision::Wait => return Ok(Check::Wait),
+            Decision::Gone => return Err(BackendError::model_not_found(name)),
+            Decision::NotLoaded => {
                 let message =
                     format!("the model `{name}` cannot be loaded; the server's log says why");
                 return Err(BackendError::Engine { message });
             }
-            Step::Restarting(after) => {
+            Decision::Restarting(after) => {
                 return Err(BackendError::Busy {
                     retry_after: Some(after),
                 });
             }
-            Step::Load => {}
+            Decision::Load => {}
         }
         self.fits_at_all(at, &models)?;
         if self.has_room(at, &models) {
@@ -100,12 +100,12 @@ impl Pool {
             models[at].hungry_since.get_or_insert(now);
             self.make_room(&mut models);
         }
-        Ok(Look::Wait)
+        Ok(Check::Wait)
     }
 }
 
 /// The result of a check.
-enum Look {
+enum Check {
     Have(Lease),
     Known,
     Wait,
