@@ -12,7 +12,7 @@ use loggia_wire::openai::{
     Vector,
 };
 
-use crate::admit::{Ask, Asked, admit};
+use crate::admit::{Asked, Parse, admit};
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::name_server;
 use crate::answer::ignored::listed;

@@ -9,9 +9,10 @@ use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Request, Response};
 use loggia_backend::{Backend, BackendError, Call, CallHead, EarlyEnd, Profile, ServedBy, Work};
+use loggia_wire::openai::responses;
 use tokio::time::Instant;
 
-use crate::admit::{Ask, Asked, admit};
+use crate::admit::{Ask, Asked, Parse, admit};
 use crate::answer;
 use crate::answer::collect::Collector;
 use crate::answer::ended::{Outcome, Progress};
@@ -52,14 +53,14 @@ pub(crate) trait Generate: Ask {
 }
 
 /// An admitted request.
-struct Admitted {
-    call: Call,
-    head: Head,
-    progress: Progress,
+pub(crate) struct Admitted {
+    pub(crate) call: Call,
+    pub(crate) head: Head,
+    pub(crate) progress: Progress,
     /// The ignored fields, for `x-loggia-ignored`.
-    ignored: String,
+    pub(crate) ignored: String,
     /// What is to be stored with the answer.
-    keep: Option<Box<Keep>>,
+    pub(crate) keep: Option<Box<Keep>>,
 }
 
 /// What is the same in every piece of the answer to a request.
@@ -75,7 +76,10 @@ fn head_of<R: Generate>(head: &CallHead, request: &R) -> Head {
 }
 
 /// Admits a request and creates the call to the backend.
-async fn admitted<R: Generate>(door: &Door, mut asked: Asked<R>) -> Result<Admitted, ApiError> {
+pub(crate) async fn admitted<R: Generate>(
+    door: &Door,
+    mut asked: Asked<R>,
+) -> Result<Admitted, ApiError> {
     // First, because the client's own request is stored.
     let keep = Keep::of(door, &mut asked)?;
     if let Some(keep) = &keep {
@@ -101,20 +105,28 @@ async fn admitted<R: Generate>(door: &Door, mut asked: Asked<R>) -> Result<Admit
 }
 
 impl Door {
-    /// `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`.
+    /// `POST /v1/chat/completions`, `POST /v1/completions`.
     pub(crate) async fn generate<R, B>(&self, request: Request<B>) -> Response<Body>
     where
-        R: Generate,
+        R: Generate + Parse,
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
         let (parts, body) = request.into_parts();
         let read = read::json_body(&parts.headers, body, &self.policy).await;
         let parsed = read.and_then(|bytes| R::parse(&bytes, &self.policy));
         match parsed.map(|(request, profile)| Asked::new(self, parts, request, profile)) {
-            Ok(asked) if asked.request.streams() => self.stream(asked).await,
-            Ok(asked) => self.whole(asked).await,
+            Ok(asked) => self.generated(asked).await,
             // The model, and so its profile, was not known yet.
             Err(error) => self.refuse(error),
+        }
+    }
+
+    /// Answers a request that was parsed and checked.
+    pub(crate) async fn generated<R: Generate>(&self, asked: Asked<R>) -> Response<Body> {
+        if asked.request.streams() {
+            self.stream(asked).await
+        } else {
+            self.whole(asked).await
         }
     }
 
@@ -145,11 +157,20 @@ impl Door {
         let Whole {
             served_by,
             json,
+            response,
             ended,
             ended_early,
         } = answered.map_err(|error| refusals.refuse(error))?;
         if let Some((keep, head)) = stored {
-            Box::pin(keep.store(&head, &json)).await?;
+            let json = &json;
+            // Boxed, because it is rare.
+            Box::pin(async move {
+                match response {
+                    Some(mut response) => keep.store_response(&mut response).await,
+                    None => keep.store_chat(&head, json).await,
+                }
+            })
+            .await?;
         }
         let mut response = Response::new(Body::ending(json, ended));
         response
@@ -180,7 +201,7 @@ impl Door {
             }
             let every = self.policy.heartbeat_every;
             let events = EventStream::beginning(beginning, head, every, refusals);
-            return event_stream(events.until(until));
+            return event_stream(Body::stream(events.until(until)));
         };
         match begun {
             Ok(Begun {
@@ -189,7 +210,7 @@ impl Door {
                 speech,
             }) => {
                 let events = EventStream::speaking(speech, refusals);
-                let mut response = event_stream(events.until(until));
+                let mut response = event_stream(Body::stream(events.until(until)));
                 name_server(&mut response, &served_by);
                 name_ignored(&mut response, &ignored);
                 response
@@ -227,7 +248,7 @@ impl Door {
                     ignored,
                     speech: Speech {
                         keeping: keep
-                            .map(|keep| Keeping::new(*keep, head.clone(), reply.served_by.clone()))
+                            .map(|keep| Keeping::new(keep, head.clone(), reply.served_by.clone()))
                             .map(Box::new),
                         first,
                         writer: answer::writer(head, &reply.served_by),
@@ -266,6 +287,8 @@ pub(crate) fn respond(
 struct Whole {
     served_by: ServedBy,
     json: Bytes,
+    /// The same as a value, of a response.
+    response: Option<Box<responses::Response>>,
     ended: Box<Ended>,
     ended_early: Option<EarlyEnd>,
 }
@@ -288,17 +311,19 @@ async fn collect(backend: &dyn Backend, admitted: Admitted) -> Result<Whole, Bac
     }
     let ended_early = collector.ended_early();
     let mut json = Vec::with_capacity(FIRST_BUFFER);
-    collector.write(&head, &reply.served_by, &mut json)?;
+    let response = collector.write(&head, &reply.served_by, &mut json)?;
     Ok(Whole {
         served_by: reply.served_by,
         json: json.into(),
+        response,
         ended: progress.end(Outcome::Complete),
         ended_early,
     })
 }
 
-fn event_stream(events: EventStream) -> Response<Body> {
-    let mut response = Response::new(Body::stream(events));
+/// A response whose body is a stream of events.
+pub(crate) fn event_stream(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));

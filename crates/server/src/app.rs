@@ -44,7 +44,7 @@ impl AppState {
         }
     }
 
-    /// Adds a store, so that the app also serves stored chat completions and conversations.
+    /// Adds a store, so that the app stores responses, and serves stored objects.
     #[must_use]
     pub fn with_store(self, store: Arc<dyn Store>) -> Self {
         Self {
@@ -58,6 +58,15 @@ impl AppState {
     pub fn with_keys(self, keys: Arc<Keys>) -> Self {
         Self {
             door: self.door.with_keys(keys),
+            ..self
+        }
+    }
+
+    /// Sets the runtime that makes background responses. It should outlive the server's threads.
+    #[must_use]
+    pub fn with_runtime(self, runtime: tokio::runtime::Handle) -> Self {
+        Self {
+            door: self.door.with_runtime(runtime),
             ..self
         }
     }

@@ -13,7 +13,7 @@ use crate::admit::checks::{
 use crate::admit::messages;
 use crate::admit::original;
 use crate::admit::parse::{profile_of, tracked, typed};
-use crate::admit::{Ask, ceilings, combinations, engine_options, fields, unpack_files};
+use crate::admit::{Ask, Parse, ceilings, combinations, engine_options, fields, unpack_files};
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::generate::Generate;
@@ -24,14 +24,16 @@ use crate::{ApiError, Ceilings, Policy, Strictness};
 /// The maximum number of stop strings, as in OpenAI's API.
 pub const MAX_STOP_STRINGS: usize = 4;
 
+impl Parse for ChatCompletionRequest {
+    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
+        parse_chat(body, policy)
+    }
+}
+
 impl Ask for ChatCompletionRequest {
     const WORK: WorkKind = WorkKind::Chat;
     const DIALECT: Dialect = Dialect::Chat;
     const NEEDS: Ability = Ability::Chat;
-
-    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
-        parse_chat(body, policy)
-    }
 
     fn id(profile: Profile) -> Arc<str> {
         id::new(id::CHAT, profile)
@@ -83,7 +85,7 @@ impl Generate for ChatCompletionRequest {
     }
 
     fn take_stored(&mut self, id: &str) -> Result<Option<ToStore>, ApiError> {
-        ToStore::take_from(self, id)
+        ToStore::of_chat(self, id)
     }
 }
 

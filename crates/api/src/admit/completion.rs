@@ -11,7 +11,7 @@ use crate::admit::checks::{between, check_model, drop_empty};
 use crate::admit::combinations::{settle_stream_options, wants_usage};
 use crate::admit::fields::{self, Field, effect, guarantee};
 use crate::admit::parse::{profile_of, tracked};
-use crate::admit::{Ask, ceilings, chat, engine_options};
+use crate::admit::{Ask, Parse, ceilings, chat, engine_options};
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::generate::Generate;
@@ -78,14 +78,16 @@ static FIELDS: &[Field<Request>] = &[
     effect("user", Ability::HostedFields, |r| r.user.is_some(), |_| ()),
 ];
 
+impl Parse for Request {
+    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
+        parse_completion(body, policy)
+    }
+}
+
 impl Ask for Request {
     const WORK: WorkKind = WorkKind::Completions;
     const DIALECT: Dialect = Dialect::Completions;
     const NEEDS: Ability = Ability::Chat;
-
-    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
-        parse_completion(body, policy)
-    }
 
     fn id(profile: Profile) -> Arc<str> {
         id::new(id::COMPLETION, profile)

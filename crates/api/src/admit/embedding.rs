@@ -8,21 +8,23 @@ use loggia_wire::openai::{EmbeddingRequest, OnePrompt, Prompt};
 
 use crate::admit::checks::{between, check_model};
 use crate::admit::parse::tracked;
-use crate::admit::{Ask, ceilings, engine_options};
+use crate::admit::{Ask, Parse, ceilings, engine_options};
 use crate::answer::id;
 use crate::wording::Dialect;
 use crate::{ApiError, Ceilings, Policy, Strictness};
 
-impl Ask for EmbeddingRequest {
-    const WORK: WorkKind = WorkKind::Embeddings;
-    const DIALECT: Dialect = Dialect::Embeddings;
-    const NEEDS: Ability = Ability::Embeddings;
-
+impl Parse for EmbeddingRequest {
     fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
         let request = parse(body, policy)?;
         let profile = policy.profile_of(&request.model);
         Ok((Arc::new(request), profile))
     }
+}
+
+impl Ask for EmbeddingRequest {
+    const WORK: WorkKind = WorkKind::Embeddings;
+    const DIALECT: Dialect = Dialect::Embeddings;
+    const NEEDS: Ability = Ability::Embeddings;
 
     fn id(_: Profile) -> Arc<str> {
         id::embedding()

@@ -59,9 +59,6 @@ pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
     /// The ability that a model needs for the work.
     const NEEDS: Ability;
 
-    /// Parses and checks a body. Returns the request and the profile of its model.
-    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError>;
-
     /// Creates the id of a new answer.
     fn id(profile: Profile) -> Arc<str>;
 
@@ -80,6 +77,12 @@ pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
 
     /// Limits the length of the answer, if neither the client nor the configuration limits it.
     fn limit(&mut self, can: &Abilities, ceilings: &Ceilings);
+}
+
+/// A request that its body alone says everything about.
+pub(crate) trait Parse: Ask {
+    /// Parses and checks a body. Returns the request and the profile of its model.
+    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError>;
 }
 
 /// A parsed and checked request. Only the abilities of its model are not known yet.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_core::stream::BoxStream;
 use http_body::{Frame, SizeHint};
 
 use crate::answer::ended::{Ended, Outcome};
@@ -20,6 +21,11 @@ enum Kind {
         ended: Box<Ended>,
     },
     Stream(Box<EventStream>),
+    /// Events that were written before, or that another task writes.
+    Events {
+        events: BoxStream<'static, Bytes>,
+        ended: Option<Box<Ended>>,
+    },
 }
 
 impl Body {
@@ -46,6 +52,14 @@ impl Body {
         Self(Kind::Stream(Box::new(events)))
     }
 
+    /// Creates a body of events that are written elsewhere.
+    pub(crate) fn events(events: BoxStream<'static, Bytes>) -> Self {
+        Self(Kind::Events {
+            events,
+            ended: None,
+        })
+    }
+
     /// Returns how the answer ended, after the body was read to its end. A body that is dropped
     /// before that was abandoned.
     pub fn ended(&self) -> Option<&Ended> {
@@ -53,6 +67,7 @@ impl Body {
             Kind::Whole { bytes: None, ended } => Some(ended),
             Kind::Whole { .. } => None,
             Kind::Stream(events) => events.ended(),
+            Kind::Events { ended, .. } => ended.as_deref(),
         }
     }
 }
@@ -68,6 +83,10 @@ impl Body {
                 ..Ended::clone(ended)
             },
             Kind::Stream(events) => events.so_far(),
+            Kind::Events { ended, .. } => match ended {
+                Some(ended) => Ended::clone(ended),
+                None => Ended::new(Outcome::Abandoned),
+            },
         }
     }
 }
@@ -87,6 +106,13 @@ impl http_body::Body for Body {
             Kind::Stream(events) => events
                 .poll_bytes(cx)
                 .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Events { events, ended } => {
+                let next = std::task::ready!(events.as_mut().poll_next(cx));
+                if next.is_none() {
+                    *ended = Some(Box::new(Ended::new(Outcome::Complete)));
+                }
+                Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
+            }
         }
     }
 
@@ -94,6 +120,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Whole { bytes, .. } => bytes.is_none(),
             Kind::Stream(events) => events.ended().is_some(),
+            Kind::Events { ended, .. } => ended.is_some(),
         }
     }
 
@@ -102,7 +129,7 @@ impl http_body::Body for Body {
             Kind::Whole { bytes, .. } => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
-            Kind::Stream(_) => SizeHint::default(),
+            Kind::Stream(_) | Kind::Events { .. } => SizeHint::default(),
         }
     }
 }

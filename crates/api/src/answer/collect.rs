@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, ServedBy};
 use loggia_wire::Extra;
+use loggia_wire::openai::responses;
 use loggia_wire::openai::{
     ChatCompletion, Choice, ChunkChoice, Completion, CompletionChoice, CompletionUsage, Delta,
     FinishReason, FunctionCall, FunctionCallDelta, Logprobs, ResponseMessage, Role, ToolCall,
@@ -64,7 +65,8 @@ impl Collector {
         }
     }
 
-    /// Writes the complete answer as JSON, in the format of the request.
+    /// Writes the complete answer as JSON, in the format of the request. Returns a response as a
+    /// value too.
     ///
     /// # Errors
     /// Fails if the answer has not ended: it was cut short.
@@ -73,14 +75,18 @@ impl Collector {
         head: &Head,
         served_by: &ServedBy,
         out: &mut Vec<u8>,
-    ) -> Result<(), BackendError> {
+    ) -> Result<Option<Box<responses::Response>>, BackendError> {
         match (self, &head.shape) {
-            (Self::Response(response), _) => response.write_whole(out),
-            (Self::Message(message), _) => message.write_whole(out),
+            (Self::Response(response), _) => response.write_whole(out).map(Some),
+            (Self::Message(message), _) => message.write_whole(out).map(|()| None),
             (Self::Choices(choices), Shape::Text { echoes }) => {
-                put_json(out, &choices.finish_text(head, served_by, *echoes)?)
+                put_json(out, &choices.finish_text(head, served_by, *echoes)?)?;
+                Ok(None)
             }
-            (Self::Choices(choices), _) => put_json(out, &choices.finish(head, served_by)?),
+            (Self::Choices(choices), _) => {
+                put_json(out, &choices.finish(head, served_by)?)?;
+                Ok(None)
+            }
         }
     }
 }

@@ -211,7 +211,10 @@ impl EventStream {
                 }
                 Some(Err(error)) => Err(error),
                 None => {
-                    match keeping.as_mut().map(|keeping| keeping.poll_stored(cx)) {
+                    match keeping
+                        .as_mut()
+                        .map(|keeping| keeping.poll_stored(&mut **writer, cx))
+                    {
                         Some(Poll::Pending) => return,
                         Some(Poll::Ready(Err(error))) => {
                             self.fail_with(&error, out);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use loggia_backend::{BackendError, Event, Profile, ServedBy};
 use loggia_wire::frame::sse;
+use loggia_wire::openai::responses::Response;
 
 use crate::ApiError;
 use crate::messages::MessageShape;
@@ -18,6 +19,12 @@ pub(crate) trait Writer: Send {
 
     /// Writes the end of a successful answer. Fails if the answer has no proper end.
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), BackendError>;
+
+    /// Returns the answer as a response that has ended, if it is one: after all events, and before
+    /// [`finish`](Self::finish) writes the last one. Fails if the answer has no proper end.
+    fn response(&mut self) -> Result<Option<&mut Response>, BackendError> {
+        Ok(None)
+    }
 
     /// Writes the event that reports an error. Nothing follows.
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>);

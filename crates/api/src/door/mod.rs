@@ -21,6 +21,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Request, Response};
 use loggia_backend::{Abilities, Backend, BackendError, nearest};
 use loggia_seal::Keys;
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest};
+use tokio::runtime::Handle;
 
 use crate::answer::headers::within;
 use crate::answer::refusal::Refusals;
@@ -29,7 +30,7 @@ use crate::door::caller::Only;
 use crate::door::routes::Handler;
 use crate::door::speaks::Speaks;
 use crate::messages::AskedMessage;
-use crate::responses::AskedResponse;
+use crate::responses::live::Live;
 use crate::{ApiError, Body, Caller, Policy, Route, Store, Strictness};
 
 /// The id of a request, for the log. A server that creates one adds it to the request's extensions.
@@ -85,6 +86,10 @@ pub struct Door {
     pub(crate) store: Option<Arc<dyn Store>>,
     /// Seal what a client carries for the server, such as encrypted reasoning.
     pub(crate) keys: Option<Arc<Keys>>,
+    /// The responses that are being made.
+    pub(crate) live: Arc<Live>,
+    /// Where background responses are made. `None`: where the request is answered.
+    pub(crate) runtime: Option<Handle>,
     /// Whether the backend receives the head of the client's request.
     pub(crate) forwards_head: bool,
 }
@@ -97,12 +102,14 @@ impl Door {
             policy: Arc::new(policy),
             store: None,
             keys: None,
+            live: Arc::default(),
+            runtime: None,
             forwards_head: false,
         }
     }
 
-    /// Adds a store. The door then honours `store: true` in chats, and has the routes of stored
-    /// chat completions and conversations.
+    /// Adds a store. The door then stores responses, and chats with `store: true`, and has the routes
+    /// of stored responses, stored chat completions and conversations.
     #[must_use]
     pub fn with_store(self, store: Arc<dyn Store>) -> Self {
         Self {
@@ -121,6 +128,16 @@ impl Door {
         }
     }
 
+    /// Sets the runtime that makes background responses. It should outlive the threads that answer
+    /// requests.
+    #[must_use]
+    pub fn with_runtime(self, runtime: Handle) -> Self {
+        Self {
+            runtime: Some(runtime),
+            ..self
+        }
+    }
+
     /// Creates a door for the layer: the backend is the service behind the client's own request and
     /// receives its head.
     pub(crate) fn before_the_service_itself(
@@ -132,6 +149,8 @@ impl Door {
             policy,
             store: None,
             keys: None,
+            live: Arc::default(),
+            runtime: None,
             forwards_head: true,
         }
     }
@@ -190,7 +209,7 @@ impl Door {
             Handler::Chat => door.generate::<ChatCompletionRequest, B>(request).await,
             // Boxed because they are rarer; every chat would reserve memory for them.
             Handler::Completions => Box::pin(door.generate::<CompletionRequest, B>(request)).await,
-            Handler::Responses => Box::pin(door.generate::<AskedResponse, B>(request)).await,
+            Handler::Responses => Box::pin(door.responses(request)).await,
             Handler::Messages => Box::pin(door.generate::<AskedMessage, B>(request)).await,
             Handler::Embeddings => Box::pin(door.embeddings(request)).await,
             Handler::Models if is_anthropic => door.model_page(request.uri()).await,
@@ -211,7 +230,11 @@ impl Door {
             | Handler::CreateItems
             | Handler::Items
             | Handler::Item
-            | Handler::DeleteItem => Box::pin(door.stored(&route, request)).await,
+            | Handler::DeleteItem
+            | Handler::Response
+            | Handler::DeleteResponse
+            | Handler::CancelResponse
+            | Handler::InputItems => Box::pin(door.stored(&route, request)).await,
         }
     }
 
@@ -235,6 +258,8 @@ impl Door {
             policy: Arc::clone(&self.policy),
             store: self.store.clone(),
             keys: self.keys.clone(),
+            live: Arc::clone(&self.live),
+            runtime: self.runtime.clone(),
             forwards_head: self.forwards_head,
         })
     }

@@ -33,6 +33,10 @@ pub(crate) enum Handler {
     Items,
     Item,
     DeleteItem,
+    Response,
+    DeleteResponse,
+    CancelResponse,
+    InputItems,
 }
 
 /// A row of the table.
@@ -151,10 +155,26 @@ static ROUTES: &[Row] = &[
     stored(Method::GET, ITEMS, Handler::Items, &[]),
     stored(Method::GET, ITEM, Handler::Item, &[]),
     stored(Method::DELETE, ITEM, Handler::DeleteItem, &[]),
+    stored(Method::GET, RESPONSE, Handler::Response, &[]),
+    stored(Method::DELETE, RESPONSE, Handler::DeleteResponse, &[]),
+    stored(
+        Method::POST,
+        "/v1/responses/{response_id}/cancel",
+        Handler::CancelResponse,
+        &[],
+    ),
+    stored(
+        Method::GET,
+        "/v1/responses/{response_id}/input_items",
+        Handler::InputItems,
+        &[],
+    ),
 ];
 
 const MESSAGES: &str = "/v1/messages";
 const HELLO: &str = "/api/hello";
+const RESPONSE: &str = "/v1/responses/{response_id}";
+
 const CHAT: &str = "/v1/chat/completions/{completion_id}";
 const CONVERSATION: &str = "/v1/conversations/{conversation_id}";
 const ITEMS: &str = "/v1/conversations/{conversation_id}/items";
@@ -254,6 +274,7 @@ impl Row {
     fn ids_in<'a>(&self, path: &'a str) -> Option<Vec<&'a str>> {
         let mut rest = Some(path.trim_end_matches('/').strip_prefix('/')?);
         let mut ids = Vec::new();
+        let mut word = "";
         for part in self.path.split('/').skip(1) {
             let all = rest?;
             let (one, after) = match all.split_once('/') {
@@ -264,7 +285,9 @@ impl Row {
                 if one != part {
                     return None;
                 }
-            } else if one.is_empty() {
+                word = one;
+            } else if one.is_empty() || one == word && part != "{id}" {
+                // `/v1/responses/responses` is a base URL that was written twice.
                 return None;
             } else {
                 ids.push(one);

@@ -8,7 +8,7 @@ use loggia_wire::anthropic::MessagesRequest;
 use loggia_wire::openai::ChatCompletionRequest;
 
 use crate::admit::parse::{profile_of, tracked};
-use crate::admit::{Ask, chat};
+use crate::admit::{Ask, Parse, chat};
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::generate::Generate;
@@ -47,11 +47,7 @@ impl AskedMessage {
     }
 }
 
-impl Ask for AskedMessage {
-    const WORK: WorkKind = WorkKind::Chat;
-    const DIALECT: Dialect = Dialect::Messages;
-    const NEEDS: Ability = Ability::Chat;
-
+impl Parse for AskedMessage {
     fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
         let request: MessagesRequest = match str::from_utf8(body).map(serde_json::from_str) {
             Ok(Ok(request)) => request,
@@ -76,6 +72,12 @@ impl Ask for AskedMessage {
         };
         Ok((Arc::new(asked), profile_of(body, policy)))
     }
+}
+
+impl Ask for AskedMessage {
+    const WORK: WorkKind = WorkKind::Chat;
+    const DIALECT: Dialect = Dialect::Messages;
+    const NEEDS: Ability = Ability::Chat;
 
     fn id(_: Profile) -> Arc<str> {
         id::message()

@@ -7,16 +7,20 @@ use loggia_wire::Extra;
 use loggia_wire::openai::ChatCompletionRequest;
 use loggia_wire::openai::responses::ResponseRequest;
 
-use crate::admit::parse::{profile_of, tracked};
+use crate::admit::parse::tracked;
 use crate::admit::{Ask, chat};
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::generate::Generate;
+use crate::responses::live::Entry;
 use crate::responses::names::{self, Places};
+use crate::responses::recall::Recalled;
 use crate::responses::request::{Translated, translate};
 use crate::responses::shape::ResponseShape;
+use crate::responses::turn::Turn;
+use crate::stored::keep::ToStore;
 use crate::wording::Dialect;
-use crate::{ApiError, Ceilings, Policy, Strictness};
+use crate::{ApiError, Ceilings, Strictness};
 
 /// A request for a response that was parsed and became a chat.
 #[derive(Clone, Debug)]
@@ -26,10 +30,59 @@ pub(crate) struct AskedResponse {
     places: Arc<Places>,
     /// What has no effect, whatever the model can do.
     ignored: Vec<String>,
-    shape: Arc<ResponseShape>,
+    pub(crate) shape: Arc<ResponseShape>,
+    /// What is stored with the answer.
+    turn: Option<Turn>,
 }
 
 impl AskedResponse {
+    /// Parses a body.
+    pub(crate) fn read(body: &[u8]) -> Result<ResponseRequest, ApiError> {
+        match str::from_utf8(body).map(serde_json::from_str) {
+            Ok(Ok(request)) => Ok(request),
+            // Keeping track of the path costs time: only where something is wrong.
+            _ => tracked(body),
+        }
+    }
+
+    /// Makes a chat of a request and of what it brought back from the store.
+    pub(crate) fn new(
+        request: ResponseRequest,
+        recalled: Recalled,
+        turn: Option<Turn>,
+        ceilings: &Ceilings,
+    ) -> Result<Self, ApiError> {
+        let Translated {
+            mut chat,
+            places,
+            ignored,
+            shape,
+        } = translate(request, recalled, ceilings)?;
+        chat::check_whole(&mut chat, ceilings).map_err(|error| renamed(error, &places))?;
+        Ok(Self {
+            chat: Arc::new(chat),
+            places: Arc::new(places),
+            ignored,
+            shape: Arc::new(shape),
+            turn,
+        })
+    }
+
+    pub(crate) fn is_background(&self) -> bool {
+        self.shape.template.background
+    }
+
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.chat.streams()
+    }
+
+    /// Adds the entry among the responses that are being made.
+    pub(crate) fn enter(&mut self, entry: Entry) {
+        if let Some(turn) = &mut self.turn {
+            turn.entry = Some(Arc::new(entry));
+        }
+    }
+
     /// The chat. Nobody else holds it yet, so nothing is copied.
     fn chat(&mut self) -> &mut ChatCompletionRequest {
         Arc::make_mut(&mut self.chat)
@@ -48,28 +101,6 @@ impl Ask for AskedResponse {
     const WORK: WorkKind = WorkKind::Chat;
     const DIALECT: Dialect = Dialect::Responses;
     const NEEDS: Ability = Ability::Chat;
-
-    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
-        let request: ResponseRequest = match str::from_utf8(body).map(serde_json::from_str) {
-            Ok(Ok(request)) => request,
-            // Keeping track of the path costs time: only where something is wrong.
-            _ => tracked(body)?,
-        };
-        let Translated {
-            mut chat,
-            places,
-            ignored,
-            shape,
-        } = translate(request, &policy.ceilings)?;
-        chat::check_whole(&mut chat, &policy.ceilings).map_err(|error| renamed(error, &places))?;
-        let asked = Self {
-            chat: Arc::new(chat),
-            places: Arc::new(places),
-            ignored,
-            shape: Arc::new(shape),
-        };
-        Ok((Arc::new(asked), profile_of(body, policy)))
-    }
 
     fn id(_: Profile) -> Arc<str> {
         id::response()
@@ -120,6 +151,10 @@ impl Generate for AskedResponse {
 
     fn include_usage(&self) -> bool {
         false
+    }
+
+    fn take_stored(&mut self, _: &str) -> Result<Option<ToStore>, ApiError> {
+        Ok(self.turn.take().map(ToStore::Response))
     }
 
     fn work(request: Arc<Self>) -> Work {

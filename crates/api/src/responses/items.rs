@@ -21,6 +21,25 @@ use crate::responses::tools::{CUSTOM_INPUT, Offered, ToolKind, Tools};
 /// What a model reads in place of an output that comes later.
 const NOT_YET: &str = "The output of this call is not there yet.";
 
+/// Where items come from: the first ones from the store, the others from the request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Origin {
+    /// The number of items from the store.
+    pub(crate) recalled: usize,
+    /// The field of the request that named them.
+    pub(crate) named_by: &'static str,
+}
+
+impl Origin {
+    /// The place of an item, for errors.
+    fn place(self, index: usize) -> String {
+        match index.checked_sub(self.recalled) {
+            Some(index) => format!("input[{index}]"),
+            None => self.named_by.to_owned(),
+        }
+    }
+}
+
 /// A conversation as a chat has it.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
@@ -36,12 +55,12 @@ pub(crate) struct Conversation {
 
 /// Adds the tools that stand among the items: those that a search found, and those that were added
 /// under way.
-pub(crate) fn add_tools(items: &[Item], tools: &mut Tools) -> Result<(), ApiError> {
+pub(crate) fn add_tools(items: &[Item], origin: Origin, tools: &mut Tools) -> Result<(), ApiError> {
     for (index, item) in items.iter().enumerate() {
         let kind = item.kind.as_deref();
         if let (Some("tool_search_output" | "additional_tools"), Some(found)) = (kind, &item.tools)
         {
-            let place = format!("input[{index}].tools");
+            let place = format!("{}.tools", origin.place(index));
             let found: Vec<_> = typed_at(&place, found.clone())?;
             tools.add_all(&place, &found)?;
         }
@@ -53,9 +72,14 @@ pub(crate) fn add_tools(items: &[Item], tools: &mut Tools) -> Result<(), ApiErro
 ///
 /// # Errors
 /// A 400 for an item that cannot be read, and for a call or an output without the other.
-pub(crate) fn conversation(items: Vec<Item>, offered: &Offered) -> Result<Conversation, ApiError> {
+pub(crate) fn conversation(
+    items: Vec<Item>,
+    origin: Origin,
+    offered: &Offered,
+) -> Result<Conversation, ApiError> {
     let mut reader = Reader {
-        outputs: paired(&items)?,
+        outputs: paired(&items, origin)?,
+        origin,
         offered,
         conversation: Conversation::default(),
         turn: None,
@@ -114,7 +138,7 @@ struct Output {
 }
 
 /// The outputs by the index of the call that each answers: by id, else by name, else in order.
-fn paired(items: &[Item]) -> Result<HashMap<usize, Output>, ApiError> {
+fn paired(items: &[Item], origin: Origin) -> Result<HashMap<usize, Output>, ApiError> {
     let mut open: Vec<usize> = Vec::new();
     let mut outputs = HashMap::new();
     for (index, item) in items.iter().enumerate() {
@@ -126,7 +150,7 @@ fn paired(items: &[Item]) -> Result<HashMap<usize, Output>, ApiError> {
         let Some(kind) = output_kind(kind) else {
             continue;
         };
-        let place = format!("input[{index}]");
+        let place = origin.place(index);
         let at = answered(items, &open, item, &place)?;
         open.retain(|call| *call != at);
         let (text, media) = output(&place, kind, item)?;
@@ -255,6 +279,7 @@ struct Call {
 
 struct Reader<'a> {
     outputs: HashMap<usize, Output>,
+    origin: Origin,
     offered: &'a Offered,
     conversation: Conversation,
     turn: Option<Turn>,
@@ -262,7 +287,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn item(&mut self, index: usize, item: Item) -> Result<(), ApiError> {
-        let place = format!("input[{index}]");
+        let place = self.origin.place(index);
         self.name_extras(&item);
         let kind = match item.kind.as_deref() {
             Some(kind) => kind.to_owned(),
@@ -272,10 +297,9 @@ impl Reader<'_> {
         match kind.as_str() {
             "message" => self.message(place, item),
             "reasoning" => self.reasoning(place, &item),
-            "item_reference" => Err(no_such_item(&place, item.id.as_deref())),
             "configuration_update" => self.configuration(&place, item),
-            // Their tools were added before.
-            "additional_tools" => Ok(()),
+            // References were replaced by their items, and these tools were added, before.
+            "item_reference" | "additional_tools" => Ok(()),
             kind if output_kind(kind).is_some() => {
                 // It was paired with its call, after which it stands.
                 self.end_turn()
@@ -472,9 +496,9 @@ impl Reader<'_> {
             let (place, text) = match self.outputs.remove(&at) {
                 Some(output) => {
                     shown.extend(output.media);
-                    (format!("input[{}]", output.at), output.text)
+                    (self.origin.place(output.at), output.text)
                 }
-                None if is_async => (format!("input[{at}]"), NOT_YET.to_owned()),
+                None if is_async => (self.origin.place(at), NOT_YET.to_owned()),
                 None => {
                     let message = format!("No tool output found for function call {}.", made.id);
                     return Err(ApiError::invalid("input", "invalid_value", message));
@@ -642,14 +666,6 @@ fn chat_part(place: &str, part: ItemPart) -> Result<Option<Part>, ApiError> {
 fn no_such_file(place: &str) -> ApiError {
     let message = "This server keeps no files, so that a file cannot be named by its id; send the file itself.";
     ApiError::invalid(format!("{place}.file_id"), "invalid_value", message)
-}
-
-fn no_such_item(place: &str, id: Option<&str>) -> ApiError {
-    let id = id.unwrap_or_default();
-    let message = format!(
-        "Item with id '{id}' not found. This server keeps no responses yet; send the item itself in 'input' (in the AI SDK: `store: false`)."
-    );
-    ApiError::invalid(format!("{place}.id"), "invalid_value", message)
 }
 
 impl Conversation {

@@ -1,20 +1,29 @@
 //! `POST /v1/responses`: a dialect of a chat. Its request becomes a chat request, its writer makes
 //! events of Responses of a chat's events; no backend knows of it.
 //!
-//! Reading order: `ask.rs` (how it is let in and answered), `request.rs` (the fields of a request),
+//! Reading order: `respond.rs` (`POST /v1/responses` from start to end), `recall.rs` (what a request
+//! brings back from the store), `ask.rs` (how a request is let in), `request.rs` (the fields of a request),
 //! `items.rs` (input items → messages), `tools.rs` (tools → functions), `names.rs` (a chat's fields
 //! by their names here), `shape.rs` and `writer.rs` (events, and the whole response), `called.rs` (calls of
-//! functions → items). All but `ask.rs` are functions of values.
+//! functions → items). Those are functions of values. Then what is stored: `turn.rs` (a request
+//! with its answer), `live.rs` and `background.rs` (responses that are being made), `fetch.rs` (the
+//! routes of a stored response), `replay.rs` (a stored response as a stream).
 
 mod ask;
+mod background;
 mod called;
+mod fetch;
 pub(crate) mod ignored;
 mod items;
+pub(crate) mod live;
 pub(crate) mod names;
+mod recall;
+mod replay;
 mod request;
+mod respond;
 mod shape;
 mod tools;
+pub(crate) mod turn;
 pub(crate) mod writer;
 
-pub(crate) use ask::AskedResponse;
 pub(crate) use shape::ResponseShape;

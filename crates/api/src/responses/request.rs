@@ -2,7 +2,8 @@
 
 use loggia_wire::Extra;
 use loggia_wire::openai::responses::{
-    Input, Item, Reasoning, Response, ResponseRequest, ResponseStatus, TextConfig, TextFormat,
+    ConversationRef, Input, Item, Reasoning, Response, ResponseRequest, ResponseStatus, TextConfig,
+    TextFormat,
 };
 use loggia_wire::openai::{
     ChatCompletionRequest, JsonSchemaFormat, Message, ResponseFormat, Role, ToolChoice,
@@ -10,8 +11,9 @@ use loggia_wire::openai::{
 use serde_json::{Value, json};
 
 use crate::admit::checks::{between, check_model, missing, one_of, too_long};
-use crate::responses::items::{self, Conversation};
+use crate::responses::items::{self, Conversation, Origin};
 use crate::responses::names::Places;
+use crate::responses::recall::Recalled;
 use crate::responses::shape::ResponseShape;
 use crate::responses::tools::{self, Tools};
 use crate::{ApiError, Ceilings};
@@ -53,27 +55,35 @@ pub(crate) struct Translated {
 /// A 400 about the field at fault, by its name in the client's request.
 pub(crate) fn translate(
     mut request: ResponseRequest,
+    recalled: Recalled,
     most: &Ceilings,
 ) -> Result<Translated, ApiError> {
     check(&request)?;
-    let mut ignored = unread(&mut request);
+    let mut ignored = unread(&mut request, recalled.is_stored);
 
-    let items = match request.input.take() {
+    let input = match request.input.take() {
         Some(Input::Text(text)) => vec![user(&text)],
         Some(Input::Items(items)) => items,
+        None if !recalled.history.is_empty() => Vec::new(),
         None => return Err(missing("input".to_owned())),
     };
+    let origin = Origin {
+        recalled: recalled.history.len(),
+        named_by: recalled.named_by,
+    };
+    let mut items = recalled.history;
+    items.extend(input);
     // Before each item is compared with others.
     if items.len() > most.messages {
         return Err(too_long("input", most.messages, items.len()));
     }
     let mut tools = Tools::at_most(most.tools);
     tools.add_all("tools", request.tools.as_deref().unwrap_or_default())?;
-    items::add_tools(&items, &mut tools)?;
+    items::add_tools(&items, origin, &mut tools)?;
     let choice = request.tool_choice.as_ref();
     let tool_choice = choice.map(|choice| tools.choice(choice)).transpose()?;
 
-    let mut conversation = items::conversation(items, &tools.offered)?;
+    let mut conversation = items::conversation(items, origin, &tools.offered)?;
     if let Some(instructions) = &request.instructions {
         let message = Message::text(Role::System, instructions.as_str());
         conversation.begin_with("instructions", message);
@@ -96,8 +106,14 @@ pub(crate) fn translate(
     let asked = request.text.as_ref().and_then(|text| text.format.clone());
     let format = format.or(asked);
     let response_format = format.as_ref().map(|format| chat_format(place, format));
+    let mut template = template(&request, format.as_ref());
+    template.store = recalled.is_stored;
+    if let Some(held) = &recalled.conversation {
+        let id = held.id().to_owned();
+        template.conversation = Some(ConversationRef { id });
+    }
     let shape = ResponseShape {
-        template: template(&request, format.as_ref()),
+        template,
         offered: tools.offered,
         summarizes: summary(request.reasoning.as_ref()).is_some(),
         obfuscates: obfuscates(&request),
@@ -124,7 +140,7 @@ pub(crate) fn translate(
 }
 
 /// What is wrong whatever the model can do, but for what chats are checked for too.
-fn check(request: &ResponseRequest) -> Result<(), ApiError> {
+pub(crate) fn check(request: &ResponseRequest) -> Result<(), ApiError> {
     check_model(&request.model)?;
     between(
         "max_output_tokens",
@@ -134,7 +150,6 @@ fn check(request: &ResponseRequest) -> Result<(), ApiError> {
     )?;
     between("top_logprobs", request.top_logprobs, 0, 20)?;
     between("max_tool_calls", request.max_tool_calls, 0, i64::MAX)?;
-    check_memory(request)?;
     if request.prompt.is_some() {
         let message = "This server has no prompt templates; send the prompt itself in 'instructions' and 'input'.";
         return Err(ApiError::invalid(
@@ -150,55 +165,15 @@ fn check(request: &ResponseRequest) -> Result<(), ApiError> {
     )
 }
 
-/// Nothing is kept yet: what needs an earlier response, or one that outlives its client, is refused.
-fn check_memory(request: &ResponseRequest) -> Result<(), ApiError> {
-    let both = request.previous_response_id.is_some() && request.conversation.is_some();
-    if both {
-        let message = "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Send only one of them.";
-        return Err(ApiError::invalid(
-            "previous_response_id",
-            "mutually_exclusive_parameters",
-            message,
-        ));
-    }
-    if let Some(id) = &request.previous_response_id {
-        let message = format!(
-            "Previous response with id '{id}' not found. This server keeps no responses yet; send the whole conversation in 'input'."
-        );
-        return Err(ApiError::invalid(
-            "previous_response_id",
-            "previous_response_not_found",
-            message,
-        ));
-    }
-    if request.conversation.is_some() {
-        let message = "This server keeps no conversations for responses yet; send the whole conversation in 'input'.";
-        return Err(ApiError::invalid(
-            "conversation",
-            "unsupported_parameter",
-            message,
-        ));
-    }
-    if request.background == Some(true) {
-        let message = "This server keeps no responses yet, so that none can be fetched later; leave 'background' out.";
-        return Err(ApiError::invalid(
-            "background",
-            "unsupported_parameter",
-            message,
-        ));
-    }
-    Ok(())
-}
-
 fn nothing_to_read() -> ApiError {
     let message = "The input is empty: there is nothing to answer.";
     ApiError::invalid("input", "empty_array", message)
 }
 
 /// Takes out what has no effect here, and names it.
-fn unread(request: &mut ResponseRequest) -> Vec<String> {
+fn unread(request: &mut ResponseRequest, is_stored: bool) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    if request.store == Some(true) {
+    if request.store == Some(true) && !is_stored {
         names.push("store".to_owned());
     }
     if request.truncation.as_deref() == Some("auto") {
@@ -238,7 +213,7 @@ fn unread(request: &mut ResponseRequest) -> Vec<String> {
     names
 }
 
-fn user(text: &str) -> Item {
+pub(crate) fn user(text: &str) -> Item {
     let item = json!({"type": "message", "role": "user", "content": text});
     // Three texts are always an item.
     serde_json::from_value(item).unwrap_or_else(|_| unreachable!("an item of three texts"))
@@ -367,7 +342,8 @@ fn template(request: &ResponseRequest, format: Option<&TextFormat>) -> Response 
         object: "response".to_owned(),
         created_at: 0,
         status: ResponseStatus::InProgress,
-        background: false,
+        background: request.background.unwrap_or(false),
+        conversation: None,
         completed_at: None,
         error: None,
         incomplete_details: None,
@@ -379,7 +355,7 @@ fn template(request: &ResponseRequest, format: Option<&TextFormat>) -> Response 
         output: Vec::new(),
         parallel_tool_calls: request.parallel_tool_calls.unwrap_or(true),
         presence_penalty: request.presence_penalty.unwrap_or(0.0),
-        previous_response_id: None,
+        previous_response_id: request.previous_response_id.clone(),
         prompt_cache_key: request.prompt_cache_key.clone(),
         reasoning,
         safety_identifier: request.safety_identifier.clone(),

@@ -130,12 +130,54 @@ impl ResponseWriter {
     ///
     /// # Errors
     /// Where it has not ended.
-    pub(crate) fn write_whole(mut self, out: &mut Vec<u8>) -> Written {
-        self.finish(&mut Vec::new())?;
-        put_json(out, &self.response)
+    pub(crate) fn write_whole(mut self, out: &mut Vec<u8>) -> Result<Box<Response>, BackendError> {
+        self.settle()?;
+        put_json(out, &self.response)?;
+        Ok(Box::new(self.response))
     }
 
-    fn begin(&mut self, out: &mut Vec<u8>) -> Written {
+    /// Sets the status that the response has at its end.
+    fn settle(&mut self) -> Written {
+        let reason = match self.finish_reason.ok_or(BackendError::Unfinished)? {
+            FinishReason::Length => Some("max_output_tokens"),
+            FinishReason::ContentFilter => Some("content_filter"),
+            FinishReason::Stop | FinishReason::ToolCalls | FinishReason::FunctionCall => None,
+        };
+        if let Some(reason) = reason {
+            self.response.status = ResponseStatus::Incomplete;
+            self.response.incomplete_details = Some(IncompleteDetails {
+                reason: reason.to_owned(),
+            });
+        } else if self.response.status != ResponseStatus::Completed {
+            self.response.status = ResponseStatus::Completed;
+            self.response.completed_at = Some(id::now());
+        }
+        Ok(())
+    }
+
+    /// The response as far as it has come.
+    pub(crate) fn so_far(&mut self) -> &mut Response {
+        &mut self.response
+    }
+
+    /// Ends the response where a client cancelled it. There is no event for it.
+    pub(crate) fn cancel(&mut self) {
+        self.interrupt();
+        self.response.status = ResponseStatus::Cancelled;
+    }
+
+    /// What is under way stays as it is: an item that was not done is no ground to act on.
+    fn interrupt(&mut self) {
+        let is_under_way = !matches!(self.open, Open::Nothing);
+        if let Some(item) = self.response.output.last_mut()
+            && is_under_way
+        {
+            item.set_status(ItemStatus::Incomplete);
+        }
+    }
+
+    /// Writes the first two events, unless they are written.
+    pub(crate) fn begin(&mut self, out: &mut Vec<u8>) -> Written {
         if std::mem::replace(&mut self.has_begun, true) {
             return Ok(());
         }
@@ -645,36 +687,22 @@ impl Writer for ResponseWriter {
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> Written {
-        let reason = match self.finish_reason.ok_or(BackendError::Unfinished)? {
-            FinishReason::Length => Some("max_output_tokens"),
-            FinishReason::ContentFilter => Some("content_filter"),
-            FinishReason::Stop | FinishReason::ToolCalls | FinishReason::FunctionCall => None,
-        };
-        let Some(reason) = reason else {
-            self.response.status = ResponseStatus::Completed;
-            self.response.completed_at = Some(id::now());
-            let response = &self.response;
-            return self
-                .events
-                .write(&ResponseEvent::Completed { response }, out);
-        };
-        self.response.status = ResponseStatus::Incomplete;
-        self.response.incomplete_details = Some(IncompleteDetails {
-            reason: reason.to_owned(),
-        });
+        self.settle()?;
         let response = &self.response;
-        self.events
-            .write(&ResponseEvent::Incomplete { response }, out)
+        let last = match response.status {
+            ResponseStatus::Incomplete => ResponseEvent::Incomplete { response },
+            _ => ResponseEvent::Completed { response },
+        };
+        self.events.write(&last, out)
     }
 
-    /// What is under way stays as it is: an item that was not done is no ground to act on.
+    fn response(&mut self) -> Result<Option<&mut Response>, BackendError> {
+        self.settle()?;
+        Ok(Some(&mut self.response))
+    }
+
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
-        let is_under_way = !matches!(self.open, Open::Nothing);
-        if let Some(item) = self.response.output.last_mut()
-            && is_under_way
-        {
-            item.set_status(ItemStatus::Incomplete);
-        }
+        self.interrupt();
         // The response that is created has no output yet.
         let output = std::mem::take(&mut self.response.output);
         // A response is always JSON, as often as it was written before.

@@ -67,7 +67,7 @@ impl Asked<'_> {
 }
 
 /// Items as a list.
-pub(super) fn listed(items: Vec<Item>, has_more: bool) -> Result<Page<Box<RawValue>>, ApiError> {
+pub(crate) fn listed(items: Vec<Item>, has_more: bool) -> Result<Page<Box<RawValue>>, ApiError> {
     let items = items.into_iter();
     let items = items.map(|item| Ok((item.id, RawValue::from_string(item.body)?)));
     let items = items.collect::<Result<_, serde_json::Error>>();

@@ -5,26 +5,14 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::chats::listed;
-use super::{Answer, Asked, damaged, items, metadata, page, shown};
+use super::{Answer, Asked, check_include, damaged, items, metadata, page, shown};
 use crate::ApiError;
-use crate::admit::checks::{missing, one_of};
+use crate::admit::checks::missing;
 use crate::admit::parse::tracked;
 use crate::answer::id;
 use crate::store::{Kind, Object, Order, Side};
 
 const KIND: Kind = Kind::Conversation;
-
-/// What `include` may ask for. All of it is there in any case: items are stored whole.
-const INCLUDES: &[&str] = &[
-    "file_search_call.results",
-    "web_search_call.results",
-    "web_search_call.action.sources",
-    "message.input_image.image_url",
-    "computer_call_output.output.image_url",
-    "code_interpreter_call.outputs",
-    "reasoning.encrypted_content",
-    "message.output_text.logprobs",
-];
 
 impl Asked<'_> {
     /// `POST /v1/conversations`.
@@ -68,7 +56,7 @@ impl Asked<'_> {
 
     /// `POST /v1/conversations/{conversation_id}/items`.
     pub(super) async fn create_items(&self) -> Result<Answer, ApiError> {
-        self.check_include()?;
+        check_include(&self.query)?;
         let CreateItems { items, extra } = tracked(&self.body)?;
         let ignored = self.unknown(&extra)?;
         let items = items::stored(items.ok_or_else(|| missing("items".to_owned()))?)?;
@@ -80,7 +68,7 @@ impl Asked<'_> {
 
     /// `GET /v1/conversations/{conversation_id}/items`.
     pub(super) async fn items(&self) -> Result<Answer, ApiError> {
-        self.check_include()?;
+        check_include(&self.query)?;
         let part = page::of(&self.query, Order::Descending)?;
         let found = self.store.items(self.at(KIND), Side::Input, &part).await;
         let found = found.map_err(self.refused(KIND))?;
@@ -89,7 +77,7 @@ impl Asked<'_> {
 
     /// `GET /v1/conversations/{conversation_id}/items/{item_id}`.
     pub(super) async fn item(&self) -> Result<Answer, ApiError> {
-        self.check_include()?;
+        check_include(&self.query)?;
         let found = self.store.item(self.at(KIND), self.route.item()).await;
         let found = found.map_err(self.refused(KIND))?;
         Answer::new(&RawValue::from_string(found.body).map_err(|_| damaged())?)
@@ -102,12 +90,5 @@ impl Asked<'_> {
             .delete_item(self.at(KIND), self.route.item())
             .await;
         Answer::new(&shown(deleted.map_err(self.refused(KIND))?)?)
-    }
-
-    fn check_include(&self) -> Result<(), ApiError> {
-        let mut includes = self.query.all("include").enumerate();
-        includes.try_for_each(|(index, one)| {
-            one_of(format_args!("include[{index}]"), Some(one), INCLUDES)
-        })
     }
 }

@@ -67,7 +67,7 @@ const PARTS: &[&str] = &[
 ///
 /// # Errors
 /// A 400 with the place of the field at fault.
-pub(super) fn stored(items: Value) -> Result<Vec<Item>, ApiError> {
+pub(crate) fn stored(items: Value) -> Result<Vec<Item>, ApiError> {
     let Value::Array(items) = items else {
         return Err(of_type("items", "an array"));
     };
@@ -110,6 +110,38 @@ fn one(place: &str, item: Value) -> Result<Item, ApiError> {
         body,
         side: Side::Input,
     })
+}
+
+/// An item of a request for a response, as it is stored and listed. Nothing is refused here: the
+/// model has the last word on what it can use.
+pub(crate) fn as_they_come(item: Value) -> Item {
+    if let Ok(item) = one("input", item.clone()) {
+        return item;
+    }
+    let id = item.get("id").and_then(Value::as_str);
+    let id = id.filter(|id| (1..=LONGEST_ID).contains(&id.len()));
+    let id = id.map_or_else(|| id::item("item_"), str::to_owned);
+    with_id(item, id)
+}
+
+/// The same item with an id of its own.
+pub(crate) fn with_new_id(item: &Item) -> Item {
+    let value: Value = serde_json::from_str(&item.body).unwrap_or_default();
+    let kind = value.get("type").and_then(Value::as_str);
+    let prefix = TYPES.iter().find(|(one, _)| Some(*one) == kind);
+    let id = id::item(prefix.map_or("item_", |(_, prefix)| prefix));
+    with_id(value, id)
+}
+
+fn with_id(mut item: Value, id: String) -> Item {
+    if let Value::Object(fields) = &mut item {
+        fields.insert("id".to_owned(), id.as_str().into());
+    }
+    Item {
+        id,
+        body: item.to_string(),
+        side: Side::Input,
+    }
 }
 
 /// The type of an item. A message need not name it.

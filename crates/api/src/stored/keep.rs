@@ -1,5 +1,5 @@
-//! A chat that is stored when its answer has ended: whole answers before they are sent, streams
-//! before their last event. What cannot be stored is an error, never a silent loss.
+//! Stores an answer when it has ended: a complete answer before it is sent, a stream before its
+//! last event. If that fails, the client gets an error.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,26 +7,31 @@ use std::task::{Context, Poll};
 use futures_core::future::BoxFuture;
 use loggia_backend::{Event, Profile, ServedBy};
 use loggia_wire::openai::ChatCompletionRequest;
+use loggia_wire::openai::responses::Response;
 
 use super::{chats, damaged, failed, log, metadata};
 use crate::admit::Asked;
 use crate::answer::collect::Collector;
 use crate::answer::id;
-use crate::answer::writer::Head;
+use crate::answer::writer::{Head, Writer};
 use crate::generate::Generate;
-use crate::store::{Item, Kind, Metadata, Object, Owner, StoreError};
+use crate::responses::turn::Turn;
+use crate::store::{Change, Item, Kind, Metadata, Object, Owner, StoreError};
+use crate::wording::Dialect;
 use crate::{ApiError, Door, Store};
 
-/// What of a request is to be stored with its answer.
-pub(crate) struct ToStore {
-    metadata: Metadata,
-    messages: Vec<Item>,
+/// What of a request is stored with its answer.
+pub(crate) enum ToStore {
+    /// The labels and the messages of a chat.
+    Chat(Metadata, Vec<Item>),
+    /// The turn of a response.
+    Response(Turn),
 }
 
 impl ToStore {
     /// Takes what the door honours out of a chat: `store`, and the `metadata` of what is stored. The
     /// messages are kept as the client sent them.
-    pub(crate) fn take_from(
+    pub(crate) fn of_chat(
         request: &mut ChatCompletionRequest,
         id: &str,
     ) -> Result<Option<Self>, ApiError> {
@@ -34,14 +39,14 @@ impl ToStore {
             return Ok(None);
         }
         request.store = None;
-        Ok(Some(Self {
-            metadata: metadata::checked(request.metadata.take())?,
-            messages: chats::stored(&request.messages, id)?,
-        }))
+        Ok(Some(Self::Chat(
+            metadata::checked(request.metadata.take())?,
+            chats::stored(&request.messages, id)?,
+        )))
     }
 }
 
-/// A chat that is to be stored once its answer has ended.
+/// An answer that will be stored once it has ended.
 pub(crate) struct Keep {
     store: Arc<dyn Store>,
     owner: Owner,
@@ -50,17 +55,15 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
-    /// Takes out of a request what is to be stored with its answer, if anything.
+    /// Takes what is stored with the answer out of a request, if anything is.
     pub(crate) fn of<R: Generate>(
         door: &Door,
         asked: &mut Asked<R>,
     ) -> Result<Option<Box<Self>>, ApiError> {
-        // The ids of the original profile are not unique.
-        let Some(store) = door
-            .store
-            .as_ref()
-            .filter(|_| asked.head.profile == Profile::Openai)
-        else {
+        // The ids of chats of the original profile are not unique.
+        let has_ids =
+            asked.head.profile == Profile::Openai || matches!(R::DIALECT, Dialect::Responses);
+        let Some(store) = door.store.as_ref().filter(|_| has_ids) else {
             return Ok(None);
         };
         // Nobody else holds it yet, so nothing is copied.
@@ -82,23 +85,62 @@ impl Keep {
         ready.map_err(|error| self.refuse(&error))
     }
 
-    /// Stores the answer, which is whole and JSON, with the messages of its request.
-    pub(crate) async fn store(self, head: &Head, json: &[u8]) -> Result<(), ApiError> {
-        let Self { what, .. } = &self;
+    /// Stores a complete chat, as JSON, with the messages of its request.
+    pub(crate) async fn store_chat(
+        self: Box<Self>,
+        head: &Head,
+        json: &[u8],
+    ) -> Result<(), ApiError> {
+        let ToStore::Chat(metadata, messages) = &self.what else {
+            return Err(damaged());
+        };
         let object = Object {
             kind: Kind::ChatCompletion,
             id: head.id.to_string(),
             created: id::now(),
             model: Some(head.model.to_string()),
-            metadata: what.metadata.clone(),
+            metadata: metadata.clone(),
             body: String::from_utf8_lossy(json).into_owned(),
             previous: None,
             is_held: false,
         };
-        let stored = self
-            .store
-            .create(&self.owner, object, what.messages.clone());
-        stored.await.map_err(|error| self.refuse(&error))
+        let items = messages.clone();
+        self.write(vec![Change::Create { object, items }]).await
+    }
+
+    /// Stores a response that has ended, with its input.
+    pub(crate) async fn store_response(
+        self: Box<Self>,
+        response: &mut Response,
+    ) -> Result<(), ApiError> {
+        let ToStore::Response(turn) = &self.what else {
+            return Err(damaged());
+        };
+        self.write(turn.end(response)?).await?;
+        turn.was_stored();
+        Ok(())
+    }
+
+    /// The turn of a response.
+    pub(crate) fn turn(&self) -> Option<&Turn> {
+        match &self.what {
+            ToStore::Response(turn) => Some(turn),
+            ToStore::Chat(..) => None,
+        }
+    }
+
+    pub(crate) async fn write(&self, changes: Vec<Change>) -> Result<(), ApiError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let stored = self.store.write(&self.owner, changes).await;
+        stored.map_err(|error| self.refuse(&error))
+    }
+
+    /// Makes a change that renews a hold. Returns whether the hold is lost.
+    pub(crate) async fn has_lost(&self, hold: Change) -> bool {
+        let written = self.store.write(&self.owner, vec![hold]).await;
+        matches!(written, Err(StoreError::Held | StoreError::NotFound))
     }
 
     fn refuse(&self, error: &StoreError) -> ApiError {
@@ -107,7 +149,7 @@ impl Keep {
     }
 }
 
-/// A stream that is stored before its last event: collects its events as they go by.
+/// A stream that is stored before its last event. Of a chat it collects the events.
 pub(crate) struct Keeping {
     head: Head,
     served_by: ServedBy,
@@ -116,19 +158,27 @@ pub(crate) struct Keeping {
 
 enum State {
     Collecting(Box<(Keep, Collector)>),
+    /// The writer of a response keeps all of it.
+    Writing(Box<Keep>),
     Storing(BoxFuture<'static, Result<(), ApiError>>),
     Done,
-    /// What was collected is no answer.
+    /// The collected events are not an answer.
     Broken,
 }
 
 impl Keeping {
-    pub(crate) fn new(keep: Keep, head: Head, served_by: ServedBy) -> Self {
-        let collector = Collector::new(&head);
+    pub(crate) fn new(keep: Box<Keep>, head: Head, served_by: ServedBy) -> Self {
+        let state = match keep.what {
+            ToStore::Response(_) => State::Writing(keep),
+            ToStore::Chat(..) => {
+                let collector = Collector::new(&head);
+                State::Collecting(Box::new((*keep, collector)))
+            }
+        };
         Self {
             head,
             served_by,
-            state: State::Collecting(Box::new((keep, collector))),
+            state,
         }
     }
 
@@ -145,22 +195,19 @@ impl Keeping {
         matches!(self.state, State::Storing(_) | State::Done)
     }
 
-    /// Stores what was collected; called when there are no more events. An answer that was cut
-    /// short is not stored: its writer reports it.
-    pub(crate) fn poll_stored(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ApiError>> {
-        if let State::Collecting(_) = self.state
-            && let State::Collecting(collected) = std::mem::replace(&mut self.state, State::Done)
-        {
-            let (keep, collector) = *collected;
-            let mut json = Vec::new();
-            if collector
-                .write(&self.head, &self.served_by, &mut json)
-                .is_ok()
-            {
-                let head = self.head.clone();
-                let storing = async move { keep.store(&head, &json).await };
-                self.state = State::Storing(Box::pin(storing));
-            }
+    /// Stores the answer. Called when there are no more events. An answer that was cut short is not
+    /// stored: its writer reports it.
+    pub(crate) fn poll_stored(
+        &mut self,
+        writer: &mut dyn Writer,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ApiError>> {
+        if matches!(self.state, State::Collecting(_) | State::Writing(_)) {
+            self.state = match std::mem::replace(&mut self.state, State::Done) {
+                State::Collecting(collected) => self.store_chat(*collected),
+                State::Writing(keep) => store_response(keep, writer),
+                state => state,
+            };
         }
         match &mut self.state {
             State::Storing(storing) => {
@@ -169,7 +216,33 @@ impl Keeping {
                 Poll::Ready(stored)
             }
             State::Broken => Poll::Ready(Err(damaged())),
-            State::Collecting(_) | State::Done => Poll::Ready(Ok(())),
+            State::Collecting(_) | State::Writing(_) | State::Done => Poll::Ready(Ok(())),
         }
+    }
+
+    fn store_chat(&self, (keep, collector): (Keep, Collector)) -> State {
+        let mut json = Vec::new();
+        if collector
+            .write(&self.head, &self.served_by, &mut json)
+            .is_err()
+        {
+            return State::Done;
+        }
+        let head = self.head.clone();
+        let keep = Box::new(keep);
+        State::Storing(Box::pin(async move { keep.store_chat(&head, &json).await }))
+    }
+}
+
+fn store_response(keep: Box<Keep>, writer: &mut dyn Writer) -> State {
+    match writer.response() {
+        Ok(Some(response)) => {
+            let mut response = response.clone();
+            State::Storing(Box::pin(
+                async move { keep.store_response(&mut response).await },
+            ))
+        }
+        Ok(None) => State::Broken,
+        Err(_) => State::Done,
     }
 }

@@ -2,16 +2,19 @@
 //! (`conversations.rs`, `items.rs`). `keep.rs` stores a chat when its answer has ended. The store
 //! itself is [`store`](crate::store).
 
-mod chats;
+pub(crate) mod chats;
 mod conversations;
-mod items;
+pub(crate) mod items;
 pub(crate) mod keep;
-mod metadata;
-mod page;
+pub(crate) mod metadata;
+pub(crate) mod page;
 
 use std::sync::Arc;
 
-use bytes::Buf;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_core::stream::BoxStream;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -19,38 +22,60 @@ use loggia_wire::Extra;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::admit::checks::one_of;
 use crate::answer::headers::name_ignored;
 use crate::answer::ignored::listed;
 use crate::door::host;
 use crate::door::query::Query;
 use crate::door::read;
 use crate::door::routes::Handler;
+use crate::generate::event_stream;
+use crate::responses::live::Live;
 use crate::store::{Kind, Object, ObjectRef, Owner, StoreError};
 use crate::{ApiError, Body, Caller, Door, RequestId, Route, Store, Strictness};
 
 /// An answer as JSON, with the names of the fields of the request that have no effect.
 pub(crate) struct Answer {
-    json: Vec<u8>,
+    content: Content,
     ignored: Vec<String>,
 }
 
+enum Content {
+    Json(Vec<u8>),
+    Events(BoxStream<'static, Bytes>),
+}
+
 impl Answer {
-    fn new(answer: &impl Serialize) -> Result<Self, ApiError> {
+    pub(crate) fn new(answer: &impl Serialize) -> Result<Self, ApiError> {
         let json = serde_json::to_vec(answer).map_err(|_| damaged())?;
-        let ignored = Vec::new();
-        Ok(Self { json, ignored })
+        Ok(Self {
+            content: Content::Json(json),
+            ignored: Vec::new(),
+        })
+    }
+
+    /// An answer that is a stream of events.
+    pub(crate) fn events(events: BoxStream<'static, Bytes>) -> Self {
+        Self {
+            content: Content::Events(events),
+            ignored: Vec::new(),
+        }
     }
 }
 
 /// A request for something stored, its body read.
-struct Asked<'a> {
-    store: &'a dyn Store,
-    owner: Owner,
-    route: &'a Route,
-    query: Query,
-    body: bytes::Bytes,
+pub(crate) struct Asked<'a> {
+    pub(crate) store: &'a dyn Store,
+    /// The responses that are being made.
+    pub(crate) live: &'a Live,
+    pub(crate) owner: Owner,
+    pub(crate) route: &'a Route,
+    pub(crate) query: Query,
+    body: Bytes,
     strictness: Strictness,
     request_id: Option<Arc<str>>,
+    /// The interval of heartbeats in streams.
+    pub(crate) heartbeat: Duration,
 }
 
 impl Door {
@@ -60,10 +85,16 @@ impl Door {
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
         match Box::pin(self.answer_stored(route, request)).await {
-            Ok(Answer { json, ignored }) => {
-                let mut response = Response::new(Body::whole(json));
-                let headers = response.headers_mut();
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            Ok(Answer { content, ignored }) => {
+                let mut response = match content {
+                    Content::Events(events) => event_stream(Body::events(events)),
+                    Content::Json(json) => {
+                        let mut response = Response::new(Body::whole(json));
+                        let json = HeaderValue::from_static("application/json");
+                        response.headers_mut().insert(CONTENT_TYPE, json);
+                        response
+                    }
+                };
                 name_ignored(&mut response, &listed(&ignored));
                 response
             }
@@ -82,17 +113,21 @@ impl Door {
             return Err(ApiError::stored_for_keys_only());
         }
         let body = match parts.method {
-            http::Method::POST => read::json_body(&parts.headers, body, &self.policy).await?,
-            _ => bytes::Bytes::new(),
+            http::Method::POST if !takes_no_body(route) => {
+                read::json_body(&parts.headers, body, &self.policy).await?
+            }
+            _ => Bytes::new(),
         };
         let asked = Asked {
             store: &*store,
+            live: &self.live,
             owner: owner(&parts),
             route,
             query: Query::of(&parts.uri),
             body,
             strictness: self.strictness_for(&parts, ""),
             request_id: RequestId::of(&parts),
+            heartbeat: self.policy.heartbeat_every,
         };
         match route.handler() {
             Handler::Chats => asked.chats().await,
@@ -108,6 +143,10 @@ impl Door {
             Handler::Items => asked.items().await,
             Handler::Item => asked.item().await,
             Handler::DeleteItem => asked.delete_item().await,
+            Handler::Response => asked.response().await,
+            Handler::DeleteResponse => asked.delete_response().await,
+            Handler::CancelResponse => asked.cancel_response().await,
+            Handler::InputItems => asked.input_items().await,
             _ => Err(damaged()),
         }
     }
@@ -120,7 +159,7 @@ pub(crate) fn owner(parts: &Parts) -> Owner {
 
 impl Asked<'_> {
     /// The object that the path names.
-    fn at(&self, kind: Kind) -> ObjectRef<'_> {
+    pub(crate) fn at(&self, kind: Kind) -> ObjectRef<'_> {
         ObjectRef {
             owner: &self.owner,
             kind,
@@ -129,7 +168,7 @@ impl Asked<'_> {
     }
 
     /// What a client sees of an error of the store's.
-    fn refused(&self, kind: Kind) -> impl FnOnce(StoreError) -> ApiError + '_ {
+    pub(crate) fn refused(&self, kind: Kind) -> impl FnOnce(StoreError) -> ApiError + '_ {
         move |error| {
             log(&error, self.request_id.as_deref());
             let after = self.query.get("after").unwrap_or_default();
@@ -144,6 +183,30 @@ impl Asked<'_> {
             _ => Ok(extra.keys().cloned().collect()),
         }
     }
+}
+
+/// Whether a route takes no body, though its method is POST. Clients send none or an empty one.
+fn takes_no_body(route: &Route) -> bool {
+    route.handler() == Handler::CancelResponse
+}
+
+/// What `include` may ask for. All of it is there in any case: items are stored whole.
+const INCLUDES: &[&str] = &[
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
+];
+
+/// Refuses an unknown value of the parameter `include`.
+pub(crate) fn check_include(query: &Query) -> Result<(), ApiError> {
+    let mut includes = query.all("include").enumerate();
+    includes
+        .try_for_each(|(index, one)| one_of(format_args!("include[{index}]"), Some(one), INCLUDES))
 }
 
 /// Logs a store that does not work, without a word of the client's.
@@ -190,7 +253,7 @@ fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiErro
         StoreError::AfterNotFound => {
             let noun = match route.handler() {
                 Handler::ChatMessages => "Message",
-                Handler::Items => "Item",
+                Handler::Items | Handler::InputItems => "Item",
                 _ => noun,
             };
             not_found(noun, after).about("after")
@@ -201,13 +264,24 @@ fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiErro
             );
             ApiError::new(StatusCode::BAD_REQUEST, message).about("items")
         }
-        // Only calls for responses return the others; `responses/` words them.
-        _ => failed(error),
+        StoreError::Held => {
+            let message = format!(
+                "{noun} with id '{}' is in use. Try again later.",
+                route.id()
+            );
+            ApiError::new(StatusCode::CONFLICT, message)
+        }
+        StoreError::BrokenChain { id } => not_found(noun, id),
+        StoreError::TooLong => {
+            let message = "This is too long to be read at once.";
+            ApiError::new(StatusCode::BAD_REQUEST, message)
+        }
+        StoreError::Full | StoreError::Unavailable { .. } => failed(error),
     }
 }
 
 /// Something stored that is not what was stored.
-fn damaged() -> ApiError {
+pub(crate) fn damaged() -> ApiError {
     failed(&StoreError::Unavailable {
         cause: String::new(),
     })

@@ -612,19 +612,6 @@ impl Store for FailingStore {
         Box::pin(async { self.ready.clone() })
     }
 
-    fn create<'a>(
-        &'a self,
-        owner: &'a Owner,
-        object: Object,
-        items: Vec<Item>,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            self.gate.acquire().await.expect("open").forget();
-            self.create.clone()?;
-            self.inner.create(owner, object, items).await
-        })
-    }
-
     fn object<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Object, StoreError>> {
         self.inner.object(at)
     }
@@ -654,8 +641,19 @@ impl Store for FailingStore {
         Box::pin(async { Err(down()) })
     }
 
-    fn write<'a>(&'a self, _: &'a Owner, _: Vec<Change>) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async { Err(StoreError::Full) })
+    fn write<'a>(
+        &'a self,
+        owner: &'a Owner,
+        changes: Vec<Change>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            if !matches!(changes.first(), Some(Change::Create { .. })) {
+                return Err(StoreError::Full);
+            }
+            self.gate.acquire().await.expect("open").forget();
+            self.create.clone()?;
+            self.inner.write(owner, changes).await
+        })
     }
 
     fn items<'a>(
@@ -806,5 +804,29 @@ async fn an_answer_that_was_cut_short_is_not_stored() {
         let answer = door.chat(json!({"store": true, "stream": stream})).await;
         assert!(answer.text().contains(r#""error""#), "{}", answer.text());
         assert!(ids(&door.get("/v1/chat/completions").await).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_cannot_be_stored_is_an_error() {
+    let ask = json!({"model": "m", "input": "Hi"});
+    for (error, code) in [
+        (down(), "store_unavailable"),
+        (StoreError::Full, "store_full"),
+    ] {
+        let stand = StoredDoor::new(plain_model(), Failing::new(Ok(()), Err(error)));
+        unavailable(&stand.post("/v1/responses", ask.clone()).await, code);
+        let mut streamed = ask.clone();
+        streamed["stream"] = json!(true);
+        let stream = stand.post("/v1/responses", streamed).await;
+        assert_eq!(stream.status(), 200);
+        let last = stream.text().trim_end().rsplit("\n\n").next();
+        let last = last.expect("an event");
+        assert!(last.starts_with("event: response.failed"), "{last}");
+        assert!(last.contains("server_error") && !last.contains("secret"));
+        assert!(!stream.text().contains("response.completed"));
+        let mut unstored = ask.clone();
+        unstored["store"] = json!(false);
+        assert_eq!(stand.post("/v1/responses", unstored).await.status(), 200);
     }
 }

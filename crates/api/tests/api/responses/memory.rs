@@ -1,91 +1,757 @@
-//! What needs a memory, which there is none of yet.
+//! A door with a store: responses that go on from others, conversations, and the routes of stored
+//! responses.
 
-use super::stand_in::{KINDS, Kind, StandIn, hi, ignored, refusal};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
-use loggia_api::{Door, Policy};
-use serde_json::json;
+use futures_util::StreamExt;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use loggia_api::store::{Change, Kind, Owner};
+use loggia_api::{Caller, Door, MemoryStore, Policy, Store};
+use loggia_backend::Backend;
+use loggia_backend::emulate::Emulate;
+use loggia_wire::openai::FinishReason;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
-#[tokio::test]
-async fn what_needs_an_earlier_response_is_refused_by_name() {
-    for (more, code, param) in [
-        (
-            json!({"previous_response_id": "resp_1"}),
-            "previous_response_not_found",
-            "previous_response_id",
-        ),
-        (
-            json!({"conversation": "conv_1"}),
-            "unsupported_parameter",
-            "conversation",
-        ),
-        (
-            json!({"conversation": {"id": "conv_1"}}),
-            "unsupported_parameter",
-            "conversation",
-        ),
-        (
-            json!({"conversation": "conv_1", "previous_response_id": "resp_1"}),
-            "mutually_exclusive_parameters",
-            "previous_response_id",
-        ),
-        (
-            json!({"background": true}),
-            "unsupported_parameter",
-            "background",
-        ),
-        (
-            json!({"prompt": {"id": "pmpt_1"}}),
-            "unsupported_parameter",
-            "prompt",
-        ),
-        (
-            json!({"input": [{"type": "item_reference", "id": "rs_1"}]}),
-            "invalid_value",
-            "input[0].id",
-        ),
-        (
-            json!({"input": [{"role": "user", "content": "a"}, {"id": "rs_1"}]}),
-            "invalid_value",
-            "input[1].id",
-        ),
-        (
-            json!({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}]}),
-            "invalid_value",
-            "input[0].content[0].file_id",
-        ),
-    ] {
-        let expected = (400, code.to_owned(), param.to_owned());
-        assert_eq!(refusal(&hi(more.clone())).await, expected, "{more}");
+use super::stand_in::{StandIn, call, hi};
+use super::state_machine::checked;
+use crate::support::Answer;
+
+/// A door with a store, before an engine.
+struct Stand {
+    door: Door,
+    engine: Arc<StandIn>,
+    store: Arc<MemoryStore>,
+}
+
+impl Stand {
+    fn new(engine: StandIn) -> Self {
+        let engine = Arc::new(engine);
+        let store = Arc::new(MemoryStore::new());
+        let backend = Emulate::new(Arc::clone(&engine) as Arc<dyn Backend>);
+        let door = Door::new(Arc::new(backend), Policy::default());
+        Self {
+            door: door.with_store(Arc::clone(&store) as Arc<dyn Store>),
+            engine,
+            store,
+        }
+    }
+
+    async fn ask_as(&self, key: Option<&str>, method: Method, path: &str, body: &Value) -> Answer {
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().expect("a path");
+        if let Some(name) = key {
+            request.extensions_mut().insert(Caller {
+                name: name.into(),
+                strictness: None,
+                models: None,
+                may_delete_models: false,
+            });
+        }
+        let (parts, body) = self.door.serve(request).await.into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        Answer {
+            head: http::Response::from_parts(parts, ()),
+            body,
+        }
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.ask_as(None, Method::POST, path, body).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask_as(None, Method::GET, path, &Value::Null).await
+    }
+
+    /// A response that is made.
+    async fn respond(&self, more: Value) -> Value {
+        let answer = self.post("/v1/responses", &hi(more)).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        answer.json()
+    }
+
+    /// A response that is fetched.
+    async fn fetched(&self, id: &str) -> Value {
+        let answer = self.get(&format!("/v1/responses/{id}")).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        answer.json()
+    }
+
+    /// The roles and texts that the engine was asked last.
+    fn asked(&self) -> Vec<(String, String)> {
+        let asked = self.engine.asked();
+        let messages = asked["messages"].as_array().expect("messages").iter();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        messages
+            .map(|message| (text(&message["role"]), text(&message["content"])))
+            .collect()
     }
 }
 
-#[tokio::test]
-async fn store_is_named_only_where_the_client_asked_for_it() {
-    for kind in KINDS {
-        assert_eq!(ignored(kind, &hi(json!({"store": true}))).await, "store");
-        assert_eq!(ignored(kind, &hi(json!({"store": false}))).await, "");
-    }
-    let nulls = json!({"store": null, "previous_response_id": null, "conversation": null, "background": false,
-        "prompt": null, "include": [], "metadata": null, "tools": null, "instructions": null});
-    assert_eq!(ignored(Kind::Ollama, &hi(nulls)).await, "");
+fn id(object: &Value) -> String {
+    object["id"].as_str().expect("an id").to_owned()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
+    pairs.iter().map(owned).collect()
+}
+
+fn refused(answer: &Answer) -> (u16, String, String) {
+    let error = answer.json()["error"].clone();
+    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    (answer.status(), text("code"), text("param"))
 }
 
 #[tokio::test]
-async fn a_websocket_is_refused_so_that_clients_go_on_with_post() {
-    let door = Door::new(Arc::new(StandIn::hello()), Policy::default());
-    let get = |path: &str, upgrade: &str| {
-        let request = Request::get(path).header("upgrade", upgrade);
-        request.body(Full::<Bytes>::default()).expect("a request")
+async fn a_response_is_stored_unless_the_client_says_no() {
+    let stand = Stand::new(StandIn::hello());
+    for more in [json!({}), json!({"store": null}), json!({"store": true})] {
+        let mut made = stand.respond(more).await;
+        assert_eq!(made["store"], true);
+        let fetched = stand.fetched(&id(&made)).await;
+        // The same object, whatever the order of its fields.
+        assert_eq!(fetched, made.take());
+    }
+    let made = stand.respond(json!({"store": false})).await;
+    assert_eq!(made["store"], false);
+    let path = format!("/v1/responses/{}", id(&made));
+    assert_eq!(stand.get(&path).await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_stream_is_stored_before_its_last_event() {
+    let stand = Stand::new(StandIn::hello());
+    let answer = stand
+        .post("/v1/responses", &hi(json!({"stream": true})))
+        .await;
+    let end = checked(answer.text());
+    assert_eq!(stand.fetched(&id(&end)).await, end);
+}
+
+#[tokio::test]
+async fn a_turn_sees_all_turns_before_it_but_not_their_instructions() {
+    let stand = Stand::new(StandIn::hello());
+    let first = stand
+        .respond(json!({"input": "one", "instructions": "Be brief."}))
+        .await;
+    let previous =
+        json!({"input": [{"role": "user", "content": "two"}], "previous_response_id": id(&first)});
+    let second = stand.respond(previous).await;
+    assert_eq!(second["previous_response_id"], first["id"]);
+    let third = json!({"input": "three", "previous_response_id": id(&second), "instructions": "Be long.", "store": false});
+    stand.respond(third).await;
+    assert_eq!(
+        stand.asked(),
+        pairs(&[
+            ("system", "Be long."),
+            ("user", "one"),
+            ("assistant", "Hello!"),
+            ("user", "two"),
+            ("assistant", "Hello!"),
+            ("user", "three"),
+        ])
+    );
+    // Two turns can go on from the same one.
+    let fork = json!({"input": "other", "previous_response_id": id(&first)});
+    stand.respond(fork).await;
+    assert_eq!(
+        stand.asked(),
+        pairs(&[("user", "one"), ("assistant", "Hello!"), ("user", "other")])
+    );
+}
+
+#[tokio::test]
+async fn an_output_goes_to_the_call_of_the_turn_before() {
+    let calls = call(0, "call_1", "add", &["{\"a\":1}"]);
+    let stand = Stand::new(StandIn::says(&calls, FinishReason::ToolCalls));
+    let tools = json!([{"type": "function", "name": "add", "parameters": {"type": "object"}, "strict": false}]);
+    let first = stand.respond(json!({"tools": tools})).await;
+    let output = json!([{"type": "function_call_output", "call_id": "call_1", "output": "2"}]);
+    stand
+        .respond(json!({"input": output, "previous_response_id": id(&first), "tools": tools}))
+        .await;
+    let asked = stand.engine.asked();
+    assert_eq!(asked["messages"][1]["tool_calls"][0]["id"], "call_1");
+    assert_eq!(
+        asked["messages"][2],
+        json!({"role": "tool", "tool_call_id": "call_1", "content": "2"})
+    );
+    // Without an output OpenAI refuses the turn.
+    let without = hi(json!({"input": "and?", "previous_response_id": id(&first), "tools": tools}));
+    let answer = stand.post("/v1/responses", &without).await;
+    assert_eq!(
+        refused(&answer),
+        (400, "invalid_value".to_owned(), "input".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_was_cut_short_is_not_part_of_the_next_turn() {
+    let calls = call(0, "call_1", "add", &["{\"a\":"]);
+    let stand = Stand::new(StandIn::says(&calls, FinishReason::Length));
+    let tools = json!([{"type": "function", "name": "add", "parameters": {"type": "object"}, "strict": false}]);
+    let first = stand.respond(json!({"tools": tools})).await;
+    assert_eq!(first["status"], "incomplete");
+    stand
+        .respond(json!({"input": "again", "previous_response_id": id(&first), "tools": tools}))
+        .await;
+    assert_eq!(stand.asked(), pairs(&[("user", "Hi"), ("user", "again")]));
+}
+
+#[tokio::test]
+async fn references_to_items_of_earlier_responses_are_read() {
+    let thinks = [
+        json!({"reasoning_content": "Hm."}),
+        json!({"content": "Hello"}),
+    ];
+    let stand = Stand::new(StandIn::says(&thinks, FinishReason::Stop));
+    let first = stand.respond(json!({})).await;
+    let items = json!([
+        {"role": "user", "content": "Hi"},
+        {"type": "item_reference", "id": first["output"][0]["id"]},
+        {"id": first["output"][1]["id"]},
+        {"role": "user", "content": "more"}
+    ]);
+    let second = stand.respond(json!({ "input": items })).await;
+    let asked = stand.engine.asked();
+    assert_eq!(asked["messages"][1]["content"], "Hello");
+    assert_eq!(asked["messages"][1]["reasoning_content"], "Hm.");
+    // The items are stored as they are, so that the next turn knows them too.
+    let path = format!("/v1/responses/{}/input_items?order=asc", id(&second));
+    let listed = stand.get(&path).await.json();
+    let types: Vec<&str> = listed["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|item| item["type"].as_str())
+        .collect();
+    assert_eq!(types, ["message", "reasoning", "message", "message"]);
+    let unknown = hi(json!({"input": [{"type": "item_reference", "id": "msg_unknown"}]}));
+    assert_eq!(
+        refused(&stand.post("/v1/responses", &unknown).await),
+        (404, "item_not_found".to_owned(), "input[0].id".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_conversation_grows_with_each_turn() {
+    let stand = Stand::new(StandIn::hello());
+    let made = stand
+        .post(
+            "/v1/conversations",
+            &json!({"items": [{"role": "user", "content": "before"}]}),
+        )
+        .await
+        .json();
+    let conversation = id(&made);
+    for named in [json!(conversation), json!({"id": conversation})] {
+        let response = stand.respond(json!({ "conversation": named })).await;
+        assert_eq!(response["conversation"], json!({"id": conversation}));
+        assert_eq!(response["previous_response_id"], Value::Null);
+    }
+    let unstored = json!({"conversation": conversation, "store": false});
+    let last = stand.respond(unstored).await;
+    assert_eq!(
+        stand.asked(),
+        pairs(&[
+            ("user", "before"),
+            ("user", "Hi"),
+            ("assistant", "Hello!"),
+            ("user", "Hi"),
+            ("assistant", "Hello!"),
+            ("user", "Hi"),
+        ])
+    );
+    let path = format!("/v1/conversations/{conversation}/items");
+    let listed = stand.get(&path).await.json();
+    assert_eq!(listed["data"].as_array().expect("a list").len(), 7);
+    assert_eq!(listed["data"][0]["id"], last["output"][0]["id"]);
+    assert_eq!(
+        stand
+            .get(&format!("/v1/responses/{}", id(&last)))
+            .await
+            .status(),
+        404
+    );
+}
+
+/// Its items are those of the conversation at that time, and no later ones.
+#[tokio::test]
+async fn a_response_of_a_conversation_can_be_continued_by_its_id() {
+    let stand = Stand::new(StandIn::hello());
+    let conversation = id(&stand.post("/v1/conversations", &json!({})).await.json());
+    stand
+        .respond(json!({"input": "one", "conversation": conversation}))
+        .await;
+    let second = stand
+        .respond(json!({"input": "two", "conversation": conversation}))
+        .await;
+    stand
+        .respond(json!({"input": "three", "conversation": conversation}))
+        .await;
+    stand
+        .respond(json!({"input": "aside", "previous_response_id": id(&second)}))
+        .await;
+    assert_eq!(
+        stand.asked(),
+        pairs(&[
+            ("user", "one"),
+            ("assistant", "Hello!"),
+            ("user", "two"),
+            ("assistant", "Hello!"),
+            ("user", "aside"),
+        ])
+    );
+}
+
+#[tokio::test]
+async fn a_conversation_that_a_turn_holds_is_locked_and_free_afterwards() {
+    let gate = Arc::new(Semaphore::new(0));
+    let stand = Arc::new(Stand::new(StandIn::hello().behind(&gate)));
+    let conversation = id(&stand.post("/v1/conversations", &json!({})).await.json());
+    let body = hi(json!({ "conversation": conversation }));
+    let first = {
+        let (stand, body) = (Arc::clone(&stand), body.clone());
+        tokio::spawn(async move { stand.post("/v1/responses", &body).await })
     };
-    let refused = door.serve(get("/v1/responses", "WebSocket")).await;
-    assert_eq!(refused.status(), 426);
-    assert_eq!(refused.headers()["allow"], "POST");
-    let other = door.serve(get("/v1/responses", "h2c")).await;
-    assert_eq!(other.status(), 405);
-    let unknown = door.serve(get("/v1/nothing", "websocket")).await;
-    assert_eq!(unknown.status(), 404);
+    while stand.engine.came() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let locked = stand.post("/v1/responses", &body).await;
+    assert_eq!(
+        refused(&locked),
+        (
+            400,
+            "conversation_locked".to_owned(),
+            "conversation".to_owned()
+        )
+    );
+    gate.add_permits(1);
+    assert_eq!(first.await.expect("no panic").status(), 200);
+    gate.add_permits(1);
+    stand.respond(json!({ "conversation": conversation })).await;
+
+    // A turn that fails lets it go too.
+    let failing = hi(json!({"conversation": conversation, "temperature": "hot"}));
+    assert_eq!(stand.post("/v1/responses", &failing).await.status(), 400);
+    let odd = hi(
+        json!({"conversation": conversation, "input": [{"type": "function_call_output", "call_id": "x", "output": ""}]}),
+    );
+    assert_eq!(stand.post("/v1/responses", &odd).await.status(), 400);
+    tokio::task::yield_now().await;
+    gate.add_permits(1);
+    stand.respond(json!({ "conversation": conversation })).await;
+}
+
+#[tokio::test]
+async fn an_item_that_the_conversation_has_is_refused_before_the_model_works() {
+    let stand = Stand::new(StandIn::hello());
+    let item = json!({"type": "message", "id": "msg_1", "role": "user", "content": "a"});
+    let conversation = id(&stand
+        .post("/v1/conversations", &json!({ "items": [item] }))
+        .await
+        .json());
+    for input in [
+        json!([item]),
+        json!([{"role": "user", "content": "x", "id": "m"}, {"role": "user", "content": "x", "id": "m"}]),
+    ] {
+        let body = hi(json!({"conversation": conversation, "input": input}));
+        let answer = stand.post("/v1/responses", &body).await;
+        assert_eq!(
+            (answer.status(), refused(&answer).2.as_str()),
+            (400, "input")
+        );
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn unknown_and_foreign_ids_are_not_found() {
+    let stand = Stand::new(StandIn::hello());
+    let made = id(&stand.respond(json!({})).await);
+    let conversation = id(&stand.post("/v1/conversations", &json!({})).await.json());
+    for (key, previous, conv) in [
+        (Some("other"), made.as_str(), conversation.as_str()),
+        (None, "resp_unknown", "conv_unknown"),
+    ] {
+        let body = hi(json!({ "previous_response_id": previous }));
+        let answer = stand
+            .ask_as(key, Method::POST, "/v1/responses", &body)
+            .await;
+        let expected = (
+            404,
+            "previous_response_not_found".to_owned(),
+            "previous_response_id".to_owned(),
+        );
+        assert_eq!(refused(&answer), expected);
+        assert_eq!(
+            answer.json()["error"]["message"],
+            format!("Previous response with id '{previous}' not found.")
+        );
+        let body = hi(json!({ "conversation": conv }));
+        let answer = stand
+            .ask_as(key, Method::POST, "/v1/responses", &body)
+            .await;
+        assert_eq!(
+            refused(&answer),
+            (
+                404,
+                "conversation_not_found".to_owned(),
+                "conversation".to_owned()
+            )
+        );
+        for (method, path) in [
+            (Method::GET, format!("/v1/responses/{previous}")),
+            (Method::GET, format!("/v1/responses/{previous}?stream=true")),
+            (Method::DELETE, format!("/v1/responses/{previous}")),
+            (Method::POST, format!("/v1/responses/{previous}/cancel")),
+            (Method::GET, format!("/v1/responses/{previous}/input_items")),
+        ] {
+            let answer = stand.ask_as(key, method, &path, &Value::Null).await;
+            assert_eq!(answer.status(), 404, "{path}");
+        }
+    }
+    assert_eq!(
+        stand.get(&format!("/v1/responses/{made}")).await.status(),
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_deleted_response_is_gone_and_nothing_goes_on_from_it() {
+    let stand = Stand::new(StandIn::hello());
+    let first = id(&stand.respond(json!({})).await);
+    let second = id(&stand.respond(json!({"previous_response_id": first})).await);
+    let path = format!("/v1/responses/{first}");
+    let deleted = stand
+        .ask_as(None, Method::DELETE, &path, &Value::Null)
+        .await;
+    assert_eq!(
+        deleted.json(),
+        json!({"id": first, "object": "response", "deleted": true})
+    );
+    assert_eq!(stand.get(&path).await.status(), 404);
+    let body = hi(json!({"previous_response_id": second}));
+    let answer = stand.post("/v1/responses", &body).await;
+    assert_eq!(refused(&answer).1, "previous_response_not_found");
+    assert!(answer.text().contains(&first), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn input_items_are_listed_in_pages_newest_first() {
+    let stand = Stand::new(StandIn::hello());
+    let items: Vec<Value> = (0..5)
+        .map(|number| json!({"role": "user", "content": number.to_string(), "id": format!("msg_{number}")}))
+        .collect();
+    let made = id(&stand.respond(json!({ "input": items })).await);
+    let ids = |answer: Answer| -> (Vec<String>, bool) {
+        let page = answer.json();
+        let data = page["data"].as_array().expect("a list").iter();
+        (data.map(id).collect(), page["has_more"] == true)
+    };
+    let path = format!("/v1/responses/{made}/input_items");
+    let (all, more) = ids(stand.get(&path).await);
+    assert_eq!(
+        (all.join(" "), more),
+        ("msg_4 msg_3 msg_2 msg_1 msg_0".to_owned(), false)
+    );
+    let part = stand.get(&format!("{path}?limit=2&after=msg_3")).await;
+    assert_eq!(
+        part.json()["data"][0]["content"][0],
+        json!({"type": "input_text", "text": "2"})
+    );
+    let (part, more) = ids(part);
+    assert_eq!((part.join(" "), more), ("msg_2 msg_1".to_owned(), true));
+    let (first, _) = ids(stand.get(&format!("{path}?order=asc&limit=1&after=")).await);
+    assert_eq!(first, ["msg_0"]);
+    assert_eq!(
+        refused(&stand.get(&format!("{path}?after=msg_9")).await).0,
+        404
+    );
+    let wrong = stand.get(&format!("{path}?include[]=nothing")).await;
+    assert_eq!(
+        (wrong.status(), refused(&wrong).2.as_str()),
+        (400, "include[0]")
+    );
+}
+
+#[tokio::test]
+async fn a_background_response_goes_on_without_its_client() {
+    let gate = Arc::new(Semaphore::new(0));
+    let stand = Stand::new(StandIn::hello().behind(&gate));
+    let queued = stand.respond(json!({"background": true})).await;
+    assert_eq!(
+        (&queued["status"], &queued["background"], &queued["output"]),
+        (&json!("queued"), &json!(true), &json!([]))
+    );
+    let made = id(&queued);
+    assert_eq!(stand.fetched(&made).await["status"], "in_progress");
+    let body = hi(json!({"previous_response_id": made}));
+    assert_eq!(
+        refused(&stand.post("/v1/responses", &body).await),
+        (
+            400,
+            "response_in_progress".to_owned(),
+            "previous_response_id".to_owned()
+        )
+    );
+    let stream = stand
+        .get(&format!("/v1/responses/{made}?stream=true"))
+        .await;
+    assert_eq!(
+        (stream.status(), refused(&stream).2.as_str()),
+        (400, "stream")
+    );
+    gate.add_permits(1);
+    let done = loop {
+        let fetched = stand.fetched(&made).await;
+        if fetched["status"] != "in_progress" {
+            break fetched;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(done["status"], "completed");
+    assert_eq!(done["output"][0]["content"][0]["text"], "Hello!");
+    gate.add_permits(1);
+    stand.respond(json!({"previous_response_id": made})).await;
+    assert_eq!(
+        stand.asked(),
+        pairs(&[("user", "Hi"), ("assistant", "Hello!"), ("user", "Hi")])
+    );
+}
+
+#[tokio::test]
+async fn a_background_stream_can_be_left_and_resumed() {
+    let gate = Arc::new(Semaphore::new(0));
+    let stand = Stand::new(StandIn::hello().behind(&gate));
+    let body = hi(json!({"background": true, "stream": true}));
+    let request = Request::post("/v1/responses").body(Full::new(Bytes::from(body.to_string())));
+    let answer = stand.door.serve(request.expect("a request")).await;
+    let mut events = answer.into_body().into_data_stream();
+    let first = events.next().await.expect("an event").expect("no error");
+    let first = String::from_utf8(first.to_vec()).expect("text");
+    assert!(first.contains("response.created"), "{first}");
+    let at = first.find("resp_").expect("an id");
+    let made = first[at..].split('"').next().expect("an id").to_owned();
+    // The client leaves, and comes back after the event with number 0.
+    drop(events);
+    let path = format!("/v1/responses/{made}?stream=true&starting_after=0");
+    let resumed = {
+        let request = Request::get(&path).body(Full::<Bytes>::default());
+        stand.door.serve(request.expect("a request")).await
+    };
+    gate.add_permits(1);
+    let live = resumed
+        .into_body()
+        .collect()
+        .await
+        .expect("a body")
+        .to_bytes();
+    let live = String::from_utf8(live.to_vec()).expect("text");
+    assert!(live.starts_with("event: response.in_progress"), "{live}");
+    assert!(live.contains("\"sequence_number\":1"), "{live}");
+    let end = stand.fetched(&made).await;
+    assert_eq!(end["status"], "completed");
+    // The same events come from the store.
+    let stored = stand.get(&path).await;
+    assert_eq!(stored.text(), live);
+    let all = stand
+        .get(&format!("/v1/responses/{made}?stream=true"))
+        .await;
+    assert_eq!(checked(all.text()), end);
+    let after = stand
+        .get(&format!(
+            "/v1/responses/{made}?stream=true&starting_after=9999"
+        ))
+        .await;
+    assert_eq!((after.status(), after.text()), (200, ""));
+}
+
+#[tokio::test]
+async fn a_stored_response_can_be_read_as_a_stream() {
+    let mut deltas = vec![
+        json!({"reasoning_content": "Hm."}),
+        json!({"content": "Hello"}),
+    ];
+    deltas.extend(call(0, "call_1", "add", &["{\"a\":1}"]));
+    let stand = Stand::new(StandIn::says(&deltas, FinishReason::ToolCalls));
+    for reasoning in [json!({}), json!({"summary": "auto"})] {
+        let tools = json!([{"type": "function", "name": "add", "parameters": {"type": "object"}, "strict": false}]);
+        let made = stand
+            .respond(json!({"tools": tools, "reasoning": reasoning}))
+            .await;
+        assert_eq!(made["output"].as_array().map(Vec::len), Some(3));
+        let stream = stand
+            .get(&format!("/v1/responses/{}?stream=true", id(&made)))
+            .await;
+        assert_eq!(stream.header("content-type"), Some("text/event-stream"));
+        assert_eq!(checked(stream.text()), made);
+        let rest = stand
+            .get(&format!(
+                "/v1/responses/{}?stream=true&starting_after=3",
+                id(&made)
+            ))
+            .await;
+        assert!(stream.text().ends_with(rest.text()));
+        assert!(rest.text().contains("\"sequence_number\":4"));
+        assert!(!rest.text().contains("\"sequence_number\":3}"));
+    }
+}
+
+#[tokio::test]
+async fn a_background_response_can_be_cancelled_once_or_twice() {
+    let gate = Arc::new(Semaphore::new(0));
+    let stand = Stand::new(StandIn::hello().behind(&gate));
+    let made = id(&stand.respond(json!({"background": true})).await);
+    let path = format!("/v1/responses/{made}/cancel");
+    for _ in 0..2 {
+        let cancelled = stand.post(&path, &Value::Null).await;
+        assert_eq!(cancelled.status(), 200, "{}", cancelled.text());
+        assert_eq!(cancelled.json()["status"], "cancelled");
+    }
+    assert_eq!(stand.fetched(&made).await["status"], "cancelled");
+    gate.add_permits(1);
+    let sync = id(&stand.respond(json!({})).await);
+    let refused = stand
+        .post(&format!("/v1/responses/{sync}/cancel"), &json!({}))
+        .await;
+    assert_eq!(refused.status(), 400);
+    // One that has ended stays as it is.
+    gate.add_permits(1);
+    let done = id(&stand.respond(json!({"background": true})).await);
+    while stand.fetched(&done).await["status"] == "in_progress" {
+        tokio::task::yield_now().await;
+    }
+    let cancelled = stand
+        .post(&format!("/v1/responses/{done}/cancel"), &Value::Null)
+        .await;
+    assert_eq!(cancelled.json()["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_background_response_whose_engine_dies_has_failed() {
+    let stand = Stand::new(StandIn::hello().dies());
+    let made = id(&stand.respond(json!({"background": true})).await);
+    let failed = loop {
+        let fetched = stand.fetched(&made).await;
+        if fetched["status"] != "in_progress" {
+            break fetched;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(failed["status"], "failed");
+    assert_eq!(failed["error"]["code"], "server_error");
+    // One whose client waits is not stored: the client has the error.
+    let answer = stand.post("/v1/responses", &hi(json!({}))).await;
+    assert_eq!(answer.status(), 502);
+}
+
+/// A killed server leaves a response in progress; its hold runs out.
+#[tokio::test]
+async fn a_background_response_whose_server_was_stopped_has_failed() {
+    let gate = Arc::new(Semaphore::new(0));
+    let stand = Stand::new(StandIn::hello().behind(&gate));
+    let made = id(&stand.respond(json!({"background": true})).await);
+    // Another door on the same store is another server.
+    let other = Stand {
+        door: Door::new(
+            Arc::clone(&stand.engine) as Arc<dyn Backend>,
+            Policy::default(),
+        )
+        .with_store(Arc::clone(&stand.store) as Arc<dyn Store>),
+        engine: Arc::clone(&stand.engine),
+        store: Arc::clone(&stand.store),
+    };
+    assert_eq!(other.fetched(&made).await["status"], "in_progress");
+    let release = Change::Release {
+        kind: Kind::Response,
+        id: made.clone(),
+        holder: None,
+    };
+    let released = other.store.write(&Owner::NOBODY, vec![release]).await;
+    released.expect("it is held");
+    let failed = other.fetched(&made).await;
+    assert_eq!(failed["status"], "failed");
+    assert_eq!(
+        failed["error"]["message"],
+        "The server was stopped before the response ended."
+    );
+}
+
+#[tokio::test]
+async fn another_server_can_cancel_and_the_first_one_stops() {
+    let gate = Arc::new(Semaphore::new(0));
+    let stand = Stand::new(StandIn::hello().behind(&gate));
+    let made = id(&stand.respond(json!({"background": true})).await);
+    let other = Stand {
+        door: Door::new(
+            Arc::clone(&stand.engine) as Arc<dyn Backend>,
+            Policy::default(),
+        )
+        .with_store(Arc::clone(&stand.store) as Arc<dyn Store>),
+        engine: Arc::clone(&stand.engine),
+        store: Arc::clone(&stand.store),
+    };
+    let cancelled = other
+        .post(&format!("/v1/responses/{made}/cancel"), &Value::Null)
+        .await;
+    assert_eq!(cancelled.json()["status"], "cancelled");
+    // The first server ends its work, and does not replace what the other one wrote.
+    gate.add_permits(1);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stand.fetched(&made).await["status"], "cancelled");
+}
+
+#[tokio::test]
+async fn a_background_response_must_be_stored() {
+    let stand = Stand::new(StandIn::hello());
+    let body = hi(json!({"background": true, "store": false}));
+    let answer = stand.post("/v1/responses", &body).await;
+    assert_eq!(
+        refused(&answer),
+        (
+            400,
+            "unsupported_parameter".to_owned(),
+            "background".to_owned()
+        )
+    );
+}
+
+#[tokio::test]
+async fn deleting_a_response_in_progress_stops_it() {
+    let gate = Arc::new(Semaphore::new(0));
+    let stand = Stand::new(StandIn::hello().behind(&gate));
+    let made = id(&stand.respond(json!({"background": true})).await);
+    let path = format!("/v1/responses/{made}");
+    let deleted = stand
+        .ask_as(None, Method::DELETE, &path, &Value::Null)
+        .await;
+    assert_eq!(deleted.status(), 200);
+    assert_eq!(stand.get(&path).await.status(), 404);
+}
+
+/// A web page can make its own host name lead to this machine.
+#[tokio::test]
+async fn without_a_key_no_page_of_a_stranger_reads_what_is_stored() {
+    let stand = Stand::new(StandIn::hello());
+    let made = id(&stand.respond(json!({})).await);
+    let body = hi(json!({ "previous_response_id": made }));
+    for (host, status) in [("localhost:8080", 200), ("page.example", 403)] {
+        let request = Request::post("/v1/responses")
+            .header("host", host)
+            .body(Full::new(Bytes::from(body.to_string())))
+            .expect("a request");
+        assert_eq!(stand.door.serve(request).await.status(), status, "{host}");
+    }
 }

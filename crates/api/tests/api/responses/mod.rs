@@ -7,3 +7,4 @@ mod output;
 pub(crate) mod stand_in;
 pub(crate) mod state_machine;
 mod tools;
+mod without_store;

@@ -1,5 +1,6 @@
 //! An engine with scripted answers behind a door, and requests for it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use loggia_wire::openai::{
     ChatCompletionRequest, ChunkChoice, CompletionUsage, FinishReason, Model,
 };
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::state_machine::checked;
 use crate::support::Answer;
@@ -85,6 +87,10 @@ pub(crate) struct StandIn {
     dies: bool,
     /// The time until it accepts a request.
     accepts_after: Duration,
+    /// Where it waits for a permit before it accepts a request.
+    gate: Option<Arc<Semaphore>>,
+    /// How many requests have come.
+    came: AtomicUsize,
     asked: Mutex<Option<ChatCompletionRequest>>,
 }
 
@@ -110,6 +116,8 @@ impl StandIn {
             events,
             dies: false,
             accepts_after: Duration::ZERO,
+            gate: None,
+            came: AtomicUsize::new(0),
             asked: Mutex::default(),
         }
     }
@@ -129,6 +137,17 @@ impl StandIn {
     pub(crate) fn accepts_after(mut self, time: Duration) -> Self {
         self.accepts_after = time;
         self
+    }
+
+    /// An engine that waits for a permit before it accepts a request.
+    pub(crate) fn behind(mut self, gate: &Arc<Semaphore>) -> Self {
+        self.gate = Some(Arc::clone(gate));
+        self
+    }
+
+    /// How many requests have come, whether they are accepted or not.
+    pub(crate) fn came(&self) -> usize {
+        self.came.load(Ordering::Relaxed)
     }
 
     /// An engine that sends "hello".
@@ -174,6 +193,7 @@ impl Backend for StandIn {
     }
 
     fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        self.came.fetch_add(1, Ordering::Relaxed);
         let Work::Chat(request) = call.work else {
             panic!("a response is a chat");
         };
@@ -187,7 +207,11 @@ impl Backend for StandIn {
         let served_by = ServedBy::new("stand-in", "m");
         let events = stream::iter(said.into_iter().chain(death)).boxed();
         let after = self.accepts_after;
+        let gate = self.gate.clone();
         Box::pin(async move {
+            if let Some(gate) = gate {
+                gate.acquire().await.expect("it is open").forget();
+            }
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }

@@ -45,7 +45,8 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     let shutdown = stop_signal()?;
     let backend = backend(&backends, config);
     let keys = state::keys(config)?;
-    let mut state = AppState::new(backend.clone(), policy, options.clone()).with_keys(keys);
+    let state = AppState::new(backend.clone(), policy, options.clone());
+    let mut state = state.with_keys(keys).with_runtime(runtime.clone());
     if let Some(store) = state::open(config).await? {
         runtime.spawn(state::clean(Arc::clone(&store)));
         state = state.with_store(store);

@@ -23,6 +23,6 @@ pub use request::{
     Input, Reasoning, ResponseRequest, ResponseStreamOptions, ResponseTool, TextConfig, TextFormat,
 };
 pub use response::{
-    IncompleteDetails, InputTokensDetails, OutputTokensDetails, Response, ResponseError,
-    ResponseStatus, ResponseUsage,
+    ConversationRef, IncompleteDetails, InputTokensDetails, OutputTokensDetails, Response,
+    ResponseError, ResponseStatus, ResponseUsage,
 };

@@ -42,6 +42,27 @@ impl OutputItem {
         }
     }
 
+    /// Returns the item as it was when it began: without content, arguments and input.
+    #[must_use]
+    pub fn begun(&self) -> Self {
+        let mut begun = self.clone();
+        begun.set_status(ItemStatus::InProgress);
+        match &mut begun {
+            Self::Message(item) => item.content.clear(),
+            Self::Reasoning(item) => {
+                item.summary.clear();
+                item.content.clear();
+            }
+            Self::FunctionCall(item) => item.arguments.clear(),
+            Self::CustomToolCall(item) => item.input.clear(),
+            Self::LocalShellCall(_)
+            | Self::ShellCall(_)
+            | Self::ApplyPatchCall(_)
+            | Self::ToolSearchCall(_) => {}
+        }
+        begun
+    }
+
     /// Sets the status of the item. A patch has no status `incomplete`, so it keeps its own.
     pub fn set_status(&mut self, status: ItemStatus) {
         match self {
@@ -96,6 +117,18 @@ pub enum OutputPart {
     Refusal(RefusalText),
     /// Raw reasoning.
     ReasoningText(ReasoningText),
+}
+
+impl OutputPart {
+    /// Returns the part as it was when it began: without text.
+    #[must_use]
+    pub fn begun(&self) -> Self {
+        match self {
+            Self::OutputText(_) => Self::OutputText(OutputText::default()),
+            Self::Refusal(_) => Self::Refusal(RefusalText::default()),
+            Self::ReasoningText(_) => Self::ReasoningText(ReasoningText::default()),
+        }
+    }
 }
 
 /// `OutputTextContent`: a text.

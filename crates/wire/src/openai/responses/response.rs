@@ -23,6 +23,9 @@ pub struct Response {
     pub background: bool,
     /// The time of completion, as Unix time in seconds.
     pub completed_at: Option<u64>,
+    /// The conversation that the response belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<ConversationRef>,
     /// The error, if the response failed.
     pub error: Option<ResponseError>,
     /// Why the response is incomplete.
@@ -97,6 +100,13 @@ pub enum ResponseStatus {
     Failed,
     /// The client cancelled the response.
     Cancelled,
+}
+
+/// `conversation` of a response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConversationRef {
+    /// `conv_…`.
+    pub id: String,
 }
 
 /// `error` of a response.

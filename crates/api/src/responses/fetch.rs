@@ -1,0 +1,227 @@
+//! `/v1/responses/{response_id}/…`: retrieve, delete, cancel, and the items of the input.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use loggia_wire::openai::Deleted;
+use loggia_wire::openai::responses::{Response, ResponseError, ResponseStatus};
+
+use crate::ApiError;
+use crate::responses::live::Running;
+use crate::responses::recall::is_open;
+use crate::responses::{replay, turn};
+use crate::store::{Change, Item, Kind, Object, Order, Page, Side, StoreError};
+use crate::stored::{Answer, Asked, chats::listed, check_include, page};
+
+const KIND: Kind = Kind::Response;
+
+/// The items of a page when all of them are wanted.
+const ALL: usize = 10_000;
+
+impl Asked<'_> {
+    /// `GET /v1/responses/{response_id}`.
+    pub(crate) async fn response(&self) -> Result<Answer, ApiError> {
+        check_include(&self.query)?;
+        let is_streamed = self.flag("stream")?.unwrap_or(false);
+        let starting_after = self.starting_after()?;
+        if is_streamed {
+            return self.stream(starting_after.map_or(0, |last| last + 1)).await;
+        }
+        if starting_after.is_some() {
+            let message = "'starting_after' is only allowed with 'stream=true'.";
+            return Err(ApiError::invalid(
+                "starting_after",
+                "invalid_value",
+                message,
+            ));
+        }
+        Answer::new(&self.found().await?)
+    }
+
+    /// The response as a stream: from the task that makes it, or from the store.
+    async fn stream(&self, first: usize) -> Result<Answer, ApiError> {
+        let running = self.live.find(self.route.id(), &self.owner);
+        if let Some(running) = running {
+            if !running.is_streamed() {
+                return Err(not_streamed());
+            }
+            return Ok(Answer::events(running.follow(first, Some(self.heartbeat))));
+        }
+        let response = self.found().await?;
+        if is_open(response.status) {
+            // Another server makes it.
+            return Err(not_streamed());
+        }
+        let logged = self.items_of(Side::Stream).await?;
+        let events = if let Some(log) = logged.first() {
+            replay::from(&log.body, first)
+        } else {
+            let all = replay::events(&response)?;
+            replay::from(&String::from_utf8_lossy(&all), first)
+        };
+        let events = stream::iter((!events.is_empty()).then(|| events.into()));
+        Ok(Answer::events(events.boxed()))
+    }
+
+    /// `DELETE /v1/responses/{response_id}`. One that is being made is stopped.
+    pub(crate) async fn delete_response(&self) -> Result<Answer, ApiError> {
+        if let Some(running) = self.live.find(self.route.id(), &self.owner) {
+            stop(&running).await;
+        }
+        let deleted = self.store.delete(self.at(KIND)).await;
+        deleted.map_err(self.refused(KIND))?;
+        Answer::new(&Deleted {
+            object: KIND.as_str().to_owned(),
+            id: self.route.id().to_owned(),
+            deleted: true,
+        })
+    }
+
+    /// `POST /v1/responses/{response_id}/cancel`.
+    pub(crate) async fn cancel_response(&self) -> Result<Answer, ApiError> {
+        if let Some(running) = self.live.find(self.route.id(), &self.owner) {
+            if !running.is_background() {
+                return Err(not_in_background());
+            }
+            stop(&running).await;
+        }
+        let mut response = self.found().await?;
+        if !response.background {
+            return Err(not_in_background());
+        }
+        if is_open(response.status) {
+            // Another server makes it: it notices that its hold is gone.
+            response.status = ResponseStatus::Cancelled;
+            self.replace(&mut response, Some("cancelled")).await?;
+        }
+        Answer::new(&response)
+    }
+
+    /// `GET /v1/responses/{response_id}/input_items`.
+    pub(crate) async fn input_items(&self) -> Result<Answer, ApiError> {
+        check_include(&self.query)?;
+        let part = page::of(&self.query, Order::Descending)?;
+        let found = self.store.items(self.at(KIND), Side::Input, &part).await;
+        let found = found.map_err(self.refused(KIND))?;
+        Answer::new(&listed(found.data, found.has_more)?)
+    }
+
+    /// The response as it is now. One whose server ended before it did has failed.
+    async fn found(&self) -> Result<Response, ApiError> {
+        let at = self.at(KIND);
+        let object = match self.store.object(at).await {
+            Ok(object) => object,
+            Err(StoreError::NotFound) if self.live.find(at.id, &self.owner).is_some() => {
+                return Err(not_stored_yet(at.id));
+            }
+            Err(error) => return Err(self.refused(KIND)(error)),
+        };
+        let is_held = object.is_held;
+        let mut response = self.whole(object).await?;
+        let is_running = self.live.find(at.id, &self.owner).is_some();
+        if !is_open(response.status) {
+            return Ok(response);
+        }
+        if is_running || is_held {
+            response.status = ResponseStatus::InProgress;
+            return Ok(response);
+        }
+        response.status = ResponseStatus::Failed;
+        response.error = Some(ResponseError {
+            code: "server_error".to_owned(),
+            message: "The server was stopped before the response ended.".to_owned(),
+            param: None,
+            kind: Some("server_error".to_owned()),
+        });
+        self.replace(&mut response, None).await?;
+        Ok(response)
+    }
+
+    async fn whole(&self, object: Object) -> Result<Response, ApiError> {
+        let output = self.items_of(Side::Output).await?;
+        turn::whole(object, &output)
+    }
+
+    async fn items_of(&self, side: Side) -> Result<Vec<Item>, ApiError> {
+        let mut items: Vec<Item> = Vec::new();
+        loop {
+            let page = Page {
+                after: items.last().map(|item| item.id.clone()),
+                limit: ALL,
+                order: Order::Ascending,
+            };
+            let part = self.store.items(self.at(KIND), side, &page).await;
+            let part = part.map_err(self.refused(KIND))?;
+            items.extend(part.data);
+            if !part.has_more {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// Stores the end of a response whose task is gone, or is to go: then another holder takes its
+    /// place, which the task notices.
+    async fn replace(&self, response: &mut Response, holder: Option<&str>) -> Result<(), ApiError> {
+        let (kind, id) = (KIND, response.id.clone());
+        let mut changes = vec![
+            Change::Replace {
+                kind,
+                id: id.clone(),
+                body: turn::body(response)?,
+                items: Vec::new(),
+                holder: None,
+            },
+            Change::Release {
+                kind,
+                id,
+                holder: None,
+            },
+        ];
+        changes.extend(holder.map(|holder| turn::hold(KIND, &response.id, holder)));
+        let stored = self.store.write(&self.owner, changes).await;
+        stored.map_err(self.refused(KIND))
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        match self.query.get(name) {
+            None => Ok(None),
+            Some("true" | "1") => Ok(Some(true)),
+            Some("false" | "0") => Ok(Some(false)),
+            Some(_) => {
+                let message = format!("Invalid type for '{name}': expected a boolean.");
+                Err(ApiError::invalid(name, "invalid_type", message))
+            }
+        }
+    }
+
+    fn starting_after(&self) -> Result<Option<usize>, ApiError> {
+        let given = self.query.get("starting_after").map(str::parse);
+        given.transpose().map_err(|_| {
+            let message = "Invalid type for 'starting_after': expected a sequence number.";
+            ApiError::invalid("starting_after", "invalid_type", message)
+        })
+    }
+}
+
+/// Stops a response that is made in the background, and waits until that is stored.
+async fn stop(running: &Arc<Running>) {
+    running.cancel();
+    running.ended().await;
+}
+
+fn not_streamed() -> ApiError {
+    let message = "This response is still being made, and was not created with 'stream=true': fetch it without 'stream'.";
+    ApiError::invalid("stream", "invalid_value", message)
+}
+
+fn not_in_background() -> ApiError {
+    let message = "Cannot cancel a synchronous response: only responses created with 'background=true' can be cancelled.";
+    ApiError::new(http::StatusCode::BAD_REQUEST, message)
+}
+
+fn not_stored_yet(id: &str) -> ApiError {
+    let message = format!(
+        "The response with id '{id}' is still in progress, and is stored when it has ended."
+    );
+    ApiError::new(http::StatusCode::NOT_FOUND, message).coded("response_in_progress")
+}

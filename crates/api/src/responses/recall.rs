@@ -1,0 +1,392 @@
+//! What a request for a response brings back from the store: the items of the response that it
+//! continues, those of its conversation, and those that it names by id.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::StatusCode;
+use loggia_wire::openai::responses::{Input, Item, ResponseRequest, ResponseStatus};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::responses::live::Live;
+use crate::responses::turn::HeldConversation;
+use crate::store::{self, Kind, ObjectRef, Order, Owner, Page, Side, Store, StoreError};
+use crate::stored::{damaged, failed, log};
+use crate::{ApiError, Door};
+
+/// The most bytes of a conversation that one request brings back.
+const MOST_BYTES: usize = store::MOST_BYTES_OF_A_PAGE * 2;
+
+/// The items of a page when all of them are wanted.
+const ALL: usize = 10_000;
+
+/// What a request brings back, and whether its response is stored.
+#[derive(Debug, Default)]
+pub(crate) struct Recalled {
+    /// The items before those of the request.
+    pub(crate) history: Vec<Item>,
+    /// The field of the request that brought them back.
+    pub(crate) named_by: &'static str,
+    /// The conversation of the request, held for this turn.
+    pub(crate) conversation: Option<Arc<HeldConversation>>,
+    /// Whether the response will be stored.
+    pub(crate) is_stored: bool,
+}
+
+/// Where stored items come from.
+pub(crate) struct Memory<'a> {
+    pub(crate) store: Option<&'a Arc<dyn Store>>,
+    pub(crate) live: &'a Live,
+    pub(crate) owner: &'a Owner,
+    pub(crate) request_id: Option<&'a str>,
+}
+
+impl<'a> Memory<'a> {
+    pub(crate) fn of(door: &'a Door, owner: &'a Owner, request_id: Option<&'a str>) -> Self {
+        Self {
+            store: door.store.as_ref(),
+            live: &door.live,
+            owner,
+            request_id,
+        }
+    }
+
+    /// Brings back what a request names, and replaces its references by the items.
+    ///
+    /// # Errors
+    /// A 404 for an unknown id, a 400 for a response or a conversation that is in use, a 503 if the
+    /// store does not work.
+    pub(crate) async fn recall(&self, request: &mut ResponseRequest) -> Result<Recalled, ApiError> {
+        check(request)?;
+        let mut recalled = Recalled {
+            is_stored: self.store.is_some() && request.store != Some(false),
+            ..Recalled::default()
+        };
+        if request.background == Some(true) && !recalled.is_stored {
+            return Err(background_needs_store(self.store.is_some()));
+        }
+        if let Some(id) = &request.previous_response_id {
+            recalled.history = self.before(id).await?;
+            recalled.named_by = "previous_response_id";
+        }
+        if let Some(id) = conversation(request)? {
+            let (held, items) = self.conversation(&id).await?;
+            recalled.conversation = Some(Arc::new(held));
+            recalled.history = items;
+            recalled.named_by = "conversation";
+        }
+        if let Some(Input::Items(items)) = &mut request.input {
+            self.replace_references(items, &recalled.history).await?;
+            if recalled.conversation.is_some() {
+                distinct(items, &recalled.history)?;
+            }
+        }
+        Ok(recalled)
+    }
+
+    /// The items of a response and of those before it.
+    async fn before(&self, id: &str) -> Result<Vec<Item>, ApiError> {
+        let Some(store) = self.store else {
+            return Err(no_previous(
+                id,
+                " This server keeps no responses; send the whole conversation in 'input'.",
+            ));
+        };
+        if self.live.find(id, self.owner).is_some() {
+            return Err(in_progress(id));
+        }
+        let at = ObjectRef {
+            owner: self.owner,
+            kind: Kind::Response,
+            id,
+        };
+        let refuse = |error| match error {
+            StoreError::NotFound => no_previous(id, ""),
+            StoreError::BrokenChain { id: missing } => no_previous(
+                &missing,
+                " A response before the one that you named was deleted.",
+            ),
+            StoreError::TooLong => too_long("previous_response_id"),
+            error => self.failed(&error),
+        };
+        let object = store.object(at).await.map_err(refuse)?;
+        let kept: Kept = serde_json::from_str(&object.body).map_err(|_| damaged())?;
+        if object.is_held && is_open(kept.status) {
+            return Err(in_progress(id));
+        }
+        let items = match kept.conversation {
+            // It goes on from where its conversation was then.
+            Some(conversation) => self
+                .in_conversation(store, at, &conversation.id)
+                .await
+                .map_err(refuse)?,
+            None => store.chain(at).await.map_err(refuse)?,
+        };
+        read(items)
+    }
+
+    /// The items of the conversation of a response, up to the last one of the response.
+    async fn in_conversation(
+        &self,
+        store: &Arc<dyn Store>,
+        at: ObjectRef<'_>,
+        conversation: &str,
+    ) -> Result<Vec<store::Item>, StoreError> {
+        let own = store.chain(at).await?;
+        let conversation = ObjectRef {
+            kind: Kind::Conversation,
+            id: conversation,
+            ..at
+        };
+        let mut items = match all(&**store, conversation).await {
+            Ok(items) => items,
+            Err(StoreError::NotFound) => return Ok(own),
+            Err(error) => return Err(error),
+        };
+        let last = own.last().map(|item| item.id.as_str());
+        let last = items.iter().position(|item| Some(item.id.as_str()) == last);
+        match last {
+            Some(last) => {
+                items.truncate(last + 1);
+                Ok(items)
+            }
+            None => Ok(own),
+        }
+    }
+
+    /// Holds a conversation, and returns its items.
+    async fn conversation(&self, id: &str) -> Result<(HeldConversation, Vec<Item>), ApiError> {
+        let Some(store) = self.store else {
+            return Err(no_conversation(
+                id,
+                " This server keeps no conversations; send the whole conversation in 'input'.",
+            ));
+        };
+        let refuse = |error| match error {
+            StoreError::NotFound => no_conversation(id, ""),
+            StoreError::Held => locked(),
+            StoreError::TooLong => too_long("conversation"),
+            error => self.failed(&error),
+        };
+        let held = HeldConversation::hold(store, self.owner, id).await;
+        let held = held.map_err(refuse)?;
+        let at = ObjectRef {
+            owner: self.owner,
+            kind: Kind::Conversation,
+            id,
+        };
+        let items = all(&**store, at).await.map_err(refuse)?;
+        Ok((held, read(items)?))
+    }
+
+    /// Replaces every reference to an item by the item.
+    async fn replace_references(
+        &self,
+        items: &mut [Item],
+        history: &[Item],
+    ) -> Result<(), ApiError> {
+        let wanted = items.iter().filter(|item| is_reference(item));
+        let wanted: Vec<String> = wanted.filter_map(|item| item.id.clone()).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut found: HashMap<String, Item> = HashMap::new();
+        for item in history {
+            if let Some(id) = item.id.as_ref().filter(|id| wanted.contains(id)) {
+                found.insert(id.clone(), item.clone());
+            }
+        }
+        let missing = wanted.into_iter().filter(|id| !found.contains_key(id));
+        let missing: Vec<String> = missing.collect();
+        if let Some(store) = self.store.filter(|_| !missing.is_empty()) {
+            let stored = store.find_items(self.owner, &missing).await;
+            for item in stored.map_err(|error| self.failed(&error))? {
+                let read = serde_json::from_str(&item.body).map_err(|_| damaged())?;
+                found.insert(item.id, read);
+            }
+        }
+        for (index, item) in items.iter_mut().enumerate() {
+            if !is_reference(item) {
+                continue;
+            }
+            let id = item.id.clone().unwrap_or_default();
+            match found.get(&id) {
+                Some(stored) => *item = stored.clone(),
+                None => return Err(no_item(index, &id, self.store.is_some())),
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: &StoreError) -> ApiError {
+        log(error, self.request_id);
+        failed(error)
+    }
+}
+
+/// What of a stored response says how it is continued.
+#[derive(Deserialize)]
+struct Kept {
+    status: ResponseStatus,
+    conversation: Option<KeptConversation>,
+}
+
+#[derive(Deserialize)]
+struct KeptConversation {
+    id: String,
+}
+
+/// Whether a response with this status has not ended.
+pub(crate) fn is_open(status: ResponseStatus) -> bool {
+    matches!(status, ResponseStatus::Queued | ResponseStatus::InProgress)
+}
+
+/// All items of an object.
+async fn all(store: &dyn Store, at: ObjectRef<'_>) -> Result<Vec<store::Item>, StoreError> {
+    let mut items: Vec<store::Item> = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let page = Page {
+            after: items.last().map(|item| item.id.clone()),
+            limit: ALL,
+            order: Order::Ascending,
+        };
+        let part = store.items(at, Side::Input, &page).await?;
+        bytes += part.data.iter().map(|item| item.body.len()).sum::<usize>();
+        items.extend(part.data);
+        if bytes > MOST_BYTES {
+            return Err(StoreError::TooLong);
+        }
+        if !part.has_more {
+            return Ok(items);
+        }
+    }
+}
+
+/// Stored items as a client sends them. A call that was cut short has no output and never gets one:
+/// it is left out.
+fn read(items: Vec<store::Item>) -> Result<Vec<Item>, ApiError> {
+    let mut history = Vec::with_capacity(items.len());
+    for item in items {
+        let item: Item = serde_json::from_str(&item.body).map_err(|_| damaged())?;
+        let is_call = item
+            .kind
+            .as_deref()
+            .is_some_and(|kind| kind.ends_with("_call"));
+        if !(is_call && item.status.as_deref() == Some("incomplete")) {
+            history.push(item);
+        }
+    }
+    Ok(history)
+}
+
+fn is_reference(item: &Item) -> bool {
+    match item.kind.as_deref() {
+        Some(kind) => kind == "item_reference",
+        None => item.role.is_none() && item.id.is_some(),
+    }
+}
+
+/// What is wrong with the request alone.
+fn check(request: &ResponseRequest) -> Result<(), ApiError> {
+    if request.previous_response_id.is_some() && request.conversation.is_some() {
+        let message = "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Send only one of them.";
+        return Err(ApiError::invalid(
+            "previous_response_id",
+            "mutually_exclusive_parameters",
+            message,
+        ));
+    }
+    Ok(())
+}
+
+/// The id of the conversation that a request names.
+fn conversation(request: &ResponseRequest) -> Result<Option<String>, ApiError> {
+    let id = match &request.conversation {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(named)) => named.get("id").and_then(Value::as_str),
+        Some(named) => named.as_str(),
+    };
+    let Some(id) = id else {
+        let message = "Invalid type for 'conversation': expected an id, or an object with an 'id'.";
+        return Err(ApiError::invalid("conversation", "invalid_type", message));
+    };
+    Ok(Some(id.to_owned()))
+}
+
+/// Refuses an item that the conversation has already: the whole turn could not be added later.
+fn distinct(items: &[Item], history: &[Item]) -> Result<(), ApiError> {
+    let there: std::collections::HashSet<&str> = history
+        .iter()
+        .filter_map(|item| item.id.as_deref())
+        .collect();
+    let mut new = std::collections::HashSet::new();
+    for item in items {
+        let Some(id) = item.id.as_deref() else {
+            continue;
+        };
+        if there.contains(id) || !new.insert(id) {
+            let message = format!(
+                "Duplicate item found with id {id}. Remove duplicate items from your input and try again."
+            );
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, message).about("input"));
+        }
+    }
+    Ok(())
+}
+
+fn no_previous(id: &str, hint: &str) -> ApiError {
+    let message = format!("Previous response with id '{id}' not found.{hint}");
+    ApiError::new(StatusCode::NOT_FOUND, message)
+        .about("previous_response_id")
+        .coded("previous_response_not_found")
+}
+
+fn in_progress(id: &str) -> ApiError {
+    let message = format!(
+        "The response with id '{id}' is still in progress. Continue it after it has ended, or cancel it."
+    );
+    ApiError::invalid("previous_response_id", "response_in_progress", message)
+}
+
+fn no_conversation(id: &str, hint: &str) -> ApiError {
+    let message = format!("Conversation with id '{id}' not found.{hint}");
+    ApiError::new(StatusCode::NOT_FOUND, message)
+        .about("conversation")
+        .coded("conversation_not_found")
+}
+
+fn locked() -> ApiError {
+    let message = "Another process is currently operating on this conversation. Please retry in a few seconds.";
+    ApiError::invalid("conversation", "conversation_locked", message)
+}
+
+fn too_long(param: &str) -> ApiError {
+    let message = format!(
+        "What '{param}' brings back is more than {} MiB: start a new conversation.",
+        MOST_BYTES >> 20
+    );
+    ApiError::invalid(param, "context_length_exceeded", message)
+}
+
+fn no_item(index: usize, id: &str, stores: bool) -> ApiError {
+    let hint = if stores {
+        "Items of a response are only kept if 'store' is not false. Send the item itself."
+    } else {
+        "This server keeps no responses; send the item itself (in the AI SDK: `store: false`)."
+    };
+    let message = format!("Item with id '{id}' not found. {hint}");
+    ApiError::new(StatusCode::NOT_FOUND, message)
+        .about(format!("input[{index}].id"))
+        .coded("item_not_found")
+}
+
+fn background_needs_store(stores: bool) -> ApiError {
+    let message = if stores {
+        "A background response must be stored: leave 'store' out, or set it to true."
+    } else {
+        "This server keeps no responses, so that none can be fetched later; leave 'background' out."
+    };
+    ApiError::invalid("background", "unsupported_parameter", message)
+}

@@ -1,0 +1,119 @@
+//! `POST /v1/responses`: reads the request, brings back what it names, and answers it: now, or in
+//! the background.
+
+use bytes::Buf;
+use http::request::Parts;
+use http::{Request, Response};
+use loggia_backend::Profile;
+use loggia_wire::openai::responses::{Input, ResponseRequest};
+
+use crate::admit::Asked;
+use crate::admit::parse::profile_of;
+use crate::door::{host, read};
+use crate::responses::ask::AskedResponse;
+use crate::responses::recall::{Memory, Recalled};
+use crate::responses::turn::{self, Turn};
+use crate::responses::{background, request};
+use crate::stored::{metadata, owner};
+use crate::{ApiError, Body, Caller, Door, RequestId};
+
+impl Door {
+    /// `POST /v1/responses`.
+    pub(crate) async fn responses<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let (parts, body) = request.into_parts();
+        let read = read::json_body(&parts.headers, body, &self.policy).await;
+        let asked = match read {
+            Ok(bytes) => self.ask_response(parts, &bytes).await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(asked) if asked.request.is_background() => background::answer(self, asked).await,
+            Ok(asked) => self.generated(asked).await,
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    async fn ask_response(
+        &self,
+        parts: Parts,
+        body: &[u8],
+    ) -> Result<Asked<AskedResponse>, ApiError> {
+        let request = AskedResponse::read(body)?;
+        let profile = profile_of(body, &self.policy);
+        self.ask_for(parts, request, profile).await
+    }
+
+    /// Brings back what a request names, and makes a chat of it.
+    pub(crate) async fn ask_for(
+        &self,
+        parts: Parts,
+        mut request: ResponseRequest,
+        profile: Profile,
+    ) -> Result<Asked<AskedResponse>, ApiError> {
+        request::check(&request)?;
+        if names_stored(&request) && self.store.is_some() && !may_see_stored(&parts) {
+            return Err(ApiError::stored_for_keys_only());
+        }
+        let owner = owner(&parts);
+        let id = RequestId::of(&parts);
+        let memory = Memory::of(self, &owner, id.as_deref());
+        let recalled = memory.recall(&mut request).await?;
+        let turn = turn(&request, &recalled)?;
+        let is_stored = recalled.is_stored;
+        let asked = AskedResponse::new(request, recalled, turn, &self.policy.ceilings)?;
+        let mut asked = Asked::new(self, parts, std::sync::Arc::new(asked), profile);
+        if is_stored {
+            let entry = self
+                .live
+                .enter(std::sync::Arc::clone(&asked.head.id), owner);
+            std::sync::Arc::make_mut(&mut asked.request).enter(entry);
+        }
+        Ok(asked)
+    }
+}
+
+/// Whether a request names something that is stored.
+fn names_stored(request: &ResponseRequest) -> bool {
+    let refers = |input: &Input| match input {
+        Input::Text(_) => false,
+        Input::Items(items) => items
+            .iter()
+            .any(|item| item.role.is_none() && item.id.is_some()),
+    };
+    request.previous_response_id.is_some()
+        || request.conversation.is_some()
+        || request.input.as_ref().is_some_and(refers)
+}
+
+/// Without an API key, no web page may read what is stored.
+fn may_see_stored(parts: &Parts) -> bool {
+    parts.extensions.get::<Caller>().is_some() || !host::is_public_name(parts)
+}
+
+/// What is stored of a request.
+fn turn(request: &ResponseRequest, recalled: &Recalled) -> Result<Option<Turn>, ApiError> {
+    if !recalled.is_stored && recalled.conversation.is_none() {
+        return Ok(None);
+    }
+    let input = match &request.input {
+        Some(Input::Text(text)) => turn::input(&[request::user(text)])?,
+        Some(Input::Items(items)) => turn::input(items)?,
+        None => Vec::new(),
+    };
+    let metadata = if recalled.is_stored {
+        metadata::checked(request.metadata.clone())?
+    } else {
+        crate::store::Metadata::new()
+    };
+    Ok(Some(Turn {
+        input,
+        metadata,
+        previous: request.previous_response_id.clone(),
+        conversation: recalled.conversation.clone(),
+        is_stored: recalled.is_stored,
+        entry: None,
+    }))
+}

@@ -1,0 +1,298 @@
+//! [`Turn`]: what is stored of a request for a response, together with its answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use loggia_wire::openai::responses::{self, OutputItem, Response};
+use serde_json::Value;
+
+use crate::ApiError;
+use crate::responses::live::Entry;
+use crate::store::{Change, Item, Kind, Metadata, Object, Owner, Side, Store, StoreError};
+use crate::stored::{damaged, items};
+
+/// How long a hold on an object lasts unless it is renewed. After the server was killed, the object
+/// is free again after this time.
+pub(crate) const HELD_FOR: Duration = Duration::from_secs(20);
+
+/// How often a hold is renewed.
+pub(crate) const RENEWED_EVERY: Duration = Duration::from_secs(5);
+
+/// What is stored of a request for a response, together with its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn {
+    /// The items that the client sent. References are replaced by the items that they name.
+    pub(crate) input: Vec<Item>,
+    pub(crate) metadata: Metadata,
+    /// The response that this one continues.
+    pub(crate) previous: Option<String>,
+    /// The conversation that the input and the output are added to.
+    pub(crate) conversation: Option<Arc<HeldConversation>>,
+    /// Whether the response is stored. Otherwise only its conversation changes.
+    pub(crate) is_stored: bool,
+    /// The entry among the responses that are being made, until the turn is over.
+    pub(crate) entry: Option<Arc<Entry>>,
+}
+
+impl Turn {
+    /// The changes that store a response that has ended.
+    pub(crate) fn end(&self, response: &mut Response) -> Result<Vec<Change>, ApiError> {
+        let output = output(&response.output)?;
+        let mut changes = Vec::new();
+        if self.is_stored {
+            let mut items = self.input.clone();
+            items.extend(output.iter().cloned());
+            let object = self.object(response)?;
+            changes.push(Change::Create { object, items });
+        }
+        changes.extend(self.add_to_conversation(output));
+        Ok(changes)
+    }
+
+    /// The changes that store a response that a background task makes: before it begins.
+    pub(crate) fn begin(
+        &self,
+        response: &mut Response,
+        holder: &str,
+    ) -> Result<Vec<Change>, ApiError> {
+        let object = self.object(response)?;
+        let items = self.input.clone();
+        let hold = hold(Kind::Response, &response.id, holder);
+        Ok(vec![Change::Create { object, items }, hold])
+    }
+
+    /// The changes that store the end of a response that was made in the background. `stream` are
+    /// its events.
+    pub(crate) fn replace(
+        &self,
+        response: &mut Response,
+        holder: &str,
+        stream: Option<Vec<u8>>,
+    ) -> Result<Vec<Change>, ApiError> {
+        let mut items = output(&response.output)?;
+        let mut to_conversation = Vec::new();
+        if response.status == responses::ResponseStatus::Completed
+            || response.status == responses::ResponseStatus::Incomplete
+        {
+            to_conversation.extend(self.add_to_conversation(items.clone()));
+        } else {
+            to_conversation.extend(self.release());
+        }
+        if let Some(stream) = stream {
+            items.push(Item {
+                id: "stream".to_owned(),
+                body: String::from_utf8_lossy(&stream).into_owned(),
+                side: Side::Stream,
+            });
+        }
+        let (kind, id) = (Kind::Response, response.id.clone());
+        let body = body(response)?;
+        let mut changes = vec![
+            Change::Replace {
+                kind,
+                id: id.clone(),
+                body,
+                items,
+                holder: Some(holder.to_owned()),
+            },
+            Change::Release {
+                kind,
+                id,
+                holder: Some(holder.to_owned()),
+            },
+        ];
+        changes.extend(to_conversation);
+        Ok(changes)
+    }
+
+    fn object(&self, response: &mut Response) -> Result<Object, ApiError> {
+        Ok(Object {
+            kind: Kind::Response,
+            id: response.id.clone(),
+            created: response.created_at,
+            model: Some(response.model.clone()),
+            metadata: self.metadata.clone(),
+            body: body(response)?,
+            previous: self.previous.clone(),
+            is_held: false,
+        })
+    }
+
+    /// The changes that add the input and the output to the conversation, and let it go.
+    fn add_to_conversation(&self, output: Vec<Item>) -> Vec<Change> {
+        let Some(conversation) = &self.conversation else {
+            return Vec::new();
+        };
+        let added = self.input.iter().cloned().chain(output);
+        let items = added.map(|item| Item {
+            side: Side::Input,
+            ..item
+        });
+        let append = Change::Append {
+            kind: Kind::Conversation,
+            id: conversation.id.clone(),
+            items: items.collect(),
+        };
+        let mut changes = vec![append];
+        changes.extend(self.release());
+        changes
+    }
+
+    fn release(&self) -> Option<Change> {
+        let conversation = self.conversation.as_ref()?;
+        Some(Change::Release {
+            kind: Kind::Conversation,
+            id: conversation.id.clone(),
+            holder: Some(conversation.holder.clone()),
+        })
+    }
+
+    /// Notes that the changes are made.
+    pub(crate) fn was_stored(&self) {
+        if let Some(conversation) = &self.conversation {
+            conversation.is_released.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The change that holds an object for some time.
+pub(crate) fn hold(kind: Kind, id: &str, holder: &str) -> Change {
+    Change::Hold {
+        kind,
+        id: id.to_owned(),
+        holder: holder.to_owned(),
+        time: HELD_FOR,
+    }
+}
+
+/// The items of an input, as they are stored.
+pub(crate) fn input(input: &[responses::Item]) -> Result<Vec<Item>, ApiError> {
+    let stored = input.iter().map(|item| {
+        let item = serde_json::to_value(item).map_err(|_| damaged())?;
+        Ok(items::as_they_come(item))
+    });
+    let stored: Result<Vec<Item>, ApiError> = stored.collect();
+    Ok(distinct(stored?))
+}
+
+/// Clients may send several items with the same id. Later ones get a new id.
+fn distinct(mut items: Vec<Item>) -> Vec<Item> {
+    let mut seen = std::collections::HashSet::new();
+    for item in &mut items {
+        if !seen.insert(item.id.clone()) {
+            *item = items::with_new_id(item);
+            seen.insert(item.id.clone());
+        }
+    }
+    items
+}
+
+/// The items of an output, as they are stored.
+fn output(output: &[OutputItem]) -> Result<Vec<Item>, ApiError> {
+    let stored = output.iter().map(|item| {
+        Ok(Item {
+            id: item.id().to_owned(),
+            body: serde_json::to_string(item).map_err(|_| damaged())?,
+            side: Side::Output,
+        })
+    });
+    stored.collect()
+}
+
+/// The response as it is stored: its output and its metadata are stored apart from it.
+pub(crate) fn body(response: &mut Response) -> Result<String, ApiError> {
+    let output = std::mem::take(&mut response.output);
+    let metadata = std::mem::take(&mut response.metadata);
+    let body = serde_json::to_string(response).map_err(|_| damaged());
+    response.output = output;
+    response.metadata = metadata;
+    body
+}
+
+/// A stored response with its output and its metadata.
+pub(crate) fn whole(object: Object, output: &[Item]) -> Result<Response, ApiError> {
+    let mut response: Response = serde_json::from_str(&object.body).map_err(|_| damaged())?;
+    let items = output.iter().map(|item| serde_json::from_str(&item.body));
+    response.output = items.collect::<Result<_, _>>().map_err(|_| damaged())?;
+    let metadata = object.metadata.into_iter();
+    response.metadata = metadata
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect();
+    Ok(response)
+}
+
+/// A conversation that one turn holds, so that no other turn changes it meanwhile. The hold is
+/// renewed until it is dropped.
+pub(crate) struct HeldConversation {
+    store: Arc<dyn Store>,
+    owner: Owner,
+    id: String,
+    holder: String,
+    is_released: AtomicBool,
+    renewing: tokio::task::AbortHandle,
+}
+
+impl HeldConversation {
+    /// Holds a conversation. Fails with [`StoreError::Held`] while another turn holds it.
+    pub(crate) async fn hold(
+        store: &Arc<dyn Store>,
+        owner: &Owner,
+        id: &str,
+    ) -> Result<Self, StoreError> {
+        let holder = crate::answer::id::item("hold_");
+        let change = hold(Kind::Conversation, id, &holder);
+        store.write(owner, vec![change.clone()]).await?;
+        let renewing = {
+            let (store, owner) = (Arc::clone(store), owner.clone());
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(RENEWED_EVERY).await;
+                    if store.write(&owner, vec![change.clone()]).await.is_err() {
+                        return;
+                    }
+                }
+            })
+        };
+        Ok(Self {
+            store: Arc::clone(store),
+            owner: owner.clone(),
+            id: id.to_owned(),
+            holder,
+            is_released: AtomicBool::new(false),
+            renewing: renewing.abort_handle(),
+        })
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl std::fmt::Debug for HeldConversation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HeldConversation")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for HeldConversation {
+    /// Lets the conversation go where the turn did not end.
+    fn drop(&mut self) {
+        self.renewing.abort();
+        if self.is_released.load(Ordering::Relaxed) {
+            return;
+        }
+        let release = Change::Release {
+            kind: Kind::Conversation,
+            id: std::mem::take(&mut self.id),
+            holder: Some(std::mem::take(&mut self.holder)),
+        };
+        let (store, owner) = (Arc::clone(&self.store), self.owner.clone());
+        // Outside of a runtime the hold runs out by itself.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { store.write(&owner, vec![release]).await });
+        }
+    }
+}
