@@ -33,7 +33,7 @@ impl Adapter {
     ) -> Result<Self, LoadError> {
         let path = &lora.path;
         if header.has_norms() {
-            tracing::warn!(path = %path.display(), "this adapter has norms, too; llama.cpp leaves those as the model has them");
+            tracing::warn!(path = %path.display(), "this adapter also changes norms; llama.cpp ignores these changes");
         }
         let identity = identity(lora).map_err(|source| GgufError::Io {
             path: path.clone(),
@@ -42,7 +42,7 @@ impl Adapter {
         let loaded = llama
             .lora_adapter_init(path)
             .map_err(|_| LoadError::Refused { path: path.clone() })?;
-        tracing::info!(path = %path.display(), scale = lora.scale, "an adapter is laid over the model");
+        tracing::info!(path = %path.display(), scale = lora.scale, "the LoRA adapter is loaded");
         Ok(Self {
             loaded: Mutex::new(loaded),
             scale: lora.scale,
@@ -61,7 +61,7 @@ impl Adapter {
 pub(crate) fn read(lora: &Lora, base: &Gguf) -> Result<Gguf, LoadError> {
     if !lora.scale.is_finite() {
         return Err(LoadError::Setting(format!(
-            "the scale of an adapter is {}",
+            "the scale of a LoRA adapter is {}; it must be a finite number",
             lora.scale
         )));
     }

@@ -351,7 +351,7 @@ async fn grammars(model: Arc<Model>) -> Result<Grammars, BackendError> {
     let grammars = tokio::task::spawn_blocking(make).await;
     let grammars = grammars.unwrap_or_else(|_| Err("its vocabulary cannot be read".to_owned()));
     grammars.map_err(|what| BackendError::Engine {
-        message: format!("this model's answers cannot be held to a form: {what}"),
+        message: format!("this model does not support constrained answers: {what}"),
     })
 }
 

@@ -19,6 +19,6 @@ pub(crate) async fn run_by_size<T: Send + 'static>(
     tokio::task::spawn_blocking(tokenize)
         .await
         .map_err(|_| BackendError::Engine {
-            message: format!("{what} could not be read"),
+            message: format!("{what} could not be tokenized"),
         })?
 }

@@ -61,7 +61,7 @@ pub(crate) fn continued(
         return Err(refused(
             "prompt",
             "invalid_value",
-            "one prompt at a time can be continued",
+            "send one prompt per request",
         ));
     }
     // Without a prompt, the model begins a new text.
@@ -83,7 +83,7 @@ pub(crate) fn continued(
             )
         }
         (Some(_), None) => {
-            let message = "this model has no tokens to fill in the middle with";
+            let message = "this model was not trained to fill in the middle";
             return Err(refused("suffix", "unsupported_parameter", message));
         }
     };
@@ -92,7 +92,7 @@ pub(crate) fn continued(
             refused(
                 "prompt",
                 "invalid_value",
-                "this model has no token that begins a text; send some text",
+                "it is empty, and this model has no token that begins a text; send some text",
             )
         })?;
         tokens.push(begin);

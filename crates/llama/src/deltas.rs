@@ -240,7 +240,7 @@ pub(crate) fn effort(
         "none" if syntax.can_disable_reasoning() => Ok(Some(asked)),
         "none" if syntax.reasons() => refused("This model cannot answer without reasoning."),
         "none" => Ok(None),
-        _ if !syntax.accepts_effort() => refused("This model's reasoning cannot be chosen."),
+        _ if !syntax.accepts_effort() => refused("This model does not support a reasoning effort."),
         // Chat templates know `low`, `medium` and `high` only.
         "minimal" => Ok(Some("low")),
         "xhigh" | "max" => Ok(Some("high")),

@@ -36,7 +36,7 @@ impl DraftModel {
     ) -> Result<Self, LoadError> {
         if keeps_one_state(target) {
             return Err(LoadError::Setting(
-                "this model can have no draft: it keeps one state for all tokens, and cannot take a guess back; leave `draft` out"
+                "this model does not support a draft model: it keeps one state for all tokens, so rejected draft tokens cannot be removed; leave `draft` out"
                     .to_owned(),
             ));
         }
@@ -44,13 +44,13 @@ impl DraftModel {
         if keeps_one_state(&llama) {
             return Err(unfit(
                 options,
-                "it keeps one state for all tokens, and cannot take a guess back",
+                "it keeps one state for all tokens, so rejected draft tokens cannot be removed",
             ));
         }
         if let Some(token) = difference(target, &llama) {
             return Err(unfit(
                 options,
-                &format!("the token {token} is another in it"),
+                &format!("token {token} has a different text in it"),
             ));
         }
         let Draft {
@@ -58,7 +58,7 @@ impl DraftModel {
             tokens,
             always,
         } = options;
-        tracing::info!(path = %path.display(), tokens, always, "a draft model guesses ahead");
+        tracing::info!(path = %path.display(), tokens, always, "the draft model is loaded");
         Ok(Self {
             llama,
             options: options.clone(),
@@ -72,19 +72,22 @@ pub(crate) fn read(options: &Draft, model: &Gguf) -> Result<Gguf, LoadError> {
     if !(1..=MOST).contains(&options.tokens) {
         let tokens = options.tokens;
         return Err(LoadError::Setting(format!(
-            "a draft of {tokens} tokens a step; it can be 1 to {MOST}"
+            "the number of draft tokens per step is {tokens}; it must be from 1 to {MOST}"
         )));
     }
     let draft = Gguf::read(&options.path)?;
     if !matches!(Pooling::of(&draft), Ok(None)) {
-        return Err(unfit(options, "it makes embeddings, and writes nothing"));
+        return Err(unfit(
+            options,
+            "it is an embedding model, which generates no text",
+        ));
     }
     let tokens = |gguf: &Gguf| gguf.array_length("tokenizer.ggml.tokens").unwrap_or(0);
     let (own, its) = (tokens(model), tokens(&draft));
     if own.abs_diff(its) > PADDING {
         return Err(unfit(
             options,
-            &format!("the model has {own} tokens, and it has {its}"),
+            &format!("its vocabulary has {its} tokens, and the model's has {own}"),
         ));
     }
     Ok(draft)
@@ -92,7 +95,7 @@ pub(crate) fn read(options: &Draft, model: &Gguf) -> Result<Gguf, LoadError> {
 
 fn unfit(options: &Draft, what: &str) -> LoadError {
     LoadError::Setting(format!(
-        "{} is no draft for this model: {what}",
+        "{} cannot be the draft model of this model: {what}",
         options.path.display()
     ))
 }

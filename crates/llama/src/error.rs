@@ -16,7 +16,7 @@ pub enum LoadError {
     #[error(transparent)]
     File(#[from] GgufError),
     /// llama.cpp cannot load the file. Its message is in the log.
-    #[error("llama.cpp cannot load {path}: the log has its reason; an architecture that is newer than this build is the usual one", path = .path.display())]
+    #[error("llama.cpp cannot load {path}; see the log for its reason, most often an architecture that this build does not support yet", path = .path.display())]
     Refused {
         /// The model's file.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum LoadError {
     },
     /// There is not enough memory for the context.
     #[error(
-        "no memory for a context of {context} tokens for each of {parallel} requests: lower --context or --parallel"
+        "not enough memory for a context of {context} tokens for each of {parallel} parallel requests; lower --context or --parallel"
     )]
     Context {
         /// The context of one request, in tokens.
@@ -50,8 +50,7 @@ pub enum LoadError {
     },
     /// llama.cpp cannot load the projector. Its message is in the log.
     #[error(
-        "llama.cpp cannot load the projector {path}: the log has its reason; one that was made for another model is the usual one. \
-         With `none` as its mmproj, the model is loaded without",
+        "llama.cpp cannot load the projector {path}; see the log for its reason, most often that it was made for another model. To load the model without a projector, set its mmproj to `none`",
         path = .path.display()
     )]
     Projector {
@@ -63,7 +62,7 @@ pub enum LoadError {
     Setting(String),
     /// This build needs processor instructions that the processor lacks.
     #[error(
-        "this build needs a processor with {missing}, which this machine lacks; a portable build runs on every processor (docs/hardware.md)"
+        "this build needs a processor with {missing}, which this machine lacks; use a portable build, which runs on every processor (docs/hardware.md)"
     )]
     Processor {
         /// The missing instructions.
@@ -71,13 +70,13 @@ pub enum LoadError {
     },
     /// The settings put layers on a GPU, but no usable GPU was found.
     #[error(
-        "gpu_layers asks for a GPU, and there is none that this build can use; leave it out, or see docs/hardware.md for builds and drivers"
+        "gpu_layers is set, but there is no GPU that this build can use; leave gpu_layers out, or see docs/hardware.md for builds and drivers"
     )]
     NoGpu,
     /// No compute device was found, not even the processor: a portable build is missing its
     /// libraries.
     #[error(
-        "ggml's libraries (libggml-cpu-*) are not where they belong: in ../lib/loggia from the program's folder, or beside the program"
+        "ggml's libraries (libggml-cpu-*) were not found; put them into ../lib/loggia, seen from the program's folder, or into the program's folder"
     )]
     Libraries,
     /// The operating system could not start a thread.
@@ -89,7 +88,7 @@ pub enum LoadError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EngineError {
     /// The queue is full.
-    #[error("the engine is busy: {waiting} requests wait already")]
+    #[error("the engine is busy: {waiting} requests are waiting")]
     Busy {
         /// The number of waiting requests.
         waiting: usize,
@@ -98,7 +97,7 @@ pub enum EngineError {
     },
     /// The prompt leaves no room for an answer in the context.
     #[error(
-        "the prompt has {prompt_tokens} tokens, and the context holds {context} with the answer"
+        "the prompt has {prompt_tokens} tokens, but the context is {context} tokens for prompt and answer together"
     )]
     ContextLengthExceeded {
         /// The number of tokens in the prompt.
@@ -110,11 +109,11 @@ pub enum EngineError {
     #[error("the prompt is empty")]
     EmptyPrompt,
     /// llama.cpp could not compute a step.
-    #[error("the engine failed at computing: {0}")]
+    #[error("the computation failed: {0}")]
     Compute(String),
     /// The answer cannot satisfy its constraint (a grammar or schema): it is too complex, or the
     /// model's vocabulary has no token that may come next.
-    #[error("the answer cannot be held to its grammar: {0}")]
+    #[error("the answer cannot satisfy its grammar: {0}")]
     Constraint(String),
     /// The engine has stopped or crashed.
     #[error("the engine has stopped")]

@@ -59,7 +59,7 @@ impl Events {
         };
         BackendError::InvalidRequest {
             message: format!(
-                "Invalid '{}': the answer cannot be held to it: {what}. Send a simpler one.",
+                "Invalid '{}': the answer cannot satisfy it: {what}. Send a simpler one.",
                 self.held_to
             ),
             param: Some(self.held_to.to_owned()),

@@ -23,7 +23,7 @@ pub(crate) fn load() {
             llama_cpp_2::llama_backend::load_backends_from_path(&folder)
         }
         Some(folder) => {
-            tracing::error!(folder = %folder.display(), "the folder of the libraries has a name that is no UTF-8")
+            tracing::error!(folder = %folder.display(), "the name of the libraries' folder is not valid UTF-8")
         }
         // Cargo puts tests and examples elsewhere; they load the libraries from where they were
         // built.

@@ -44,7 +44,7 @@ impl LlamaEmbedder {
         if options.mmproj.is_some() {
             tracing::warn!(
                 model = options.name,
-                "models that make embeddings take no pictures or sounds: the projector has no effect"
+                "embedding models do not accept images or sounds; the projector has no effect"
             );
         }
         let engine = Engine::start(

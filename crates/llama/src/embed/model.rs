@@ -31,15 +31,16 @@ impl EmbeddingModel {
             what,
         };
         let pooling = Pooling::of(&gguf).map_err(no_embeddings)?;
-        let pooling = pooling.ok_or_else(|| no_embeddings("it makes no embeddings".to_owned()))?;
+        let pooling =
+            pooling.ok_or_else(|| no_embeddings("it is not an embedding model".to_owned()))?;
         if options.lora.is_some() {
             return Err(no_embeddings(
-                "adapters are for models that hold chats, and this one makes embeddings".to_owned(),
+                "LoRA adapters are not supported for embedding models".to_owned(),
             ));
         }
         if options.draft.is_some() {
             return Err(no_embeddings(
-                "it writes nothing that a draft could guess: it makes embeddings".to_owned(),
+                "draft models are not supported for embedding models".to_owned(),
             ));
         }
         let sizes = Sizes::of(options, &gguf)?;
@@ -78,7 +79,7 @@ impl EmbeddingModel {
             OnePrompt::Tokens(tokens) => self.checked(index, tokens)?.to_vec(),
         };
         if tokens.is_empty() {
-            return Err(invalid(index, "invalid_value", "it has no tokens"));
+            return Err(invalid(index, "invalid_value", "the input has no tokens"));
         }
         let (count, most) = (tokens.len() as u64, u64::from(self.sizes.context));
         if count > most {
@@ -97,8 +98,9 @@ impl EmbeddingModel {
         let vocabulary = self.facts.vocabulary;
         match tokens.iter().find(|&&token| token as usize >= vocabulary) {
             Some(unknown) => {
-                let what =
-                    format!("token {unknown} is not in this model's vocabulary of {vocabulary}");
+                let what = format!(
+                    "token {unknown} is not in this model's vocabulary of {vocabulary} tokens"
+                );
                 Err(invalid(index, "invalid_value", &what))
             }
             None => Ok(tokens),

@@ -30,10 +30,15 @@ impl Sizes {
         let trained = gguf.trained_context();
         let context = options.context.unwrap_or(DEFAULT_CONTEXT).min(trained);
         if !(16..=1 << 20).contains(&context) {
-            return Err(LoadError::Setting(format!("inputs of {context} tokens")));
+            return Err(LoadError::Setting(format!(
+                "the context is {context} tokens; for an embedding model it must be from 16 to 1048576"
+            )));
         }
         if options.batch == 0 || options.batch > 8192 {
-            return Err(LoadError::Setting("batch can be 1 to 8192".to_owned()));
+            return Err(LoadError::Setting(format!(
+                "batch is {}; it must be from 1 to 8192",
+                options.batch
+            )));
         }
         Ok(Self {
             context,

@@ -26,7 +26,11 @@ pub(super) fn run(
     ready: &SyncSender<Result<(), LoadError>>,
 ) {
     let started = Batches::new(model).and_then(|mut batches| {
-        let cannot = |what| LoadError::Setting(format!("the model cannot compute: {what}"));
+        let cannot = |what| {
+            LoadError::Setting(format!(
+                "the first computation with the model failed: {what}"
+            ))
+        };
         batches.warm_up().map_err(cannot).map(|()| batches)
     });
     let batches = match started {
@@ -133,7 +137,7 @@ impl Worker<'_> {
     fn fail(&mut self, places: &[Place], what: &str) {
         tracing::error!(
             what,
-            "a batch of inputs failed; every request that had a part in it is answered with an error"
+            "a batch failed; all requests with inputs in it get an error"
         );
         let mut number = 0..;
         let (failed, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.under_way)

@@ -42,7 +42,7 @@ impl Engine {
             Ok(Ok(())) => Ok(engine),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(LoadError::Setting(
-                "the engine ended while it was starting; the log has the reason".to_owned(),
+                "the engine stopped while it was starting; see the log for the reason".to_owned(),
             )),
         }
     }
@@ -103,7 +103,7 @@ impl Drop for Engine {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the engine's thread had panicked");
+            tracing::error!("the engine's thread panicked");
         }
     }
 }

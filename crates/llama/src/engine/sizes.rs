@@ -28,7 +28,7 @@ impl Sizes {
         // llama.cpp supports at most 256 sequences.
         if !(1..=256).contains(&options.parallel) {
             return Err(LoadError::Setting(format!(
-                "parallel is {}; it can be 1 to 256",
+                "parallel is {}; it must be from 1 to 256",
                 options.parallel
             )));
         }
@@ -37,21 +37,20 @@ impl Sizes {
             || options.batch > 8192
             || options.piece > options.batch
         {
-            return Err(LoadError::Setting(
-                "batch can be 1 to 8192, and piece 1 to batch".to_owned(),
-            ));
+            return Err(LoadError::Setting(format!(
+                "batch is {} and piece is {}; batch must be from 1 to 8192, and piece from 1 to batch",
+                options.batch, options.piece
+            )));
         }
         let context = options.context.unwrap_or(DEFAULT_CONTEXT.min(trained));
         if context < SMALLEST_CONTEXT {
             return Err(LoadError::Setting(format!(
-                "a context of {context} tokens is too small: it holds prompt and answer together and has at least {SMALLEST_CONTEXT}; \
-                 --context 4096 is usual"
+                "a context of {context} tokens is too small: it is for prompt and answer together, and must be at least {SMALLEST_CONTEXT}; a common value is --context 4096"
             )));
         }
         if u64::from(context) * u64::from(options.parallel) > 1 << 30 {
             return Err(LoadError::Setting(format!(
-                "a context of {context} tokens for each of {} requests at once is more than llama.cpp can address; lower --context or \
-                 --parallel",
+                "a context of {context} tokens for each of {} parallel requests is more than llama.cpp can address; lower --context or --parallel",
                 options.parallel
             )));
         }
@@ -59,7 +58,7 @@ impl Sizes {
             tracing::warn!(
                 context,
                 trained,
-                "the context is longer than what the model was trained for; long answers may be poor"
+                "the context is longer than the one that the model was trained for; long conversations may get poor answers"
             );
         }
         Ok(Self {

@@ -47,9 +47,11 @@ pub(super) fn run(
         }
     };
     let mut worker = Worker::new(model, sizes, inbox, cache, drafts);
-    let warmed = worker
-        .warm_up()
-        .map_err(|what| LoadError::Setting(format!("the model cannot compute: {what}")));
+    let warmed = worker.warm_up().map_err(|what| {
+        LoadError::Setting(format!(
+            "the first computation with the model failed: {what}"
+        ))
+    });
     let go_on = warmed.is_ok();
     if ready.send(warmed).is_ok() && go_on {
         while worker.turn() {}
@@ -483,10 +485,7 @@ impl<'a> Worker<'a> {
     /// After a failed step the state of the cache is unknown: all requests get an error, and the
     /// cache is cleared.
     fn fail_all(&mut self, what: &str) {
-        tracing::error!(
-            what,
-            "a step failed; every request of it is answered with an error"
-        );
+        tracing::error!(what, "a step failed; all active requests get an error");
         self.cache.clear();
         if let Some(drafts) = &mut self.drafts {
             drafts.clear();

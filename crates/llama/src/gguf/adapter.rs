@@ -24,23 +24,21 @@ pub(super) fn alone(adapter: &Gguf) -> Result<(), String> {
         Some("lora") => {}
         Some(other) => {
             return Err(format!(
-                "it is an adapter of the kind {other:?}; LoRA adapters are known"
+                "its adapter.type is {other:?}; only LoRA adapters are supported"
             ));
         }
-        None => return Err("it has no adapter.type".to_owned()),
+        None => return Err("its adapter.type is missing".to_owned()),
     }
     if adapter
         .arrays
         .contains_key("adapter.alora.invocation_tokens")
     {
-        return Err(
-            "it is to begin in the middle of a prompt (aLoRA), which is not supported".to_owned(),
-        );
+        return Err("it is an activated LoRA adapter (aLoRA), which is not supported".to_owned());
     }
     match adapter.values.get("adapter.lora.alpha") {
         None => Ok(()),
         Some(Value::Single(alpha)) if alpha.is_finite() => Ok(()),
-        Some(_) => Err("its adapter.lora.alpha is no number".to_owned()),
+        Some(_) => Err("its adapter.lora.alpha is not a number".to_owned()),
     }
 }
 
@@ -54,7 +52,7 @@ pub(super) fn over(adapter: &Gguf, base: &Gguf) -> Result<(), String> {
     let (own, its) = (architecture(adapter), architecture(base));
     if own != its {
         return Err(format!(
-            "it was made for the architecture {own:?}, and the model is of {its:?}"
+            "it was made for the architecture {own:?}, but the model's architecture is {its:?}"
         ));
     }
     let of_base: HashMap<&str, &Tensor> = base
@@ -64,11 +62,13 @@ pub(super) fn over(adapter: &Gguf, base: &Gguf) -> Result<(), String> {
         .collect();
     let pairs = pairs(adapter)?;
     if pairs.is_empty() {
-        return Err("it changes no tensor".to_owned());
+        return Err("it changes no tensors".to_owned());
     }
     for (name, pair) in pairs {
         let (Some(a), Some(b)) = (pair.a, pair.b) else {
-            return Err(format!("it has only one half of what it adds to {name:?}"));
+            return Err(format!(
+                "it has only one of the two factors for the tensor {name:?}"
+            ));
         };
         let base = of_base
             .get(name)
@@ -78,7 +78,7 @@ pub(super) fn over(adapter: &Gguf, base: &Gguf) -> Result<(), String> {
             // forms of the change, and llama.cpp has one for each name.
             if !of_base.contains_key("output.weight") {
                 return Err(format!(
-                    "it changes {name:?}, which in this model is the output, too"
+                    "it changes {name:?}, which this model also uses as its output"
                 ));
             }
             // This tensor is a lookup table, so llama.cpp expects the first factor transposed.
@@ -121,7 +121,7 @@ fn pairs(adapter: &Gguf) -> Result<HashMap<&str, Pair<'_>>, String> {
             pairs.entry(name).or_default().b = Some(tensor);
         } else if !is_norm(&tensor.name) {
             return Err(format!(
-                "its tensor {:?} is no half of anything",
+                "its tensor {:?} is not a factor of an adapter",
                 tensor.name
             ));
         }
@@ -139,13 +139,13 @@ fn shapes(
     halves: [&Tensor; 2],
 ) -> Result<(), String> {
     if base[1] == 1 {
-        return Err(format!("it changes {name:?}, which is no matrix"));
+        return Err(format!("it changes {name:?}, which is not a matrix"));
     }
     let experts = halves.iter().all(|half| half.shape[2..] == base[2..]);
     if sides != base[..2] || !has_rank || !experts {
         let [a, b] = halves.map(|half| half.shape);
         return Err(format!(
-            "{name:?} has the shape {base:?} in the model, and its halves are {a:?} and {b:?}"
+            "its factors for {name:?} have the shapes {a:?} and {b:?}, which do not fit the model's shape {base:?}"
         ));
     }
     Ok(())
@@ -155,12 +155,12 @@ fn shapes(
 fn kinds(name: &str, base: &Tensor, halves: [&Tensor; 2]) -> Result<(), String> {
     if !halves.iter().all(|half| tensor::is_factor(half.kind)) {
         return Err(format!(
-            "what it adds to {name:?} is of a type that nothing is multiplied by"
+            "its factors for {name:?} have a type that llama.cpp cannot multiply by"
         ));
     }
     if base.kind == tensor::NVFP4 {
         return Err(format!(
-            "{name:?} is in NVFP4 in the model, and llama.cpp lays no adapter over that"
+            "the model's tensor {name:?} has the type NVFP4, to which llama.cpp cannot apply an adapter"
         ));
     }
     Ok(())

@@ -11,13 +11,15 @@ pub(super) fn is_adapter(gguf: &Gguf) -> bool {
 /// Checks a model's header. The error is a part of an error message.
 pub(super) fn model(gguf: &Gguf) -> Result<(), String> {
     if is_adapter(gguf) {
-        return Err("it is an adapter for a model, and no model".to_owned());
+        return Err("it is an adapter and not a model".to_owned());
     }
     let architecture = gguf
         .text("general.architecture")
-        .ok_or("it names no architecture")?;
+        .ok_or("its general.architecture is missing")?;
     if architecture == "clip" || gguf.tensors.is_empty() {
-        return Err(format!("it holds no language model but {architecture:?}"));
+        return Err(format!(
+            "it is not a language model; its architecture is {architecture:?}"
+        ));
     }
     for (key, most) in [
         ("block_count", 4096),
@@ -26,7 +28,7 @@ pub(super) fn model(gguf: &Gguf) -> Result<(), String> {
     ] {
         let value = gguf
             .of_architecture(key)
-            .ok_or_else(|| format!("it has no {architecture}.{key}"))?;
+            .ok_or_else(|| format!("its {architecture}.{key} is missing"))?;
         if value == 0 || value > most {
             return Err(format!("its {architecture}.{key} is {value}"));
         }
@@ -52,7 +54,7 @@ fn heads(gguf: &Gguf, architecture: &str) -> Result<(), String> {
             && (groups > heads || !heads.is_multiple_of(groups))
         {
             return Err(format!(
-                "its {architecture}.attention.head_count_kv is {groups} where there are {heads} heads"
+                "its {architecture}.attention.head_count_kv is {groups}, which does not divide its {heads} heads"
             ));
         }
     }
@@ -81,7 +83,7 @@ fn vocabulary(gguf: &Gguf) -> Result<(), String> {
         return Err(format!("its vocabulary has {} tokens", tokens.length));
     }
     if tokens.repeats {
-        return Err("two of its tokens are the same".to_owned());
+        return Err("two tokens of its vocabulary are equal".to_owned());
     }
     for list in ["tokenizer.ggml.scores", "tokenizer.ggml.token_type"] {
         if let Some(length) = gguf.array_length(list)
@@ -104,7 +106,7 @@ fn vocabulary(gguf: &Gguf) -> Result<(), String> {
             && token != u64::from(u32::MAX)
         {
             return Err(format!(
-                "its {key} is {token} where there are {} tokens",
+                "its {key} is {token}, but its vocabulary has {} tokens",
                 tokens.length
             ));
         }

@@ -35,7 +35,7 @@ pub enum GgufError {
         source: std::io::Error,
     },
     /// The file is not a GGUF file, or it is truncated or damaged.
-    #[error("{path} is not a usable GGUF file: {what}; fetch it again, and compare its checksum with the publisher's", path = .path.display())]
+    #[error("{path} is not a valid GGUF file: {what}; download it again, and compare its checksum with the publisher's", path = .path.display())]
     Broken {
         /// The path of the file.
         path: PathBuf,
@@ -43,7 +43,7 @@ pub enum GgufError {
         what: String,
     },
     /// The adapter does not fit the model.
-    #[error("{path} is no adapter for this model: {what}", path = .path.display())]
+    #[error("the adapter {path} does not fit this model: {what}", path = .path.display())]
     Misfit {
         /// The path of the adapter.
         path: PathBuf,
@@ -200,7 +200,7 @@ fn other_parts(path: &Path, parts: u64) -> Result<Vec<PathBuf>, String> {
     let ending = format!("-00001-of-{parts:05}.gguf");
     let Some(stem) = name.strip_suffix(&ending) else {
         return Err(format!(
-            "it is one of {parts} parts and its name does not end in {ending}: name the first part"
+            "the model is split into {parts} files, but the name of this one does not end in {ending}; give the first file"
         ));
     };
     Ok((2..=parts)

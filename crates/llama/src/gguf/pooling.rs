@@ -39,13 +39,13 @@ impl Pooling {
             Some(1) => Ok(Some(Self::Mean)),
             Some(2) => Ok(Some(Self::First)),
             Some(3) => Ok(Some(Self::Last)),
-            Some(4) => Err("it ranks texts (its pooling is `rank`), which Loggia has no route for".to_owned()),
+            Some(4) => Err("it is a reranking model (its pooling is `rank`), which Loggia does not support".to_owned()),
             None | Some(0) if is_encoder(gguf) => {
-                Err("it is an encoder whose header does not say how it pools; take a file that has its `pooling_type`"
+                Err("it is an encoder, but its header does not state the pooling; use a file with a `pooling_type`"
                     .to_owned())
             }
             None | Some(0) => Ok(None),
-            Some(other) => Err(format!("its pooling is of an unknown type, {other}")),
+            Some(other) => Err(format!("its pooling type {other} is unknown")),
         }
     }
 

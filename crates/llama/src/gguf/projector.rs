@@ -9,14 +9,14 @@ pub(super) fn check(gguf: &Gguf) -> Result<(), String> {
         Some("clip") => {}
         other => {
             return Err(format!(
-                "it is no projector: its architecture is {:?}, not \"clip\"",
+                "it is not a projector: its architecture is {:?}, not \"clip\"",
                 other.unwrap_or_default()
             ));
         }
     }
     let has = |what: &str| gguf.number(&format!("clip.has_{what}_encoder")) == Some(1);
     if !has("vision") && !has("audio") {
-        return Err("it says neither that it sees nor that it hears".to_owned());
+        return Err("it supports neither images nor sounds".to_owned());
     }
     if has("vision") {
         encoder(gguf, "vision")?;
@@ -53,7 +53,7 @@ fn by_itself(gguf: &Gguf) -> Result<(), String> {
         .or_else(|| gguf.text("clip.projector_type"));
     match kind {
         Some(kind @ ("hunyuanvl" | "deepseek4v")) => Err(format!(
-            "Loggia cannot use projectors of the kind {kind}: their pictures depend on what stands before them"
+            "projectors of the type {kind} are not supported: they encode an image differently if other images precede it"
         )),
         _ => Ok(()),
     }
@@ -72,7 +72,7 @@ fn stacked(gguf: &Gguf) -> Result<(), String> {
             if matches!(kind, Some("ultravox" | "voxtral" | "meralion")) && 1500 % steps != 0 =>
         {
             Err(format!(
-                "its {key} is {steps}, which this version of llama.cpp cannot compute with"
+                "its {key} is {steps}, which this version of llama.cpp does not support"
             ))
         }
         _ => Ok(()),
@@ -86,7 +86,7 @@ fn encoder(gguf: &Gguf, which: &str) -> Result<(), String> {
         format!("clip.{which}.projector_type"),
     ];
     if named.iter().all(|key| gguf.text(key).is_none()) {
-        return Err(format!("it names no clip.{which}.projector_type"));
+        return Err(format!("its clip.{which}.projector_type is missing"));
     }
     let key = |name: &str| format!("clip.{which}.{name}");
     let width = within(gguf, &key("embedding_length"), 1, 1 << 20)?;
@@ -106,6 +106,6 @@ fn within(gguf: &Gguf, key: &str, least: u64, most: u64) -> Result<u64, String> 
     match gguf.number(key) {
         Some(number) if (least..=most).contains(&number) => Ok(number),
         Some(number) => Err(format!("its {key} is {number}")),
-        None => Err(format!("it has no {key}")),
+        None => Err(format!("its {key} is missing")),
     }
 }

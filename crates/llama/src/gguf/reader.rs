@@ -74,7 +74,9 @@ impl Reader {
         }
         let version = self.u32()?;
         if !(2..=3).contains(&version) {
-            return broken(format!("its version is {version}; 2 and 3 are known"));
+            return broken(format!(
+                "its GGUF version is {version}; versions 2 and 3 are supported"
+            ));
         }
         let tensor_count = self.count("tensors", MOST_TENSORS)?;
         let key_count = self.count("metadata keys", MOST_KEYS)?;
@@ -115,7 +117,7 @@ impl Reader {
             gguf.values.insert(key.clone(), value).is_some()
         };
         if seen_before {
-            broken(format!("the key {key:?} is there twice"))
+            broken(format!("its metadata has the key {key:?} twice"))
         } else {
             Ok(())
         }
@@ -126,7 +128,7 @@ impl Reader {
             kind::U8 | kind::I8 => Value::Number(u64::from(self.bytes::<1>()?[0])),
             kind::BOOL => match self.bytes::<1>()? {
                 [bit @ (0 | 1)] => Value::Number(u64::from(bit)),
-                [other] => return broken(format!("{key:?} is neither true nor false but {other}")),
+                [other] => return broken(format!("the boolean {key:?} has the value {other}")),
             },
             kind::U16 | kind::I16 => Value::Number(u64::from(u16::from_le_bytes(self.bytes()?))),
             kind::U32 | kind::I32 => Value::Number(u64::from(self.u32()?)),
@@ -137,7 +139,7 @@ impl Reader {
                 Value::Other
             }
             kind::TEXT => Value::Text(self.text(key, LONGEST_TEXT)?),
-            other => return broken(format!("{key:?} is of the unknown type {other}")),
+            other => return broken(format!("{key:?} has the unknown type {other}")),
         })
     }
 
@@ -152,7 +154,7 @@ impl Reader {
             kind::U16 | kind::I16 => 2,
             kind::U32 | kind::I32 | kind::F32 => 4,
             kind::U64 | kind::I64 | kind::F64 => 8,
-            other => return broken(format!("{key:?} is a list of the unknown type {other}")),
+            other => return broken(format!("{key:?} is an array of the unknown type {other}")),
         };
         let bytes = self.fits(key, length.checked_mul(width))?;
         self.pass(bytes)?;
@@ -226,7 +228,7 @@ impl Reader {
     fn fits(&self, what: &str, length: Option<u64>) -> Result<u64, Error> {
         match length {
             Some(length) if length <= self.size.saturating_sub(self.position) => Ok(length),
-            _ => broken(format!("it ends within {what}")),
+            _ => broken(format!("it is truncated within {what}")),
         }
     }
 
@@ -259,7 +261,7 @@ impl Reader {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), Error> {
         match self.file.read_exact(bytes) {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                return broken("it ends within its header");
+                return broken("it is truncated within its header");
             }
             other => other?,
         }

@@ -17,7 +17,7 @@ impl Tensor {
     pub(super) fn size(&self) -> Result<u64, String> {
         let name = &self.name;
         let (per_block, bytes) = layout(self.kind)
-            .ok_or_else(|| format!("the tensor {name:?} is of the unknown type {}", self.kind))?;
+            .ok_or_else(|| format!("the tensor {name:?} has the unknown type {}", self.kind))?;
         // ggml stores a dimension in 63 bits, and divides by it.
         if self
             .shape
@@ -25,13 +25,13 @@ impl Tensor {
             .any(|&length| length == 0 || length > i64::MAX as u64)
         {
             return Err(format!(
-                "the tensor {name:?} has the shape {:?}",
+                "the tensor {name:?} has the invalid shape {:?}",
                 self.shape
             ));
         }
         if !self.shape[0].is_multiple_of(per_block) {
             return Err(format!(
-                "the rows of the tensor {name:?} are no multiple of {per_block}"
+                "the row length of the tensor {name:?} is not a multiple of {per_block}"
             ));
         }
         let rows = self.shape[1..]
@@ -39,7 +39,7 @@ impl Tensor {
             .try_fold(1_u64, |product, &length| product.checked_mul(length));
         rows.and_then(|rows| rows.checked_mul(self.shape[0] / per_block))
             .and_then(|blocks| blocks.checked_mul(bytes))
-            .ok_or_else(|| format!("the tensor {name:?} has the shape {:?}", self.shape))
+            .ok_or_else(|| format!("the tensor {name:?} has the invalid shape {:?}", self.shape))
     }
 }
 
@@ -49,18 +49,18 @@ pub(super) fn check(tensors: &[Tensor], alignment: u64, data: u64) -> Result<(),
     for tensor in tensors {
         let name = &tensor.name;
         if !names.insert(name) {
-            return Err(format!("the tensor {name:?} is there twice"));
+            return Err(format!("it has two tensors with the name {name:?}"));
         }
         if !tensor.offset.is_multiple_of(alignment) {
             return Err(format!(
-                "the tensor {name:?} begins at {}, which is no multiple of {alignment}",
+                "the tensor {name:?} begins at {}, which is not a multiple of {alignment}",
                 tensor.offset
             ));
         }
         let end = tensor.size()?.checked_add(tensor.offset);
         if end.is_none_or(|end| end > data) {
             return Err(format!(
-                "it is cut short: the tensor {name:?} would lie past its end"
+                "it is truncated: the data of the tensor {name:?} would end after the end of the file"
             ));
         }
     }

@@ -130,7 +130,7 @@ fn a_tensor_that_lies_past_the_end_is_refused() {
     }
     .read()
     .unwrap_err();
-    assert!(error.contains("it is cut short"), "{error}");
+    assert!(error.contains("it is truncated"), "{error}");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_tensor_whose_size_overflows_is_refused() {
     }
     .read()
     .unwrap_err();
-    assert!(error.contains("has the shape"), "{error}");
+    assert!(error.contains("has the invalid shape"), "{error}");
 }
 
 #[test]
@@ -179,7 +179,10 @@ fn a_vocabulary_that_llama_cpp_would_end_the_process_over_is_refused() {
         .with("tokenizer.ggml.tokens", texts(&["a", "a"]))
         .read()
         .unwrap_err();
-    assert!(error.contains("two of its tokens are the same"), "{error}");
+    assert!(
+        error.contains("two tokens of its vocabulary are equal"),
+        "{error}"
+    );
     let error = Sample::new()
         .with("tokenizer.ggml.eos_token_id", number(2))
         .read()
@@ -207,7 +210,7 @@ fn heads_that_do_not_divide_are_refused() {
 fn something_else_than_gguf_is_named_as_such() {
     let error = read(b"<html>404</html>").unwrap_err();
     assert!(
-        error.contains("does not begin with `GGUF`") && error.contains("fetch it again"),
+        error.contains("does not begin with `GGUF`") && error.contains("download it again"),
         "{error}"
     );
 }
@@ -313,7 +316,7 @@ fn an_adapter_that_goes_with_its_model_is_taken() {
 fn an_adapter_is_no_model_and_a_model_no_adapter() {
     let error = read(&SampleAdapter::new().bytes()).unwrap_err();
     assert!(
-        error.contains("it is an adapter for a model, and no model"),
+        error.contains("it is an adapter and not a model"),
         "{error}"
     );
     SampleAdapter::new()
@@ -327,13 +330,13 @@ fn an_adapter_whose_header_llama_cpp_would_end_the_process_over_is_refused() {
     let new = SampleAdapter::new;
     new()
         .with("adapter.lora.alpha", number(1))
-        .is_refused_for("its adapter.lora.alpha is no number");
+        .is_refused_for("its adapter.lora.alpha is not a number");
     new()
         .with("adapter.type", number(1))
-        .is_refused_for("it has no adapter.type");
+        .is_refused_for("its adapter.type is missing");
     new()
         .with("adapter.type", said("loha"))
-        .is_refused_for("of the kind \"loha\"");
+        .is_refused_for("its adapter.type is \"loha\"");
     let tokens = [
         9_u32.to_le_bytes(),
         4_u32.to_le_bytes(),
@@ -354,28 +357,28 @@ fn an_adapter_for_another_model_is_refused_with_what_does_not_go_together() {
     new()
         .with("general.architecture", said("qwen2"))
         .is_refused_for("made for the architecture \"qwen2\"");
-    new().having(&[]).is_refused_for("it changes no tensor");
+    new().having(&[]).is_refused_for("it changes no tensors");
     new()
         .having(&[(a, &[32, 1], 0)])
-        .is_refused_for("only one half");
+        .is_refused_for("only one of the two factors");
     new()
         .having(&[("other.lora_a", &[32, 1], 0), ("other.lora_b", &[1, 2], 0)])
         .is_refused_for("no tensor \"other\"");
     new()
         .having(&[("what", &[32], 0)])
-        .is_refused_for("is no half of anything");
+        .is_refused_for("is not a factor of an adapter");
     for (of_a, of_b) in [([64, 1], [1, 2]), ([32, 1], [1, 4]), ([32, 2], [1, 2])] {
         new()
             .having(&[(a, &of_a, 0), (b, &of_b, 0)])
-            .is_refused_for("has the shape [32, 2, 1, 1] in the model");
+            .is_refused_for("do not fit the model's shape [32, 2, 1, 1]");
     }
     new()
         .having(&[(a, &[32, 1, 2], 0), (b, &[1, 2, 2], 0)])
-        .is_refused_for("its halves are");
+        .is_refused_for("its factors for");
     // 32-bit integers.
     new()
         .having(&[(a, &[32, 1], 26), (b, &[1, 2], 0)])
-        .is_refused_for("of a type that nothing is multiplied by");
+        .is_refused_for("a type that llama.cpp cannot multiply by");
 }
 
 #[test]
@@ -390,7 +393,7 @@ fn an_adapter_for_the_tokens_lies_the_other_way_round_and_needs_an_output_of_its
     std::fs::write(&path, SampleAdapter::new().having(&halves).bytes()).unwrap();
     let error = Gguf::read_adapter(&path, &base).unwrap_err().to_string();
     assert!(
-        error.contains("which in this model is the output, too"),
+        error.contains("which this model also uses as its output"),
         "{error}"
     );
     base.tensors.push(Tensor {

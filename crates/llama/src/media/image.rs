@@ -16,7 +16,7 @@ const MOST_LONGISH: u32 = 200;
 /// four bytes for each pixel. Images with 16 bits per channel may have half as many pixels.
 const MOST_MEMORY: u64 = 4 * MOST_PIXELS;
 
-const BROKEN: &str = "it is broken, or cut short";
+const BROKEN: &str = "it is damaged or truncated";
 
 /// An upright image: three bytes for each pixel, row by row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     limits.max_alloc = Some(MOST_MEMORY);
     reader.limits(limits);
     if reader.format().is_none() {
-        return Err("it is no PNG, JPEG, GIF or WebP".to_owned());
+        return Err("it is not a PNG, JPEG, GIF or WebP image".to_owned());
     }
     let mut decoder = reader.into_decoder().map_err(explain)?;
     let (width, height) = decoder.dimensions();
@@ -91,7 +91,7 @@ fn explain(error: image::ImageError) -> String {
             format!("it is larger than {LONGEST_SIDE} pixels on a side")
         }
         image::ImageError::Unsupported(_) => {
-            "it is no PNG, JPEG, GIF or WebP, or one of a rare kind".to_owned()
+            "it is not a PNG, JPEG, GIF or WebP image, or it uses an unsupported feature".to_owned()
         }
         _ => BROKEN.to_owned(),
     }
@@ -146,7 +146,7 @@ mod tests {
         }
         assert_eq!(
             decode(b"<svg/>").unwrap_err(),
-            "it is no PNG, JPEG, GIF or WebP"
+            "it is not a PNG, JPEG, GIF or WebP image"
         );
     }
 

@@ -98,7 +98,7 @@ impl Marked {
     /// The error for a model without a projector. The API layer refuses such requests earlier, but
     /// other users of the library may not.
     pub(crate) fn unseen(&self) -> BackendError {
-        let message = "This model takes no pictures or sounds: it has no projector.";
+        let message = "This model does not accept images or sounds: it has no projector.";
         let param = self
             .asked
             .first()
@@ -109,8 +109,7 @@ impl Marked {
 
     fn left_out(&self, number: usize) -> BackendError {
         let param = self.asked.get(number).map(|asked| asked.param.clone());
-        let message = "This model's chat template leaves out what is in this part: its messages may have pictures and sounds in other \
-                       places only, most often in the user's messages.";
+        let message = "This model's chat template omits this part: it accepts images and sounds in other messages only, most often in user messages.";
         BackendError::InvalidRequest {
             message: message.to_owned(),
             param,
@@ -177,7 +176,7 @@ fn medium(part: &MessagePart, place: &str) -> Result<Option<Asked>, BackendError
         PartKind::ImageUrl { url, .. } => {
             let param = format!("{place}.image_url.url");
             let bytes = DataUrl::read(url).map(|image| image.bytes).ok_or_else(|| {
-                let message = "The image is no data: URL in base64 (data:image/png;base64,…).";
+                let message = "The image is not a data URL in base64 (data:image/png;base64,…).";
                 invalid(message.to_owned(), &param, "invalid_image_url")
             })?;
             Ok(Some(Asked {
@@ -189,7 +188,7 @@ fn medium(part: &MessagePart, place: &str) -> Result<Option<Asked>, BackendError
         PartKind::InputAudio { data, format, .. } => {
             let param = format!("{place}.input_audio.data");
             let bytes = data_url::base64(data).ok_or_else(|| {
-                let message = "The sound is not base64 with the standard alphabet.";
+                let message = "The sound is not valid base64 (with the standard alphabet).";
                 invalid(message.to_owned(), &param, "invalid_input_audio")
             })?;
             Ok(Some(Asked {
@@ -223,12 +222,12 @@ impl Asked {
     /// requests earlier, as for a model without a projector.
     pub(crate) fn untaken(&self) -> BackendError {
         let kind = if self.format.is_none() {
-            "pictures"
+            "images"
         } else {
             "sounds"
         };
         invalid(
-            format!("This model's projector takes no {kind}."),
+            format!("This model's projector does not accept {kind}."),
             &self.param,
             "unsupported_parameter",
         )

@@ -251,7 +251,7 @@ impl Drop for Media {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the projector's thread had panicked");
+            tracing::error!("the projector's thread panicked");
         }
     }
 }

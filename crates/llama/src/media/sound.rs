@@ -33,7 +33,7 @@ pub(crate) fn decode(bytes: &[u8], format: &str, rate: u32) -> Result<Vec<f32>, 
 }
 
 fn wav(bytes: &[u8]) -> Result<Heard, String> {
-    let broken = |_| "it is no WAV file, or one of a rare kind".to_owned();
+    let broken = |_| "it is not a WAV file, or it uses an unsupported feature".to_owned();
     let mut reader = hound::WavReader::new(Cursor::new(bytes)).map_err(broken)?;
     let spec = reader.spec();
     let mut mixer = Mixer::new(spec.sample_rate, usize::from(spec.channels))?;
@@ -61,7 +61,7 @@ fn wav(bytes: &[u8]) -> Result<Heard, String> {
 fn mp3(bytes: &[u8]) -> Result<Heard, String> {
     let mut reader = nanomp3::SliceReader::<f32>::new(bytes);
     let Some(channels) = reader.channels() else {
-        return Err("it is no MP3 file".to_owned());
+        return Err("it is not an MP3 file".to_owned());
     };
     let mut mixer = Mixer::new(reader.sample_rate(), usize::from(channels.num()))?;
     // A sound whose rate changes is cut at that point, as in players.
@@ -85,7 +85,7 @@ impl Mixer {
     fn new(rate: u32, channels: usize) -> Result<Self, String> {
         if rate == 0 || rate > FINEST || channels == 0 {
             return Err(format!(
-                "it has {rate} samples a second in {channels} channels"
+                "its sample rate is {rate} and it has {channels} channels; the sample rate must be from 1 to {FINEST}, and there must be a channel"
             ));
         }
         let most = MOST_MINUTES * 60 * rate as usize;
@@ -199,7 +199,7 @@ mod tests {
     fn what_is_no_sound_is_refused_and_so_is_what_is_too_long() {
         assert_eq!(
             decode(b"no sound at all", "mp3", 16_000).unwrap_err(),
-            "it is no MP3 file"
+            "it is not an MP3 file"
         );
         assert_eq!(
             decode(&whole_numbers(1, 16, &[0; 799]), "wav", 8000).unwrap_err(),
@@ -207,7 +207,7 @@ mod tests {
         );
         assert_eq!(
             decode(b"no sound", "wav", 16_000).unwrap_err(),
-            "it is no WAV file, or one of a rare kind"
+            "it is not a WAV file, or it uses an unsupported feature"
         );
         assert!(
             decode(b"", "ogg", 16_000)

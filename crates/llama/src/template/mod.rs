@@ -49,17 +49,15 @@ const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }
 #[derive(Debug, ThisError, PartialEq, Eq)]
 pub enum TemplateError {
     /// The template refuses the conversation, for example because of the order of roles.
-    #[error("This model's chat template does not take these messages: {0}")]
+    #[error("This model's chat template refuses these messages: {0}")]
     Refused(String),
     /// The template fails for this conversation, but works for others. The message only describes
     /// the template.
-    #[error(
-        "This model's chat template fails at these messages: {0}. Send them without what is unusual in them."
-    )]
+    #[error("This model's chat template fails for these messages: {0}. Simplify the messages.")]
     Failed(String),
     /// The template needs too many steps for this conversation.
     #[error(
-        "This model's chat template takes too many steps for these messages. Send fewer or shorter ones."
+        "This model's chat template needs too many steps for these messages. Send fewer or shorter ones."
     )]
     TooLong,
     /// The template does not work for any conversation. The message only describes the template,
@@ -277,7 +275,7 @@ fn place(error: &Error) -> String {
         .map(|line| format!(" in line {line}"))
         .unwrap_or_default();
     let what = if error.kind() == ErrorKind::OutOfFuel {
-        "it takes too many steps".to_owned()
+        "it needs too many steps".to_owned()
     } else {
         error.kind().to_string()
     };

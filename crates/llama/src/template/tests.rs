@@ -295,7 +295,7 @@ fn a_template_that_never_ends_is_stopped() {
     let source = "{% for a in range(99999) %}{% for b in range(99999) %}{{ 'x' if false }}{% endfor %}{% endfor %}";
     assert_eq!(
         render(source, &[user("x")]).unwrap_err(),
-        TemplateError::Broken("it takes too many steps in line 1".to_owned())
+        TemplateError::Broken("it needs too many steps in line 1".to_owned())
     );
     let source = "{% if messages[0].content == 'long' %}{% for a in range(99999) %}{% for b in range(99999) %}{{ 'x' if false }}{% endfor %}{% endfor %}{% endif %}";
     assert_eq!(render(source, &[user("x")]), Ok(String::new()));

@@ -186,7 +186,7 @@ async fn a_model_without_the_tokens_fills_nothing_in() {
     let (param, message) = refused(&llama, json!({"prompt": "a", "suffix": "b"})).await;
     assert_eq!(param, "suffix");
     assert!(
-        message.contains("no tokens to fill in the middle"),
+        message.contains("not trained to fill in the middle"),
         "{message}"
     );
 }

@@ -272,7 +272,7 @@ fn a_draft_that_makes_no_sense_is_refused() {
         tokens: 17,
         always: false,
     });
-    assert!(many.contains("it can be 1 to 16"), "{many}");
+    assert!(many.contains("it must be from 1 to 16"), "{many}");
 }
 
 fn family(folder: &Path, family: Family) -> PathBuf {
@@ -298,12 +298,12 @@ fn a_model_that_keeps_a_state_can_have_no_draft_and_be_none() {
     for keeps_a_state in [Family::Recurrent, Family::Hybrid] {
         let as_model = open(keeps_a_state, Family::SlidingWindow).unwrap_err();
         assert!(
-            as_model.contains("this model can have no draft: it keeps one state"),
+            as_model.contains("this model does not support a draft model: it keeps one state"),
             "{as_model}"
         );
         let as_draft = open(Family::SlidingWindow, keeps_a_state).unwrap_err();
         assert!(
-            as_draft.contains("is no draft for this model: it keeps one state"),
+            as_draft.contains("cannot be the draft model of this model: it keeps one state"),
             "{as_draft}"
         );
     }

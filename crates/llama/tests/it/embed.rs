@@ -344,9 +344,9 @@ fn a_reranker_and_an_encoder_that_does_not_say_how_it_pools_are_refused_with_the
         + key.len()
         + 4;
     for (pooling, reason) in [
-        (4_u32, "it ranks texts"),
-        (0, "does not say how it pools"),
-        (9, "of an unknown type, 9"),
+        (4_u32, "it is a reranking model"),
+        (0, "its header does not state the pooling"),
+        (9, "its pooling type 9 is unknown"),
     ] {
         let mut file = file.clone();
         file[at..at + 4].copy_from_slice(&pooling.to_le_bytes());

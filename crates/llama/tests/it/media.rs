@@ -329,7 +329,7 @@ async fn what_is_no_picture_or_sound_is_refused_at_its_place() {
     );
     assert_eq!(
         message,
-        "The image cannot be used: it is broken, or cut short."
+        "The image cannot be used: it is damaged or truncated."
     );
     let (message, param, code) =
         refusal(&ask(&llama, about(json!([sound(b"RIFF"), text("Hear")]))).await);
@@ -342,7 +342,7 @@ async fn what_is_no_picture_or_sound_is_refused_at_its_place() {
     );
     assert_eq!(
         message,
-        "The sound cannot be used: it is no WAV file, or one of a rare kind."
+        "The sound cannot be used: it is not a WAV file, or it uses an unsupported feature."
     );
     // The engine continues.
     assert_eq!(ask(&llama, look(0)).await.error, None);
@@ -520,7 +520,7 @@ async fn what_a_projector_takes_none_of_is_refused_at_its_place() {
             "unsupported_parameter"
         )
     );
-    assert_eq!(message, "This model's projector takes no sounds.");
+    assert_eq!(message, "This model's projector does not accept sounds.");
     let (message, param, code) = refusal(&ask(&open_with(Kind::Hears, |_| ()), look(0)).await);
     assert_eq!(
         (param.as_str(), code.as_str()),
@@ -529,7 +529,7 @@ async fn what_a_projector_takes_none_of_is_refused_at_its_place() {
             "unsupported_parameter"
         )
     );
-    assert_eq!(message, "This model's projector takes no pictures.");
+    assert_eq!(message, "This model's projector does not accept images.");
 }
 
 #[tokio::test]
@@ -597,13 +597,13 @@ fn a_projector_for_another_model_and_what_is_none_are_refused() {
     assert!(matches!(open(&other), Err(LoadError::Projector { .. })));
     let error = open(&model()).unwrap_err().to_string();
     assert!(
-        error.contains("it is no projector: its architecture is \"llama\""),
+        error.contains("it is not a projector: its architecture is \"llama\""),
         "{error}"
     );
     std::fs::write(&other, projector::gguf(Kind::SeesByTurns, MODEL_WIDTH)).unwrap();
     let error = open(&other).unwrap_err().to_string();
     assert!(
-        error.contains("cannot use projectors of the kind hunyuanvl"),
+        error.contains("projectors of the type hunyuanvl are not supported"),
         "{error}"
     );
     std::fs::write(&other, projector::gguf(Kind::SeesAmongMarks, MODEL_WIDTH)).unwrap();

@@ -76,8 +76,9 @@ fn a_draft_of_another_vocabulary_or_for_nobody_is_an_error_at_the_start() {
             "loggia.toml",
         ])
     };
-    run(&with_draft("other.gguf"))
-        .failed_saying(&["is no draft for this model: the token 0 is another in it"]);
+    run(&with_draft("other.gguf")).failed_saying(&[
+        "cannot be the draft model of this model: token 0 has a different text in it",
+    ]);
     run(&with_draft("nothing.gguf")).failed_saying(&["there is no file", "nothing.gguf"]);
     run(&with_draft("elsewhere:7b")).failed_saying(&["there is no model `elsewhere:7b`"]);
     run("models = [\"tiny.gguf\"]\n[per_model.mine]\ndraft = \"tiny.gguf\"\n").failed_saying(&[
@@ -86,7 +87,7 @@ fn a_draft_of_another_vocabulary_or_for_nobody_is_an_error_at_the_start() {
     run("models = [\"tiny.gguf\"]\n[per_model.tiny]\ndraft_tokens = 3\n")
         .failed_saying(&["need `draft`, the name of the draft model"]);
     run(&format!("{}draft_tokens = 40\n", with_draft("tiny.gguf")))
-        .failed_saying(&["it can be 1 to 16"]);
+        .failed_saying(&["it must be from 1 to 16"]);
     run(&format!("memory = \"64KiB\"\n{}", with_draft("tiny.gguf")))
         .failed_saying(&["for its draft", "64.0 KiB may be used"]);
 }

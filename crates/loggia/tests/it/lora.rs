@@ -86,8 +86,7 @@ fn an_adapter_that_does_not_go_with_its_model_is_an_error_before_anything_is_loa
     let run = |flag: &str| program.run(&["serve", "--listen", "127.0.0.1:0", "--lora", flag]);
     run("tuned=tiny.gguf+tiny.gguf")
         .failed_saying(&["lora.tuned: ", "its general.type is not \"adapter\""]);
-    run("tuned=adapter.gguf+adapter.gguf")
-        .failed_saying(&["it is an adapter for a model, and no model"]);
+    run("tuned=adapter.gguf+adapter.gguf").failed_saying(&["it is an adapter and not a model"]);
     run("tuned=tiny.gguf+nothing.gguf").failed_saying(&["there is no file nothing.gguf"]);
     run("tuned=other:7b+adapter.gguf").failed_saying(&["there is no model `other:7b`"]);
     let text = |bytes: &[u8], from: &str, to: &str| {
@@ -102,7 +101,7 @@ fn an_adapter_that_does_not_go_with_its_model_is_an_error_before_anything_is_loa
     program.write("other.gguf", text(&tiny::adapter(), "llama", "gemma"));
     run("tuned=tiny.gguf+other.gguf").failed_saying(&[
         "made for the architecture \"gemma\"",
-        "the model is of \"llama\"",
+        "the model's architecture is \"llama\"",
     ]);
     program.write(
         "deeper.gguf",

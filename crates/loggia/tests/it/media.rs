@@ -226,7 +226,7 @@ fn a_projector_that_cannot_be_meant_or_used_is_an_error_at_the_start() {
     ])
     .failed_saying(&["write the name of the model, too"]);
     run(&["--mmproj", "tiny.gguf"])
-        .failed_saying(&["it is no projector: its architecture is \"llama\""]);
+        .failed_saying(&["it is not a projector: its architecture is \"llama\""]);
     run(&["--mmproj", "wrong.gguf"])
         .failed_saying(&["cannot load the projector", "made for another model"]);
 }

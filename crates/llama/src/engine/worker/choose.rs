@@ -17,7 +17,7 @@ impl Worker<'_> {
             .unwrap_or_else(|what| {
                 tracing::error!(
                     what,
-                    "the draft model failed; the engine goes on without it"
+                    "the draft model failed; the engine continues without it"
                 );
                 self.drafts = None;
                 Vec::new()
