@@ -31,11 +31,13 @@ impl Embeddings {
             what: what.to_owned(),
         };
         if self.vectors.len() != request.input.count() {
-            return Err(bad("not one vector for each input"));
+            return Err(bad(
+                "the number of vectors differs from the number of inputs",
+            ));
         }
         let length = self.vectors.first().map_or(0, Vec::len);
         if length == 0 || self.vectors.iter().any(|vector| vector.len() != length) {
-            return Err(bad("vectors of no length, or not all of the same"));
+            return Err(bad("the vectors are empty or differ in length"));
         }
         if self
             .vectors
@@ -43,7 +45,7 @@ impl Embeddings {
             .flatten()
             .any(|number| !number.is_finite())
         {
-            return Err(bad("a vector that holds something other than numbers"));
+            return Err(bad("a vector contains something other than numbers"));
         }
         let Some(asked) = request
             .dimensions

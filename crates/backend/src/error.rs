@@ -13,7 +13,7 @@ use crate::http::TlsFault;
 #[serde(rename_all = "snake_case")]
 pub enum BackendError {
     /// The model does not exist.
-    #[error("the model `{model}` does not exist; GET /v1/models lists those that do{}", did_you_mean(.nearest.as_deref()))]
+    #[error("the model `{model}` does not exist; GET /v1/models lists the available models{}", did_you_mean(.nearest.as_deref()))]
     ModelNotFound {
         /// The requested name.
         model: String,
@@ -22,7 +22,7 @@ pub enum BackendError {
         nearest: Option<String>,
     },
     /// The backend has no models.
-    #[error("no model is available: pull one, or name a backend that has one")]
+    #[error("no model is available; pull a model, or configure a backend that has one")]
     NoModels,
     /// The engine refuses the request as invalid.
     #[error("{message}")]
@@ -43,10 +43,10 @@ pub enum BackendError {
         context: Option<u64>,
     },
     /// The prompt has no tokens.
-    #[error("the prompt is empty: there is nothing to answer")]
+    #[error("the prompt is empty")]
     EmptyPrompt,
     /// One of several inputs is longer than the model can read at once.
-    #[error("an input{} is longer than this model reads at once{}", of_tokens(*.tokens), of_tokens(*.most))]
+    #[error("an input{} is longer than this model's context{}", of_tokens(*.tokens), of_tokens(*.most))]
     InputTooLong {
         /// The number of the input, from 0, if known.
         index: Option<usize>,
@@ -56,7 +56,7 @@ pub enum BackendError {
         most: Option<u64>,
     },
     /// The model or its backend does not support this kind of work.
-    #[error("this model does not do {work}")]
+    #[error("this model does not support {work}")]
     Unsupported {
         /// The requested kind of work.
         work: WorkKind,
@@ -140,16 +140,16 @@ pub enum BackendError {
         what: String,
     },
     /// The connection broke, or the engine ended, before the answer was complete.
-    #[error("the backend `{backend}` ended before the answer did")]
+    #[error("the backend `{backend}` closed the connection before the end of the answer")]
     CutShort {
         /// The name of the backend.
         backend: String,
     },
     /// The answer ended, but a choice has no `finish_reason`.
-    #[error("the engine's answer broke off before its end")]
+    #[error("the engine's answer is incomplete: it has no finish reason")]
     Unfinished,
     /// The answer exceeded `Ceilings::whole_time` of the server.
-    #[error("the answer took longer than {} s, which is the most this server allows", .after.as_secs_f32())]
+    #[error("the answer took longer than {} s, the limit of this server", .after.as_secs_f32())]
     Overdue {
         /// The limit.
         after: Duration,
@@ -223,7 +223,7 @@ impl NotDeleted {
             ),
             Self::Alias { of } => {
                 format!(
-                    "`{model}` is an alias and cannot be deleted. To delete the model that it stands for, name `{of}`."
+                    "`{model}` is an alias and cannot be deleted. To delete the model that it stands for, use the name `{of}`."
                 )
             }
             Self::OwnFile => format!(
@@ -245,7 +245,7 @@ impl NotDeleted {
             }
             Self::FileStays => {
                 format!(
-                    "The file of the model `{model}` could not be removed; the server's log says why."
+                    "The file of the model `{model}` could not be removed; see the server's log for the reason."
                 )
             }
         }
@@ -369,7 +369,7 @@ impl BackendError {
 
 fn credentials_message(backend: &str, message: Option<&str>) -> String {
     let refused = format!(
-        "the backend `{backend}` refused Loggia's credentials; its API key in the server's configuration is missing or wrong"
+        "the backend `{backend}` refused Loggia's credentials; the API key for it in the server's configuration is missing or wrong"
     );
     match message {
         Some(message) => format!("{refused}. It says: {message}"),

@@ -124,7 +124,8 @@ async fn a_model_that_a_caller_may_not_use_is_not_there() {
             (kept_out.status(), &error["code"]),
             (404, &json!("model_not_found"))
         );
-        let message = "the model `smollm2:135m` does not exist; GET /v1/models lists those that do";
+        let message =
+            "the model `smollm2:135m` does not exist; GET /v1/models lists the available models";
         assert_eq!(error["message"], message);
     }
     let one = ask(
@@ -206,7 +207,7 @@ async fn a_mistyped_model_is_answered_with_the_one_that_was_meant_among_those_th
         messages.remove(0)
     };
     let unknown = |asked: &str| {
-        format!("the model `{asked}` does not exist; GET /v1/models lists those that do")
+        format!("the model `{asked}` does not exist; GET /v1/models lists the available models")
     };
     for asked in ["smolm2:135m", "SmolLM2", "smollm2-135m"] {
         let meant = format!("{}. Did you mean `smollm2:135m`?", unknown(asked));

@@ -92,7 +92,7 @@ async fn a_model_that_was_only_loaded_or_unloaded_has_not_answered() {
                 error["message"]
                     .as_str()
                     .unwrap()
-                    .contains("generated nothing"),
+                    .contains("without generating an answer"),
                 "{error}"
             );
         }

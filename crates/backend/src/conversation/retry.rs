@@ -89,7 +89,7 @@ where
             Ok(mut given) => {
                 tracing::debug!(
                     id = &*call.head.id,
-                    "a conversation that the model's template refuses was made plainer"
+                    "the conversation was simplified because the model's chat template refused it"
                 );
                 given.changes().extend(needed);
                 return Ok(given);
@@ -162,7 +162,7 @@ fn as_refusal(error: BackendError) -> BackendError {
         None => return error,
     };
     BackendError::InvalidRequest {
-        message: format!("This model's chat template does not take these messages: {words}"),
+        message: format!("This model's chat template refuses these messages: {words}"),
         param: Some("messages".to_owned()),
         code: None,
     }
@@ -199,9 +199,8 @@ mod tests {
     fn a_refusal_is_told_in_the_templates_words() {
         let message = "\n---\nWhile executing CallExpression in source:\n..raise..\nError: Jinja Exception: Turns must alternate.";
         let expected = BackendError::InvalidRequest {
-            message:
-                "This model's chat template does not take these messages: Turns must alternate."
-                    .to_owned(),
+            message: "This model's chat template refuses these messages: Turns must alternate."
+                .to_owned(),
             param: Some("messages".to_owned()),
             code: None,
         };

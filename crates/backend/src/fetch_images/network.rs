@@ -16,7 +16,9 @@ pub struct Network {
 
 /// The text is not a range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a network is an address, or an address and a prefix: 10.0.0.0/8, fd00::/8, 192.168.1.7")]
+#[error(
+    "a network must be an address, or an address and a prefix length, for example 192.168.1.7, 10.0.0.0/8 or fd00::/8"
+)]
 pub struct NetworkError;
 
 impl Network {

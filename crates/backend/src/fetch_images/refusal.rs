@@ -10,35 +10,35 @@ use crate::BackendError;
 /// The reason why an image could not be fetched. Contains no address, path or text of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(super) enum Refusal {
-    #[error("an image is a data: URL in base64 (data:image/png;base64,…) or an http(s) URL")]
+    #[error("an image must be a data: URL in base64 (data:image/png;base64,…) or an http(s) URL")]
     NoUrl,
     #[error(
-        "the data: URL is not base64; it must read data:image/png;base64,… with the standard alphabet"
+        "the data: URL is not valid base64; it must have the form data:image/png;base64,… with the standard alphabet"
     )]
     NoBase64,
-    #[error("the request has more than {0} images that would have to be fetched")]
+    #[error("the request has more than {0} images to fetch")]
     TooManyFetches(usize),
     #[error("it is larger than {0} bytes")]
     TooLarge(usize),
-    #[error("the images of the request are together larger than {0} bytes")]
+    #[error("all images of the request together are larger than {0} bytes")]
     TooLargeTogether(usize),
-    #[error("a URL with a user name or password is not fetched")]
+    #[error("a URL must not contain a user name or password")]
     Credentials,
     #[error("its port is not allowed")]
     Port,
-    #[error("its address is not public, and not among the networks that this server allows")]
+    #[error("its address is not public, and not in a network that this server allows")]
     NotPublic,
-    #[error("its name cannot be resolved")]
+    #[error("its host name cannot be resolved")]
     Unresolved,
     #[error("it cannot be reached")]
     Unreachable,
-    #[error("no TLS connection with it can be had, or its certificate is not trusted")]
+    #[error("the TLS connection failed, or its certificate is not trusted")]
     Tls,
-    #[error("https needs root certificates, and this server has none")]
+    #[error("https needs root certificates, which this server does not have")]
     NoCertificates,
-    #[error("it did not answer in HTTP, or not to the end")]
+    #[error("its response is not HTTP, or is incomplete")]
     CutShort,
-    #[error("it answered with the status {0}")]
+    #[error("it responded with status {0}")]
     Status(u16),
     #[error("it redirected more than {0} times")]
     TooManyRedirects(usize),
@@ -46,9 +46,9 @@ pub(super) enum Refusal {
     BadRedirect,
     #[error("it redirected from https to http")]
     Downgrade,
-    #[error("what it sent is not an image of a kind that is taken (PNG, JPEG, GIF, WebP)")]
+    #[error("its response is not an image of a supported type (PNG, JPEG, GIF, WebP)")]
     WrongKind,
-    #[error("the images of the request took longer than {} s", .0.as_secs_f32())]
+    #[error("fetching the images of the request took longer than {} s", .0.as_secs_f32())]
     TooSlow(Duration),
 }
 

@@ -52,7 +52,7 @@ pub(super) struct ConnectTimedOut {
 }
 
 #[derive(Debug, Error)]
-#[error("https needs root certificates, and this machine has none; install ca-certificates")]
+#[error("https needs root certificates, which this machine does not have; install ca-certificates")]
 struct NoCertificates;
 
 /// Shared by all clients, because reading the root certificates takes a while.

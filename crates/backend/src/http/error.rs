@@ -16,7 +16,7 @@ type Cause = Box<dyn StdError + Send + Sync>;
 #[derive(Debug, Error)]
 pub enum Error {
     /// There is no connection, or it was closed before the request was sent. A retry is safe.
-    #[error("no connection could be made")]
+    #[error("the connection failed")]
     Unreachable(#[source] Cause),
     /// The URL says that the server speaks TLS and it does not, or the reverse, or the certificate
     /// is not trusted.
@@ -31,13 +31,13 @@ pub enum Error {
         after: Duration,
     },
     /// The connection broke before the response was complete.
-    #[error("the connection broke before the answer was whole")]
+    #[error("the connection broke before the end of the answer")]
     CutShort(#[source] Cause),
     /// The response is not HTTP.
-    #[error("what came back is not HTTP")]
+    #[error("the response is not HTTP")]
     NotHttp(#[source] Cause),
     /// A complete response exceeds the size limit.
-    #[error("the answer is longer than {limit} bytes")]
+    #[error("the response is longer than {limit} bytes")]
     TooLong {
         /// The limit in bytes.
         limit: usize,
@@ -49,9 +49,9 @@ impl Error {
     /// nowhere else.
     pub fn into_backend(self, backend: &str) -> BackendError {
         if let Some(cause) = self.source() {
-            tracing::warn!(backend, error = %self, cause = %Chain(cause), "a call to a backend failed");
+            tracing::warn!(backend, error = %self, cause = %Chain(cause), "a request to a backend failed");
         } else if let Self::Tls(_) = &self {
-            tracing::warn!(backend, error = %self, "a call to a backend failed");
+            tracing::warn!(backend, error = %self, "a request to a backend failed");
         }
         let name = || backend.to_owned();
         match self {

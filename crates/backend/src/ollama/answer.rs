@@ -114,7 +114,7 @@ impl Answer {
             return Err(error_in_stream(error));
         }
         if self.done {
-            return Err(self.bad("a line after the last one"));
+            return Err(self.bad("a line after the last line"));
         }
         let message = line
             .message
@@ -123,7 +123,7 @@ impl Answer {
         if line.done && matches!(line.done_reason.as_deref(), Some("load" | "unload")) {
             // Not the end of an answer. Ollama's cloud sends it for a conversation that leaves the
             // model nothing to answer.
-            return Err(self.bad("it loaded or unloaded the model, and generated nothing"));
+            return Err(self.bad("it loaded or unloaded the model without generating an answer"));
         }
         self.tail
             .push(message.thinking.as_deref().unwrap_or_default());
@@ -291,7 +291,7 @@ fn parsed(line: &[u8], lines: Lines) -> serde_json::Result<ChatLine<'_>> {
 /// Describes the error in a line without quoting the line.
 fn describe(error: &serde_json::Error) -> String {
     format!(
-        "a line that is not Ollama's ({:?} at column {})",
+        "a line that is not in Ollama's format ({:?} at column {})",
         error.classify(),
         error.column()
     )

@@ -52,7 +52,7 @@ where
         let again = Box::pin(async move {
             tracing::info!(
                 id = &*again.head.id,
-                "a call that Ollama swallowed is asked for again, held to its schema"
+                "Ollama dropped a tool call; the chat is retried with the answer constrained to the schema of the calls"
             );
             Ok(forced_call::started(again, |call| this.start_once(call))
                 .await?

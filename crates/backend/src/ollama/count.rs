@@ -89,8 +89,8 @@ where
             response => response?,
         };
         let body = self.collect(response).await?;
-        let line: LastLine =
-            serde_json::from_slice(&body).map_err(|_| self.bad("JSON that is not Ollama's"))?;
+        let line: LastLine = serde_json::from_slice(&body)
+            .map_err(|_| self.bad("JSON that is not in Ollama's format"))?;
         Ok(line.prompt_eval_count.filter(|&count| count > 0))
     }
 }

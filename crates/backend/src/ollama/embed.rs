@@ -99,7 +99,7 @@ where
             return Err(Box::pin(self.refused(response, &request.model)).await);
         }
         let body = self.collect(response).await?;
-        serde_json::from_slice(&body).map_err(|_| self.bad("JSON that is not Ollama's"))
+        serde_json::from_slice(&body).map_err(|_| self.bad("JSON that is not in Ollama's format"))
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn refusal(
     let text = match serde_json::from_slice::<ErrorLine>(body) {
         Ok(line) => line.error,
         Err(_) => format!(
-            "the backend `{backend}` answered with status {}",
+            "the backend `{backend}` responded with status {}",
             status.as_u16()
         ),
     };
@@ -47,7 +47,7 @@ pub(super) fn refusal(
             most: None,
         },
         404 | 405 => {
-            let what = format!("status {}, as if it were no Ollama", status.as_u16());
+            let what = format!("status {}, which Ollama does not send", status.as_u16());
             BackendError::BadAnswer {
                 backend: backend.to_owned(),
                 what,

@@ -46,7 +46,7 @@ where
             tracing::warn!(
                 backend = &*self.name,
                 version,
-                "this Ollama is older than 0.12.6: it cuts prompts that do not fit, and drops the beginning of answers, in silence; update it"
+                "this Ollama is older than 0.12.6: it silently truncates prompts that do not fit into the context, and silently drops the beginning of the context during long answers; update it"
             );
         }
         Ok(Known::from_show(&self.name, &show, &digest, &version))

@@ -83,7 +83,7 @@ fn media(message: usize, part: usize, content: &Part) -> Result<Option<String>, 
         PartKind::InputAudio { data, .. } => match data_url::base64(data) {
             Some(bytes) => Ok(Some(data_url::canonical(&bytes))),
             None => Err(BackendError::InvalidRequest {
-                message: "the sound is not base64 with the standard alphabet".to_owned(),
+                message: "the audio is not valid base64 (with the standard alphabet)".to_owned(),
                 param: Some(place("input_audio.data")),
                 code: Some("invalid_input_audio".to_owned()),
             }),
@@ -97,7 +97,7 @@ fn media(message: usize, part: usize, content: &Part) -> Result<Option<String>, 
         },
         PartKind::File(_) => Err(invalid(
             format!("messages[{message}].content[{part}]"),
-            "files cannot be sent to this model",
+            "this model does not accept files",
         )),
     }
 }

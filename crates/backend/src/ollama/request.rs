@@ -73,18 +73,20 @@ pub fn generate_request(
         .as_ref()
         .and_then(|prompt| prompt.each().next())
     {
-        Some(OnePrompt::Tokens(_)) => return Err(refused("it takes no token ids; send text")),
+        Some(OnePrompt::Tokens(_)) => {
+            return Err(refused("Ollama does not accept token ids; send text"));
+        }
         Some(OnePrompt::Text(text)) if !text.is_empty() || request.suffix().is_some() => {
             text.to_owned()
         }
         _ => {
             return Err(refused(
-                "Ollama needs a text to continue; an empty one would only load the model",
+                "Ollama needs a text to continue; it cannot continue an empty prompt",
             ));
         }
     };
     if request.prompts() > 1 {
-        return Err(refused("it takes one prompt at a time"));
+        return Err(refused("Ollama accepts one prompt per request"));
     }
     let suffix = request.suffix().map(str::to_owned);
     let shared = request.as_chat();

@@ -41,7 +41,7 @@ where
             return Err(self.refused(response, model).await);
         }
         let body = self.collect(response).await?;
-        serde_json::from_slice(&body).map_err(|_| self.bad("JSON that is not Ollama's"))
+        serde_json::from_slice(&body).map_err(|_| self.bad("JSON that is not in Ollama's format"))
     }
 
     pub(super) fn send(
@@ -70,7 +70,7 @@ where
         {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                Err(self.bad("more bytes than it should be"))
+                Err(self.bad("a response that is too long"))
             }
             Err(error) => Err(transport_error(error, &self.name)),
         }

@@ -170,7 +170,7 @@ impl OpenAi {
         let body = read(response.into_body(), ANSWER_LIMIT).await;
         let body = body.map_err(|error| self.failed(error))?;
         let answer = serde_json::from_slice(&body);
-        let answer = answer.map_err(|_| self.bad_answer("it is no count of tokens"))?;
+        let answer = answer.map_err(|_| self.bad_answer("it is not a number of tokens"))?;
         Ok(Some((answer, served_by)))
     }
 }

@@ -54,14 +54,14 @@ impl OpenAi {
             .await
             .map_err(|error| self.failed(error))?;
         let list: List = serde_json::from_slice(&body)
-            .map_err(|_| self.bad_answer("it is no list of embeddings"))?;
+            .map_err(|_| self.bad_answer("it is not a list of embeddings"))?;
         let served_by = self.served_by(request.model.as_str().into(), None, &server);
         let prompt_tokens = list
             .usage
             .and_then(|usage| usage.prompt_tokens.or(usage.total_tokens));
         let prompt_tokens = prompt_tokens.unwrap_or_else(|| counted(request));
         let vectors = in_order(list.data)
-            .ok_or_else(|| self.bad_answer("its embeddings have indexes that are none"))?;
+            .ok_or_else(|| self.bad_answer("its embeddings have invalid indexes"))?;
         Embeddings {
             served_by,
             vectors,

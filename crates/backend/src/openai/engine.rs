@@ -147,7 +147,7 @@ impl OpenAi {
         let again = Box::pin(async move {
             tracing::info!(
                 id = &*again.head.id,
-                "a call that llama-server could not read is asked for again, held to its schema"
+                "llama-server could not parse a tool call; the chat is retried with the answer constrained to the schema of the calls"
             );
             forced_call::started(again, |call| this.start_as_it_is(call)).await
         });
@@ -371,7 +371,7 @@ impl OpenAi {
             .await
             .map_err(|error| self.failed(error))?;
         let models = models::read(&body, &self.name)
-            .ok_or_else(|| self.bad_answer("it is no list of models"))?;
+            .ok_or_else(|| self.bad_answer("it is not a list of models"))?;
         self.keep(&models);
         Ok(models)
     }
@@ -424,7 +424,7 @@ impl OpenAi {
             model,
             &self.name,
         );
-        tracing::debug!(backend = &*self.name, status, "a backend refused a call");
+        tracing::debug!(backend = &*self.name, status, "a backend refused a request");
         self.about_the_key(error)
     }
 
@@ -469,7 +469,7 @@ impl OpenAi {
         tracing::debug!(
             backend = &*self.name,
             status,
-            "a backend refused a call for embeddings"
+            "a backend refused a request for embeddings"
         );
         self.about_the_key(refusal::of_embeddings(
             status,

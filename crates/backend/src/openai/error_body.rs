@@ -135,7 +135,7 @@ impl EngineError {
         let message = first
             .get("msg")
             .and_then(Value::as_str)
-            .unwrap_or("the request is not as the engine expects it");
+            .unwrap_or("the engine considers the request invalid");
         let message = match path.as_deref() {
             Some(path) if !path.is_empty() => format!("{path}: {message}"),
             _ => message.to_owned(),

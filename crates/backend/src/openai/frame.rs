@@ -43,13 +43,13 @@ impl Frame {
             return Ok(frame);
         }
         let mut value: Value =
-            serde_json::from_slice(json).map_err(|_| "a frame of its stream is not JSON")?;
+            serde_json::from_slice(json).map_err(|_| "an event of its stream is not JSON")?;
         if kind == RequestKind::Completion {
             older::as_a_chat(&mut value, "delta");
         }
         mend::chunk(&mut value);
         serde_json::from_value(value)
-            .map_err(|_| "a frame of its stream is no chat.completion.chunk")
+            .map_err(|_| "an event of its stream is not a chat.completion.chunk")
     }
 }
 

@@ -66,9 +66,8 @@ fn passed_on(status: u16, retry_after: Option<Duration>, told: EngineError) -> B
         } else {
             code
         };
-        let message = message.unwrap_or_else(|| {
-            "the engine limits how often it may be asked; try again later".to_owned()
-        });
+        let message = message
+            .unwrap_or_else(|| "the engine's rate limit is exceeded; try again later".to_owned());
         return BackendError::RateLimited {
             message,
             code,

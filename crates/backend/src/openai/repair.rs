@@ -67,7 +67,7 @@ fn answer(value: &mut Value, said: &str) {
             *choices = json!([]);
             object.insert(
                 "error".to_owned(),
-                json!({"message": "the engine gave up before the answer was whole"}),
+                json!({"message": "the engine aborted the answer"}),
             );
         }
     }

@@ -44,7 +44,7 @@ pub(super) fn read(json: &[u8], kind: RequestKind, calls: ToolCalls) -> Result<R
     if says_error || (value.get("choices").is_none() && value.get("message").is_some()) {
         return Ok(Read::Error(value));
     }
-    let completion = serde_json::from_value(value).map_err(|_| "it is no chat.completion")?;
+    let completion = serde_json::from_value(value).map_err(|_| "it is not a chat.completion")?;
     taken_apart(completion, calls).map(Read::Answer)
 }
 

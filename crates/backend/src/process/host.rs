@@ -186,9 +186,9 @@ impl Calls {
         let task = tokio::spawn(async move {
             let last = match asked {
                 Ok(asked) => sender.run_catching_panics(&*backend, asked).await,
-                Err(_) => CallMessage::Failed(failed(
-                    "the request cannot be read by the engine's process",
-                )),
+                Err(_) => {
+                    CallMessage::Failed(failed("the engine's process cannot parse the request"))
+                }
             };
             sender.say(last).await;
             lock(&under_way).remove(&call);
@@ -250,7 +250,7 @@ impl CallSender {
             .await;
         held.unwrap_or_else(|_| {
             CallMessage::Failed(failed(
-                "the engine failed at this request; its log names the place",
+                "the engine failed while it processed this request; see its log for the position",
             ))
         })
     }

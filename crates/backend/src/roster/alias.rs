@@ -22,14 +22,14 @@ pub enum AliasError {
     Shape(String),
     /// A side has more than one `*`, or only TO has one.
     #[error(
-        "the alias `{0}` may have one `*` before the `=`, and one after it only if there is one before it"
+        "the alias `{0}` is invalid: it may have one `*` before the `=`, and one after the `=` only if there is one before it"
     )]
     Stars(String),
     /// FROM is used twice.
-    #[error("there are two aliases for `{0}`; keep one")]
+    #[error("there are two aliases for `{0}`; remove one")]
     Twice(String),
     /// The aliases form a loop.
-    #[error("the alias for `{0}` leads back to itself through its target; point it at a model")]
+    #[error("the alias for `{0}` forms a loop; point it at a model")]
     Loop(String),
 }
 

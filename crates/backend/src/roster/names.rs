@@ -44,7 +44,7 @@ pub struct Roster {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RosterError {
     /// Two backends have the same name.
-    #[error("two backends are called `{0}`; give one of them another name")]
+    #[error("two backends have the name `{0}`; give one of them another name")]
     Twice(String),
     /// The name cannot be used before a slash.
     #[error(

@@ -361,8 +361,7 @@ async fn nothing_is_fetched_from_an_address_that_is_not_public() {
         let reason = setup
             .reason(&format!("http://{host}/latest/meta-data"))
             .await;
-        let expected =
-            "its address is not public, and not among the networks that this server allows";
+        let expected = "its address is not public, and not in a network that this server allows";
         assert_eq!(reason, format!("{expected}; {ADVICE}"), "{host}");
     }
 }
@@ -390,7 +389,10 @@ async fn a_name_with_one_address_that_is_not_public_is_not_connected_to() {
     }
     for host in ["none.example", "unknown.example"] {
         let reason = setup.reason(&format!("http://{host}/")).await;
-        assert_eq!(reason, format!("its name cannot be resolved; {ADVICE}"));
+        assert_eq!(
+            reason,
+            format!("its host name cannot be resolved; {ADVICE}")
+        );
     }
     assert_eq!(engine.connections(), 0);
 }
@@ -439,7 +441,7 @@ async fn a_redirect_to_what_may_not_be_fetched_is_not_followed() {
         ("http://127.0.0.1:1/", "its port is not allowed"),
         (
             "http://user:word@pictures.example/",
-            "a URL with a user name or password is not fetched",
+            "a URL must not contain a user name or password",
         ),
         (
             "file:///etc/passwd",
@@ -539,7 +541,7 @@ async fn images_that_are_too_large_together_are_refused_and_each_use_counts() {
     let (param, message) = setup.refusal(&[gif, &engine.url, &engine.url]).await;
     assert_eq!(param, "messages[1].content[1].image_url.url");
     assert!(
-        message.contains(&format!("together larger than {total_bytes} bytes")),
+        message.contains(&format!("together are larger than {total_bytes} bytes")),
         "{message}"
     );
 }
@@ -559,7 +561,7 @@ async fn what_is_slow_is_given_up_with_a_reason() {
         let reason = setup.reason(&engine.url).await;
         assert_eq!(
             reason,
-            format!("the images of the request took longer than 0.05 s; {ADVICE}")
+            format!("fetching the images of the request took longer than 0.05 s; {ADVICE}")
         );
         engine.closed().await;
     }
@@ -593,11 +595,11 @@ async fn what_is_no_image_whatever_it_is_called_is_refused() {
         },
         &[],
     );
-    let wrong = "what it sent is not an image of a kind that is taken (PNG, JPEG, GIF, WebP)";
-    let cut_short = "it did not answer in HTTP, or not to the end";
+    let wrong = "its response is not an image of a supported type (PNG, JPEG, GIF, WebP)";
+    let cut_short = "its response is not HTTP, or is incomplete";
     for expected in [
         wrong,
-        "it answered with the status 404",
+        "it responded with status 404",
         wrong,
         cut_short,
         cut_short,
@@ -619,13 +621,13 @@ async fn an_error_tells_the_host_and_no_more_of_the_url() {
     assert_eq!(
         message,
         format!(
-            "the image at `name.example` cannot be fetched: its name cannot be resolved; {ADVICE}"
+            "the image at `name.example` cannot be fetched: its host name cannot be resolved; {ADVICE}"
         )
     );
     let (_, message) = setup.refusal(&["http://user:secret@name.example/"]).await;
     assert_eq!(
         message,
-        format!("a URL with a user name or password is not fetched; {ADVICE}")
+        format!("a URL must not contain a user name or password; {ADVICE}")
     );
 }
 
@@ -645,23 +647,23 @@ async fn what_is_no_url_or_no_base64_is_refused_before_anything_is_fetched() {
         (
             &[small, "data:image/png;base64,A"],
             1,
-            "the data: URL is not base64",
+            "the data: URL is not valid base64",
         ),
         (
             &[small, "iVBORw0KGgo="],
             1,
-            "an image is a data: URL in base64",
+            "an image must be a data: URL in base64",
         ),
         (
             &["file:///etc/passwd"],
             0,
-            "an image is a data: URL in base64",
+            "an image must be a data: URL in base64",
         ),
         (&[gif], 0, "it is larger than 5 bytes"),
         (
             &["http://a.example/1", "http://a.example/2"],
             1,
-            "the request has more than 1 images that would have to be",
+            "the request has more than 1 images to",
         ),
     ];
     for (urls, at, expected) in cases {

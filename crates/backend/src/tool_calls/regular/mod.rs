@@ -98,7 +98,7 @@ impl ToolCalls {
             return Ok(reason);
         };
         if of.pieces.calls().iter().any(Call::lacks_its_name) {
-            return Err("a call without the name of a function");
+            return Err("a call has no function name");
         }
         let called = match (of.sent > 0, of.function.is_some()) {
             (true, _) => FinishReason::ToolCalls,
@@ -190,13 +190,13 @@ impl ToolCalls {
         call.held_extra.extend(function.extra);
         call.extra.extend(piece.extra);
         if call.held.len() > MOST_HELD {
-            return Err("a call without the name of a function");
+            return Err("a call has no function name");
         }
         if call.name.is_empty() && !call.is_custom {
             return Ok(None);
         }
         if self.count >= MOST_CALLS {
-            return Err("more calls than any answer has");
+            return Err("the answer has too many calls");
         }
         call.sent = Some(of.sent);
         let first = first_piece(

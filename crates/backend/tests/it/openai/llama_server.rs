@@ -401,7 +401,7 @@ async fn what_its_template_refuses_in_any_form_is_a_400_about_the_messages() {
             .start(chat(&json!({"messages": messages})).into())
             .await
             .unwrap_err();
-        let expected = "This model's chat template does not take these messages: System message must be at the beginning.";
+        let expected = "This model's chat template refuses these messages: System message must be at the beginning.";
         let BackendError::InvalidRequest { message, param, .. } = error else {
             panic!("{error}")
         };

@@ -327,7 +327,7 @@ async fn a_limit_of_the_engines_is_told_with_its_words_and_its_time() {
             "retry-after: 7\r\n",
             "{}",
             limited(
-                "the engine limits how often it may be asked; try again later",
+                "the engine's rate limit is exceeded; try again later",
                 None,
                 Some(7000),
             ),

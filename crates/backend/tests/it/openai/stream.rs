@@ -175,7 +175,7 @@ async fn an_error_in_a_stream_ends_it_and_before_the_first_chunk_refuses() {
         ),
         (
             r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"abort"}]}"#,
-            engine_error("the engine gave up before the answer was whole"),
+            engine_error("the engine aborted the answer"),
         ),
     ] {
         let told = stream_of(&format!("{first}{frame}\n\ndata: [DONE]\n\n")).await;
@@ -197,15 +197,15 @@ async fn what_is_no_frame_is_a_bad_answer_and_is_not_repeated() {
     for (frame, what) in [
         (
             "data: {\"choices\": secret",
-            "a frame of its stream is not JSON",
+            "an event of its stream is not JSON",
         ),
         (
             "data: [\"secret\"]",
-            "a frame of its stream is no chat.completion.chunk",
+            "an event of its stream is not a chat.completion.chunk",
         ),
         (
             "data: {\"choices\":[{\"delta\":\"secret\"}]}",
-            "a frame of its stream is no chat.completion.chunk",
+            "an event of its stream is not a chat.completion.chunk",
         ),
     ] {
         let error = stream_of(&format!("{frame}\n\n")).await.unwrap_err();

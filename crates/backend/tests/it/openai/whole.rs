@@ -79,7 +79,7 @@ async fn a_200_that_holds_no_answer_is_a_bad_one_or_the_error_it_holds() {
     );
     assert_eq!(
         refused_with("200 OK", "", "{}").await,
-        bad("it is no chat.completion")
+        bad("it is not a chat.completion")
     );
     assert_eq!(
         refused_with("200 OK", "", r#"{"error":{"message":"out of memory"}}"#).await,
