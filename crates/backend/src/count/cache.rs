@@ -27,9 +27,9 @@ pub(crate) fn prompt(fingerprint: &str, request: &[u8]) -> Prompt {
 
 /// The cache.
 #[derive(Debug, Default)]
-pub(crate) struct Kept(Mutex<HashMap<Prompt, (Instant, u64)>>);
+pub(crate) struct CountCache(Mutex<HashMap<Prompt, (Instant, u64)>>);
 
-impl Kept {
+impl CountCache {
     /// Returns the count of this prompt, if it is known.
     pub(crate) fn find(&self, prompt: &Prompt) -> Option<u64> {
         let counts = self.counts();
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_count_is_found_by_its_prompt_alone_and_their_number_is_limited() {
-        let kept = Kept::default();
+        let kept = CountCache::default();
         kept.keep(prompt("fp", b"a"), 3);
         assert_eq!(kept.find(&prompt("fp", b"a")), Some(3));
         for other in [

@@ -1,12 +1,12 @@
 //! [`TokenCount`]: the number of tokens of a prompt, without an answer to it.
 //!
 //! Engines with a tokenizer endpoint count without computing anything. For the others, `by_answer`
-//! requests an answer of one token and reads its usage, `kept` caches such counts, and `estimate`
+//! requests an answer of one token and reads its usage, `cache` caches such counts, and `estimate`
 //! is the last resort. `docs/dialects.md`, part 11, says which engine counts how.
 
 pub(crate) mod by_answer;
+pub(crate) mod cache;
 pub(crate) mod estimate;
-pub(crate) mod kept;
 
 use serde::{Deserialize, Serialize};
 

@@ -53,9 +53,9 @@ impl Allowance {
 }
 
 /// The response to a request: an image, or a redirect.
-enum Answer {
+enum FetchResponse {
     Image(Response<Incoming>),
-    Elsewhere(Target),
+    Redirect(Target),
 }
 
 /// The task that drives the connection of a response. It ends with the response.
@@ -104,12 +104,12 @@ impl Fetcher {
             let transport = self.connector.connect(&target, &self.limits).await?;
             let (answer, driver) = self.ask(transport, &target).await?;
             match answer {
-                Answer::Image(response) => {
+                FetchResponse::Image(response) => {
                     let image = self.read(response, uses, allowance).await;
                     drop(driver);
                     return image;
                 }
-                Answer::Elsewhere(next) => target = next,
+                FetchResponse::Redirect(next) => target = next,
             }
         }
         Err(Refusal::TooManyRedirects(self.limits.redirects))
@@ -119,7 +119,7 @@ impl Fetcher {
         &self,
         transport: Transport,
         target: &Target,
-    ) -> Result<(Answer, Driver), Refusal> {
+    ) -> Result<(FetchResponse, Driver), Refusal> {
         let request = request(target)?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(READ_BUFFER);
@@ -139,9 +139,13 @@ impl Fetcher {
         Ok((self.judge(response, target)?, driver))
     }
 
-    fn judge(&self, response: Response<Incoming>, target: &Target) -> Result<Answer, Refusal> {
+    fn judge(
+        &self,
+        response: Response<Incoming>,
+        target: &Target,
+    ) -> Result<FetchResponse, Refusal> {
         match response.status() {
-            StatusCode::OK => Ok(Answer::Image(response)),
+            StatusCode::OK => Ok(FetchResponse::Image(response)),
             StatusCode::MOVED_PERMANENTLY
             | StatusCode::FOUND
             | StatusCode::SEE_OTHER
@@ -152,7 +156,7 @@ impl Fetcher {
                     .get(LOCATION)
                     .and_then(|value| value.to_str().ok());
                 let location = location.ok_or(Refusal::BadRedirect)?;
-                Ok(Answer::Elsewhere(
+                Ok(FetchResponse::Redirect(
                     target.redirected(location, &self.limits)?,
                 ))
             }

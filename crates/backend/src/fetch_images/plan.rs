@@ -23,17 +23,17 @@ pub(super) struct Plan {
 pub(super) struct Remote {
     pub(super) target: Target,
     /// All positions of this URL in the request, at least one.
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<PartPosition>,
 }
 
 /// The position of a part in the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PartPosition {
     message: usize,
     part: usize,
 }
 
-impl Place {
+impl PartPosition {
     /// Returns the position as the `param` of an error.
     pub(super) fn param(self) -> String {
         format!(
@@ -63,7 +63,7 @@ impl Plan {
 
     fn add(
         &mut self,
-        place: Place,
+        place: PartPosition,
         url: &str,
         known: &mut HashMap<Target, usize>,
         limits: &Limits,
@@ -114,7 +114,7 @@ pub(super) fn has_images(request: &ChatCompletionRequest) -> bool {
 }
 
 /// Returns the images of a request, in order.
-fn images(request: &ChatCompletionRequest) -> impl Iterator<Item = (Place, &str)> {
+fn images(request: &ChatCompletionRequest) -> impl Iterator<Item = (PartPosition, &str)> {
     request
         .messages
         .iter()
@@ -129,13 +129,15 @@ fn images(request: &ChatCompletionRequest) -> impl Iterator<Item = (Place, &str)
                 .iter()
                 .enumerate()
                 .filter_map(move |(part, content)| match &content.kind {
-                    PartKind::ImageUrl { url, .. } => Some((Place { message, part }, url.as_str())),
+                    PartKind::ImageUrl { url, .. } => {
+                        Some((PartPosition { message, part }, url.as_str()))
+                    }
                     _ => None,
                 })
         })
 }
 
-fn image(request: &mut ChatCompletionRequest, place: Place) -> Option<&mut String> {
+fn image(request: &mut ChatCompletionRequest, place: PartPosition) -> Option<&mut String> {
     let Some(Content::Parts(parts)) = &mut request.messages.get_mut(place.message)?.content else {
         return None;
     };

@@ -29,7 +29,7 @@ type Shelves = Vec<Shelf>;
 
 /// The destination of a connection, and its runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct Destination {
     scheme: Option<Scheme>,
     authority: Option<Authority>,
     runtime: Id,
@@ -37,7 +37,7 @@ struct Place {
 
 #[derive(Debug)]
 struct Shelf {
-    place: Place,
+    destination: Destination,
     /// The most recently used connection is last.
     waiting: Vec<(Connection, Instant)>,
 }
@@ -46,17 +46,17 @@ struct Shelf {
 #[derive(Debug)]
 pub(super) struct Lease {
     connection: Connection,
-    place: Place,
+    destination: Destination,
     pool: Weak<Mutex<Shelves>>,
 }
 
 impl Pool {
     /// Takes an idle connection to the destination of this URI that is still open, as far as known.
     pub(super) fn take(&self, uri: &Uri) -> Option<Lease> {
-        let place = Place::of(uri);
+        let destination = Destination::of(uri);
         loop {
-            let (connection, since) = shelf(&mut lock(&self.0), &place)?.waiting.pop()?;
-            let mut lease = self.lease(connection, place.clone());
+            let (connection, since) = shelf(&mut lock(&self.0), &destination)?.waiting.pop()?;
+            let mut lease = self.lease(connection, destination.clone());
             if since.elapsed() < IDLE_CONNECTION && lease.connection.is_ready() {
                 return Some(lease);
             }
@@ -65,13 +65,13 @@ impl Pool {
 
     /// Adds a new connection to the destination of this URI.
     pub(super) fn adopt(&self, connection: Connection, uri: &Uri) -> Lease {
-        self.lease(connection, Place::of(uri))
+        self.lease(connection, Destination::of(uri))
     }
 
-    fn lease(&self, connection: Connection, place: Place) -> Lease {
+    fn lease(&self, connection: Connection, destination: Destination) -> Lease {
         Lease {
             connection,
-            place,
+            destination,
             pool: Arc::downgrade(&self.0),
         }
     }
@@ -88,18 +88,18 @@ impl Lease {
         let (Some(pool), Ok(here)) = (self.pool.upgrade(), Handle::try_current()) else {
             return;
         };
-        if here.id() != self.place.runtime || !self.connection.is_ready() {
+        if here.id() != self.destination.runtime || !self.connection.is_ready() {
             return;
         }
         let waits = (self.connection, Instant::now());
         let mut shelves = lock(&pool);
-        match shelf(&mut shelves, &self.place) {
+        match shelf(&mut shelves, &self.destination) {
             Some(there) if there.waiting.len() >= IDLE_CONNECTIONS => {}
             Some(there) => there.waiting.push(waits),
             None => {
-                here.spawn(clear(self.pool, self.place.clone()));
+                here.spawn(clear(self.pool, self.destination.clone()));
                 shelves.push(Shelf {
-                    place: self.place,
+                    destination: self.destination,
                     waiting: vec![waits],
                 });
             }
@@ -107,7 +107,7 @@ impl Lease {
     }
 }
 
-impl Place {
+impl Destination {
     /// A runtime exists, because calls need one.
     fn of(uri: &Uri) -> Self {
         Self {
@@ -119,12 +119,15 @@ impl Place {
 }
 
 /// Closes connections that have been idle for too long. Removes the shelf when it is empty.
-async fn clear(pool: Weak<Mutex<Shelves>>, place: Place) {
+async fn clear(pool: Weak<Mutex<Shelves>>, destination: Destination) {
     loop {
         sleep(IDLE_CONNECTION).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut shelves = lock(&pool);
-        let Some(at) = shelves.iter().position(|shelf| shelf.place == place) else {
+        let Some(at) = shelves
+            .iter()
+            .position(|shelf| shelf.destination == destination)
+        else {
             return;
         };
         let waiting = &mut shelves[at].waiting;
@@ -139,8 +142,10 @@ async fn clear(pool: Weak<Mutex<Shelves>>, place: Place) {
     }
 }
 
-fn shelf<'a>(shelves: &'a mut Shelves, place: &Place) -> Option<&'a mut Shelf> {
-    shelves.iter_mut().find(|shelf| shelf.place == *place)
+fn shelf<'a>(shelves: &'a mut Shelves, destination: &Destination) -> Option<&'a mut Shelf> {
+    shelves
+        .iter_mut()
+        .find(|shelf| shelf.destination == *destination)
 }
 
 fn lock(pool: &Mutex<Shelves>) -> MutexGuard<'_, Shelves> {

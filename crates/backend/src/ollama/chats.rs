@@ -11,10 +11,10 @@ use super::answer::Answer;
 use super::client::{Ollama, OllamaService};
 use super::context;
 use super::events::OllamaEvents;
-use super::models::Known;
+use super::models::ModelProperties;
 use super::request::{asks_the_system, chat_request, generate_request};
+use super::retry_dropped_call::RetryDroppedCall;
 use super::sized::{Question, Room, limit};
-use super::swallowed::NotSwallowed;
 use crate::conversation::{Change, arguments, retry};
 use crate::reasoning::Apart;
 use crate::tool_calls::calling::{Calling, earlier_as_text};
@@ -26,7 +26,7 @@ where
     S: OllamaService<B>,
     B: From<Bytes> + Send + 'static,
 {
-    /// Starts a chat. A chat with tools is sent again if Ollama drops a call (`swallowed.rs`).
+    /// Starts a chat. A chat with tools is sent again if Ollama drops a call (`retry_dropped_call.rs`).
     pub(super) async fn start_chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
         let has_tools = !call.work.callable_functions().is_empty();
         if has_tools && !call.work.must_call() {
@@ -61,7 +61,7 @@ where
         let reply = self.start_once(call).await?;
         Ok(Reply {
             served_by: reply.served_by,
-            events: Box::pin(NotSwallowed::new(reply.events, again)),
+            events: Box::pin(RetryDroppedCall::new(reply.events, again)),
         })
     }
 
@@ -133,7 +133,7 @@ where
         response: Response<S::Body>,
         answer: Answer,
         model: &str,
-        known: &Known,
+        known: &ModelProperties,
     ) -> Reply {
         let served_by = self.served_by(model, known);
         let may_have_thoughts = answer.may_have_thoughts_in_its_text();
@@ -146,7 +146,7 @@ where
         Reply { served_by, events }
     }
 
-    pub(super) fn served_by(&self, model: &str, known: &Known) -> ServedBy {
+    pub(super) fn served_by(&self, model: &str, known: &ModelProperties) -> ServedBy {
         ServedBy {
             backend: Arc::clone(&self.name),
             model: model.into(),
@@ -161,7 +161,7 @@ where
 /// Returns the request for a chat, and the room that it needs.
 pub(super) fn question(
     asked: &ChatCompletionRequest,
-    known: &Known,
+    known: &ModelProperties,
     profile: Profile,
 ) -> Result<(Question, Room), BackendError> {
     let question = Question::Chat(chat_request(&shown(asked, known), profile)?);
@@ -181,7 +181,10 @@ pub(super) fn changes(asked: &ChatCompletionRequest, profile: Profile) -> Vec<Ch
 
 /// Returns the request with earlier calls and results as text, if the model's template does not
 /// support them.
-fn shown<'a>(request: &'a ChatCompletionRequest, known: &Known) -> Cow<'a, ChatCompletionRequest> {
+fn shown<'a>(
+    request: &'a ChatCompletionRequest,
+    known: &ModelProperties,
+) -> Cow<'a, ChatCompletionRequest> {
     let messages = if known.knows_tools {
         None
     } else {

@@ -10,7 +10,7 @@ use http_body::Body;
 use tower::{BoxError, Service};
 
 use super::models::ModelMemory;
-use crate::count::kept::Kept;
+use crate::count::cache::CountCache;
 
 /// A backend over any tower service that speaks Ollama's API.
 ///
@@ -20,7 +20,7 @@ pub struct Ollama<S, B> {
     pub(super) name: Arc<str>,
     pub(super) known: ModelMemory,
     /// The counts of prompts, which cost Ollama their processing.
-    pub(super) counts: Arc<Kept>,
+    pub(super) counts: Arc<CountCache>,
     body: PhantomData<fn() -> B>,
 }
 

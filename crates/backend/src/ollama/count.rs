@@ -12,12 +12,12 @@ use serde::Deserialize;
 
 use super::chats::{changes, question};
 use super::client::{Ollama, OllamaService};
-use super::models::Known;
+use super::models::ModelProperties;
 use super::sized::{Question, Room};
 use super::transport::to_json;
 use crate::conversation::retry;
+use crate::count::cache;
 use crate::count::estimate::estimate;
-use crate::count::kept;
 use crate::tool_calls::calling::Calling;
 use crate::{BackendError, ChatCall, Profile, ServedBy, TokenCount};
 
@@ -49,7 +49,7 @@ where
         };
         let prompt = match &question {
             Question::Chat(request) => {
-                kept::prompt(&known.fingerprint, &to_json(request, &self.name)?)
+                cache::prompt(&known.fingerprint, &to_json(request, &self.name)?)
             }
             Question::Generate(_) => return Err(self.bad("a completion to count")),
         };
@@ -76,7 +76,7 @@ where
     async fn counted(
         &self,
         question: &mut Question,
-        known: &Known,
+        known: &ModelProperties,
         room: Room,
         call: &ChatCall,
     ) -> Result<Option<u64>, BackendError> {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::{Ollama, OllamaService};
 use super::context;
-use super::models::Known;
+use super::models::ModelProperties;
 use super::transport::{post, to_json};
 use crate::embedding::name_the_too_long;
 use crate::{BackendError, EmbeddingCall, Embeddings, ServedBy};
@@ -55,7 +55,7 @@ where
 
     /// Returns the client's options, with a context size if Loggia may choose it: large enough for
     /// the longest text, because each text is read separately.
-    async fn options_for(&self, request: &EmbeddingRequest, known: &Known) -> Options {
+    async fn options_for(&self, request: &EmbeddingRequest, known: &ModelProperties) -> Options {
         let mut options = Options::default();
         if let Some(Value::Object(others)) = request.extra.get("options") {
             options.others.clone_from(others);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use loggia_wire::ollama::{Show, ShowRequest, Tags, Version};
 
 use super::client::{Ollama, OllamaService};
-use super::models::{self, Known};
+use super::models::{self, ModelProperties};
 use super::transport::{post, to_json};
 use crate::BackendError;
 
@@ -16,7 +16,7 @@ where
     B: From<Bytes> + Send + 'static,
 {
     /// Returns the properties of a model, from the cache if possible.
-    pub(super) async fn known(&self, model: &str) -> Result<Arc<Known>, BackendError> {
+    pub(super) async fn known(&self, model: &str) -> Result<Arc<ModelProperties>, BackendError> {
         if let Some(known) = self.known.recall(model) {
             return Ok(known);
         }
@@ -27,11 +27,11 @@ where
 
     /// Queries the properties of a model. If the service supports only `/api/chat`, nothing is
     /// known and all features are tried.
-    pub(super) async fn ask(&self, model: &str) -> Result<Known, BackendError> {
+    pub(super) async fn ask(&self, model: &str) -> Result<ModelProperties, BackendError> {
         let show: Show = match self.show(model).await {
             Ok(show) => show,
             Err(error) if is_no_matter_of_show(&error) => return Err(error),
-            Err(_) => return Ok(Known::nothing(&self.name, model)),
+            Err(_) => return Ok(ModelProperties::nothing(&self.name, model)),
         };
         let digest = match self.get::<Tags>("/api/tags").await {
             Ok(tags) => models::digest(&tags, model).unwrap_or_default(),
@@ -49,7 +49,9 @@ where
                 "this Ollama is older than 0.12.6: it silently truncates prompts that do not fit into the context, and silently drops the beginning of the context during long answers; update it"
             );
         }
-        Ok(Known::from_show(&self.name, &show, &digest, &version))
+        Ok(ModelProperties::from_show(
+            &self.name, &show, &digest, &version,
+        ))
     }
 
     pub(super) async fn show(&self, model: &str) -> Result<Show, BackendError> {

@@ -19,9 +19,9 @@ mod models;
 mod names;
 mod repetition;
 mod request;
+mod retry_dropped_call;
 mod sampling;
 mod sized;
-mod swallowed;
 mod tools;
 mod transport;
 

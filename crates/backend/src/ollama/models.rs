@@ -48,7 +48,7 @@ const CAPABILITIES: [(&str, Ability); 6] = [
 
 /// The known properties of one model.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct ModelProperties {
     pub(super) abilities: Arc<Abilities>,
     pub(super) fingerprint: Arc<str>,
     /// Whether the model's template supports tools, calls and results.
@@ -65,7 +65,7 @@ pub(super) struct Known {
     context_kept: AtomicU64,
 }
 
-impl Known {
+impl ModelProperties {
     /// Returns the context size that was last chosen or found loaded.
     pub(super) fn context_kept(&self) -> Option<u64> {
         Some(self.context_kept.load(Ordering::Relaxed)).filter(|&size| size > 0)
@@ -77,7 +77,7 @@ impl Known {
     }
 }
 
-impl Known {
+impl ModelProperties {
     pub(super) fn from_show(backend: &str, show: &Show, digest: &str, version: &str) -> Self {
         Self {
             abilities: Arc::new(abilities(show)),
@@ -119,16 +119,16 @@ pub struct ModelMemory {
 }
 
 /// The properties and their age, by the model's name.
-type Remembered = HashMap<String, (Instant, Arc<Known>)>;
+type Remembered = HashMap<String, (Instant, Arc<ModelProperties>)>;
 
 impl ModelMemory {
-    pub(super) fn recall(&self, model: &str) -> Option<Arc<Known>> {
+    pub(super) fn recall(&self, model: &str) -> Option<Arc<ModelProperties>> {
         let known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, known) = known.get(model)?;
         (since.elapsed() < BELIEVED_FOR).then(|| Arc::clone(known))
     }
 
-    pub(super) fn keep(&self, model: &str, what: Arc<Known>) {
+    pub(super) fn keep(&self, model: &str, what: Arc<ModelProperties>) {
         let mut known = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.clear();

@@ -19,7 +19,7 @@ const NOTHING: u64 = 2;
 type Again = BoxFuture<'static, Result<Events, BackendError>>;
 
 /// An answer that is requested again if its call was dropped.
-pub(super) struct NotSwallowed {
+pub(super) struct RetryDroppedCall {
     state: State,
     /// Polled only if needed.
     again: Option<Again>,
@@ -38,7 +38,7 @@ enum State {
     Asking(Again),
 }
 
-impl NotSwallowed {
+impl RetryDroppedCall {
     /// Creates the stream. `again` must constrain its answer to a schema.
     pub(super) fn new(events: Events, again: Again) -> Self {
         let again = Some(again);
@@ -89,7 +89,7 @@ impl NotSwallowed {
     }
 }
 
-impl Stream for NotSwallowed {
+impl Stream for RetryDroppedCall {
     type Item = Result<Event, BackendError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -6,7 +6,7 @@ use loggia_wire::ollama::{self, RunningModels};
 
 use super::client::{Ollama, OllamaService};
 use super::context;
-use super::models::{self, Known};
+use super::models::{self, ModelProperties};
 use super::transport::{post, to_json};
 use crate::BackendError;
 
@@ -49,7 +49,7 @@ where
     pub(super) async fn ask_sized(
         &self,
         question: &mut Question,
-        known: &Known,
+        known: &ModelProperties,
         room: Room,
         head: Option<&http::request::Parts>,
     ) -> Result<Response<S::Body>, BackendError> {
@@ -94,7 +94,7 @@ where
     pub(super) async fn choose_context(
         &self,
         question: &mut Question,
-        known: &Known,
+        known: &ModelProperties,
         room: Room,
     ) -> bool {
         if known.context_most.is_none() || question.options().others.contains_key("num_ctx") {
@@ -108,7 +108,12 @@ where
 
     /// Returns the context size to request for this number of tokens. `None` if Loggia may not
     /// choose it, or if the default is enough.
-    pub(super) async fn choose_size(&self, model: &str, need: u64, known: &Known) -> Option<u64> {
+    pub(super) async fn choose_size(
+        &self,
+        model: &str,
+        need: u64,
+        known: &ModelProperties,
+    ) -> Option<u64> {
         let most = known.context_most?;
         let loaded = if let Some(kept) = known.context_kept() {
             Some(kept)
@@ -123,13 +128,13 @@ where
 }
 
 /// Returns the token limit of the answer.
-pub(super) fn limit(question: &mut Question, known: &Known) -> Option<u64> {
+pub(super) fn limit(question: &mut Question, known: &ModelProperties) -> Option<u64> {
     let limit = question.options().limit().or(known.num_predict)?;
     // A negative number means no limit.
     u64::try_from(limit).ok()
 }
 
-fn set_context(question: &mut Question, known: &Known, size: u64) {
+fn set_context(question: &mut Question, known: &ModelProperties, size: u64) {
     question.options().num_ctx = Some(size);
     if known.keep_context(size) {
         tracing::info!(
@@ -142,7 +147,12 @@ fn set_context(question: &mut Question, known: &Known, size: u64) {
 
 /// Increases the context size after the engine has reported the length of the prompt. Returns false
 /// if no larger context can help.
-fn grow_context(question: &mut Question, known: &Known, prompt: u64, answer: u64) -> bool {
+fn grow_context(
+    question: &mut Question,
+    known: &ModelProperties,
+    prompt: u64,
+    answer: u64,
+) -> bool {
     let most = known.context_most.unwrap_or(0);
     let before = question.options().num_ctx;
     match context::choose(prompt + answer, before, most) {

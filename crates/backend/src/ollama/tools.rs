@@ -7,14 +7,14 @@
 //! else is dropped silently. So this module expresses other keywords with these where possible, and
 //! reports the rest: [`lost_of_tools`].
 
+mod keywords;
 mod merge;
-mod words;
 
 use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition};
 use serde_json::{Map, Value, json};
 
+use self::keywords::{is_kept, says_something};
 use self::merge::{merge, merge_variants};
-use self::words::{is_kept, says_something};
 use crate::references::inlined;
 use crate::tool_calls::calling::Calling;
 

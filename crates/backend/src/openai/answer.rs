@@ -9,13 +9,13 @@ use loggia_wire::openai::{ChunkChoice, CompletionUsage, FinishReason};
 use serde_json::Value;
 
 use super::frame::{Frame, RequestKind};
-use super::{mend, refusal};
+use super::{refusal, repair};
 use crate::tool_calls::regular::ToolCalls;
 use crate::{BackendError, Chunk};
 
 /// The state of one answer.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct StreamedAnswer {
     backend: Arc<str>,
     model: Arc<str>,
     kind: RequestKind,
@@ -35,7 +35,7 @@ enum Progress {
     Finished,
 }
 
-impl Answer {
+impl StreamedAnswer {
     /// Creates the state for an answer with this id and this number of choices.
     pub(super) fn new(
         id: &str,
@@ -101,7 +101,7 @@ impl Answer {
         }
         let mut choices = frame.choices.unwrap_or_default();
         for choice in &mut choices {
-            if let Some(usage) = mend::usage_within(choice) {
+            if let Some(usage) = repair::usage_within(choice) {
                 self.usage = Some(usage);
             }
             self.calls

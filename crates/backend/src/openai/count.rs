@@ -15,7 +15,7 @@ use super::engine::{ANSWER_LIMIT, OpenAi, to_json};
 use super::known::Tokenizer;
 use crate::conversation::retry;
 use crate::count::by_answer::{by_answer, prompt_of};
-use crate::count::kept;
+use crate::count::cache;
 use crate::http::read;
 use crate::{BackendError, ChatCall, ServedBy, TokenCount};
 
@@ -91,7 +91,7 @@ impl OpenAi {
 
     /// Counts by an answer of one token, unless the same prompt was counted before.
     async fn count_by_answer(&self, call: ChatCall) -> Result<TokenCount, BackendError> {
-        let prompt = kept::prompt(&call.work.model, &to_json(&prompt_of(&call.work))?);
+        let prompt = cache::prompt(&call.work.model, &to_json(&prompt_of(&call.work))?);
         if let Some(count) = self.counts.find(&prompt) {
             let served_by = self.served_by(call.work.model.as_str().into(), None, "");
             return Ok(TokenCount::exact(count, served_by));

@@ -13,13 +13,13 @@ use loggia_wire::openai::{EmbeddingRequest, Message, Model, Role, StreamOptions}
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
-use super::answer::Answer;
+use super::answer::StreamedAnswer;
 use super::events::OpenAiEvents;
 use super::frame::RequestKind;
 use super::known::Listed;
 use super::{error_body, llama_server, models, refusal, retry_unparsed_call, whole};
 use crate::conversation::{self, Change, retry};
-use crate::count::kept::Kept;
+use crate::count::cache::CountCache;
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::reasoning::Apart;
 use crate::retry_after::retry_after;
@@ -65,7 +65,7 @@ pub struct OpenAi {
     /// Where llama-server counts the tokens of a chat.
     pub(super) input_tokens: Uri,
     /// The counts of prompts that cost the engine their processing.
-    pub(super) counts: Arc<Kept>,
+    pub(super) counts: Arc<CountCache>,
 }
 
 impl OpenAi {
@@ -285,7 +285,7 @@ impl OpenAi {
         server: &str,
     ) -> Result<Reply, BackendError> {
         let (backend, model) = (Arc::clone(&self.name), Arc::clone(&asked.model));
-        let answer = Answer::new(&asked.id, backend, model, asked.kind, asked.choices);
+        let answer = StreamedAnswer::new(&asked.id, backend, model, asked.kind, asked.choices);
         let mut events = OpenAiEvents::new(Arc::clone(&self.name), body, answer);
         events.begin().await?;
         let served_by = self.served_by(
@@ -312,8 +312,8 @@ impl OpenAi {
         let whole = match whole::read(&body, asked.kind, calls)
             .map_err(|what| self.bad_answer(what))?
         {
-            whole::Read::Answer(whole) => whole,
-            whole::Read::Error(error) => {
+            whole::WholeResponse::Answer(whole) => whole,
+            whole::WholeResponse::Error(error) => {
                 return Err(self.about_the_key(refusal::instead(&error, &asked.model, &self.name)));
             }
         };

@@ -11,7 +11,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use loggia_wire::frame::{LineTooLong, sse};
 
-use super::answer::Answer;
+use super::answer::StreamedAnswer;
 use crate::http::Body;
 use crate::{BackendError, Event};
 
@@ -28,14 +28,14 @@ pub(super) struct OpenAiEvents {
     /// `None` after the end of the body.
     body: Option<Body>,
     frames: sse::Events,
-    answer: Answer,
+    answer: StreamedAnswer,
     backend: Arc<str>,
     /// Events that were read before the answer was returned, or that follow at once. At most two.
     ahead: VecDeque<Result<Event, BackendError>>,
 }
 
 impl OpenAiEvents {
-    pub(super) fn new(backend: Arc<str>, body: Body, answer: Answer) -> Self {
+    pub(super) fn new(backend: Arc<str>, body: Body, answer: StreamedAnswer) -> Self {
         Self {
             body: Some(body),
             frames: sse::Events::new(FRAME_LIMIT),

@@ -10,7 +10,7 @@ use loggia_wire::openai::{ChunkChoice, CompletionUsage};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{mend, older};
+use super::{older_completions, repair};
 
 /// A frame of a stream.
 #[derive(Debug, Default, PartialEq)]
@@ -45,9 +45,9 @@ impl Frame {
         let mut value: Value =
             serde_json::from_slice(json).map_err(|_| "an event of its stream is not JSON")?;
         if kind == RequestKind::Completion {
-            older::as_a_chat(&mut value, "delta");
+            older_completions::as_a_chat(&mut value, "delta");
         }
-        mend::chunk(&mut value);
+        repair::chunk(&mut value);
         serde_json::from_value(value)
             .map_err(|_| "an event of its stream is not a chat.completion.chunk")
     }

@@ -31,7 +31,7 @@ const TOKENIZE: &str = "/tokenize";
 
 /// The known properties of one model.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct ModelProperties {
     pub(super) abilities: Arc<Abilities>,
     pub(super) llama_server: Option<llama_server::Facts>,
     pub(super) tokenizer: Tokenizer,
@@ -49,7 +49,7 @@ pub(super) enum Tokenizer {
     LlamaServer { apply_template: Uri, tokenize: Uri },
 }
 
-impl Known {
+impl ModelProperties {
     /// Returns all abilities: the engine itself refuses what it cannot do.
     fn all(context_length: Option<u64>) -> Self {
         let abilities = Abilities {
@@ -103,7 +103,7 @@ impl Known {
 pub(super) struct Listed {
     kind: EngineKind,
     context_length: Option<u64>,
-    told: Mutex<Option<(Instant, Arc<Known>)>>,
+    told: Mutex<Option<(Instant, Arc<ModelProperties>)>>,
     asking: tokio::sync::Mutex<()>,
 }
 
@@ -170,13 +170,13 @@ impl Listed {
     }
 
     /// Returns the last known properties, whatever their age.
-    pub(super) fn recall(&self) -> Option<Arc<Known>> {
+    pub(super) fn recall(&self) -> Option<Arc<ModelProperties>> {
         self.last().map(|(_, known)| known)
     }
 
     /// Returns the properties, and requests them again if they are old. If another task is
     /// requesting them, returns the old ones.
-    pub(super) async fn known(&self, upstream: &Upstream) -> Arc<Known> {
+    pub(super) async fn known(&self, upstream: &Upstream) -> Arc<ModelProperties> {
         let asking = match (self.last(), self.asking.try_lock()) {
             (Some((at, known)), _) if at.elapsed() < BELIEVED_FOR => return known,
             (Some((_, known)), Err(_)) => return known,
@@ -196,23 +196,23 @@ impl Listed {
         known
     }
 
-    fn last(&self) -> Option<(Instant, Arc<Known>)> {
+    fn last(&self) -> Option<(Instant, Arc<ModelProperties>)> {
         self.told
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    async fn ask(&self, upstream: &Upstream) -> Known {
+    async fn ask(&self, upstream: &Upstream) -> ModelProperties {
         match &self.kind {
-            EngineKind::Other => Known::all(self.context_length),
+            EngineKind::Other => ModelProperties::all(self.context_length),
             EngineKind::SelfDescribing {
                 description,
                 tokenize,
             } => {
                 let description = tell(upstream, description).await;
                 let tokenizes = description.as_ref().is_some_and(tokenizes_chats);
-                Known::self_describing(
+                ModelProperties::self_describing(
                     self.context_length,
                     description.as_ref().and_then(described_fields),
                     if tokenizes {
@@ -243,7 +243,7 @@ impl Listed {
                     apply_template: apply_template.clone(),
                     tokenize: tokenize.clone(),
                 };
-                Known::of_llama_server(facts, self.context_length, tokenizer)
+                ModelProperties::of_llama_server(facts, self.context_length, tokenizer)
             }
         }
     }

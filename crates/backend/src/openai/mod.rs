@@ -1,8 +1,8 @@
 //! A backend for engines that speak OpenAI's API (vLLM, llama-server, …), by name, URL and API key.
 //!
 //! Reading order: [`OpenAi`] (`engine.rs`), `embed.rs` (embeddings), `count.rs` (tokens of a prompt), `answer.rs` (streamed answers)
-//! and `whole.rs` (complete answers), `frame.rs` and `mend.rs` (parsing and repair of engines'
-//! JSON), `older.rs` (completions as chats), `refusal.rs` (errors), `models.rs`, `known.rs`
+//! and `whole.rs` (complete answers), `frame.rs` and `repair.rs` (parsing and repair of engines'
+//! JSON), `older_completions.rs` (completions as chats), `refusal.rs` (errors), `models.rs`, `known.rs`
 //! (abilities of engines), `llama_server.rs` (fields that llama-server ignores),
 //! `retry_unparsed_call.rs` (calls that llama-server cannot parse). Only `engine.rs`, `embed.rs`,
 //! `count.rs`, `events.rs` and `known.rs` do I/O.
@@ -17,10 +17,10 @@ mod events;
 mod frame;
 mod known;
 mod llama_server;
-mod mend;
 mod models;
-mod older;
+mod older_completions;
 mod refusal;
+mod repair;
 mod retry_unparsed_call;
 mod whole;
 

@@ -56,7 +56,7 @@ fn likeliest_first(top: &Map<String, Value>) -> Vec<Value> {
         .collect()
 }
 
-/// Returns a token with its log-probability. `mend.rs` repairs one that is null.
+/// Returns a token with its log-probability. `repair.rs` repairs one that is null.
 fn named(token: &str, logprob: Option<&Value>) -> Map<String, Value> {
     let logprob = logprob.cloned().unwrap_or(Value::Null);
     let entry = json!({"token": token, "logprob": logprob, "bytes": bytes(token)});

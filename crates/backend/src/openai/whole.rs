@@ -8,7 +8,7 @@ use loggia_wire::openai::{
 use serde_json::Value;
 
 use super::frame::{RequestKind, Unreadable};
-use super::{mend, older};
+use super::{older_completions, repair};
 use crate::Chunk;
 use crate::tool_calls::regular::{NO_INDEX, ToolCalls};
 
@@ -21,31 +21,35 @@ pub(super) struct Whole {
 }
 
 /// The possible content of a response with status 200: an answer or an error.
-pub(super) enum Read {
+pub(super) enum WholeResponse {
     Answer(Box<Whole>),
     Error(Value),
 }
 
 /// Parses a complete answer. If it does not follow OpenAI's specification, repairs it first. Its
 /// calls are normalised by `calls`.
-pub(super) fn read(json: &[u8], kind: RequestKind, calls: ToolCalls) -> Result<Read, Unreadable> {
+pub(super) fn read(
+    json: &[u8],
+    kind: RequestKind,
+    calls: ToolCalls,
+) -> Result<WholeResponse, Unreadable> {
     if kind == RequestKind::Chat
         && let Ok(completion) = serde_json::from_slice::<ChatCompletion>(json)
         && !completion.extra.contains_key("error")
     {
-        return taken_apart(completion, calls).map(Read::Answer);
+        return taken_apart(completion, calls).map(WholeResponse::Answer);
     }
     let mut value: Value = serde_json::from_slice(json).map_err(|_| "it is not JSON")?;
     if kind == RequestKind::Completion {
-        older::as_a_chat(&mut value, "message");
+        older_completions::as_a_chat(&mut value, "message");
     }
-    mend::completion(&mut value);
+    repair::completion(&mut value);
     let says_error = value.get("error").is_some_and(|error| !error.is_null());
     if says_error || (value.get("choices").is_none() && value.get("message").is_some()) {
-        return Ok(Read::Error(value));
+        return Ok(WholeResponse::Error(value));
     }
     let completion = serde_json::from_value(value).map_err(|_| "it is not a chat.completion")?;
-    taken_apart(completion, calls).map(Read::Answer)
+    taken_apart(completion, calls).map(WholeResponse::Answer)
 }
 
 fn taken_apart(completion: ChatCompletion, mut calls: ToolCalls) -> Result<Box<Whole>, Unreadable> {
@@ -60,7 +64,7 @@ fn taken_apart(completion: ChatCompletion, mut calls: ToolCalls) -> Result<Box<W
     let created = (created > 0).then_some(created);
     let mut choices: Vec<ChunkChoice> = choices.into_iter().map(chunk_choice).collect();
     for choice in &mut choices {
-        usage = usage.or(mend::usage_within(choice));
+        usage = usage.or(repair::usage_within(choice));
         // The answer is complete. Without a reason from the engine, the model ended it.
         choice.finish_reason.get_or_insert(FinishReason::Stop);
         calls.whole(choice)?;

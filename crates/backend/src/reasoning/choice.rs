@@ -19,17 +19,17 @@ const MOST_TOKENS: usize = 128;
 /// The state of one choice.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
-    at: At,
+    state: State,
     /// Text that was received and not sent yet.
     held: String,
     /// The number of bytes of the text that belong to reasoning, with its tags and the spaces
     /// around them.
-    thought: usize,
+    reasoning_bytes: usize,
     tokens: Tokens,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum At {
+enum State {
     /// Before anything but spaces.
     #[default]
     Beginning,
@@ -45,14 +45,16 @@ enum At {
 impl Choice {
     /// Separates a piece from the engine in place. Returns false if there is nothing to send yet.
     pub(super) fn read(&mut self, said: &mut ChunkChoice) -> bool {
-        if self.at == At::Text
-            || (self.at == At::Beginning && self.held.is_empty() && self.begins_otherwise(said))
+        if self.state == State::Text
+            || (self.state == State::Beginning
+                && self.held.is_empty()
+                && self.begins_otherwise(said))
         {
-            self.at = At::Text;
+            self.state = State::Text;
             return true;
         }
         let text = said.delta.content.take_if(|text| !text.is_empty());
-        if self.at == At::Beginning && self.held.is_empty() && text.is_none() {
+        if self.state == State::Beginning && self.held.is_empty() && text.is_none() {
             self.tokens.pass(said);
             return true;
         }
@@ -64,16 +66,16 @@ impl Choice {
                 .unwrap_or_default(),
         );
         self.held.push_str(text.as_deref().unwrap_or_default());
-        if self.at == At::Beginning
+        if self.state == State::Beginning
             && (says_otherwise(&said.delta) || self.tokens.held.len() > MOST_TOKENS)
         {
-            self.at = At::Text;
+            self.state = State::Text;
         }
         while self.step(&mut said.delta) {}
         if said.finish_reason.is_some() {
             self.finish(&mut said.delta);
         }
-        let of_text = self.tokens.take(self.thought, self.at);
+        let of_text = self.tokens.take(self.reasoning_bytes, self.state);
         write_logprobs(said, of_text);
         (text.is_none() && !had_logprobs)
             || !said.delta.is_empty()
@@ -83,8 +85,8 @@ impl Choice {
     }
 
     /// Returns the number of reasoning tokens, tags included, as far as they arrived one by one.
-    pub(super) fn thought_tokens(&self) -> u64 {
-        self.tokens.thought
+    pub(super) fn reasoning_tokens(&self) -> u64 {
+        self.tokens.reasoning_bytes
     }
 
     /// Returns whether the answer begins with something other than reasoning, as most do. Then the
@@ -102,12 +104,12 @@ impl Choice {
 
     /// Moves what can be sent into the delta. Returns whether there may be more.
     fn step(&mut self, delta: &mut Delta) -> bool {
-        match self.at {
-            At::Beginning => self.beginning(),
-            At::Opened => self.pass_spaces(At::Thoughts),
-            At::Thoughts => self.thoughts(delta),
-            At::Closed => self.pass_spaces(At::Text),
-            At::Text => {
+        match self.state {
+            State::Beginning => self.beginning(),
+            State::Opened => self.pass_spaces(State::Thoughts),
+            State::Thoughts => self.thoughts(delta),
+            State::Closed => self.pass_spaces(State::Text),
+            State::Text => {
                 tell(&mut delta.content, &std::mem::take(&mut self.held));
                 false
             }
@@ -118,24 +120,24 @@ impl Choice {
         let rest = self.held.trim_start();
         let spaces = self.held.len() - rest.len();
         if spaces > LONGEST_SPACE {
-            self.at = At::Text;
+            self.state = State::Text;
         } else if rest.starts_with(OPEN) {
             self.pass(spaces + OPEN.len());
-            self.at = At::Opened;
+            self.state = State::Opened;
         } else if OPEN.starts_with(rest) {
             return false;
         } else {
-            self.at = At::Text;
+            self.state = State::Text;
         }
         true
     }
 
-    fn pass_spaces(&mut self, then: At) -> bool {
+    fn pass_spaces(&mut self, then: State) -> bool {
         self.pass(self.held.len() - self.held.trim_start().len());
         if self.held.is_empty() {
             return false;
         }
-        self.at = then;
+        self.state = then;
         true
     }
 
@@ -146,7 +148,7 @@ impl Choice {
         think(delta, &self.held[..told]);
         self.pass(told + end.map_or(0, |_| CLOSE.len()));
         if end.is_some() {
-            self.at = At::Closed;
+            self.state = State::Closed;
         }
         end.is_some()
     }
@@ -154,14 +156,14 @@ impl Choice {
     /// Handles the end of the text. Text after an opening tag without a closing tag is reasoning:
     /// the answer was truncated.
     fn finish(&mut self, delta: &mut Delta) {
-        match self.at {
-            At::Beginning | At::Text => {
-                self.at = At::Text;
+        match self.state {
+            State::Beginning | State::Text => {
+                self.state = State::Text;
                 tell(&mut delta.content, &self.held);
             }
-            At::Opened | At::Thoughts | At::Closed => {
+            State::Opened | State::Thoughts | State::Closed => {
                 think(delta, &self.held);
-                self.thought = usize::MAX;
+                self.reasoning_bytes = usize::MAX;
             }
         }
         self.held.clear();
@@ -169,7 +171,7 @@ impl Choice {
 
     fn pass(&mut self, bytes: usize) {
         self.held.drain(..bytes);
-        self.thought = self.thought.saturating_add(bytes);
+        self.reasoning_bytes = self.reasoning_bytes.saturating_add(bytes);
     }
 }
 
@@ -180,7 +182,7 @@ struct Tokens {
     /// The position of the first token in the text, in bytes.
     start: usize,
     /// The number of reasoning tokens.
-    thought: u64,
+    reasoning_bytes: u64,
 }
 
 impl Tokens {
@@ -198,28 +200,28 @@ impl Tokens {
     }
 
     /// Returns the tokens of the content, given the number of bytes that belong to reasoning.
-    fn take(&mut self, thought: usize, at: At) -> Vec<TokenLogprob> {
-        if at == At::Beginning {
+    fn take(&mut self, reasoning_bytes: usize, state: State) -> Vec<TokenLogprob> {
+        if state == State::Beginning {
             return Vec::new();
         }
         let mut ends = self.start;
         let of_thoughts = self.held.iter().take_while(|token| {
             let begins = ends;
             ends = begins.saturating_add(length(token));
-            ends <= thought && begins < thought
+            ends <= reasoning_bytes && begins < reasoning_bytes
         });
         // If the tokens of an engine do not match its text, the number of held tokens must not
         // grow.
-        let surplus = if at == At::Text {
+        let surplus = if state == State::Text {
             0
         } else {
             self.held.len().saturating_sub(MOST_TOKENS)
         };
         let gone = of_thoughts.count().max(surplus);
         self.start += self.held[..gone].iter().map(length).sum::<usize>();
-        self.thought += gone as u64;
+        self.reasoning_bytes += gone as u64;
         self.held.drain(..gone);
-        if at == At::Text {
+        if state == State::Text {
             std::mem::take(&mut self.held)
         } else {
             Vec::new()

@@ -22,16 +22,16 @@ pin_project_lite::pin_project! {
     pub(crate) struct Apart<S> {
         #[pin]
         events: S,
-        answer: Answer,
+        answer: AnswerState,
     }
 }
 
 impl<S> Apart<S> {
     /// Wraps the events of an answer with this number of choices.
     pub(crate) fn new(events: S, choices: usize) -> Self {
-        let answer = Answer {
+        let answer = AnswerState {
             choices: (0..choices).map(|_| Choice::default()).collect(),
-            ..Answer::default()
+            ..AnswerState::default()
         };
         Self { events, answer }
     }
@@ -60,13 +60,13 @@ impl<S: Stream<Item = Result<Event, BackendError>>> Stream for Apart<S> {
 
 /// The state of an answer.
 #[derive(Debug, Default)]
-struct Answer {
+struct AnswerState {
     choices: Vec<Choice>,
     /// The creation time, from a first chunk that was held back.
     created: Option<u64>,
 }
 
-impl Answer {
+impl AnswerState {
     /// Separates the content of a chunk. Returns `None` if all of it is held back.
     fn read(&mut self, mut chunk: Chunk) -> Option<Chunk> {
         let was_empty = chunk.choices.is_empty();
@@ -89,7 +89,7 @@ impl Answer {
     /// Adds the number of reasoning tokens, if each token arrived separately with its
     /// log-probability. A count of the engine takes precedence.
     fn with_thoughts(&self, mut usage: CompletionUsage) -> CompletionUsage {
-        let thoughts: u64 = self.choices.iter().map(Choice::thought_tokens).sum();
+        let thoughts: u64 = self.choices.iter().map(Choice::reasoning_tokens).sum();
         if thoughts > 0 {
             let details = usage.completion_tokens_details.get_or_insert_default();
             if details.reasoning_tokens == 0 {

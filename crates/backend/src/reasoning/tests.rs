@@ -1,7 +1,7 @@
 use loggia_wire::openai::ChunkChoice;
 use serde_json::{Value, json};
 
-use super::Answer;
+use super::AnswerState;
 use super::choice::Choice;
 use crate::Chunk;
 
@@ -29,9 +29,9 @@ fn deltas(pieces: &[&str]) -> Vec<Value> {
 }
 
 fn choices(said: impl IntoIterator<Item = Value>) -> Vec<Value> {
-    let mut answer = Answer {
+    let mut answer = AnswerState {
         choices: vec![Choice::default()],
-        ..Answer::default()
+        ..AnswerState::default()
     };
     let chunks = said.into_iter().filter_map(|choice| {
         let choice: ChunkChoice = serde_json::from_value(choice).expect("a choice");
@@ -187,11 +187,11 @@ fn log_probabilities_are_of_the_tokens_of_the_content() {
 #[test]
 fn tokens_of_reasoning_are_counted_where_each_has_its_log_probability() {
     use loggia_wire::openai::CompletionUsage;
-    let mut answer = Answer {
+    let mut answer = AnswerState {
         choices: vec![Choice::default()],
-        ..Answer::default()
+        ..AnswerState::default()
     };
-    let reasoning = |answer: &Answer| {
+    let reasoning = |answer: &AnswerState| {
         let usage = answer.with_thoughts(CompletionUsage::new(5, 9));
         usage
             .completion_tokens_details
@@ -208,9 +208,9 @@ fn tokens_of_reasoning_are_counted_where_each_has_its_log_probability() {
 
 #[test]
 fn each_choice_has_its_own_text_and_one_that_nobody_asked_for_passes() {
-    let mut answer = Answer {
+    let mut answer = AnswerState {
         choices: vec![Choice::default(), Choice::default()],
-        ..Answer::default()
+        ..AnswerState::default()
     };
     let said = |index: u32, text: &str| json!({"index": index, "delta": {"content": text}});
     let mut read = |said: Vec<Value>| {

@@ -57,7 +57,7 @@ pub enum RosterError {
 }
 
 /// The result of resolving a name.
-pub(super) struct Place<'a> {
+pub(super) struct ResolvedModel<'a> {
     pub(super) member: &'a Arc<Member>,
     /// The backend's own name for the model.
     pub(super) model: String,
@@ -65,7 +65,7 @@ pub(super) struct Place<'a> {
     pub(super) by_alias: bool,
 }
 
-impl Place<'_> {
+impl ResolvedModel<'_> {
     /// Returns this result with the aliases that were applied before.
     fn after(self, aliases: &[&Alias]) -> Self {
         Self {
@@ -101,7 +101,7 @@ impl Roster {
     }
 
     /// Resolves a name. Refreshes the lists of the backends if it is unknown.
-    async fn find(&self, name: &str) -> Result<Place<'_>, BackendError> {
+    async fn find(&self, name: &str) -> Result<ResolvedModel<'_>, BackendError> {
         // Boxed because it is rare and large; every chat would reserve memory for it.
         if !self.members.iter().all(|member| member.was_asked()) {
             Box::pin(self.refresh(Duration::MAX)).await;
@@ -124,7 +124,7 @@ impl Roster {
     }
 
     /// Resolves a name with the known lists. Terminates because no alias is applied twice.
-    pub(super) fn place(&self, asked: &str) -> Option<Place<'_>> {
+    pub(super) fn place(&self, asked: &str) -> Option<ResolvedModel<'_>> {
         let mut name = Cow::Borrowed(asked);
         let mut applied: Vec<&Alias> = Vec::new();
         loop {
@@ -156,10 +156,10 @@ impl Roster {
             .map(|member| (member, model))
     }
 
-    fn place_of_bare(&self, name: &str) -> Option<Place<'_>> {
+    fn place_of_bare(&self, name: &str) -> Option<ResolvedModel<'_>> {
         let first = |has: &dyn Fn(&Member, &LastList) -> Option<String>| {
             let place = |member| {
-                Some(Place {
+                Some(ResolvedModel {
                     member,
                     model: has(member, &member.last_list())?,
                     by_alias: false,
@@ -257,7 +257,7 @@ const READINGS: [Reading; 3] = [
 /// Resolves a model of this backend. If the backend does not answer, the call itself is tried. If
 /// its list lacks the model, the model does not exist, whatever the engine would answer:
 /// llama-server accepts any name for its only model.
-fn place_at<'a>(member: &'a Arc<Member>, model: &str) -> Option<Place<'a>> {
+fn place_at<'a>(member: &'a Arc<Member>, model: &str) -> Option<ResolvedModel<'a>> {
     let said = member.last_list();
     let model = match said.up() {
         Some(models) => READINGS
@@ -265,7 +265,7 @@ fn place_at<'a>(member: &'a Arc<Member>, model: &str) -> Option<Place<'a>> {
             .find_map(|how| how(member, models, model))?,
         None => model.to_owned(),
     };
-    Some(Place {
+    Some(ResolvedModel {
         member,
         model,
         by_alias: false,
@@ -334,7 +334,7 @@ impl Backend for Roster {
     /// list is refreshed, so that it lacks the model at once.
     fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
-            let Place {
+            let ResolvedModel {
                 member,
                 model,
                 by_alias,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Roster;
-use super::names::Place;
+use super::names::ResolvedModel;
 use crate::BackendError;
 
 /// The models and aliases of a roster.
@@ -95,6 +95,6 @@ impl Roster {
     }
 }
 
-fn written(place: &Place<'_>) -> String {
+fn written(place: &ResolvedModel<'_>) -> String {
     format!("{}/{}", place.member.name, place.model)
 }

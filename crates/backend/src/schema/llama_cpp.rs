@@ -29,14 +29,14 @@ const LARGEST: f64 = 999_999_999_999_999.0;
 
 /// Returns the first keyword that it ignores.
 pub(super) fn passed_over<'a>(fields: &'a Map<String, Value>, root: &Value) -> Option<&'a String> {
-    let way = Way::of(fields);
+    let form = SchemaForm::of(fields);
     fields
         .keys()
-        .find(|keyword| !way.holds(keyword, fields, root))
+        .find(|keyword| !form.holds(keyword, fields, root))
 }
 
 /// How the converter handles a schema.
-enum Way<'a> {
+enum SchemaForm<'a> {
     Reference,
     Alternatives(&'static str),
     Values(Vec<&'a Value>),
@@ -44,7 +44,7 @@ enum Way<'a> {
     Types(Vec<Option<&'a str>>),
 }
 
-impl<'a> Way<'a> {
+impl<'a> SchemaForm<'a> {
     fn of(fields: &'a Map<String, Value>) -> Self {
         let chooser = ["oneOf", "anyOf"]
             .into_iter()

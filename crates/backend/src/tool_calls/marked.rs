@@ -216,16 +216,16 @@ impl Reader {
         let Some(body) = &mut self.call else { return };
         for (at, c) in text.char_indices() {
             match body.push(c) {
-                Went::On => {}
-                Went::Whole if self.is_call() => {
+                Outcome::Continue => {}
+                Outcome::Complete if self.is_call() => {
                     self.made(out);
                     return self.rest(&text[at + c.len_utf8()..], out);
                 }
-                Went::Whole => {
+                Outcome::Complete => {
                     self.is_text(out);
                     return self.rest(&text[at + c.len_utf8()..], out);
                 }
-                Went::Broken => {
+                Outcome::NotAnObject => {
                     self.is_text(out);
                     return self.rest(&text[at..], out);
                 }
@@ -339,18 +339,18 @@ struct Body {
     is_escaped: bool,
 }
 
-enum Went {
-    On,
+enum Outcome {
+    Continue,
     /// The object is complete.
-    Whole,
+    Complete,
     /// The text is not an object. This character is not consumed; it may begin another tag.
-    Broken,
+    NotAnObject,
 }
 
 impl Body {
-    fn push(&mut self, c: char) -> Went {
+    fn push(&mut self, c: char) -> Outcome {
         if self.text.len() >= LONGEST_CALL || self.depth == 0 && !c.is_whitespace() && c != '{' {
-            return Went::Broken;
+            return Outcome::NotAnObject;
         }
         self.text.push(c);
         match c {
@@ -361,12 +361,12 @@ impl Body {
             '}' | ']' if !self.in_string => {
                 self.depth -= 1;
                 if self.depth == 0 {
-                    return Went::Whole;
+                    return Outcome::Complete;
                 }
             }
             _ => {}
         }
-        Went::On
+        Outcome::Continue
     }
 
     /// Returns the call if the object is one: a name, and arguments that are an object.
