@@ -814,7 +814,7 @@ async fn a_response_that_cannot_be_stored_is_an_error() {
         (down(), "store_unavailable"),
         (StoreError::Full, "store_full"),
     ] {
-        let stand = StoredDoor::new(plain_model(), Failing::new(Ok(()), Err(error)));
+        let stand = StoredDoor::new(plain_model(), FailingStore::new(Ok(()), Err(error)));
         unavailable(&stand.post("/v1/responses", ask.clone()).await, code);
         let mut streamed = ask.clone();
         streamed["stream"] = json!(true);
