@@ -82,6 +82,8 @@ impl PagesLayer {
             HeaderName::from_static("x-loggia-served-by"),
             HeaderName::from_static("x-loggia-ignored"),
             HeaderName::from_static("x-loggia-changed"),
+            HeaderName::from_static("x-loggia-assumed"),
+            HeaderName::from_static("request-id"),
             RETRY_AFTER,
             HeaderName::from_static("retry-after-ms"),
         ];

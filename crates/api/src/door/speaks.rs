@@ -10,6 +10,12 @@ use crate::{ApiError, Body, RequestId};
 /// The version of Anthropic's API, which its clients send with every request.
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
+/// The header of an answer that names what the request left open.
+const ASSUMED: HeaderName = HeaderName::from_static("x-loggia-assumed");
+
+/// The version that a request without one gets. All versions get the same answers.
+const VERSION: &str = "anthropic-version 2023-06-01";
+
 /// The id of a request in answers of Anthropic's API. The server adds `x-request-id` itself.
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
@@ -20,8 +26,12 @@ const PATHS: &[&str] = &["/v1/messages", "/v1/complete", "/api/hello"];
 #[derive(Clone, Debug)]
 pub(crate) enum Speaks {
     OpenAi,
-    /// With the id of the request, if it has one.
-    Anthropic(Option<Arc<str>>),
+    Anthropic {
+        /// The id of the request, if it has one.
+        id: Option<Arc<str>>,
+        /// Whether the client names the version of the API.
+        has_version: bool,
+    },
 }
 
 impl Speaks {
@@ -29,7 +39,10 @@ impl Speaks {
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         if speaks_anthropic(request.uri().path(), request.headers()) {
             let id = request.extensions().get::<RequestId>();
-            Self::Anthropic(id.map(|id| Arc::clone(&id.0)))
+            Self::Anthropic {
+                id: id.map(|id| Arc::clone(&id.0)),
+                has_version: request.headers().contains_key(ANTHROPIC_VERSION),
+            }
         } else {
             Self::OpenAi
         }
@@ -37,13 +50,13 @@ impl Speaks {
 
     /// Returns whether it is Anthropic's API.
     pub(crate) fn is_anthropic(&self) -> bool {
-        matches!(self, Self::Anthropic(_))
+        matches!(self, Self::Anthropic { .. })
     }
 
     /// Gives an answer the form of the API: the error's format, and the header with the id.
     pub(crate) fn finished(self, mut response: Response<Body>) -> Response<Body> {
         let error = response.extensions_mut().remove::<ApiError>();
-        let Self::Anthropic(id) = self else {
+        let Self::Anthropic { id, has_version } = self else {
             return response;
         };
         if let Some(error) = error {
@@ -51,6 +64,10 @@ impl Speaks {
             let (status, body) = error.anthropic(id.as_deref());
             response = Response::from_parts(parts, body);
             *response.status_mut() = status;
+        }
+        if !has_version {
+            let version = HeaderValue::from_static(VERSION);
+            response.headers_mut().insert(ASSUMED, version);
         }
         if let Some(Ok(id)) = id.map(|id| HeaderValue::from_str(&id)) {
             response.headers_mut().insert(REQUEST_ID, id);

@@ -101,6 +101,7 @@ pub(crate) fn translate(
         omits_thinking: display(request.thinking.as_ref()) == Some("omitted"),
         lists_edits: request.context_management.is_some(),
         diagnoses: request.diagnostics.is_some(),
+        safeguards: request.safeguards.as_ref().map(types_of),
         offered: offered.offered,
     };
     let (effort, effort_place) =
@@ -263,6 +264,13 @@ fn has_user_id(metadata: Option<&Value>) -> bool {
 
 fn has_some(list: Option<&Value>) -> bool {
     list.is_some_and(|list| list.as_array().is_none_or(|list| !list.is_empty()))
+}
+
+/// The types of a list of objects.
+fn types_of(list: &Value) -> Vec<String> {
+    let list = list.as_array().into_iter().flatten();
+    list.filter_map(|one| one.get("type")?.as_str().map(str::to_owned))
+        .collect()
 }
 
 /// Edits that would change the conversation. Keeping all reasoning changes nothing.

@@ -11,6 +11,8 @@ pub(crate) struct MessageShape {
     pub(crate) omits_thinking: bool,
     /// Whether the answer lists the edits of `context_management`.
     pub(crate) lists_edits: bool,
+    /// The classifiers that the client asks for.
+    pub(crate) safeguards: Option<Vec<String>>,
     /// Whether the answer has a diagnosis of the prompt cache.
     pub(crate) diagnoses: bool,
 }

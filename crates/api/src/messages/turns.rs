@@ -17,6 +17,16 @@ use crate::messages::blocks::{self, Parts};
 use crate::messages::tools::{ToolChanges, function_of};
 use crate::responses::ignored::Ignored;
 
+/// The beginning of a block that Claude Code puts before its system prompt, for Anthropic's servers.
+/// It has a hash of the conversation: with it, no two prompts would begin alike, and no engine could
+/// take the system prompt and the tools from its cache.
+const BILLING_LABEL: &str = "x-anthropic-billing-header";
+
+fn is_label(text: Option<&str>) -> bool {
+    let rest = text.and_then(|text| text.strip_prefix(BILLING_LABEL));
+    rest.is_some_and(|rest| rest.starts_with(':') && !rest.contains('\n'))
+}
+
 /// A conversation as a chat has it.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
@@ -198,6 +208,9 @@ impl Reader {
         let mut parts = Parts::default();
         for (at, block) in blocks_of(content).into_iter().enumerate() {
             match block.kind.as_str() {
+                "text" if is_label(block.text.as_deref()) => {
+                    self.ignore(BILLING_LABEL.to_owned());
+                }
                 "text" => {
                     let place = format!("{place}.content[{at}]");
                     blocks::add(&mut parts, &place, block, &mut self.conversation.ignored)?;

@@ -10,7 +10,7 @@ use loggia_backend::{BackendError, Chunk, EarlyEnd, Event};
 use loggia_wire::JsonText;
 use loggia_wire::anthropic::{
     ContentBlock, ContextManagement, Delta, Diagnostics, Message, MessageDelta,
-    OutputTokensDetails, StopDetails, StopReason, StreamEvent, Usage, write_event,
+    OutputTokensDetails, SafeguardResult, StopDetails, StopReason, StreamEvent, Usage, write_event,
     write_text_delta,
 };
 use loggia_wire::frame::sse;
@@ -91,6 +91,7 @@ impl MessageWriter {
             container: None,
             context_management: shape.lists_edits.then(ContextManagement::default),
             diagnostics: shape.diagnoses.then(no_diagnosis),
+            safeguard_results: shape.safeguards.as_deref().map(unsupported),
             usage: usage(None),
         };
         Self {
@@ -394,6 +395,7 @@ impl Writer for MessageWriter {
             stop_sequence: message.stop_sequence.as_deref(),
             stop_details: message.stop_details.as_ref(),
             container: None,
+            safeguard_results: message.safeguard_results.as_deref(),
         };
         let end = StreamEvent::MessageDelta {
             delta,
@@ -457,6 +459,12 @@ fn usage(used: Option<&CompletionUsage>) -> Usage {
         service_tier: "standard".to_owned(),
         ..Usage::default()
     }
+}
+
+/// No classifier runs here. Claude Code's auto mode then decides by itself.
+fn unsupported(safeguards: &[String]) -> Vec<SafeguardResult> {
+    let results = safeguards.iter().map(SafeguardResult::unsupported);
+    results.collect()
 }
 
 /// The engines do not tell why a cache was not used.

@@ -3,7 +3,9 @@
 use bytes::BufMut;
 use serde::Serialize;
 
-use super::{ContentBlock, ContextManagement, Message, StopDetails, StopReason, Usage};
+use super::{
+    ContentBlock, ContextManagement, Message, SafeguardResult, StopDetails, StopReason, Usage,
+};
 
 /// An event of a streamed answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -105,6 +107,9 @@ pub struct MessageDelta<'a> {
     pub stop_details: Option<&'a StopDetails>,
     /// The container of server tools. Always `None`.
     pub container: Option<()>,
+    /// The results of `safeguards`, if the client asked for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub safeguard_results: Option<&'a [SafeguardResult]>,
 }
 
 /// Writes an event: a line with its name, and a line with its data.

@@ -34,6 +34,9 @@ pub struct Message {
     /// The diagnosis of the prompt cache, if the client asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diagnostics: Option<Diagnostics>,
+    /// The results of `safeguards`, if the client asked for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub safeguard_results: Option<Vec<SafeguardResult>>,
     /// The number of tokens used.
     pub usage: Usage,
 }
@@ -102,6 +105,34 @@ impl StopDetails {
             kind: "refusal".to_owned(),
             category: None,
             explanation: None,
+        }
+    }
+}
+
+/// The result of a classifier that the client asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SafeguardResult {
+    /// The classifier.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its status.
+    pub status: SafeguardStatus,
+}
+
+/// The status of a classifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SafeguardStatus {
+    /// The server does not have the classifier.
+    Unsupported,
+}
+
+impl SafeguardResult {
+    /// Creates the result of a classifier that the server does not have.
+    pub fn unsupported(kind: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            status: SafeguardStatus::Unsupported,
         }
     }
 }

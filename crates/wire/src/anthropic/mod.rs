@@ -20,7 +20,7 @@ pub use error::{ErrorObject, ErrorResponse};
 pub use event::{Delta, MessageDelta, StreamEvent, write_event, write_text_delta};
 pub use message::{
     CacheCreation, ContentBlock, ContextManagement, Diagnostics, Message, OutputTokensDetails,
-    StopDetails, StopReason, Usage,
+    SafeguardResult, SafeguardStatus, StopDetails, StopReason, Usage,
 };
 pub use model::{ModelInfo, ModelPage};
 pub use request::{MessagesRequest, OutputConfig, OutputFormat, Thinking, Tool, ToolChoice};

@@ -57,6 +57,15 @@ async fn the_system_prompt_is_the_first_message() {
             json!([{"role": "system", "content": text}, user])
         );
     }
+    let label = "x-anthropic-billing-header: cc_version=2.1.332.93d; cc_entrypoint=cli;";
+    let labelled =
+        json!({"system": [{"type": "text", "text": label}, {"type": "text", "text": "Be brief."}]});
+    let chat = chat_of(labelled.clone()).await;
+    assert_eq!(chat["messages"][0]["content"], "Be brief.");
+    assert_eq!(
+        ignored(Kind::Embedded, &hi(labelled)).await,
+        "x-anthropic-billing-header"
+    );
     for nothing in [json!(""), json!([])] {
         let chat = chat_of(json!({ "system": nothing })).await;
         assert_eq!(chat["messages"], json!([user]));

@@ -49,5 +49,8 @@ async fn any_beta_and_any_version_change_nothing() {
         let answer = send(&engine, policy, post, "/v1/messages", headers, body.clone()).await;
         assert_eq!(answer.status(), 200, "{headers:?}");
         assert_eq!(answer.header("x-loggia-ignored"), None, "{headers:?}");
+        let assumed = answer.header("x-loggia-assumed");
+        let has_version = headers.iter().any(|(name, _)| *name == "anthropic-version");
+        assert_eq!(assumed.is_none(), has_version, "{headers:?}");
     }
 }

@@ -239,6 +239,17 @@ async fn heartbeats_are_pings() {
 }
 
 #[tokio::test]
+async fn safeguards_are_said_to_be_unsupported() {
+    let asked =
+        hi(json!({"safeguards": [{"type": "dangerous_tool_use", "classifier_context": {"v": 1}}]}));
+    let (message, _) = message(StandIn::hello(), &asked).await;
+    assert_eq!(
+        message["safeguard_results"],
+        json!([{"type": "dangerous_tool_use", "status": {"type": "unsupported"}}])
+    );
+}
+
+#[tokio::test]
 async fn edits_and_diagnoses_are_reported_where_the_client_asks_for_them() {
     let asked = hi(json!({
         "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
