@@ -5,7 +5,7 @@ specification.
 
 It forwards all bytes unchanged in both directions, and so the end of a connection: Loggia sees when a client
 leaves. It parses the bytes on the side: each complete answer, each event of a stream as soon as it arrives,
-and the body of each error. Streams of responses must follow the rules of `response_events.py`. If OPENAI_SPEC
+and the body of each error. Streams of responses must follow the rules of `response_events.py`, those of messages the rules of `message_events.py`. If OPENAI_SPEC
 is the path of OpenAI's specification, everything is compared with it too.
 
 It listens on a free port and prints its address. When its standard input ends, it prints a line of JSON: the
@@ -19,6 +19,7 @@ import sys
 from urllib.parse import parse_qs, urlsplit
 
 import openai_spec
+from message_events import MessageEvents
 from response_events import ResponseEvents
 
 PIECE = 65536
@@ -133,8 +134,8 @@ class Answers(Messages):
         super().__init__()
         self.requests = requests
         self.fault = fault
-        # The checker of the current stream, if it is a response.
-        self.response: ResponseEvents | None = None
+        # The checker of the current stream, if it is a response or a message.
+        self.response: ResponseEvents | MessageEvents | None = None
 
     def head(self, first: str, headers: dict[str, str]) -> int | str:
         self.status = int(first.split(" ")[1])
@@ -165,7 +166,7 @@ class Answers(Messages):
             return
         name = None
         if self.response is not None:
-            # Events of responses have an `event:` line.
+            # Events of responses and messages have an `event:` line.
             first, _, event = event.partition("\n")
             name = first.removeprefix("event: ")
         if self.done or not event.startswith("data: ") or "\n" in event:
@@ -235,11 +236,13 @@ class Relay:
             end.close()
 
 
-def events_of(method: str, path: str) -> ResponseEvents | None:
-    """Returns the checker for the stream, if this requests a streamed response."""
+def events_of(method: str, path: str) -> ResponseEvents | MessageEvents | None:
+    """Returns the checker for the stream, if this requests a streamed response or message."""
     path, _, query = path.partition("?")
     if (method, path) == ("POST", "/v1/responses"):
         return ResponseEvents()
+    if (method, path) == ("POST", "/v1/messages"):
+        return MessageEvents()
     if method == "GET" and re.fullmatch("/v1/responses/[^/]+", path):
         after = parse_qs(query).get("starting_after")
         return ResponseEvents(int(after[0]) + 1 if after else 0)

@@ -97,11 +97,13 @@ fn capabilities(model: &Model) -> Option<Value> {
         },
         "image_input": has(&["vision", "image"]),
         "pdf_input": no(),
-        "server_tools": {"supported": false},
+        "server_tools": {"supported": false, "code_execution": no(), "web_search": no()},
         "structured_outputs": yes(),
         "thinking": {
             "supported": thinks["supported"],
-            "types": {"adaptive": thinks, "enabled": thinks}
+            "types": {
+                "adaptive": thinks, "enabled": thinks, "disabled": yes(), "between_tools": yes()
+            }
         }
     }))
 }

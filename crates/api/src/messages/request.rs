@@ -118,6 +118,9 @@ pub(crate) fn translate(
         max_completion_tokens: request.max_tokens,
         temperature: request.temperature,
         top_p: request.top_p,
+        seed: request.seed,
+        presence_penalty: request.presence_penalty,
+        frequency_penalty: request.frequency_penalty,
         stop: request.stop_sequences.map(Stop),
         response_format,
         tools: has_tools.then_some(offered.functions),
@@ -292,9 +295,6 @@ fn unread_thinking(thinking: &Thinking, names: &mut Ignored) {
     if thinking.budget_tokens.is_some() {
         names.add("thinking.budget_tokens".to_owned());
     }
-    if thinking.kind == "between_tools" {
-        names.add("thinking.type".to_owned());
-    }
     for key in thinking.extra.keys() {
         names.add(format!("thinking.{key}"));
     }
@@ -321,7 +321,8 @@ fn effort(
         return Ok(asked.map(|effort| (effort.to_owned(), place)));
     };
     Ok(match (thinking.kind.as_str(), asked) {
-        ("disabled", asked) => {
+        // Without reasoning, but for progress updates, which local models write as text.
+        ("disabled" | "between_tools", asked) => {
             ignored.extend(asked.map(|_| place.to_owned()));
             Some(("none".to_owned(), "thinking"))
         }

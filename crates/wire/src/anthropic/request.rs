@@ -26,6 +26,12 @@ object! {
         optional top_p: f64 = "top_p",
         /// The number of tokens to sample from.
         optional top_k: i64 = "top_k",
+        /// As in OpenAI's API. Anthropic's does not have it.
+        optional seed: i64 = "seed",
+        /// As in OpenAI's API. Anthropic's does not have it.
+        optional presence_penalty: f64 = "presence_penalty",
+        /// As in OpenAI's API. Anthropic's does not have it.
+        optional frequency_penalty: f64 = "frequency_penalty",
         /// The tools that the model may call.
         optional tools: Vec<Tool> = "tools",
         /// Whether the model may or must call a tool, and which.

@@ -14,7 +14,8 @@ async fn messages(messages: Value) -> Value {
 
 #[tokio::test]
 async fn sampling_fields_reach_every_kind_of_engine() {
-    let asked = json!({"max_tokens": 40, "temperature": 0.5, "top_p": 0.9, "stop_sequences": ["x", "y"],
+    let asked = json!({"max_tokens": 40, "temperature": 0.5, "top_p": 0.9, "stop_sequences": ["x", "y"], "seed": 7,
+        "presence_penalty": 0.5, "frequency_penalty": 0.25,
         "thinking": {"type": "enabled", "budget_tokens": 20}});
     for kind in KINDS {
         let (_, engine) = message(StandIn::hello().of(kind), &hi(asked.clone())).await;
@@ -23,6 +24,9 @@ async fn sampling_fields_reach_every_kind_of_engine() {
             ("max_completion_tokens", json!(40)),
             ("temperature", json!(0.5)),
             ("top_p", json!(0.9)),
+            ("seed", json!(7)),
+            ("presence_penalty", json!(0.5)),
+            ("frequency_penalty", json!(0.25)),
             ("stop", json!(["x", "y"])),
             ("reasoning_effort", json!("low")),
             ("max_tokens", Value::Null),
@@ -462,6 +466,10 @@ async fn reasoning_is_off_unless_the_client_asks_for_it() {
     for (more, level) in [
         (json!({"thinking": {"type": "disabled"}}), json!("none")),
         (
+            json!({"thinking": {"type": "between_tools"}}),
+            json!("none"),
+        ),
+        (
             json!({"thinking": {"type": "adaptive", "display": "omitted"}}),
             Value::Null,
         ),
@@ -565,10 +573,6 @@ async fn hints_and_labels_are_named_where_they_have_no_effect() {
         (
             json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}),
             "context_management.edits[].clear_tool_uses_20250919",
-        ),
-        (
-            json!({"thinking": {"type": "between_tools"}}),
-            "thinking.type",
         ),
         (
             json!({"output_config": {"task_budget": {}}}),
