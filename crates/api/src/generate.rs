@@ -1,6 +1,7 @@
 //! Chats, completions and responses: parses the request, finds the model, calls the backend, writes
 //! the answer.
 
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -16,11 +17,12 @@ use crate::admit::{Ask, Asked, Parse, admit};
 use crate::answer;
 use crate::answer::collect::Collector;
 use crate::answer::ended::{Outcome, Progress};
-use crate::answer::headers::{name_early_end, name_ignored, name_server, within};
+use crate::answer::headers::{name_early_end, name_ignored, name_server, name_truncated, within};
 use crate::answer::ignored::{add_listed, listed};
 use crate::answer::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
 use crate::answer::writer::{Head, Shape};
 use crate::door::read;
+use crate::fit::fit;
 use crate::stored::keep::{Keep, Keeping, ToStore};
 use crate::{ApiError, Body, Door, Ended, wording};
 
@@ -44,6 +46,18 @@ pub(crate) trait Generate: Ask {
 
     fn work(request: Arc<Self>) -> Work;
 
+    /// Returns the messages that may be dropped to fit the context, the oldest first, if the client
+    /// allows that.
+    fn droppable(&self) -> Option<Vec<Range<usize>>> {
+        None
+    }
+
+    /// Drops messages. Returns their names.
+    fn drop_messages(&mut self, dropped: &[Range<usize>]) -> Vec<String> {
+        let _ = dropped;
+        Vec::new()
+    }
+
     /// Takes out what the door honours because it has a store. Returns `None` if nothing is to be
     /// stored.
     fn take_stored(&mut self, id: &str) -> Result<Option<ToStore>, ApiError> {
@@ -59,6 +73,8 @@ pub(crate) struct Admitted {
     pub(crate) progress: Progress,
     /// The ignored fields, for `x-loggia-ignored`.
     pub(crate) ignored: String,
+    /// The dropped parts of the input, for `x-loggia-truncated`.
+    pub(crate) truncated: String,
     /// What is to be stored with the answer.
     pub(crate) keep: Option<Box<Keep>>,
 }
@@ -86,7 +102,8 @@ pub(crate) async fn admitted<R: Generate>(
         // Boxed, because it is rare: every request would reserve the memory for it.
         Box::pin(keep.check()).await?;
     }
-    let ignored = admit(door, &mut asked).await?;
+    let mut ignored = admit(door, &mut asked).await?;
+    let truncated = fit(door, &mut asked, &mut ignored).await?;
     let Asked {
         request,
         head,
@@ -100,6 +117,7 @@ pub(crate) async fn admitted<R: Generate>(
         head: answer,
         progress,
         ignored: listed(&ignored),
+        truncated,
         keep,
     })
 }
@@ -149,6 +167,7 @@ impl Door {
         let refusals = asked.refusals.clone();
         let mut admitted = admitted(self, asked).await?;
         ignored.clone_from(&admitted.ignored);
+        let truncated = std::mem::take(&mut admitted.truncated);
         let stored = admitted
             .keep
             .take()
@@ -178,6 +197,7 @@ impl Door {
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         add_listed(ignored, &ignored_late::<R>(&served_by));
         name_server(&mut response, &served_by);
+        name_truncated(&mut response, &truncated);
         name_early_end(&mut response, ended_early);
         Ok(response)
     }
@@ -206,6 +226,7 @@ impl Door {
         match begun {
             Ok(Begun {
                 ignored,
+                truncated,
                 served_by,
                 speech,
             }) => {
@@ -213,6 +234,7 @@ impl Door {
                 let mut response = event_stream(Body::stream(events.until(until)));
                 name_server(&mut response, &served_by);
                 name_ignored(&mut response, &ignored);
+                name_truncated(&mut response, &truncated);
                 response
             }
             Err(NotBegun { error, ignored }) => respond(Err(error), profile, &ignored),
@@ -232,6 +254,7 @@ impl Door {
             head,
             mut progress,
             mut ignored,
+            truncated,
             keep,
         } = admitted;
         let begun = async {
@@ -246,6 +269,7 @@ impl Door {
                 add_listed(&mut ignored, &ignored_late::<R>(&reply.served_by));
                 Ok(Begun {
                     ignored,
+                    truncated,
                     speech: Speech {
                         keeping: keep
                             .map(|keep| Keeping::new(keep, head.clone(), reply.served_by.clone()))
@@ -299,6 +323,7 @@ async fn collect(backend: &dyn Backend, admitted: Admitted) -> Result<Whole, Bac
         head,
         mut progress,
         ignored: _,
+        truncated: _,
         keep: _,
     } = admitted;
     let mut reply = backend.start(call).await?;

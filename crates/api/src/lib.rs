@@ -3,17 +3,19 @@
 //! All requests go through one [`Door`]: those of the server's routes, and those of
 //! [`OpenAiLayer`], the tower middleware that adds OpenAI's API to a service with Ollama's API.
 //!
-//! Reading order: `door/` (routes, callers, policy), `generate.rs` and `embeddings.rs` (one request
-//! from start to end), `admit/` (parsing and checks: its first page says which rule goes where),
+//! Reading order: `door/` (routes, callers, policy), `generate.rs`, `embeddings.rs` and `count.rs`
+//! (one request from start to end), `admit/` (parsing and checks: its first page says which rule goes where),
 //! `answer/` (responses and streams), `stored/` (objects kept between requests), `error.rs` (the
 //! errors that clients see).
 #![forbid(unsafe_code)]
 
 mod admit;
 mod answer;
+mod count;
 mod door;
 mod embeddings;
 mod error;
+mod fit;
 mod generate;
 mod layer;
 mod messages;

@@ -84,6 +84,8 @@ impl PagesLayer {
             HeaderName::from_static("x-loggia-changed"),
             HeaderName::from_static("x-loggia-assumed"),
             HeaderName::from_static("request-id"),
+            HeaderName::from_static("x-loggia-truncated"),
+            HeaderName::from_static("x-loggia-estimated"),
             RETRY_AFTER,
             HeaderName::from_static("retry-after-ms"),
         ];

@@ -8,8 +8,11 @@ use loggia_backend::{EarlyEnd, ServedBy};
 use crate::Body;
 
 const X_LOGGIA_CHANGED: HeaderName = HeaderName::from_static("x-loggia-changed");
+const X_LOGGIA_ESTIMATED: HeaderName = HeaderName::from_static("x-loggia-estimated");
 const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
 const X_LOGGIA_SERVED_BY: HeaderName = HeaderName::from_static("x-loggia-served-by");
+/// The header with the parts of the input that were dropped.
+pub(crate) const X_LOGGIA_TRUNCATED: HeaderName = HeaderName::from_static("x-loggia-truncated");
 /// The header with the reason why an engine ended an answer before its model did.
 pub(crate) const X_LOGGIA_CUT_SHORT: HeaderName = HeaderName::from_static("x-loggia-cut-short");
 
@@ -58,6 +61,18 @@ pub(crate) fn name_ignored(response: &mut Response<Body>, ignored: &str) {
     if !ignored.is_empty() {
         insert(response, X_LOGGIA_IGNORED, ignored);
     }
+}
+
+/// Adds the header `x-loggia-truncated` if parts of the input were dropped.
+pub(crate) fn name_truncated(response: &mut Response<Body>, truncated: &str) {
+    if !truncated.is_empty() {
+        insert(response, X_LOGGIA_TRUNCATED, truncated);
+    }
+}
+
+/// Adds the header `x-loggia-estimated` with the field of the body that is an estimate.
+pub(crate) fn name_estimated(response: &mut Response<Body>, field: &str) {
+    insert(response, X_LOGGIA_ESTIMATED, field);
 }
 
 /// Adds the header `x-loggia-cut-short` if the engine ended the answer before its model did.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 use crate::ApiError;
 use crate::answer;
 use crate::answer::ended::{Ended, Outcome, Progress};
-use crate::answer::headers::{self, X_LOGGIA_CUT_SHORT};
+use crate::answer::headers::{self, X_LOGGIA_CUT_SHORT, X_LOGGIA_TRUNCATED};
 use crate::answer::refusal::Refusals;
 use crate::answer::writer::{Head, Writer};
 use crate::stored::keep::Keeping;
@@ -32,6 +32,8 @@ const ROOM: usize = 512;
 pub(crate) struct Begun {
     /// The ignored fields of the request.
     pub(crate) ignored: String,
+    /// The dropped parts of the input.
+    pub(crate) truncated: String,
     pub(crate) served_by: ServedBy,
     pub(crate) speech: Speech,
 }
@@ -170,6 +172,11 @@ impl EventStream {
                 out,
                 &format!("x-loggia-changed: {}", headers::changes(&begun.served_by)),
             );
+        }
+        if let Ok(begun) = &begun
+            && !begun.truncated.is_empty()
+        {
+            sse::write_comment(out, &format!("{X_LOGGIA_TRUNCATED}: {}", begun.truncated));
         }
         match begun {
             Ok(begun) => self.state = State::Speaking(begun.speech),

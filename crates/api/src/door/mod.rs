@@ -211,6 +211,7 @@ impl Door {
             Handler::Completions => Box::pin(door.generate::<CompletionRequest, B>(request)).await,
             Handler::Responses => Box::pin(door.responses(request)).await,
             Handler::Messages => Box::pin(door.generate::<AskedMessage, B>(request)).await,
+            Handler::InputTokens => Box::pin(door.input_tokens(request)).await,
             Handler::Embeddings => Box::pin(door.embeddings(request)).await,
             Handler::Models if is_anthropic => door.model_page(request.uri()).await,
             Handler::Model if is_anthropic => door.model_info(route.id()).await,

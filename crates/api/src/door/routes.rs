@@ -15,6 +15,7 @@ pub(crate) enum Handler {
     Completions,
     Responses,
     Messages,
+    InputTokens,
     Embeddings,
     Models,
     Model,
@@ -98,6 +99,12 @@ static ROUTES: &[Row] = &[
         "/v1/completions",
         Handler::Completions,
         &["completions", "completion", "generate"],
+    ),
+    row(
+        Method::POST,
+        "/v1/responses/input_tokens",
+        Handler::InputTokens,
+        &["input_tokens"],
     ),
     row(
         Method::POST,
@@ -201,11 +208,13 @@ impl Route {
         let mut rows = rows(stores)
             .filter_map(|row| Some((row, row.ids_in(path)?)))
             .peekable();
-        if rows.peek().is_none() {
+        let Some((first, _)) = rows.peek() else {
             return Err(ApiError::unknown_route(method, path, meant(path, stores)));
-        }
+        };
+        // `/v1/responses/input_tokens` is no response with that id.
+        let its_own = first.path;
         let mut allowed = Vec::new();
-        for (row, ids) in rows {
+        for (row, ids) in rows.filter(|(row, _)| row.path == its_own) {
             if row.method == *method {
                 let decoded = |id: &str| percent_decode_str(id).decode_utf8_lossy().into_owned();
                 let ids = ids.into_iter().map(decoded).collect();
@@ -345,6 +354,8 @@ mod tests {
             ),
             ("/api/chat", "/v1/chat/completions"),
             ("/responses", "/v1/responses"),
+            ("/responses/input_tokens", "/v1/responses/input_tokens"),
+            ("/v1/input_tokens", "/v1/responses/input_tokens"),
             ("/v1/responses/responses", "/v1/responses"),
             ("/v1/chat", "/v1/chat/completions"),
             ("/v1/caht/completions", "/v1/chat/completions"),

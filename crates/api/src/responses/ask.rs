@@ -1,22 +1,25 @@
 //! A request for a response, as one that is let in and answered like any other.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use loggia_backend::{Abilities, Ability, Profile, Work, WorkKind};
 use loggia_wire::Extra;
 use loggia_wire::openai::ChatCompletionRequest;
-use loggia_wire::openai::responses::ResponseRequest;
+use loggia_wire::openai::responses::{InputTokens, ResponseRequest};
 
 use crate::admit::parse::tracked;
 use crate::admit::{Ask, chat};
 use crate::answer::id;
 use crate::answer::writer::Shape;
+use crate::count::Count;
 use crate::generate::Generate;
 use crate::responses::live::Entry;
 use crate::responses::names::{self, Places};
 use crate::responses::recall::Recalled;
 use crate::responses::request::{Translated, translate};
 use crate::responses::shape::ResponseShape;
+use crate::responses::truncation;
 use crate::responses::turn::Turn;
 use crate::stored::keep::ToStore;
 use crate::wording::Dialect;
@@ -159,6 +162,25 @@ impl Generate for AskedResponse {
 
     fn work(request: Arc<Self>) -> Work {
         Work::Chat(Arc::clone(&request.chat))
+    }
+
+    fn droppable(&self) -> Option<Vec<Range<usize>>> {
+        let truncates = self.shape.template.truncation == "auto";
+        truncates.then(|| truncation::droppable(&self.chat.messages, &self.places.messages))
+    }
+
+    fn drop_messages(&mut self, dropped: &[Range<usize>]) -> Vec<String> {
+        truncation::drop_messages(&mut self.chat().messages, dropped);
+        let places = &mut Arc::make_mut(&mut self.places).messages;
+        truncation::drop_messages(places, dropped)
+    }
+}
+
+impl Count for AskedResponse {
+    const FIELD: &'static str = "input_tokens";
+
+    fn counted(input_tokens: u64) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&InputTokens::new(input_tokens))
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::admit::Asked;
 use crate::answer::ended::{Outcome, Progress};
-use crate::answer::headers::{name_ignored, within};
+use crate::answer::headers::{name_ignored, name_truncated, within};
 use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
 use crate::answer::writer::Writer;
@@ -50,6 +50,7 @@ async fn begin(
         head,
         progress,
         ignored,
+        truncated,
         keep,
     } = admitted(door, asked).await?;
     let keep = keep.ok_or_else(damaged)?;
@@ -94,6 +95,7 @@ async fn begin(
         response
     };
     name_ignored(&mut response, &ignored);
+    name_truncated(&mut response, &truncated);
     Ok(response)
 }
 

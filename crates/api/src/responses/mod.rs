@@ -5,9 +5,10 @@
 //! brings back from the store), `ask.rs` (how a request is let in), `request.rs` (the fields of a request),
 //! `items.rs` (input items → messages), `tools.rs` (tools → functions), `names.rs` (a chat's fields
 //! by their names here), `shape.rs` and `writer.rs` (events, and the whole response), `called.rs` (calls of
-//! functions → items). Those are functions of values. Then what is stored: `turn.rs` (a request
-//! with its answer), `live.rs` and `background.rs` (responses that are being made), `fetch.rs` (the
-//! routes of a stored response), `replay.rs` (a stored response as a stream).
+//! functions → items), `truncation.rs` (which messages may be dropped). Those are functions of
+//! values. Then what is stored: `turn.rs` (a request with its answer), `live.rs` and `background.rs`
+//! (responses that are being made), `fetch.rs` (the routes of a stored response), `replay.rs` (a
+//! stored response as a stream).
 
 mod ask;
 mod background;
@@ -23,6 +24,7 @@ mod request;
 mod respond;
 mod shape;
 mod tools;
+mod truncation;
 pub(crate) mod turn;
 pub(crate) mod writer;
 

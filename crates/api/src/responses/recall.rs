@@ -40,6 +40,8 @@ pub(crate) struct Memory<'a> {
     pub(crate) live: &'a Live,
     pub(crate) owner: &'a Owner,
     pub(crate) request_id: Option<&'a str>,
+    /// Whether the conversation of the request is held for its turn.
+    holds: bool,
 }
 
 impl<'a> Memory<'a> {
@@ -49,6 +51,15 @@ impl<'a> Memory<'a> {
             live: &door.live,
             owner,
             request_id,
+            holds: true,
+        }
+    }
+
+    /// The same for a request that has no turn.
+    pub(crate) fn only_reading(self) -> Self {
+        Self {
+            holds: false,
+            ..self
         }
     }
 
@@ -72,13 +83,13 @@ impl<'a> Memory<'a> {
         }
         if let Some(id) = conversation(request)? {
             let (held, items) = self.conversation(&id).await?;
-            recalled.conversation = Some(Arc::new(held));
+            recalled.conversation = held.map(Arc::new);
             recalled.history = items;
             recalled.named_by = "conversation";
         }
         if let Some(Input::Items(items)) = &mut request.input {
             self.replace_references(items, &recalled.history).await?;
-            if recalled.conversation.is_some() {
+            if request.conversation.is_some() {
                 distinct(items, &recalled.history)?;
             }
         }
@@ -155,8 +166,11 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Holds a conversation, and returns its items.
-    async fn conversation(&self, id: &str) -> Result<(HeldConversation, Vec<Item>), ApiError> {
+    /// Holds a conversation if there is a turn, and returns its items.
+    async fn conversation(
+        &self,
+        id: &str,
+    ) -> Result<(Option<HeldConversation>, Vec<Item>), ApiError> {
         let Some(store) = self.store else {
             return Err(no_conversation(
                 id,
@@ -169,8 +183,12 @@ impl<'a> Memory<'a> {
             StoreError::TooLong => too_long("conversation"),
             error => self.failed(&error),
         };
-        let held = HeldConversation::hold(store, self.owner, id).await;
-        let held = held.map_err(refuse)?;
+        let held = if self.holds {
+            let held = HeldConversation::hold(store, self.owner, id).await;
+            Some(held.map_err(refuse)?)
+        } else {
+            None
+        };
         let at = ObjectRef {
             owner: self.owner,
             kind: Kind::Conversation,

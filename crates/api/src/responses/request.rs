@@ -176,9 +176,6 @@ fn unread(request: &mut ResponseRequest, is_stored: bool) -> Vec<String> {
     if request.store == Some(true) && !is_stored {
         names.push("store".to_owned());
     }
-    if request.truncation.as_deref() == Some("auto") {
-        names.push("truncation".to_owned());
-    }
     if request.max_tool_calls.is_some() {
         names.push("max_tool_calls".to_owned());
     }
@@ -367,7 +364,10 @@ fn template(request: &ResponseRequest, format: Option<&TextFormat>) -> Response 
         tools: tools.map(tools::echoed).collect::<Vec<Value>>(),
         top_logprobs: request.top_logprobs.unwrap_or(0),
         top_p: request.top_p.unwrap_or(1.0),
-        truncation: "disabled".to_owned(),
+        truncation: request
+            .truncation
+            .clone()
+            .unwrap_or_else(|| "disabled".to_owned()),
         usage: None,
         user: request.user.clone(),
         metadata: request.metadata.clone().unwrap_or_default(),

@@ -53,10 +53,7 @@ impl Door {
         mut request: ResponseRequest,
         profile: Profile,
     ) -> Result<Asked<AskedResponse>, ApiError> {
-        request::check(&request)?;
-        if names_stored(&request) && self.store.is_some() && !may_see_stored(&parts) {
-            return Err(ApiError::stored_for_keys_only());
-        }
+        self.check_request(&request, &parts)?;
         let owner = owner(&parts);
         let id = RequestId::of(&parts);
         let memory = Memory::of(self, &owner, id.as_deref());
@@ -72,6 +69,54 @@ impl Door {
             std::sync::Arc::make_mut(&mut asked.request).enter(entry);
         }
         Ok(asked)
+    }
+}
+
+impl Door {
+    /// `POST /v1/responses/input_tokens`.
+    pub(crate) async fn input_tokens<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let (parts, body) = request.into_parts();
+        let read = read::json_body(&parts.headers, body, &self.policy).await;
+        let asked = match read {
+            Ok(bytes) => self.ask_to_count(parts, &bytes).await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(asked) => self.counted(asked).await,
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    /// Reads a request whose prompt is to be counted. Nothing is stored, and no conversation is
+    /// held.
+    async fn ask_to_count(
+        &self,
+        parts: Parts,
+        body: &[u8],
+    ) -> Result<Asked<AskedResponse>, ApiError> {
+        let mut request = AskedResponse::read(body)?;
+        let profile = profile_of(body, &self.policy);
+        self.check_request(&request, &parts)?;
+        request.store = Some(false);
+        request.background = None;
+        let owner = owner(&parts);
+        let id = RequestId::of(&parts);
+        let memory = Memory::of(self, &owner, id.as_deref()).only_reading();
+        let recalled = memory.recall(&mut request).await?;
+        let asked = AskedResponse::new(request, recalled, None, &self.policy.ceilings)?;
+        Ok(Asked::new(self, parts, std::sync::Arc::new(asked), profile))
+    }
+
+    /// Checks a request before anything is brought back for it.
+    fn check_request(&self, request: &ResponseRequest, parts: &Parts) -> Result<(), ApiError> {
+        request::check(request)?;
+        if names_stored(request) && self.store.is_some() && !may_see_stored(parts) {
+            return Err(ApiError::stored_for_keys_only());
+        }
+        Ok(())
     }
 }
 

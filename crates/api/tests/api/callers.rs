@@ -128,6 +128,12 @@ async fn a_model_that_a_caller_may_not_use_is_not_there() {
             "the model `smollm2:135m` does not exist; GET /v1/models lists the available models";
         assert_eq!(error["message"], message);
     }
+    for (models, status) in [(&["other"], 404), (&["smol*"], 200)] {
+        let body = json!({"model": "smollm2:135m", "input": "Hi"}).to_string();
+        let count = post("/v1/responses/input_tokens", body);
+        let count = ask(caller(None, Some(models)), Policy::default(), count).await;
+        assert_eq!(count.status(), status, "{}", count.text());
+    }
     let one = ask(
         caller(None, Some(&["other"])),
         Policy::default(),

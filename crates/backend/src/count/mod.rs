@@ -2,7 +2,7 @@
 //!
 //! Engines with a tokenizer endpoint count without computing anything. For the others, `by_answer`
 //! requests an answer of one token and reads its usage, `cache` caches such counts, and `estimate`
-//! is the last resort. `docs/dialects.md`, part 11, says which engine counts how.
+//! is the last resort. `docs/dialects.md`, part 9, says which engine counts how.
 
 pub(crate) mod by_answer;
 pub(crate) mod cache;

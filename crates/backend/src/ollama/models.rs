@@ -185,8 +185,15 @@ fn abilities(show: &Show) -> Abilities {
     };
     Abilities {
         tool_schemas,
-        ..able(set, show.context_length())
+        ..able(set, context_length(show))
     }
+}
+
+/// Returns the size of the context: the model's, or the smaller one of its Modelfile. Loggia chooses
+/// no size for a model whose Modelfile does.
+fn context_length(show: &Show) -> Option<u64> {
+    let sizes = [show.context_length(), show.num_ctx()];
+    sizes.into_iter().flatten().min()
 }
 
 /// Returns whether Ollama reports this capability. Versions before 0.6 report none, and all
@@ -288,6 +295,18 @@ fn owner(id: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_context_is_the_models_or_the_smaller_one_of_its_modelfile() {
+        let context = |parameters: &str| {
+            let show = json!({"parameters": parameters, "capabilities": ["completion"],
+                "model_info": {"general.architecture": "a", "a.context_length": 8192}});
+            abilities(&serde_json::from_value(show).unwrap()).context_length
+        };
+        assert_eq!(context(""), Some(8192));
+        assert_eq!(context("num_ctx    2048"), Some(2048));
+        assert_eq!(context("num_ctx    100000"), Some(8192));
+    }
 
     #[test]
     fn an_ollama_that_cuts_in_silence_is_told_of_once() {

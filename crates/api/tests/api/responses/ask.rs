@@ -390,8 +390,8 @@ async fn hints_and_labels_are_named_where_they_have_no_effect() {
         "service_tier": "flex", "metadata": {"a": "b"}, "messages": [], "made_up": 1});
     assert_eq!(
         ignored(Kind::Ollama, &hi(asked.clone())).await,
-        "truncation, max_tool_calls, client_metadata, include.reasoning.encrypted_content, reasoning.context, \
-         messages, user, safety_identifier, prompt_cache_key, service_tier, text.verbosity, made_up"
+        "max_tool_calls, client_metadata, include.reasoning.encrypted_content, reasoning.context, \
+         messages, user, safety_identifier, prompt_cache_key, service_tier, text.verbosity, made_up, truncation"
     );
     let refused = refusal_under(Strictness::Strict, Kind::Ollama, &hi(asked)).await;
     assert_eq!(
@@ -399,7 +399,7 @@ async fn hints_and_labels_are_named_where_they_have_no_effect() {
         (
             400,
             "unsupported_parameter".to_owned(),
-            "truncation".to_owned()
+            "max_tool_calls".to_owned()
         )
     );
 }

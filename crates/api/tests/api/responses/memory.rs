@@ -755,3 +755,68 @@ async fn without_a_key_no_page_of_a_stranger_reads_what_is_stored() {
         assert_eq!(stand.door.serve(request).await.status(), status, "{host}");
     }
 }
+
+#[tokio::test]
+async fn a_count_includes_what_a_request_brings_back_and_changes_nothing() {
+    let stand = Stand::new(StandIn::hello());
+    let count = async |body: Value| {
+        let answer = stand.post("/v1/responses/input_tokens", &body).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        answer.json()["input_tokens"].as_u64().expect("a number")
+    };
+    let first = stand.respond(json!({"input": "one two three"})).await;
+    let next = json!({"model": "m", "input": "four", "previous_response_id": first["id"]});
+    // Four tokens of the first message, two of the answer, two of the next message.
+    assert_eq!(count(next).await, 8);
+
+    let items = json!([{"type": "message", "role": "user", "content": "a b"}]);
+    let created = stand
+        .post("/v1/conversations", &json!({ "items": items }))
+        .await;
+    let conversation = created.json()["id"].clone();
+    let next = json!({"model": "m", "input": "c", "conversation": conversation, "store": true});
+    assert_eq!(count(next.clone()).await, 5);
+    assert_eq!(count(next).await, 5);
+    let path = format!(
+        "/v1/conversations/{}/items",
+        conversation.as_str().expect("an id")
+    );
+    let kept = stand.get(&path).await.json();
+    assert_eq!(kept["data"].as_array().expect("a list").len(), 1);
+    let unknown = json!({"model": "m", "input": "c", "conversation": "conv_none"});
+    let refused = stand.post("/v1/responses/input_tokens", &unknown).await;
+    assert_eq!(refused.status(), 404);
+}
+
+#[tokio::test]
+async fn what_was_brought_back_is_dropped_first_and_named_by_its_field() {
+    let stand = Stand::new(StandIn::hello().with_context(1000));
+    let long = "word ".repeat(700);
+    let first = stand.respond(json!({ "input": long })).await;
+    let next = json!({"model": "m", "input": "And now?", "previous_response_id": first["id"],
+        "truncation": "auto", "max_output_tokens": 400});
+    let answer = stand.post("/v1/responses", &next).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    assert_eq!(
+        answer.header("x-loggia-truncated"),
+        Some("previous_response_id")
+    );
+    let asked = stand.engine.asked();
+    let last = asked["messages"]
+        .as_array()
+        .expect("a list")
+        .last()
+        .cloned();
+    assert_eq!(last, Some(json!({"role": "user", "content": "And now?"})));
+    assert!(!asked.to_string().contains("word"), "{asked}");
+    // The whole input is stored all the same.
+    let path = format!(
+        "/v1/responses/{}",
+        answer.json()["id"].as_str().expect("an id")
+    );
+    assert_eq!(stand.get(&path).await.json()["truncation"], "auto");
+    let third =
+        json!({"model": "m", "input": "Go on.", "previous_response_id": answer.json()["id"]});
+    let count = stand.post("/v1/responses/input_tokens", &third).await;
+    assert!(count.json()["input_tokens"].as_u64().expect("a number") > 700);
+}

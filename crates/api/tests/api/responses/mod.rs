@@ -2,9 +2,11 @@
 
 mod ask;
 mod clients;
+mod count;
 mod memory;
 mod output;
 pub(crate) mod stand_in;
 pub(crate) mod state_machine;
 mod tools;
+mod truncation;
 mod without_store;

@@ -13,11 +13,11 @@ use http_body_util::{BodyExt, Full};
 use loggia_api::{Door, Policy, Strictness};
 use loggia_backend::emulate::Emulate;
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, Call, Chunk, Event, Reply, ServedBy,
-    Work,
+    Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, Event, Reply,
+    ServedBy, TokenCount, Work,
 };
 use loggia_wire::openai::{
-    ChatCompletionRequest, ChunkChoice, CompletionUsage, FinishReason, Model,
+    ChatCompletionRequest, ChunkChoice, CompletionUsage, Content, FinishReason, Message, Model,
 };
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -92,6 +92,12 @@ pub(crate) struct StandIn {
     /// How many requests have come.
     came: AtomicUsize,
     asked: Mutex<Option<ChatCompletionRequest>>,
+    /// The size of its context, if it reports one.
+    context: Option<u64>,
+    /// Whether its counts are exact.
+    counts_exactly: bool,
+    /// The number of prompts that it has counted.
+    counts: AtomicUsize,
 }
 
 impl StandIn {
@@ -119,12 +125,32 @@ impl StandIn {
             gate: None,
             came: AtomicUsize::new(0),
             asked: Mutex::default(),
+            context: None,
+            counts_exactly: true,
+            counts: AtomicUsize::new(0),
         }
     }
 
     pub(crate) fn of(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
+    }
+
+    /// Gives the engine a context of this size.
+    pub(crate) fn with_context(mut self, tokens: u64) -> Self {
+        self.context = Some(tokens);
+        self
+    }
+
+    /// Makes the counts of the engine estimates.
+    pub(crate) fn estimates(mut self) -> Self {
+        self.counts_exactly = false;
+        self
+    }
+
+    /// The number of prompts that it has counted.
+    pub(crate) fn counts(&self) -> usize {
+        self.counts.load(Ordering::SeqCst)
     }
 
     /// Makes the engine die before its end.
@@ -189,7 +215,11 @@ pub(crate) fn call(index: u32, id: &str, name: &str, arguments: &[&str]) -> Vec<
 
 impl Backend for StandIn {
     fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
-        Box::pin(std::future::ready(Ok(Arc::new(self.kind.abilities()))))
+        let abilities = Abilities {
+            context_length: self.context,
+            ..self.kind.abilities()
+        };
+        Box::pin(std::future::ready(Ok(Arc::new(abilities))))
     }
 
     fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
@@ -219,6 +249,23 @@ impl Backend for StandIn {
         })
     }
 
+    /// One token per word of the messages, and one per message.
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        self.counts.fetch_add(1, Ordering::SeqCst);
+        let of_message = |message: &Message| {
+            let text = message.content.as_ref().map(Content::joined_text);
+            let words = text.map_or(0, |text| text.split_whitespace().count());
+            1 + words as u64
+        };
+        let count = TokenCount {
+            input_tokens: call.work.messages.iter().map(of_message).sum(),
+            is_exact: self.counts_exactly,
+            served_by: ServedBy::new("stand-in", "m"),
+        };
+        *self.asked.lock().expect("no panic") = Some((*call.work).clone());
+        Box::pin(std::future::ready(Ok(count)))
+    }
+
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
@@ -238,7 +285,17 @@ pub(crate) fn hi(more: Value) -> Value {
 
 /// Returns the answer of a door in front of this engine.
 pub(crate) async fn ask(engine: &Arc<StandIn>, policy: Policy, body: &Value) -> Answer {
-    let request = Request::post("/v1/responses")
+    ask_at("/v1/responses", engine, policy, body).await
+}
+
+/// The answer of a door with this engine at this path.
+pub(crate) async fn ask_at(
+    path: &str,
+    engine: &Arc<StandIn>,
+    policy: Policy,
+    body: &Value,
+) -> Answer {
+    let request = Request::post(path)
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(body.to_string())))
         .expect("a request");

@@ -1,18 +1,21 @@
 //! `POST /v1/responses`: the request, the response, its items and the events of its stream.
 //!
 //! Reading order: [`ResponseRequest`] (the request), [`Item`] and [`ItemPart`] (its input),
-//! [`Response`] and [`OutputItem`] (the answer), [`ResponseEvent`] (the answer as a stream).
+//! [`Response`] and [`OutputItem`] (the answer), [`ResponseEvent`] (the answer as a stream),
+//! [`InputTokens`] (a count of the input).
 //!
 //! Parsing a request is lenient, because clients take liberties: a field that has several shapes
 //! stays JSON until the type of its item is known, and unknown fields are kept in `extra`.
 
 mod event;
+mod input_tokens;
 mod item;
 mod output;
 mod request;
 mod response;
 
 pub use event::{ResponseEvent, write_event};
+pub use input_tokens::InputTokens;
 pub use item::{AudioData, Item, ItemPart};
 pub use output::{
     ApplyPatchCall, CustomToolCall, FunctionToolCall, ItemStatus, LocalShellCall, OutputItem,

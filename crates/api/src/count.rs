@@ -1,0 +1,93 @@
+//! Requests that only count the tokens of a prompt: finds the model, asks the backend for the count,
+//! writes it. They are admitted as the request that they count would be.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use loggia_backend::{BackendError, ChatCall, TokenCount, Work};
+
+use crate::admit::{Asked, admit};
+use crate::answer::ended::Outcome;
+use crate::answer::headers::{name_estimated, name_server, name_truncated};
+use crate::answer::ignored::listed;
+use crate::fit::fit;
+use crate::generate::{Generate, respond};
+use crate::{ApiError, Body, Door};
+
+/// A request whose prompt can be counted.
+pub(crate) trait Count: Generate {
+    /// The field of the response with the number of tokens, for the header that marks an estimate.
+    const FIELD: &'static str;
+
+    /// Returns the body of the response.
+    fn counted(input_tokens: u64) -> serde_json::Result<Vec<u8>>;
+}
+
+impl Door {
+    /// Answers a request to count a prompt that was parsed and checked.
+    pub(crate) async fn counted<R: Count>(&self, asked: Asked<R>) -> Response<Body> {
+        let profile = asked.head.profile;
+        let refusals = asked.refusals.clone();
+        let mut ignored = String::new();
+        let answered = {
+            let answering = pin!(self.answer_count(asked, &mut ignored));
+            self.in_time(&refusals, answering).await
+        };
+        respond(answered, profile, &ignored)
+    }
+
+    async fn answer_count<R: Count>(
+        &self,
+        mut asked: Asked<R>,
+        ignored: &mut String,
+    ) -> Result<Response<Body>, ApiError> {
+        let mut names = admit(self, &mut asked).await?;
+        let truncated = fit(self, &mut asked, &mut names).await?;
+        *ignored = listed(&names);
+        let Asked {
+            request,
+            head,
+            refusals,
+            mut progress,
+            ..
+        } = asked;
+        let failed = |error| refusals.refuse(error);
+        let work = chat(R::work(request)).map_err(failed)?;
+        let count = self.backend.count_tokens(ChatCall { head, work }).await;
+        let TokenCount {
+            input_tokens,
+            is_exact,
+            served_by,
+        } = count.map_err(failed)?;
+        progress.accepted(&served_by);
+        let json = R::counted(input_tokens).map_err(|_| {
+            failed(BackendError::Engine {
+                message: "an answer that cannot be written as JSON".to_owned(),
+            })
+        })?;
+        let ended = progress.end(Outcome::Complete);
+        let mut response = Response::new(Body::ending(Bytes::from(json), ended));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        name_server(&mut response, &served_by);
+        name_truncated(&mut response, &truncated);
+        if !is_exact {
+            name_estimated(&mut response, R::FIELD);
+        }
+        Ok(response)
+    }
+}
+
+/// Returns the chat of a work.
+pub(crate) fn chat(
+    work: Work,
+) -> Result<Arc<loggia_wire::openai::ChatCompletionRequest>, BackendError> {
+    match work {
+        Work::Chat(chat) => Ok(chat),
+        other => Err(other.unsupported()),
+    }
+}
