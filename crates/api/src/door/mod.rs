@@ -210,6 +210,7 @@ impl Door {
             // Boxed because they are rarer; every chat would reserve memory for them.
             Handler::Completions => Box::pin(door.generate::<CompletionRequest, B>(request)).await,
             Handler::Responses => Box::pin(door.responses(request)).await,
+            Handler::Compact => Box::pin(door.compact(request)).await,
             Handler::Messages => Box::pin(door.generate::<AskedMessage, B>(request)).await,
             Handler::InputTokens => Box::pin(door.input_tokens(request)).await,
             Handler::Embeddings => Box::pin(door.embeddings(request)).await,

@@ -34,6 +34,7 @@ pub(crate) enum Handler {
     Items,
     Item,
     DeleteItem,
+    Compact,
     Response,
     DeleteResponse,
     CancelResponse,
@@ -118,6 +119,7 @@ static ROUTES: &[Row] = &[
         Handler::Messages,
         &["messages", "message"],
     ),
+    row(Method::POST, "/v1/responses/compact", Handler::Compact, &[]),
     row(
         Method::POST,
         "/v1/embeddings",

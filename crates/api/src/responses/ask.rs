@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use loggia_backend::{Abilities, Ability, Profile, Work, WorkKind};
+use loggia_seal::Keys;
 use loggia_wire::Extra;
 use loggia_wire::openai::ChatCompletionRequest;
 use loggia_wire::openai::responses::{InputTokens, ResponseRequest};
+use serde_json::Value;
 
 use crate::admit::parse::tracked;
 use crate::admit::{Ask, chat};
@@ -14,6 +16,7 @@ use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::count::Count;
 use crate::generate::Generate;
+use crate::responses::compact::Compaction;
 use crate::responses::live::Entry;
 use crate::responses::names::{self, Places};
 use crate::responses::recall::Recalled;
@@ -53,6 +56,7 @@ impl AskedResponse {
         request: ResponseRequest,
         recalled: Recalled,
         turn: Option<Turn>,
+        keys: Option<&Arc<Keys>>,
         ceilings: &Ceilings,
     ) -> Result<Self, ApiError> {
         let Translated {
@@ -60,7 +64,7 @@ impl AskedResponse {
             places,
             ignored,
             shape,
-        } = translate(request, recalled, ceilings)?;
+        } = translate(request, recalled, keys, ceilings)?;
         chat::check_whole(&mut chat, ceilings).map_err(|error| renamed(error, &places))?;
         Ok(Self {
             chat: Arc::new(chat),
@@ -69,6 +73,12 @@ impl AskedResponse {
             shape: Arc::new(shape),
             turn,
         })
+    }
+
+    /// Makes the answer a compacted conversation: these items and the summary.
+    pub(crate) fn returns_conversation(&mut self, kept: Vec<Value>) {
+        let shape = Arc::make_mut(&mut self.shape);
+        shape.compaction = Some(Compaction::Conversation(kept));
     }
 
     pub(crate) fn is_background(&self) -> bool {

@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 
+use loggia_seal::Keys;
 use loggia_wire::Extra;
-use loggia_wire::openai::responses::{Item, ItemPart, Reasoning, TextFormat};
+use loggia_wire::openai::responses::{InputTransformation, Item, ItemPart, Reasoning, TextFormat};
 use loggia_wire::openai::{Content, File, FunctionCall, Message, Part, PartKind, Role, ToolCall};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -14,8 +15,10 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::{typed, wrong_at};
+use crate::responses::compact;
 use crate::responses::ignored::Ignored;
 use crate::responses::names::Places;
+use crate::responses::sealed::{Sealed, not_opened};
 use crate::responses::tools::{CUSTOM_INPUT, Offered, ToolKind, Tools};
 
 /// What a model reads in place of an output that comes later.
@@ -51,6 +54,8 @@ pub(crate) struct Conversation {
     /// What the last change of the configuration says.
     pub(crate) effort: Option<String>,
     pub(crate) format: Option<TextFormat>,
+    /// Reasoning that the model does not get, because another server sealed it.
+    pub(crate) removed: Vec<InputTransformation>,
 }
 
 /// Adds the tools that stand among the items: those that a search found, and those that were added
@@ -76,10 +81,12 @@ pub(crate) fn conversation(
     items: Vec<Item>,
     origin: Origin,
     offered: &Offered,
+    keys: Option<&Keys>,
 ) -> Result<Conversation, ApiError> {
     let mut reader = Reader {
         outputs: paired(&items, origin)?,
         origin,
+        keys,
         offered,
         conversation: Conversation::default(),
         turn: None,
@@ -280,6 +287,7 @@ struct Call {
 struct Reader<'a> {
     outputs: HashMap<usize, Output>,
     origin: Origin,
+    keys: Option<&'a Keys>,
     offered: &'a Offered,
     conversation: Conversation,
     turn: Option<Turn>,
@@ -297,6 +305,7 @@ impl Reader<'_> {
         match kind.as_str() {
             "message" => self.message(place, item),
             "reasoning" => self.reasoning(place, &item),
+            "compaction" | "compaction_summary" => self.compaction(place, &item),
             "configuration_update" => self.configuration(&place, item),
             // References were replaced by their items, and these tools were added, before.
             "item_reference" | "additional_tools" => Ok(()),
@@ -373,12 +382,24 @@ impl Reader<'_> {
 
     /// What the assistant thought goes before what it says and calls next.
     fn reasoning(&mut self, place: String, item: &Item) -> Result<(), ApiError> {
-        if item.encrypted_content.is_some() {
-            self.ignore("input[].encrypted_content".to_owned());
+        let said = |text: &String| !text.is_empty();
+        let mut text = readable(item.content.as_ref(), "").filter(said);
+        let mut is_foreign = false;
+        if let (None, Some(sealed)) = (&text, &item.encrypted_content) {
+            text = Sealed::Reasoning.open(self.keys, sealed, &place)?;
+            is_foreign = text.is_none();
         }
-        let text = readable(item.content.as_ref(), "").filter(|text| !text.is_empty());
         let text = text.or_else(|| readable(item.summary.as_ref(), "\n\n"));
-        let Some(text) = text.filter(|text| !text.is_empty()) else {
+        let Some(text) = text.filter(said) else {
+            if is_foreign {
+                self.conversation.removed.push(InputTransformation {
+                    id: item.id.clone(),
+                    kind: "reasoning".to_owned(),
+                    action: "removed".to_owned(),
+                    reason: "organization_mismatch".to_owned(),
+                });
+                self.ignore("input[].encrypted_content".to_owned());
+            }
             return Ok(());
         };
         let acts = |turn: &Turn| !turn.content.is_empty() || !turn.calls.is_empty();
@@ -393,6 +414,23 @@ impl Reader<'_> {
             }
             None => turn.reasoning = Some(text),
         }
+        Ok(())
+    }
+
+    /// A summary stands in place of the conversation before it.
+    fn compaction(&mut self, place: String, item: &Item) -> Result<(), ApiError> {
+        let sealed = item
+            .encrypted_content
+            .as_deref()
+            .ok_or_else(|| missing(format!("{place}.encrypted_content")))?;
+        if self.keys.is_none() {
+            self.ignore("input[].compaction".to_owned());
+            return Ok(());
+        }
+        let summary = Sealed::Compaction.open(self.keys, sealed, &place)?;
+        let summary = summary.ok_or_else(|| not_opened(&place, "another server made it"))?;
+        self.end_turn()?;
+        self.push(place, compact::told(&summary));
         Ok(())
     }
 
@@ -673,6 +711,12 @@ impl Conversation {
     pub(crate) fn begin_with(&mut self, place: &str, message: Message) {
         self.messages.insert(0, message);
         self.places.insert(0, place.to_owned());
+    }
+
+    /// Puts a message after all others.
+    pub(crate) fn end_with(&mut self, place: &str, message: Message) {
+        self.messages.push(message);
+        self.places.push(place.to_owned());
     }
 
     /// Where its messages and these tools came from.

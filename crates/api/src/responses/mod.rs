@@ -5,14 +5,16 @@
 //! brings back from the store), `ask.rs` (how a request is let in), `request.rs` (the fields of a request),
 //! `items.rs` (input items → messages), `tools.rs` (tools → functions), `names.rs` (a chat's fields
 //! by their names here), `shape.rs` and `writer.rs` (events, and the whole response), `called.rs` (calls of
-//! functions → items), `truncation.rs` (which messages may be dropped). Those are functions of
-//! values. Then what is stored: `turn.rs` (a request with its answer), `live.rs` and `background.rs`
-//! (responses that are being made), `fetch.rs` (the routes of a stored response), `replay.rs` (a
-//! stored response as a stream).
+//! functions → items), `truncation.rs` (which messages may be dropped), `sealed.rs` (what a client
+//! carries for the server), `compact.rs` (summaries). Those are functions of values. Then what is
+//! stored: `turn.rs` (a request with its answer), `live.rs` and `background.rs` (responses that are
+//! being made), `fetch.rs` (the routes of a stored response), `replay.rs` (a stored response as a
+//! stream).
 
 mod ask;
 mod background;
 mod called;
+mod compact;
 mod fetch;
 pub(crate) mod ignored;
 mod items;
@@ -22,6 +24,7 @@ mod recall;
 mod replay;
 mod request;
 mod respond;
+mod sealed;
 mod shape;
 mod tools;
 mod truncation;

@@ -284,7 +284,16 @@ async fn all(store: &dyn Store, at: ObjectRef<'_>) -> Result<Vec<store::Item>, S
 
 /// Stored items as a client sends them. A call that was cut short has no output and never gets one:
 /// it is left out.
-fn read(items: Vec<store::Item>) -> Result<Vec<Item>, ApiError> {
+fn read(mut items: Vec<store::Item>) -> Result<Vec<Item>, ApiError> {
+    let is_summary = |item: &store::Item| {
+        // Only what a model wrote: a client that sends a summary sends what goes with it, too.
+        item.side == Side::Output
+            && item.body.contains("\"compaction\"")
+            && is_compaction(&item.body)
+    };
+    if let Some(last) = items.iter().rposition(is_summary) {
+        items.drain(..last);
+    }
     let mut history = Vec::with_capacity(items.len());
     for item in items {
         let item: Item = serde_json::from_str(&item.body).map_err(|_| damaged())?;
@@ -297,6 +306,12 @@ fn read(items: Vec<store::Item>) -> Result<Vec<Item>, ApiError> {
         }
     }
     Ok(history)
+}
+
+/// Whether a stored item is a summary, which replaces the items before it.
+fn is_compaction(body: &str) -> bool {
+    let item = serde_json::from_str::<Item>(body);
+    item.is_ok_and(|item| item.kind.as_deref() == Some("compaction"))
 }
 
 fn is_reference(item: &Item) -> bool {

@@ -1,5 +1,8 @@
 //! The fields of a request for a response → those of a chat.
 
+use std::sync::Arc;
+
+use loggia_seal::Keys;
 use loggia_wire::Extra;
 use loggia_wire::openai::responses::{
     ConversationRef, Input, Item, Reasoning, Response, ResponseRequest, ResponseStatus, TextConfig,
@@ -11,6 +14,7 @@ use loggia_wire::openai::{
 use serde_json::{Value, json};
 
 use crate::admit::checks::{between, check_model, missing, one_of, too_long};
+use crate::responses::compact::{self, Compaction};
 use crate::responses::items::{self, Conversation, Origin};
 use crate::responses::names::Places;
 use crate::responses::recall::Recalled;
@@ -20,6 +24,9 @@ use crate::{ApiError, Ceilings};
 
 /// `include`: log-probabilities of the text.
 const LOGPROBS: &str = "message.output_text.logprobs";
+
+/// `include`: reasoning, sealed for the server.
+const ENCRYPTED: &str = "reasoning.encrypted_content";
 
 /// Fields of chats that responses do not have: a client that sends them means something else.
 const OF_CHATS: &[&str] = &[
@@ -56,10 +63,11 @@ pub(crate) struct Translated {
 pub(crate) fn translate(
     mut request: ResponseRequest,
     recalled: Recalled,
+    keys: Option<&Arc<Keys>>,
     most: &Ceilings,
 ) -> Result<Translated, ApiError> {
     check(&request)?;
-    let mut ignored = unread(&mut request, recalled.is_stored);
+    let mut ignored = unread(&mut request, recalled.is_stored, keys.is_some());
 
     let input = match request.input.take() {
         Some(Input::Text(text)) => vec![user(&text)],
@@ -73,6 +81,13 @@ pub(crate) fn translate(
     };
     let mut items = recalled.history;
     items.extend(input);
+    let compacts = compact::is_asked(&items);
+    if compacts {
+        if keys.is_none() {
+            return Err(no_keys());
+        }
+        items.pop();
+    }
     // Before each item is compared with others.
     if items.len() > most.messages {
         return Err(too_long("input", most.messages, items.len()));
@@ -83,13 +98,17 @@ pub(crate) fn translate(
     let choice = request.tool_choice.as_ref();
     let tool_choice = choice.map(|choice| tools.choice(choice)).transpose()?;
 
-    let mut conversation = items::conversation(items, origin, &tools.offered)?;
+    let mut conversation =
+        items::conversation(items, origin, &tools.offered, keys.map(|keys| &**keys))?;
     if let Some(instructions) = &request.instructions {
         let message = Message::text(Role::System, instructions.as_str());
         conversation.begin_with("instructions", message);
     }
     if conversation.messages.is_empty() {
         return Err(nothing_to_read());
+    }
+    if compacts {
+        conversation.end_with("input", compact::question());
     }
     ignored.extend(tools.ignored.into_names());
     let of_items = std::mem::take(&mut conversation.ignored);
@@ -112,8 +131,12 @@ pub(crate) fn translate(
         let id = held.id().to_owned();
         template.conversation = Some(ConversationRef { id });
     }
+    template.input_transformations = std::mem::take(&mut conversation.removed);
+    let seals = request.includes(ENCRYPTED) || compacts;
     let shape = ResponseShape {
         template,
+        keys: keys.filter(|_| seals).map(Arc::clone),
+        compaction: compacts.then_some(Compaction::Response),
         offered: tools.offered,
         summarizes: summary(request.reasoning.as_ref()).is_some(),
         obfuscates: obfuscates(&request),
@@ -128,6 +151,9 @@ pub(crate) fn translate(
         chat.tools = Some(tools.functions);
     }
     chat.tool_choice = tool_choice.flatten();
+    if compacts {
+        only_text(&mut chat);
+    }
     if chat.tool_choice == Some(ToolChoice::None) && chat.tools.is_none() {
         chat.tool_choice = None;
     }
@@ -165,13 +191,29 @@ pub(crate) fn check(request: &ResponseRequest) -> Result<(), ApiError> {
     )
 }
 
+/// A summary is text: the model calls no tool and keeps to no format.
+fn only_text(chat: &mut ChatCompletionRequest) {
+    chat.tools = None;
+    chat.tool_choice = None;
+    chat.parallel_tool_calls = None;
+    chat.response_format = None;
+    let most = chat.max_completion_tokens.unwrap_or(compact::MOST_TOKENS);
+    chat.max_completion_tokens = Some(most);
+}
+
+fn no_keys() -> ApiError {
+    let message =
+        "This server cannot compact a conversation: it has no keys that seal the summary.";
+    ApiError::invalid("input", "unsupported_parameter", message)
+}
+
 fn nothing_to_read() -> ApiError {
     let message = "The input is empty: there is nothing to answer.";
     ApiError::invalid("input", "empty_array", message)
 }
 
 /// Takes out what has no effect here, and names it.
-fn unread(request: &mut ResponseRequest, is_stored: bool) -> Vec<String> {
+fn unread(request: &mut ResponseRequest, is_stored: bool, seals: bool) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     if request.store == Some(true) && !is_stored {
         names.push("store".to_owned());
@@ -189,7 +231,7 @@ fn unread(request: &mut ResponseRequest, is_stored: bool) -> Vec<String> {
     let labels = labels.into_iter().filter(|(_, is_there)| *is_there);
     names.extend(labels.map(|(name, _)| name.to_owned()));
     let more = request.include.iter().flatten();
-    let more = more.filter(|what| *what != LOGPROBS);
+    let more = more.filter(|what| *what != LOGPROBS && !(seals && *what == ENCRYPTED));
     names.extend(more.map(|what| format!("include.{what}")));
     if let Some(reasoning) = &request.reasoning {
         let unread = [("context", &reasoning.context), ("mode", &reasoning.mode)];
@@ -370,6 +412,7 @@ fn template(request: &ResponseRequest, format: Option<&TextFormat>) -> Response 
             .unwrap_or_else(|| "disabled".to_owned()),
         usage: None,
         user: request.user.clone(),
+        input_transformations: Vec::new(),
         metadata: request.metadata.clone().unwrap_or_default(),
     }
 }

@@ -60,7 +60,13 @@ impl Door {
         let recalled = memory.recall(&mut request).await?;
         let turn = turn(&request, &recalled)?;
         let is_stored = recalled.is_stored;
-        let asked = AskedResponse::new(request, recalled, turn, &self.policy.ceilings)?;
+        let asked = AskedResponse::new(
+            request,
+            recalled,
+            turn,
+            self.keys.as_ref(),
+            &self.policy.ceilings,
+        )?;
         let mut asked = Asked::new(self, parts, std::sync::Arc::new(asked), profile);
         if is_stored {
             let entry = self
@@ -106,7 +112,13 @@ impl Door {
         let id = RequestId::of(&parts);
         let memory = Memory::of(self, &owner, id.as_deref()).only_reading();
         let recalled = memory.recall(&mut request).await?;
-        let asked = AskedResponse::new(request, recalled, None, &self.policy.ceilings)?;
+        let asked = AskedResponse::new(
+            request,
+            recalled,
+            None,
+            self.keys.as_ref(),
+            &self.policy.ceilings,
+        )?;
         Ok(Asked::new(self, parts, std::sync::Arc::new(asked), profile))
     }
 

@@ -7,17 +7,20 @@ use std::sync::Arc;
 
 use loggia_backend::{BackendError, Chunk, EarlyEnd, Event};
 use loggia_wire::openai::responses::{
-    FunctionToolCall, IncompleteDetails, ItemStatus, OutputItem, OutputMessage, OutputPart,
-    OutputText, ReasoningItem, ReasoningText, RefusalText, Response, ResponseError, ResponseEvent,
-    ResponseStatus, ResponseUsage, SummaryPart, write_event,
+    CompactedResponse, CompactionItem, FunctionToolCall, IncompleteDetails, ItemStatus, OutputItem,
+    OutputMessage, OutputPart, OutputText, ReasoningItem, ReasoningText, RefusalText, Response,
+    ResponseError, ResponseEvent, ResponseStatus, ResponseUsage, SummaryPart, write_event,
 };
 use loggia_wire::openai::{ChunkChoice, Delta, FinishReason, TokenLogprob, ToolCallDelta};
+use serde_json::Value;
 
 use crate::ApiError;
 use crate::answer::chunks::put_json;
 use crate::answer::id;
 use crate::answer::writer::{Head, Writer};
 use crate::responses::called;
+use crate::responses::compact::Compaction;
+use crate::responses::sealed::Sealed;
 use crate::responses::shape::ResponseShape;
 use crate::responses::tools::ToolKind;
 
@@ -35,6 +38,8 @@ pub(crate) struct ResponseWriter {
     open: Open,
     /// The index of the first call that has not begun.
     next_call: u32,
+    /// The summary so far, if the response is a compaction.
+    summary: String,
     /// Of tokens whose text has not come yet.
     logprobs: Vec<TokenLogprob>,
     finish_reason: Option<FinishReason>,
@@ -48,6 +53,7 @@ enum Open {
     Reasoning,
     Message,
     Call(Call),
+    Compaction,
 }
 
 /// A call as far as it has come.
@@ -115,6 +121,7 @@ impl ResponseWriter {
             has_begun: false,
             open: Open::Nothing,
             next_call: 0,
+            summary: String::new(),
             logprobs: Vec::new(),
             finish_reason: None,
             ended_early: None,
@@ -132,8 +139,26 @@ impl ResponseWriter {
     /// Where it has not ended.
     pub(crate) fn write_whole(mut self, out: &mut Vec<u8>) -> Result<Box<Response>, BackendError> {
         self.settle()?;
-        put_json(out, &self.response)?;
+        if let Some(Compaction::Conversation(kept)) = &self.shape.compaction {
+            self.write_conversation(kept, out)?;
+        } else {
+            put_json(out, &self.response)?;
+        }
         Ok(Box::new(self.response))
+    }
+
+    /// Writes a compacted conversation: the items that are kept, and the summary.
+    fn write_conversation(&self, kept: &[Value], out: &mut Vec<u8>) -> Written {
+        let summaries = self.response.output.iter();
+        let summaries = summaries.filter_map(|item| serde_json::to_value(item).ok());
+        let conversation = CompactedResponse {
+            id: &self.response.id,
+            object: "response.compaction",
+            output: kept.iter().cloned().chain(summaries).collect(),
+            created_at: self.response.created_at,
+            usage: self.response.usage.as_ref(),
+        };
+        put_json(out, &conversation)
     }
 
     /// Sets the status that the response has at its end.
@@ -204,6 +229,9 @@ impl ResponseWriter {
     }
 
     fn choice(&mut self, choice: ChunkChoice, out: &mut Vec<u8>) -> Written {
+        if self.shape.compaction.is_some() {
+            return self.summarize(choice, out);
+        }
         let Delta {
             reasoning_content,
             reasoning,
@@ -233,6 +261,47 @@ impl ResponseWriter {
             self.end_output(reason, out)?;
         }
         Ok(())
+    }
+
+    /// Collects a summary. A client cannot read it, so it is sent only as a whole.
+    fn summarize(&mut self, choice: ChunkChoice, out: &mut Vec<u8>) -> Written {
+        if matches!(self.open, Open::Nothing) {
+            let id = self.item_id("cmp_");
+            self.open = Open::Compaction;
+            self.add(
+                OutputItem::Compaction(CompactionItem {
+                    id: id.clone(),
+                    encrypted_content: String::new(),
+                }),
+                out,
+            )?;
+            let event = ResponseEvent::Compacting {
+                item_id: &id,
+                output_index: self.response.output.len() - 1,
+            };
+            self.events.write(&event, out)?;
+        }
+        self.summary
+            .push_str(&choice.delta.content.unwrap_or_default());
+        let Some(reason) = choice.finish_reason else {
+            return Ok(());
+        };
+        let summary = self.summary.trim();
+        let (Some(keys), false) = (&self.shape.keys, summary.is_empty()) else {
+            return Err(BackendError::Engine {
+                message: "the model wrote no summary".to_owned(),
+            });
+        };
+        let sealed = Sealed::Compaction.seal(keys, summary);
+        if let Some(OutputItem::Compaction(item)) = self.response.output.last_mut() {
+            item.encrypted_content = sealed;
+        }
+        // A summary that was cut at its limit is a summary.
+        self.finish_reason = Some(match reason {
+            FinishReason::Length => FinishReason::Stop,
+            reason => reason,
+        });
+        self.close(ItemStatus::Completed, out)
     }
 
     /// The choice has ended: the last item too.
@@ -268,6 +337,7 @@ impl ResponseWriter {
                 summary: Vec::new(),
                 content: Vec::new(),
                 status: Some(ItemStatus::InProgress),
+                encrypted_content: None,
             });
             self.add(item, out)?;
             self.open = Open::Reasoning;
@@ -477,7 +547,12 @@ impl ResponseWriter {
     fn close(&mut self, status: ItemStatus, out: &mut Vec<u8>) -> Written {
         match &self.open {
             Open::Nothing => return Ok(()),
-            Open::Reasoning | Open::Message => self.end_part(out)?,
+            Open::Compaction => {}
+            Open::Message => self.end_part(out)?,
+            Open::Reasoning => {
+                self.end_part(out)?;
+                self.seal_reasoning();
+            }
             Open::Call(call) if call.is_shown => self.end_arguments(out)?,
             Open::Call(call) => match self.shape.kind_of(&call.name) {
                 ToolKind::Function => {
@@ -495,6 +570,24 @@ impl ResponseWriter {
             self.events.write(&event, out)?;
         }
         Ok(())
+    }
+
+    /// Adds the reasoning in the form in which the client gives it back.
+    fn seal_reasoning(&mut self) {
+        let Some(keys) = &self.shape.keys else { return };
+        let Some(OutputItem::Reasoning(item)) = self.response.output.last_mut() else {
+            return;
+        };
+        let raw = item.content.iter().filter_map(|part| match part {
+            OutputPart::ReasoningText(part) => Some(part.text.as_str()),
+            _ => None,
+        });
+        let shown = item.summary.iter().map(|part| {
+            let SummaryPart::SummaryText { text } = part;
+            text.as_str()
+        });
+        let text: String = raw.chain(shown).collect();
+        item.encrypted_content = Some(Sealed::Reasoning.seal(keys, &text));
     }
 
     fn end_arguments(&mut self, out: &mut Vec<u8>) -> Written {

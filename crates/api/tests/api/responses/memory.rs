@@ -11,6 +11,7 @@ use loggia_api::store::{Change, Kind, Owner};
 use loggia_api::{Caller, Door, MemoryStore, Policy, Store};
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
+use loggia_seal::Keys;
 use loggia_wire::openai::FinishReason;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -19,19 +20,23 @@ use super::stand_in::{StandIn, call, hi};
 use super::state_machine::checked;
 use crate::support::Answer;
 
-/// A door with a store, before an engine.
-struct Stand {
+/// A door with a store and with keys, before an engine.
+pub(super) struct Stand {
     door: Door,
-    engine: Arc<StandIn>,
+    pub(super) engine: Arc<StandIn>,
     store: Arc<MemoryStore>,
 }
 
 impl Stand {
-    fn new(engine: StandIn) -> Self {
+    pub(super) fn new(engine: StandIn) -> Self {
+        Self::with_keys(engine, Keys::random())
+    }
+
+    pub(super) fn with_keys(engine: StandIn, keys: Keys) -> Self {
         let engine = Arc::new(engine);
         let store = Arc::new(MemoryStore::new());
         let backend = Emulate::new(Arc::clone(&engine) as Arc<dyn Backend>);
-        let door = Door::new(Arc::new(backend), Policy::default());
+        let door = Door::new(Arc::new(backend), Policy::default()).with_keys(Arc::new(keys));
         Self {
             door: door.with_store(Arc::clone(&store) as Arc<dyn Store>),
             engine,
@@ -63,30 +68,30 @@ impl Stand {
         }
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.ask_as(None, Method::POST, path, body).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         self.ask_as(None, Method::GET, path, &Value::Null).await
     }
 
     /// A response that is made.
-    async fn respond(&self, more: Value) -> Value {
+    pub(super) async fn respond(&self, more: Value) -> Value {
         let answer = self.post("/v1/responses", &hi(more)).await;
         assert_eq!(answer.status(), 200, "{}", answer.text());
         answer.json()
     }
 
     /// A response that is fetched.
-    async fn fetched(&self, id: &str) -> Value {
+    pub(super) async fn fetched(&self, id: &str) -> Value {
         let answer = self.get(&format!("/v1/responses/{id}")).await;
         assert_eq!(answer.status(), 200, "{}", answer.text());
         answer.json()
     }
 
     /// The roles and texts that the engine was asked last.
-    fn asked(&self) -> Vec<(String, String)> {
+    pub(super) fn asked(&self) -> Vec<(String, String)> {
         let asked = self.engine.asked();
         let messages = asked["messages"].as_array().expect("messages").iter();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -96,16 +101,16 @@ impl Stand {
     }
 }
 
-fn id(object: &Value) -> String {
+pub(super) fn id(object: &Value) -> String {
     object["id"].as_str().expect("an id").to_owned()
 }
 
-fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(super) fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     let owned = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
     pairs.iter().map(owned).collect()
 }
 
-fn refused(answer: &Answer) -> (u16, String, String) {
+pub(super) fn refused(answer: &Answer) -> (u16, String, String) {
     let error = answer.json()["error"].clone();
     let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
     (answer.status(), text("code"), text("param"))

@@ -5,6 +5,7 @@ mod clients;
 mod count;
 mod memory;
 mod output;
+mod sealed;
 pub(crate) mod stand_in;
 pub(crate) mod state_machine;
 mod tools;

@@ -96,6 +96,9 @@ impl StreamChecker {
             "response.custom_tool_call_input.done" => {
                 self.whole_call("custom_tool_call", "input", event);
             }
+            "response.compaction.compacting" => {
+                assert_eq!(self.item(event)["type"], "compaction", "{event}");
+            }
             _ => panic!("an unknown event: {event}"),
         }
     }
@@ -118,7 +121,8 @@ impl StreamChecker {
         let item = event["item"].clone();
         let is_new = self.done.iter().all(|done| done["id"] != item["id"]);
         assert!(is_new && item["id"].is_string(), "{event}");
-        if item["type"] != "reasoning" || item["status"] != Value::Null {
+        let may_lack_status = item["type"] == "reasoning" || item["type"] == "compaction";
+        if !may_lack_status || item["status"] != Value::Null {
             assert_eq!(item["status"], "in_progress", "{event}");
         }
         for empty in ["content", "summary"] {
@@ -214,6 +218,16 @@ impl StreamChecker {
         let has_deltas = ["function_call", "custom_tool_call"];
         if has_deltas.iter().any(|kind| open["type"] == *kind) {
             assert!(self.call_done, "before its arguments are: {event}");
+        }
+        if open["type"] == "compaction" {
+            open["encrypted_content"] = event["item"]["encrypted_content"].clone();
+            assert_ne!(open["encrypted_content"], "", "{event}");
+            assert_eq!(event["item"], open);
+            self.done.push(open);
+            return;
+        }
+        if let Some(sealed) = event["item"].get("encrypted_content") {
+            open["encrypted_content"] = sealed.clone();
         }
         let status = &event["item"]["status"];
         open["status"] = status.clone();

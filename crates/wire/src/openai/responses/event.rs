@@ -240,6 +240,13 @@ events! {
         /// The whole input.
         input: &'a str,
     },
+    /// The model summarizes the conversation.
+    Compacting = "response.compaction.compacting" {
+        /// The id of the item.
+        item_id: &'a str,
+        /// The index of the item in `output`.
+        output_index: usize,
+    },
 }
 
 impl ResponseEvent<'_> {

@@ -18,14 +18,14 @@ pub use event::{ResponseEvent, write_event};
 pub use input_tokens::InputTokens;
 pub use item::{AudioData, Item, ItemPart};
 pub use output::{
-    ApplyPatchCall, CustomToolCall, FunctionToolCall, ItemStatus, LocalShellCall, OutputItem,
-    OutputMessage, OutputPart, OutputText, ReasoningItem, ReasoningText, RefusalText, ShellCall,
-    SummaryPart, ToolSearchCall,
+    ApplyPatchCall, CompactionItem, CustomToolCall, FunctionToolCall, ItemStatus, LocalShellCall,
+    OutputItem, OutputMessage, OutputPart, OutputText, ReasoningItem, ReasoningText, RefusalText,
+    ShellCall, SummaryPart, ToolSearchCall,
 };
 pub use request::{
     Input, Reasoning, ResponseRequest, ResponseStreamOptions, ResponseTool, TextConfig, TextFormat,
 };
 pub use response::{
-    ConversationRef, IncompleteDetails, InputTokensDetails, OutputTokensDetails, Response,
-    ResponseError, ResponseStatus, ResponseUsage,
+    CompactedResponse, ConversationRef, IncompleteDetails, InputTokensDetails, InputTransformation,
+    OutputTokensDetails, Response, ResponseError, ResponseStatus, ResponseUsage,
 };

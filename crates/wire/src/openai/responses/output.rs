@@ -25,6 +25,8 @@ pub enum OutputItem {
     ApplyPatchCall(ApplyPatchCall),
     /// A search for tools, which the client runs.
     ToolSearchCall(ToolSearchCall),
+    /// A summary of the conversation, in place of it.
+    Compaction(CompactionItem),
 }
 
 impl OutputItem {
@@ -39,6 +41,7 @@ impl OutputItem {
             Self::ShellCall(item) => &item.id,
             Self::ApplyPatchCall(item) => &item.id,
             Self::ToolSearchCall(item) => &item.id,
+            Self::Compaction(item) => &item.id,
         }
     }
 
@@ -52,7 +55,9 @@ impl OutputItem {
             Self::Reasoning(item) => {
                 item.summary.clear();
                 item.content.clear();
+                item.encrypted_content = None;
             }
+            Self::Compaction(item) => item.encrypted_content.clear(),
             Self::FunctionCall(item) => item.arguments.clear(),
             Self::CustomToolCall(item) => item.input.clear(),
             Self::LocalShellCall(_)
@@ -78,6 +83,7 @@ impl OutputItem {
                 }
             }
             Self::ToolSearchCall(item) => item.status = status,
+            Self::Compaction(_) => {}
         }
     }
 }
@@ -180,6 +186,9 @@ pub struct ReasoningItem {
     /// The status of the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ItemStatus>,
+    /// The reasoning, sealed for the server, if the request asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypted_content: Option<String>,
 }
 
 /// `FunctionToolCall`: a call of a function.
@@ -278,4 +287,13 @@ pub struct ToolSearchCall {
     pub execution: String,
     /// The arguments of the search.
     pub arguments: Value,
+}
+
+/// `CompactionBody`: a summary of the conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactionItem {
+    /// The id, `cmp_…`.
+    pub id: String,
+    /// The summary, sealed for the server.
+    pub encrypted_content: String,
 }

@@ -80,8 +80,26 @@ pub struct Response {
     /// `user` of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Items of the input that the model did not get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub input_transformations: Vec<InputTransformation>,
     /// `metadata` of the request.
     pub metadata: BTreeMap<String, Value>,
+}
+
+/// `CompactResource`: a conversation whose older part is a summary.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CompactedResponse<'a> {
+    /// The id, `resp_…`.
+    pub id: &'a str,
+    /// Always `response.compaction`.
+    pub object: &'static str,
+    /// The items of the conversation.
+    pub output: Vec<Value>,
+    /// The creation time, as Unix time in seconds.
+    pub created_at: u64,
+    /// The tokens that the summary cost.
+    pub usage: Option<&'a ResponseUsage>,
 }
 
 /// The status of a response.
@@ -180,4 +198,18 @@ impl From<&CompletionUsage> for ResponseUsage {
             total_tokens: usage.total_tokens,
         }
     }
+}
+
+/// An item of the input that the model did not get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputTransformation {
+    /// The id of the item.
+    pub id: Option<String>,
+    /// The type of the item: `reasoning`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What happened to it: `removed`.
+    pub action: String,
+    /// Why: `organization_mismatch` if another server sealed it.
+    pub reason: String,
 }

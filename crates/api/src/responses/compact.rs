@@ -1,0 +1,145 @@
+//! Compaction: the model summarizes a conversation, and the summary takes the conversation's place
+//! in later requests. A client asks for it with an item `compaction_trigger` at the end of the
+//! input, or with `POST /v1/responses/compact`.
+
+use std::sync::Arc;
+
+use bytes::Buf;
+use http::request::Parts;
+use http::{Request, Response};
+use loggia_wire::openai::responses::{Input, Item, ResponseRequest};
+use loggia_wire::openai::{Message, Role};
+use serde_json::{Value, json};
+
+use crate::admit::Asked;
+use crate::admit::parse::profile_of;
+use crate::door::read;
+use crate::responses::ask::AskedResponse;
+use crate::responses::request;
+use crate::stored::items;
+use crate::{ApiError, Body, Door};
+
+/// The item that asks for a compaction.
+pub(crate) const TRIGGER: &str = "compaction_trigger";
+
+/// The most tokens of a summary, unless the client sets another limit.
+pub(crate) const MOST_TOKENS: i64 = 2048;
+
+/// The most bytes of the user's messages that `POST /v1/responses/compact` returns beside the
+/// summary. Older ones are left out.
+const MOST_BYTES_KEPT: usize = 32 << 10;
+
+/// What the model reads last.
+const ASKED: &str = "Summarize the conversation so far, so that somebody who has not seen it can continue it. \
+    Say what the user wants, what was done and decided, which facts, names, paths and values matter (write them exactly \
+    as they occurred), and what remains to be done. Write the summary only.";
+
+/// What stands before a summary in a later conversation.
+const INTRODUCED: &str = "The conversation before this message was replaced by this summary:";
+
+/// Where a summary goes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Compaction {
+    /// Into the output of a response, as its only item.
+    Response,
+    /// Into a compacted conversation, after these items.
+    Conversation(Vec<Value>),
+}
+
+/// Whether the input asks for a compaction.
+pub(crate) fn is_asked(items: &[Item]) -> bool {
+    items
+        .last()
+        .is_some_and(|item| item.kind.as_deref() == Some(TRIGGER))
+}
+
+/// The message that asks the model for a summary.
+pub(crate) fn question() -> Message {
+    Message::text(Role::User, ASKED)
+}
+
+/// The message that tells the model a summary.
+pub(crate) fn told(summary: &str) -> Message {
+    Message::text(Role::User, format!("{INTRODUCED}\n\n{summary}"))
+}
+
+/// The newest messages of the user's, as items of a compacted conversation.
+pub(crate) fn kept(input: &[Item]) -> Vec<Value> {
+    let is_users = |item: &&Item| {
+        matches!(item.kind.as_deref(), None | Some("message"))
+            && item.role.as_deref() == Some("user")
+    };
+    let mut bytes = 0;
+    let mut kept: Vec<Value> = Vec::new();
+    for item in input.iter().rev().filter(is_users) {
+        let Ok(value) = serde_json::to_value(item) else {
+            continue;
+        };
+        let item = items::as_they_come(value);
+        bytes += item.body.len();
+        if bytes > MOST_BYTES_KEPT {
+            break;
+        }
+        kept.extend(serde_json::from_str::<Value>(&item.body).ok());
+    }
+    kept.reverse();
+    kept
+}
+
+impl Door {
+    /// `POST /v1/responses/compact`.
+    pub(crate) async fn compact<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let (parts, body) = request.into_parts();
+        let read = read::json_body(&parts.headers, body, &self.policy).await;
+        let asked = match read {
+            Ok(bytes) => self.ask_to_compact(parts, &bytes).await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(asked) => self.generated(asked).await,
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    async fn ask_to_compact(
+        &self,
+        parts: Parts,
+        body: &[u8],
+    ) -> Result<Asked<AskedResponse>, ApiError> {
+        let request = AskedResponse::read(body)?;
+        let profile = profile_of(body, &self.policy);
+        let request = to_compact(request)?;
+        let kept = match &request.input {
+            Some(Input::Items(items)) => kept(items),
+            _ => Vec::new(),
+        };
+        let mut asked = self.ask_for(parts, request, profile).await?;
+        Arc::make_mut(&mut asked.request).returns_conversation(kept);
+        Ok(asked)
+    }
+}
+
+/// A request for a compacted conversation as one for a response.
+fn to_compact(mut request: ResponseRequest) -> Result<ResponseRequest, ApiError> {
+    let mut items = match request.input.take() {
+        Some(Input::Text(text)) => vec![request::user(&text)],
+        Some(Input::Items(items)) => items,
+        None => Vec::new(),
+    };
+    if !is_asked(&items) {
+        items.push(trigger()?);
+    }
+    request.input = Some(Input::Items(items));
+    request.stream = None;
+    request.background = None;
+    // The compacted conversation is the client's: nothing of it is stored.
+    request.store = Some(false);
+    Ok(request)
+}
+
+fn trigger() -> Result<Item, ApiError> {
+    serde_json::from_value(json!({"type": TRIGGER})).map_err(|_| crate::stored::damaged())
+}
