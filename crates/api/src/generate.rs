@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
+use futures_util::future::Either;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Request, Response};
 use loggia_backend::{Backend, BackendError, Call, CallHead, EarlyEnd, Profile, ServedBy, Work};
@@ -123,83 +124,99 @@ pub(crate) async fn admitted<R: Generate>(
 }
 
 impl Door {
-    /// `POST /v1/chat/completions`, `POST /v1/completions`.
-    pub(crate) async fn generate<R, B>(&self, request: Request<B>) -> Response<Body>
+    /// `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/messages`.
+    ///
+    /// This and the functions below are not `async fn`s: their futures would store the arguments
+    /// twice, and the server holds one for each request that waits for an engine.
+    pub(crate) fn generate<R, B>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<Body>> + Send
     where
         R: Generate + Parse,
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
         let (parts, body) = request.into_parts();
-        let read = read::json_body(&parts.headers, body, &self.policy).await;
-        let parsed = read.and_then(|bytes| R::parse(&bytes, &self.policy));
-        match parsed.map(|(request, profile)| Asked::new(self, parts, request, profile)) {
-            Ok(asked) => self.generated(asked).await,
-            // The model, and so its profile, was not known yet.
-            Err(error) => self.refuse(error),
+        async move {
+            let read = read::json_body(&parts.headers, body, &self.policy).await;
+            let parsed = read.and_then(|bytes| R::parse(&bytes, &self.policy));
+            match parsed.map(|(request, profile)| Asked::new(self, parts, request, profile)) {
+                Ok(asked) => self.generated(asked).await,
+                // The model, and so its profile, was not known yet.
+                Err(error) => self.refuse(error),
+            }
         }
     }
 
     /// Answers a request that was parsed and checked.
-    pub(crate) async fn generated<R: Generate>(&self, asked: Asked<R>) -> Response<Body> {
+    pub(crate) fn generated<R: Generate>(
+        &self,
+        asked: Asked<R>,
+    ) -> impl Future<Output = Response<Body>> + Send {
         if asked.request.streams() {
-            self.stream(asked).await
+            Either::Left(self.stream(asked))
         } else {
-            self.whole(asked).await
+            Either::Right(self.whole(asked))
         }
     }
 
-    async fn whole<R: Generate>(&self, asked: Asked<R>) -> Response<Body> {
+    fn whole<R: Generate>(&self, asked: Asked<R>) -> impl Future<Output = Response<Body>> + Send {
         let profile = asked.head.profile;
         let refusals = asked.refusals.clone();
-        let mut ignored = String::new();
-        let answered = {
-            let answering = pin!(self.answer_whole(asked, &mut ignored));
-            self.in_time(&refusals, answering).await
-        };
-        respond(answered, profile, &ignored)
+        async move {
+            let mut ignored = String::new();
+            let answered = {
+                let answering = pin!(self.answer_whole(asked, &mut ignored));
+                self.in_time(&refusals, answering).await
+            };
+            respond(answered, profile, &ignored)
+        }
     }
 
-    async fn answer_whole<R: Generate>(
+    fn answer_whole<R: Generate>(
         &self,
         asked: Asked<R>,
         ignored: &mut String,
-    ) -> Result<Response<Body>, ApiError> {
+    ) -> impl Future<Output = Result<Response<Body>, ApiError>> + Send {
         let refusals = asked.refusals.clone();
-        let mut admitted = admitted(self, asked).await?;
-        ignored.clone_from(&admitted.ignored);
-        let truncated = std::mem::take(&mut admitted.truncated);
-        let stored = admitted
-            .keep
-            .take()
-            .map(|keep| (keep, admitted.head.clone()));
-        let answered = collect(&*self.backend, admitted).await;
-        let Whole {
-            served_by,
-            json,
-            response,
-            ended,
-            ended_early,
-        } = answered.map_err(|error| refusals.refuse(error))?;
-        if let Some((keep, head)) = stored {
-            let json = &json;
-            // Boxed, because it is rare.
-            Box::pin(async move {
-                match response {
-                    Some(mut response) => keep.store_response(&mut response).await,
-                    None => keep.store_chat(&head, json).await,
-                }
-            })
-            .await?;
+        async move {
+            let (collecting, stored, truncated) = {
+                let mut admitted = admitted(self, asked).await?;
+                ignored.clone_from(&admitted.ignored);
+                let truncated = std::mem::take(&mut admitted.truncated);
+                let keep = admitted.keep.take();
+                let stored = keep.map(|keep| Box::new((keep, admitted.head.clone())));
+                (collect(&*self.backend, admitted), stored, truncated)
+            };
+            let Whole {
+                served_by,
+                json,
+                response,
+                ended,
+                ended_early,
+            } = collecting.await.map_err(|error| refusals.refuse(error))?;
+            if let Some(stored) = stored {
+                let json = &json;
+                // Boxed, because it is rare.
+                Box::pin(async move {
+                    let (keep, head) = *stored;
+                    match response {
+                        Some(mut response) => keep.store_response(&mut response).await,
+                        None => keep.store_chat(&head, json).await,
+                    }
+                })
+                .await?;
+            }
+            let mut response = Response::new(Body::ending(json, ended));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            add_listed(ignored, &ignored_late::<R>(&served_by));
+            name_server(&mut response, &served_by);
+            name_truncated(&mut response, &truncated);
+            name_early_end(&mut response, ended_early);
+            Ok(response)
         }
-        let mut response = Response::new(Body::ending(json, ended));
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        add_listed(ignored, &ignored_late::<R>(&served_by));
-        name_server(&mut response, &served_by);
-        name_truncated(&mut response, &truncated);
-        name_early_end(&mut response, ended_early);
-        Ok(response)
     }
 
     /// Streams an answer. The response begins with the first event, so that an error before it is a
@@ -242,50 +259,57 @@ impl Door {
     }
 
     /// Calls the engine and waits for the first event with content.
-    async fn begin<R: Generate>(self, asked: Asked<R>) -> Result<Begun, NotBegun> {
+    fn begin<R: Generate>(
+        self,
+        asked: Asked<R>,
+    ) -> impl Future<Output = Result<Begun, NotBegun>> + Send {
         let refusals = asked.refusals.clone();
-        let not_begun = |error| NotBegun {
-            error,
-            ignored: String::new(),
-        };
-        let admitted = admitted(&self, asked).await.map_err(not_begun)?;
-        let Admitted {
-            call,
-            head,
-            mut progress,
-            mut ignored,
-            truncated,
-            keep,
-        } = admitted;
-        let begun = async {
-            let mut reply = self.backend.start(call).await?;
-            progress.accepted(&reply.served_by);
-            let first = reply.first_word().await?;
-            Ok((reply, first))
-        };
-        let begun: Result<_, BackendError> = begun.await;
-        match begun {
-            Ok((reply, first)) => {
-                add_listed(&mut ignored, &ignored_late::<R>(&reply.served_by));
-                Ok(Begun {
+        async move {
+            let not_begun = |error| NotBegun {
+                error,
+                ignored: String::new(),
+            };
+            let admitted = admitted(&self, asked).await.map_err(not_begun)?;
+            let Admitted {
+                call,
+                head,
+                mut progress,
+                mut ignored,
+                truncated,
+                keep,
+            } = admitted;
+            let begun = async {
+                let mut reply = self.backend.start(call).await?;
+                progress.accepted(&reply.served_by);
+                let first = reply.first_word().await?;
+                Ok((reply, first))
+            };
+            let begun: Result<_, BackendError> = begun.await;
+            match begun {
+                Ok((reply, first)) => {
+                    add_listed(&mut ignored, &ignored_late::<R>(&reply.served_by));
+                    Ok(Begun {
+                        ignored,
+                        truncated,
+                        speech: Speech {
+                            keeping: keep
+                                .map(|keep| {
+                                    Keeping::new(keep, head.clone(), reply.served_by.clone())
+                                })
+                                .map(Box::new),
+                            first,
+                            writer: answer::writer(head, &reply.served_by),
+                            events: reply.events,
+                            progress,
+                        },
+                        served_by: reply.served_by,
+                    })
+                }
+                Err(error) => Err(NotBegun {
+                    error: refusals.refuse(error),
                     ignored,
-                    truncated,
-                    speech: Speech {
-                        keeping: keep
-                            .map(|keep| Keeping::new(keep, head.clone(), reply.served_by.clone()))
-                            .map(Box::new),
-                        first,
-                        writer: answer::writer(head, &reply.served_by),
-                        events: reply.events,
-                        progress,
-                    },
-                    served_by: reply.served_by,
-                })
+                }),
             }
-            Err(error) => Err(NotBegun {
-                error: refusals.refuse(error),
-                ignored,
-            }),
         }
     }
 }
@@ -317,7 +341,10 @@ struct Whole {
     ended_early: Option<EarlyEnd>,
 }
 
-async fn collect(backend: &dyn Backend, admitted: Admitted) -> Result<Whole, BackendError> {
+fn collect(
+    backend: &dyn Backend,
+    admitted: Admitted,
+) -> impl Future<Output = Result<Whole, BackendError>> + Send {
     let Admitted {
         call,
         head,
@@ -326,24 +353,27 @@ async fn collect(backend: &dyn Backend, admitted: Admitted) -> Result<Whole, Bac
         truncated: _,
         keep: _,
     } = admitted;
-    let mut reply = backend.start(call).await?;
-    progress.accepted(&reply.served_by);
-    let mut collector = Collector::new(&head);
-    while let Some(event) = reply.events.next().await {
-        let event = event?;
-        progress.note(&event);
-        collector.push(event)?;
+    let starting = backend.start(call);
+    async move {
+        let mut reply = starting.await?;
+        progress.accepted(&reply.served_by);
+        let mut collector = Collector::new(&head);
+        while let Some(event) = reply.events.next().await {
+            let event = event?;
+            progress.note(&event);
+            collector.push(event)?;
+        }
+        let ended_early = collector.ended_early();
+        let mut json = Vec::with_capacity(FIRST_BUFFER);
+        let response = collector.write(&head, &reply.served_by, &mut json)?;
+        Ok(Whole {
+            served_by: reply.served_by,
+            json: json.into(),
+            response,
+            ended: progress.end(Outcome::Complete),
+            ended_early,
+        })
     }
-    let ended_early = collector.ended_early();
-    let mut json = Vec::with_capacity(FIRST_BUFFER);
-    let response = collector.write(&head, &reply.served_by, &mut json)?;
-    Ok(Whole {
-        served_by: reply.served_by,
-        json: json.into(),
-        response,
-        ended: progress.end(Outcome::Complete),
-        ended_early,
-    })
 }
 
 /// A response whose body is a stream of events.

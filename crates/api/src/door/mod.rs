@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
+use futures_util::future::{Either, FutureExt as _, ready};
 use http::header::{CONTENT_TYPE, UPGRADE};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Request, Response};
@@ -174,35 +175,43 @@ impl Door {
     }
 
     /// Answers a request whose route is known, in the form of the API that the client speaks.
-    pub async fn answer<B>(
+    ///
+    /// This is not an `async fn`, because its future would store the arguments twice, and the
+    /// server holds one for each request that waits for an engine.
+    pub fn answer<B>(
         &self,
         route: Result<Route, ApiError>,
         request: Request<B>,
-    ) -> Response<Body>
+    ) -> impl Future<Output = Response<Body>> + Send
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
         let speaks = Speaks::of(&request);
-        let response = self.answered(route, request, speaks.is_anthropic()).await;
-        speaks.finished(response)
+        match route {
+            Ok(route) => {
+                let answering = self.answered(route, request, speaks.is_anthropic());
+                Either::Left(answering.map(|response| speaks.finished(response)))
+            }
+            Err(error) => {
+                let error = if wants_websocket(request.headers()) {
+                    error.without_websocket()
+                } else {
+                    error
+                };
+                Either::Right(ready(speaks.finished(self.refuse(error))))
+            }
+        }
     }
 
     async fn answered<B>(
         &self,
-        route: Result<Route, ApiError>,
+        route: Route,
         request: Request<B>,
         is_anthropic: bool,
     ) -> Response<Body>
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
-        let route = match route {
-            Ok(route) => route,
-            Err(error) if wants_websocket(request.headers()) => {
-                return self.refuse(error.without_websocket());
-            }
-            Err(error) => return self.refuse(error),
-        };
         let restricted = self.restricted(request.extensions());
         let door = restricted.as_ref().unwrap_or(self);
         match route.handler() {
