@@ -290,3 +290,12 @@ async fn an_answer_that_takes_too_long_altogether_is_ended_with_an_error() {
     );
     assert!(gone.load(Ordering::SeqCst));
 }
+
+/// The server holds such a future for each request that waits for an engine.
+#[test]
+fn a_request_that_waits_for_an_engine_takes_little_memory() {
+    let backend = Arc::new(Loading(tokio::sync::Semaphore::new(0)));
+    let door = Door::new(backend, Policy::default());
+    let size = size_of_val(&door.serve(post()));
+    assert!(size <= 2600, "{size} bytes");
+}
