@@ -2,7 +2,7 @@
 //! one request need not encode an image again. Pure.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::encoded::Seen;
 
@@ -49,6 +49,12 @@ impl Kept {
             self.bytes -= oldest.bytes();
         }
     }
+}
+
+/// Locks the cache.
+pub(super) fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    // No code that holds the lock can panic halfway through a change.
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,22 +1,26 @@
 //! Images and sounds in a conversation, for models with a projector.
 //!
 //! Reading order: `marks` (finds them in the messages, and replaces them by marks in the prompt),
-//! `image` and `sound` (decode bytes to pixels and samples), `projector` (the thread that encodes
-//! these into rows, which the model reads like tokens), `encoded` (its output), `cache` (its recent
-//! output), `reading` (the prompt with the rows). `docs/engine.md` explains it in prose,
+//! `image` and `sound` (decode bytes to pixels and samples), `projector` (the interface of the
+//! projector), `job` (what it sends to its thread), `worker` (the thread, which encodes files into
+//! rows that the model reads like tokens), `encoded` (its output), `cache` (its recent output),
+//! `reading` (the prompt with the rows). `docs/engine.md` explains it in prose,
 //! `docs/decisions/0011-pictures-and-sounds.md` the reasons.
 
 mod cache;
 mod encoded;
 mod image;
+mod job;
 mod marks;
 mod projector;
 mod reading;
 mod resample;
 mod sound;
+mod worker;
 
-pub(crate) use projector::{Facts, Media};
+pub(crate) use projector::Media;
 pub(crate) use reading::{count, read};
+pub(crate) use worker::Facts;
 
 use std::sync::Arc;
 

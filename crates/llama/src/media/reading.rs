@@ -7,8 +7,9 @@ use std::time::Duration;
 use loggia_backend::BackendError;
 
 use super::encoded::Piece;
+use super::job::Refused;
 use super::marks::{Asked, Marked, Part};
-use super::projector::{Media, Refused};
+use super::projector::Media;
 use crate::engine::{Builder, Passage};
 use crate::model::Model;
 
