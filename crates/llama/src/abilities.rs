@@ -11,7 +11,7 @@ use crate::options::LlamaOptions;
 use crate::syntax::Syntax;
 
 /// The abilities of a model with a context of `context` tokens and this projector.
-pub(crate) fn of(model: &Model, context: usize, projector: media::Facts) -> Abilities {
+pub(crate) fn of(model: &Model, context: usize, projector: media::ProjectorFacts) -> Abilities {
     let mut abilities = by_syntax(context, model.syntax, projector);
     abilities.vocabulary = u64::try_from(model.facts.vocabulary).ok();
     abilities
@@ -36,7 +36,7 @@ pub(crate) fn card(options: &LlamaOptions, model: &Model, abilities: &Abilities)
 }
 
 /// The abilities that follow from the syntax of the chat template and from the projector.
-fn by_syntax(context: usize, syntax: Syntax, projector: media::Facts) -> Abilities {
+fn by_syntax(context: usize, syntax: Syntax, projector: media::ProjectorFacts) -> Abilities {
     use Ability::{
         Audio, Echo, EngineOptions, Grammar, Images, JsonObject, JsonSchema, LogitBias, Logprobs,
         NoReasoning, PromptLogprobs, Reasoning, Seed, SeveralChoices, SingleToolCall, StrictTools,
@@ -68,10 +68,10 @@ fn by_syntax(context: usize, syntax: Syntax, projector: media::Facts) -> Abiliti
     if syntax.can_disable_reasoning() || !syntax.reasons() {
         can = can.with(NoReasoning);
     }
-    if projector.sees {
+    if projector.images {
         can = can.with(Images);
     }
-    if projector.hears.is_some() {
+    if projector.sample_rate.is_some() {
         can = can.with(Audio);
     }
     let context_length = Some(context as u64);
@@ -113,7 +113,10 @@ mod tests {
     fn a_card_says_in_ollamas_words_what_a_model_can_do() {
         let can = |template: &str| {
             let syntax = Syntax::of(template, |_| false);
-            capabilities(&by_syntax(4096, syntax, media::Facts::default()), syntax)
+            capabilities(
+                &by_syntax(4096, syntax, media::ProjectorFacts::default()),
+                syntax,
+            )
         };
         assert_eq!(
             can("{% if tools %}<tool_call><think>"),
@@ -131,9 +134,9 @@ mod tests {
             ["completion", "tool_choice", "json_schema", "grammar"]
         );
         let syntax = Syntax::of("{{ message.content }}", |_| false);
-        let both = media::Facts {
-            sees: true,
-            hears: Some(16_000),
+        let both = media::ProjectorFacts {
+            images: true,
+            sample_rate: Some(16_000),
             rows_at_once: 0,
         };
         let capabilities = capabilities(&by_syntax(4096, syntax, both), syntax);
@@ -152,7 +155,7 @@ mod tests {
             by_syntax(
                 4096,
                 Syntax::of(template, |_| is_token),
-                media::Facts::default(),
+                media::ProjectorFacts::default(),
             )
             .has(Ability::StrictTools)
         };

@@ -13,7 +13,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::abilities;
 use crate::blocking::run_by_size;
-use crate::completion::{self, Continued};
+use crate::completion::{self, CompletionPrompt};
 use crate::deltas;
 use crate::embed::LlamaEmbedder;
 use crate::engine::{Engine, Passage};
@@ -24,11 +24,11 @@ use crate::gguf::{Gguf, Pooling};
 use crate::grammar::{Grammars, Held, Vocabulary};
 use crate::hold;
 use crate::identity;
-use crate::media::{self, Media};
+use crate::media::{self, ProjectorThread};
 use crate::model::Model;
 use crate::options::LlamaOptions;
 use crate::processor;
-use crate::request::{self, Known};
+use crate::request::{self, RequestSettings};
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Rendered, TemplateError};
 
@@ -57,7 +57,7 @@ pub struct Llama {
     model: Arc<Model>,
     engine: Engine,
     /// The projector for images and sounds, if one is configured.
-    media: Option<Media>,
+    media: Option<ProjectorThread>,
     served_by: ServedBy,
     abilities: Arc<Abilities>,
     card: ModelCard,
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Llama {
 }
 
 /// A request, translated for the engine.
-struct Question {
+struct ChatPrompt {
     /// The input that the engine reads before it answers.
     passage: Passage,
     /// Whether the answer begins with text or with reasoning.
@@ -97,8 +97,11 @@ impl Llama {
             .map(Gguf::read_projector)
             .transpose()?;
         let model = Arc::new(Model::load(options)?);
-        let media = Media::of(options, &model)?;
-        let can = media.as_ref().map(Media::facts).unwrap_or_default();
+        let media = ProjectorThread::of(options, &model)?;
+        let can = media
+            .as_ref()
+            .map(ProjectorThread::facts)
+            .unwrap_or_default();
         let batch = options.batch.max(can.rows_at_once);
         let engine = Engine::start(
             Arc::clone(&model),
@@ -120,8 +123,8 @@ impl Llama {
             batch,
             devices = model.devices,
             instructions = processor::instructions(),
-            sees = can.sees,
-            hears = can.hears.is_some(),
+            images = can.images,
+            audio = can.sample_rate.is_some(),
             "the embedded engine is ready"
         );
         let abilities = Arc::new(abilities::of(&model, engine.context(), can));
@@ -150,19 +153,19 @@ impl Llama {
         self.check_name(&call.work.model)?;
         let syntax = hold::syntax(&call.work, self.model.syntax);
         let options = EngineOptions::of(&call.work, self.engine.context())?;
-        let Question {
+        let ChatPrompt {
             passage,
             begins,
             changed,
-        } = self.question(&call, options.context).await?;
+        } = self.chat_prompt(&call, options.context).await?;
         let (held, ignored) = self.hold(&call.head, &call.work, syntax, begins).await?;
         let deltas = deltas::of(&call.work, &call.head.id, syntax, begins);
-        let known = Known {
+        let settings = RequestSettings {
             profile: call.head.profile,
             vocabulary: self.model.facts.vocabulary,
             options: &options,
         };
-        let generations = request::generations(&call.work, &known, &passage, held)?;
+        let generations = request::generations(&call.work, &settings, &passage, held)?;
         let answers = self
             .engine
             .generate(generations)
@@ -186,14 +189,14 @@ impl Llama {
         let (count, changed) = match media::marked(&call.work).await? {
             None => {
                 let count = |model: &Model, text: String| model.tokenize(&text).len();
-                self.on_text(&call.work, usize::MAX, count).await?
+                self.render_and(&call.work, usize::MAX, count).await?
             }
             Some(marked) => {
                 let Some(media) = &self.media else {
-                    return Err(marked.unseen());
+                    return Err(marked.no_projector_error());
                 };
                 let whole = |_: &Model, text| text;
-                let (text, changed) = self.on_text(&marked.request, usize::MAX, whole).await?;
+                let (text, changed) = self.render_and(&marked.request, usize::MAX, whole).await?;
                 let count = media::count(media, &self.model, &marked, &text).await?;
                 (count, changed)
             }
@@ -209,24 +212,24 @@ impl Llama {
         let request = call.work.as_chat();
         self.check_name(&request.model)?;
         let options = EngineOptions::of(&request, self.engine.context())?;
-        let mut continued = self.continued(&call, options.context).await?;
-        let prompt = std::mem::take(&mut continued.tokens).into();
+        let mut completion = self.completion_prompt(&call, options.context).await?;
+        let prompt = std::mem::take(&mut completion.tokens).into();
         let text = Syntax::of_text();
         let (held, _) = self.hold(&call.head, &request, text, Begins::Text).await?;
-        let known = Known {
+        let settings = RequestSettings {
             profile: call.head.profile,
             vocabulary: self.model.facts.vocabulary,
             options: &options,
         };
-        let mut generations = request::generations(&request, &known, &prompt, held)?;
-        let is_scored = continued.ask(&call.work, &mut generations);
+        let mut generations = request::generations(&request, &settings, &prompt, held)?;
+        let is_scored = completion.apply_to(&call.work, &mut generations);
         let answers = self
             .engine
             .generate(generations)
             .map_err(|error| error.to_backend_error())?;
         let deltas = deltas::of_texts(
             request.choices(),
-            if is_scored { "" } else { &continued.echo },
+            if is_scored { "" } else { &completion.echo },
         );
         let events = Events::new(answers, deltas, is_scored, hold::field(&request));
         Ok(Reply {
@@ -236,26 +239,30 @@ impl Llama {
     }
 
     /// Builds the prompt of a chat for a context of `context` tokens.
-    async fn question(&self, call: &ChatCall, context: usize) -> Result<Question, BackendError> {
+    async fn chat_prompt(
+        &self,
+        call: &ChatCall,
+        context: usize,
+    ) -> Result<ChatPrompt, BackendError> {
         let marked = media::marked(&call.work).await?;
         let Some(marked) = marked else {
             let (prompt, changed) = self
-                .on_text(&call.work, context, |model, text| model.prompt(&text))
+                .render_and(&call.work, context, |model, text| model.prompt(&text))
                 .await?;
-            return Ok(Question {
+            return Ok(ChatPrompt {
                 passage: prompt.tokens.into(),
                 begins: prompt.begins,
                 changed,
             });
         };
         let Some(media) = &self.media else {
-            return Err(marked.unseen());
+            return Err(marked.no_projector_error());
         };
         let (text, changed) = self
-            .on_text(&marked.request, context, |_, text| text)
+            .render_and(&marked.request, context, |_, text| text)
             .await?;
-        let passage = media::read(media, &self.model, &marked, &text, context).await?;
-        Ok(Question {
+        let passage = media::passage(media, &self.model, &marked, &text, context).await?;
+        Ok(ChatPrompt {
             passage,
             begins: self.model.syntax.begins_after(&text),
             changed,
@@ -264,7 +271,7 @@ impl Llama {
 
     /// Renders the conversation with the model's chat template, and passes the rendered text to
     /// `then`. Also returns the changes that the template needed.
-    async fn on_text<T: Send + 'static>(
+    async fn render_and<T: Send + 'static>(
         &self,
         request: &Arc<ChatCompletionRequest>,
         context: usize,
@@ -308,14 +315,14 @@ impl Llama {
     }
 
     /// Tokenizes the text that a completion continues.
-    async fn continued(
+    async fn completion_prompt(
         &self,
         call: &CompletionCall,
         context: usize,
-    ) -> Result<Continued, BackendError> {
+    ) -> Result<CompletionPrompt, BackendError> {
         let (model, request) = (Arc::clone(&self.model), Arc::clone(&call.work));
         run_by_size(completion::size(&request), "the prompt", move || {
-            completion::continued(&model, &request, context)
+            completion::prompt(&model, &request, context)
         })
         .await
     }

@@ -15,7 +15,7 @@ use crate::model::Model;
 
 /// The prompt of a text completion.
 #[derive(Debug)]
-pub(crate) struct Continued {
+pub(crate) struct CompletionPrompt {
     pub(crate) tokens: Vec<Token>,
     /// The text that is sent before the answer (`echo`). It is empty if the request does not set
     /// `echo`.
@@ -25,7 +25,7 @@ pub(crate) struct Continued {
     pub(crate) own: Range<usize>,
 }
 
-impl Continued {
+impl CompletionPrompt {
     /// The part of the prompt whose log-probabilities the request wants. `None` if it wants none.
     fn scored(&self, request: &CompletionRequest) -> Option<Scored> {
         let is_wanted = request.echoes() && request.logprobs.is_some() && !self.own.is_empty();
@@ -39,7 +39,11 @@ impl Continued {
     /// the token that ends the text, and the part of the prompt to score. Only the first choice
     /// scores the prompt, because all choices have the same one. Returns whether the prompt is
     /// scored: the echo is then sent with its log-probabilities.
-    pub(crate) fn ask(&self, request: &CompletionRequest, generations: &mut [Generation]) -> bool {
+    pub(crate) fn apply_to(
+        &self,
+        request: &CompletionRequest,
+        generations: &mut [Generation],
+    ) -> bool {
         for generation in &mut *generations {
             generation.shows_end = true;
         }
@@ -52,11 +56,11 @@ impl Continued {
 }
 
 /// Tokenizes the prompt of a text completion, for a context of `context` tokens.
-pub(crate) fn continued(
+pub(crate) fn prompt(
     model: &Model,
     request: &CompletionRequest,
     context: usize,
-) -> Result<Continued, BackendError> {
+) -> Result<CompletionPrompt, BackendError> {
     if request.prompts() > 1 {
         return Err(refused(
             "prompt",
@@ -102,7 +106,7 @@ pub(crate) fn continued(
     } else {
         String::new()
     };
-    Ok(Continued { tokens, echo, own })
+    Ok(CompletionPrompt { tokens, echo, own })
 }
 
 /// The size of a request's prompts and suffix in bytes of text (a token counts as one byte). A

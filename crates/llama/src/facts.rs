@@ -1,13 +1,13 @@
-//! The facts of a loaded model, for chats and for embeddings.
+//! The properties of a loaded model, whether it is for chats or for embeddings.
 
 use llama_cpp_2::model::LlamaModel;
 
 use crate::gguf::Gguf;
 use crate::weights::keeps_one_state;
 
-/// The facts that do not change while the model is loaded.
+/// The properties of a model, which do not change while it is loaded.
 #[derive(Debug, Clone)]
-pub(crate) struct Facts {
+pub(crate) struct ModelFacts {
     pub(crate) architecture: String,
     pub(crate) vocabulary: usize,
     pub(crate) trained_context: u32,
@@ -15,13 +15,13 @@ pub(crate) struct Facts {
     pub(crate) file_bytes: u64,
     /// Identifies the weights in a fingerprint.
     pub(crate) identity: String,
-    /// Whether a sequence can be truncated anywhere. Recurrent and hybrid models cannot: they keep
-    /// one state, not one for each token.
+    /// Whether a sequence can be truncated at any token. Recurrent and hybrid models cannot do
+    /// that: they keep one state, not one for each token.
     pub(crate) can_roll_back: bool,
 }
 
-impl Facts {
-    /// Collects the facts from a file's header and from the model that llama.cpp loaded.
+impl ModelFacts {
+    /// Collects the properties from a file's header and from the model that llama.cpp loaded.
     pub(crate) fn of(gguf: &Gguf, llama: &LlamaModel) -> Self {
         Self {
             architecture: gguf

@@ -7,7 +7,7 @@ use loggia_backend::{ServedBy, fingerprint};
 use loggia_wire::openai::Model as ModelCard;
 use serde_json::json;
 
-use crate::facts::Facts;
+use crate::facts::ModelFacts;
 use crate::options::LlamaOptions;
 
 /// The version of llama.cpp in a fingerprint. It is the version of the bindings, which include
@@ -29,7 +29,7 @@ pub(crate) fn served_by(options: &LlamaOptions, files: &[&str]) -> ServedBy {
 }
 
 /// The part of a model card that is the same for chat models and embedding models.
-pub(crate) fn bare_card(options: &LlamaOptions, facts: &Facts) -> ModelCard {
+pub(crate) fn bare_card(options: &LlamaOptions, facts: &ModelFacts) -> ModelCard {
     let modified = std::fs::metadata(&options.path)
         .and_then(|metadata| metadata.modified())
         .ok();

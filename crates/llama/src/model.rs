@@ -12,7 +12,7 @@ use minijinja::Value;
 use crate::adapter::Adapter;
 use crate::draft::DraftModel;
 use crate::error::LoadError;
-use crate::facts::Facts;
+use crate::facts::ModelFacts;
 use crate::fill_in_the_middle::FillInTheMiddle;
 use crate::gguf::Gguf;
 use crate::grammar::Words;
@@ -25,18 +25,18 @@ use crate::{Token, adapter, draft};
 /// The model that llama.cpp loaded, and the facts from its header.
 pub(crate) struct Model {
     pub(crate) llama: LlamaModel,
-    pub(crate) facts: Facts,
+    pub(crate) facts: ModelFacts,
     pub(crate) syntax: Syntax,
     /// The adapter that is applied to every context.
     pub(crate) adapter: Option<Adapter>,
-    /// The devices that it is computed on, for people.
+    /// The description of the devices that compute the model, for the log.
     pub(crate) devices: String,
-    /// `None` if the model was not trained for fill-in-the-middle.
+    /// The tokens to fill in the middle of a text. `None` if the model was not trained for that.
     pub(crate) fill_in_the_middle: Option<FillInTheMiddle>,
     /// The draft model for speculative decoding.
     pub(crate) draft: Option<DraftModel>,
     template: Template,
-    /// Control tokens that are markers of the syntax. Their text is part of the output.
+    /// The control tokens that are markers of the syntax. Their text is part of the output.
     markers: Vec<Token>,
     /// The length of the longest token, in bytes.
     longest: usize,
@@ -53,7 +53,8 @@ impl Model {
     /// Loads a model. It blocks for seconds; do not call it on an async thread.
     pub(crate) fn load(options: &LlamaOptions) -> Result<Self, LoadError> {
         let gguf = Gguf::read(&options.path)?;
-        // Checked before llama.cpp loads gigabytes for nothing.
+        // The header is checked first, so that an invalid file does not cost the loading of
+        // gigabytes.
         let lora = options
             .lora
             .as_ref()
@@ -72,7 +73,7 @@ impl Model {
         let draft = draft.map(load_draft).transpose()?;
         let sources = Sources::of(&gguf, options);
         let template = sources.compile(&llama, &options.path)?;
-        let mut facts = Facts::of(&gguf, &llama);
+        let mut facts = ModelFacts::of(&gguf, &llama);
         if let Some(adapter) = &adapter {
             facts.identity = format!("{} with {}", facts.identity, adapter.identity);
         }
@@ -116,7 +117,7 @@ impl Model {
         self.template.variables()
     }
 
-    /// The values that a request sets for them.
+    /// The values of the template variables that a request sets.
     pub(crate) fn template_variables_of(&self, extra: &Extra) -> Value {
         self.template.variables_of(extra)
     }
@@ -129,15 +130,15 @@ impl Model {
         }
     }
 
-    /// Whether a text certainly has more than `tokens` tokens, without tokenizing it: to count the
-    /// tokens of megabytes takes seconds.
+    /// Whether a text certainly has more than `tokens` tokens. This does not tokenize the text,
+    /// which takes seconds for megabytes.
     pub(crate) fn is_longer_for_sure(&self, text: &str, tokens: usize) -> bool {
-        // Twice, because a tokenizer may drop parts of a text.
+        // The factor of two is needed because a tokenizer may drop parts of a text.
         text.len() > self.longest.saturating_mul(2).saturating_mul(tokens)
     }
 
-    /// Tokenizes a text in which special tokens are written out. The token that begins every text
-    /// is added if the model needs it and the text does not have it.
+    /// Tokenizes a text whose special tokens are written as text. Adds the token that begins every
+    /// text if the model needs it and the text does not have it.
     pub(crate) fn tokenize(&self, text: &str) -> Vec<Token> {
         let mut tokens = self.tokenize_on(text);
         if let Some(bos) = self.begin().filter(|bos| tokens.first() != Some(bos)) {
@@ -146,12 +147,12 @@ impl Model {
         tokens
     }
 
-    /// Tokenizes a text that follows another one. Special tokens are written out in it.
+    /// Tokenizes a text that follows another one. Its special tokens are written as text.
     pub(crate) fn tokenize_on(&self, text: &str) -> Vec<Token> {
         self.tokens(text, true)
     }
 
-    /// Tokenizes a text as plain text, without special tokens.
+    /// Tokenizes a text as plain text: it contains no special tokens.
     pub(crate) fn tokenize_plain(&self, text: &str) -> Vec<Token> {
         self.tokens(text, false)
     }
@@ -186,7 +187,7 @@ impl Model {
         );
     }
 
-    /// Appends the bytes of a token's text. Special tokens are written out.
+    /// Appends the bytes of a token's text. Special tokens have their text too.
     pub(crate) fn append_written(&self, token: Token, bytes: &mut Vec<u8>) {
         self.llama
             .vocab()
@@ -200,12 +201,12 @@ impl Model {
             self.append_piece(token, &mut bytes);
             bytes.len()
         });
-        // Control tokens have no text here but are written out in prompts; none is longer than
+        // Control tokens have no text here, but they do in prompts. None of them is longer than
         // this.
         lengths.max().unwrap_or(0).max(64)
     }
 
-    /// The vocabulary in the form that grammars need. Reads every token.
+    /// Converts the vocabulary to the form that grammars need. Reads every token.
     pub(crate) fn words(&self) -> Words {
         let tokens = || 0..Token::try_from(self.facts.vocabulary).unwrap_or(0);
         let text = |token| {
@@ -277,7 +278,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// The token of a text, if the text is a single token.
+/// Returns the token of a text, if the text is a single token.
 fn single_token(llama: &LlamaModel, text: &str) -> Option<Token> {
     match llama
         .vocab()

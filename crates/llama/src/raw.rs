@@ -99,12 +99,12 @@ impl Projector {
     }
 
     /// Whether the projector takes images.
-    pub(crate) fn sees(&self) -> bool {
+    pub(crate) fn supports_images(&self) -> bool {
         self.context.support_vision()
     }
 
     /// The sample rate (samples per second) of sound input, if the projector takes sounds.
-    pub(crate) fn hears(&self) -> Option<u32> {
+    pub(crate) fn sample_rate(&self) -> Option<u32> {
         self.context
             .get_audio_sample_rate()
             .filter(|_| self.context.support_audio())
@@ -157,8 +157,8 @@ impl Projector {
     }
 
     /// Whether the rows of an image part must be computed in one step (attention is not causal).
-    pub(crate) fn sees_all_at_once(&self) -> bool {
-        self.sees() && self.context.decode_use_non_causal()
+    pub(crate) fn encodes_in_one_step(&self) -> bool {
+        self.supports_images() && self.context.decode_use_non_causal()
     }
 
     fn width(&self) -> Option<usize> {

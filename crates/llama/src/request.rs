@@ -11,7 +11,7 @@ use crate::sample::Sampling;
 
 /// The settings with which a request is translated.
 #[derive(Debug)]
-pub(crate) struct Known<'a> {
+pub(crate) struct RequestSettings<'a> {
     pub(crate) profile: Profile,
     /// The size of the model's vocabulary.
     pub(crate) vocabulary: usize,
@@ -21,12 +21,12 @@ pub(crate) struct Known<'a> {
 /// The generations of a request, one for each choice.
 pub(crate) fn generations(
     request: &ChatCompletionRequest,
-    known: &Known<'_>,
+    settings: &RequestSettings<'_>,
     prompt: &Passage,
     held: Option<Held>,
 ) -> Result<Vec<Generation>, BackendError> {
-    let sampling = sampling(request, known)?;
-    let options = known.options;
+    let sampling = sampling(request, settings)?;
+    let options = settings.options;
     let limit = request
         .token_limit()
         .map(|most| usize::try_from(most).unwrap_or(0));
@@ -92,9 +92,12 @@ fn top_logprobs(request: &ChatCompletionRequest) -> Option<usize> {
     })
 }
 
-fn sampling(request: &ChatCompletionRequest, known: &Known<'_>) -> Result<Sampling, BackendError> {
-    let (usual, options) = (Sampling::default(), known.options);
-    let of_openai = of_openai(request, known.profile);
+fn sampling(
+    request: &ChatCompletionRequest,
+    settings: &RequestSettings<'_>,
+) -> Result<Sampling, BackendError> {
+    let (usual, options) = (Sampling::default(), settings.options);
+    let of_openai = of_openai(request, settings.profile);
     // In this order: OpenAI's own field, Ollama's option, the default.
     let either = |own: Option<f32>, option: Option<f32>, usual| own.or(option).unwrap_or(usual);
     Ok(Sampling {
@@ -120,7 +123,7 @@ fn sampling(request: &ChatCompletionRequest, known: &Known<'_>) -> Result<Sampli
         ),
         repeat_penalty: options.repeat_penalty.unwrap_or(usual.repeat_penalty),
         repeat_last_n: options.repeat_last_n.unwrap_or(usual.repeat_last_n),
-        logit_bias: logit_bias(request, known.vocabulary)?,
+        logit_bias: logit_bias(request, settings.vocabulary)?,
     })
 }
 
@@ -204,12 +207,12 @@ mod tests {
             .extend(fields.as_object().unwrap().clone());
         let request = serde_json::from_value(body).unwrap();
         let options = EngineOptions::of(&request, 2048)?;
-        let known = Known {
+        let settings = RequestSettings {
             profile,
             vocabulary: 1000,
             options: &options,
         };
-        generations(&request, &known, &Passage::from(vec![1, 2]), None)
+        generations(&request, &settings, &Passage::from(vec![1, 2]), None)
     }
 
     fn one(fields: Value) -> Generation {

@@ -7,7 +7,7 @@ use loggia_wire::openai::OnePrompt;
 use super::sizes::Sizes;
 use crate::Token;
 use crate::error::LoadError;
-use crate::facts::Facts;
+use crate::facts::ModelFacts;
 use crate::gguf::{Gguf, Pooling};
 use crate::options::LlamaOptions;
 use crate::weights::load_weights;
@@ -15,7 +15,7 @@ use crate::weights::load_weights;
 /// The model that llama.cpp loaded, and the facts from its header.
 pub(super) struct EmbeddingModel {
     pub(super) llama: LlamaModel,
-    pub(super) facts: Facts,
+    pub(super) facts: ModelFacts,
     pub(super) pooling: Pooling,
     pub(super) sizes: Sizes,
     /// The description of the devices that compute the model, for the log.
@@ -45,7 +45,7 @@ impl EmbeddingModel {
         }
         let sizes = Sizes::of(options, &gguf)?;
         let (llama, devices) = load_weights(&options.path, options.gpu_layers)?;
-        let facts = Facts::of(&gguf, &llama);
+        let facts = ModelFacts::of(&gguf, &llama);
         Ok(Self {
             llama,
             facts,

@@ -1,26 +1,26 @@
-//! An image or a sound after the projector has encoded it.
+//! The projector's output for an image or a sound.
 
 use std::sync::Arc;
 
 use crate::Token;
 use crate::raw::Rows;
 
-/// An image or a sound in the form that the model reads.
+/// An image or a sound in the form that the model reads: tokens and rows.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Seen {
+pub(crate) struct Encoded {
     pub(crate) pieces: Vec<Piece>,
 }
 
-/// A part of an image or sound: its tokens or its rows.
+/// A part of an image or sound: tokens or rows.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Piece {
-    /// The tokens that mark its beginning and end.
+    /// The tokens around the rows, which mark the beginning and the end of the image or sound.
     Tokens(Vec<Token>),
     Rows(Arc<Rows>),
 }
 
-impl Seen {
-    /// The number of tokens and rows that it takes in a prompt.
+impl Encoded {
+    /// The number of tokens and rows, which is what the image or sound takes in a prompt.
     pub(crate) fn tokens(&self) -> usize {
         self.pieces.iter().map(Piece::tokens).sum()
     }

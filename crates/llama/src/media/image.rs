@@ -5,30 +5,31 @@ use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
 
-/// The pixels of the largest image that is decoded: more than phones produce.
+/// The maximum number of pixels of an image: more than the cameras of phones produce.
 const MOST_PIXELS: u64 = 64 << 20;
 /// The maximum length of a side in pixels.
 const LONGEST_SIDE: u32 = 32_768;
-/// The maximum ratio of the longer side to the shorter one: projectors divide by the scaled length
-/// of the shorter one.
+/// The maximum ratio of the longer side to the shorter one. Projectors divide by the scaled length
+/// of the shorter side.
 const MOST_LONGISH: u32 = 200;
-/// The memory of the largest decoded image, and of a decoder's buffers where it supports a limit:
-/// four bytes for each pixel. Images with 16 bits per channel may have half as many pixels.
+/// The maximum memory in bytes of a decoded image, and of a decoder's buffers if the decoder
+/// supports a limit: four bytes for each pixel. So an image with 16 bits per channel may have half
+/// as many pixels.
 const MOST_MEMORY: u64 = 4 * MOST_PIXELS;
 
 const BROKEN: &str = "it is damaged or truncated";
 
-/// An upright image: three bytes for each pixel, row by row.
+/// The pixels of an upright image: three bytes for each, row by row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Picture {
+pub(crate) struct DecodedImage {
     pub(crate) width: u32,
     pub(crate) height: u32,
     pub(crate) rgb: Vec<u8>,
 }
 
 /// Decodes PNG, JPEG, WebP, and the first frame of a GIF. Transparency is dropped, as in the tools
-/// that models are trained with. The error is the text for an error message.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
+/// with which models are trained. The error is a part of an error message.
+pub(crate) fn decode(bytes: &[u8]) -> Result<DecodedImage, String> {
     let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|_| BROKEN.to_owned())?;
@@ -47,7 +48,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
             "it has {width} × {height} pixels; send one of at most {MOST_PIXELS}"
         ));
     }
-    // The decoder's limits do not include the memory for the decoded image.
+    // The decoder's own limits do not include the memory for the decoded image.
     if decoder.total_bytes() > MOST_MEMORY {
         return Err(format!(
             "its {width} × {height} pixels take more than {MOST_MEMORY} bytes"
@@ -73,7 +74,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, String> {
     if width == 0 || height == 0 {
         Err(BROKEN.to_owned())
     } else {
-        Ok(Picture {
+        Ok(DecodedImage {
             width,
             height,
             rgb: rgb.into_raw(),
@@ -119,13 +120,13 @@ mod tests {
             ImageFormat::Gif,
             ImageFormat::WebP,
         ] {
-            let picture = decode(&encoded(format)).unwrap();
+            let image = decode(&encoded(format)).unwrap();
             assert_eq!(
-                (picture.width, picture.height, picture.rgb.len()),
+                (image.width, image.height, image.rgb.len()),
                 (5, 3, 45),
                 "{format:?}"
             );
-            assert!(picture.rgb[0] > 100 && picture.rgb[12] < 100, "{format:?}");
+            assert!(image.rgb[0] > 100 && image.rgb[12] < 100, "{format:?}");
         }
     }
 
@@ -139,8 +140,8 @@ mod tests {
         ] {
             let whole = encoded(format);
             for length in 0..whole.len() {
-                if let Ok(picture) = decode(&whole[..length]) {
-                    assert_eq!(picture.rgb.len(), 45);
+                if let Ok(image) = decode(&whole[..length]) {
+                    assert_eq!(image.rgb.len(), 45);
                 }
             }
         }
@@ -187,10 +188,10 @@ mod tests {
         turned.extend(length);
         turned.append(&mut exif);
         turned.extend(&jpeg[2..]);
-        let picture = decode(&turned).unwrap();
-        assert_eq!((picture.width, picture.height), (3, 5));
+        let image = decode(&turned).unwrap();
+        assert_eq!((image.width, image.height), (3, 5));
         // The left side is now at the top.
-        assert!(picture.rgb[0] > 100 && picture.rgb[4 * 9] < 100);
+        assert!(image.rgb[0] > 100 && image.rgb[4 * 9] < 100);
     }
 
     #[test]

@@ -1,57 +1,57 @@
-//! What the interface of the projector sends to its thread, and the errors of a job.
+//! The jobs that the projector's interface sends to its thread, and their errors.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::cache::Identity;
-use super::encoded::Seen;
-use super::image::Picture;
+use super::encoded::Encoded;
+use super::image::DecodedImage;
 
 /// A job for the thread.
 pub(super) struct Job {
     pub(super) identity: Identity,
     pub(super) decoded: Decoded,
-    pub(super) answer: Answer,
+    pub(super) kind: JobKind,
 }
 
-/// What a job is to find out, and where its result goes.
-pub(super) enum Answer {
-    /// The rows, of which there is room for this number.
-    Rows(usize, oneshot::Sender<Result<Arc<Seen>, Refused>>),
-    /// Their number.
-    Count(oneshot::Sender<Result<usize, Refused>>),
+/// The kind of a job, with the channel for its result.
+pub(super) enum JobKind {
+    /// Encodes the file. The number is the maximum number of its tokens and rows.
+    Encode(usize, oneshot::Sender<Result<Arc<Encoded>, MediaError>>),
+    /// Counts the tokens and rows of the file, without encoding it.
+    Count(oneshot::Sender<Result<usize, MediaError>>),
 }
 
-impl Answer {
+impl JobKind {
     pub(super) fn is_closed(&self) -> bool {
         match self {
-            Self::Rows(_, answer) => answer.is_closed(),
+            Self::Encode(_, answer) => answer.is_closed(),
             Self::Count(answer) => answer.is_closed(),
         }
     }
 }
 
-/// A file's pixels or samples, with the semaphore permit for their memory. The permit stays with
-/// the data wherever it goes, even after the client has left.
+/// The pixels or samples of a file, with the semaphore permit for their memory. The permit stays
+/// with the data even after the client has left.
 pub(super) struct Decoded {
-    pub(super) medium: Medium,
-    pub(super) _leave: OwnedSemaphorePermit,
+    pub(super) media: DecodedMedia,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
-pub(super) enum Medium {
-    Picture(Picture),
+pub(super) enum DecodedMedia {
+    Image(DecodedImage),
     Sound(Vec<f32>),
 }
 
-/// Why an image or sound cannot be read.
+/// Why an image or sound cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// The file is invalid; the text is for an error message.
-    File(String),
+pub(crate) enum MediaError {
+    /// The file is invalid. The text is a part of an error message.
+    InvalidFile(String),
     /// The projector does not accept this kind of input.
-    Kind,
-    /// It takes more tokens than there is room for.
+    Unsupported,
+    /// The image or sound takes more tokens than there is room for.
     TooLong { tokens: usize },
     /// Too many requests are waiting.
     Busy,

@@ -1,5 +1,5 @@
-//! Finds images and sounds in a conversation, and the marks that represent them in its prompt.
-//! Pure.
+//! Finds the images and sounds of a conversation, and puts marks for them into the text of its
+//! prompt. Pure.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Part as Messa
 
 /// An image or a sound in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Asked {
-    /// The request field, for errors.
+pub(crate) struct MediaFile {
+    /// The path of the request field, for errors.
     pub(crate) param: String,
     /// The format of a sound in the request: `wav`, `mp3`. `None` for an image.
     pub(crate) format: Option<String>,
@@ -23,17 +23,17 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 pub(crate) struct Marked {
     pub(crate) request: Arc<ChatCompletionRequest>,
-    pub(crate) asked: Vec<Arc<Asked>>,
-    /// A random number in the marks, so that a client's text cannot contain one.
+    pub(crate) files: Vec<Arc<MediaFile>>,
+    /// A random number that is part of each mark, so that a client's text cannot contain one.
     key: u64,
 }
 
-/// A part of a prompt.
+/// A part of a rendered prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part<'a> {
     Text(&'a str),
     /// The image or sound with this index.
-    Medium(usize),
+    File(usize),
 }
 
 impl Marked {
@@ -42,7 +42,8 @@ impl Marked {
         request.messages.iter().any(has_media)
     }
 
-    /// Takes the images and sounds out of a request; `None` if it has none. `key` must be random.
+    /// Takes the images and sounds out of a request. Returns `None` if it has none. `key` must be
+    /// random.
     pub(crate) fn of(
         request: &ChatCompletionRequest,
         key: u64,
@@ -50,12 +51,12 @@ impl Marked {
         if !Self::has_any(request) {
             return Ok(None);
         }
-        let mut asked = Vec::new();
+        let mut files = Vec::new();
         let messages = request
             .messages
             .iter()
             .enumerate()
-            .map(|(at, message)| marked(message, at, key, &mut asked));
+            .map(|(at, message)| marked(message, at, key, &mut files));
         let messages = messages.collect::<Result<_, _>>()?;
         let request = Arc::new(ChatCompletionRequest {
             messages,
@@ -63,13 +64,13 @@ impl Marked {
         });
         Ok(Some(Self {
             request,
-            asked,
+            files,
             key,
         }))
     }
 
-    /// Splits the rendered prompt at its marks. It must contain every image and sound; otherwise
-    /// the template has omitted one, and the model would answer without it.
+    /// Splits the rendered prompt at its marks. Fails if a mark is missing: the template has
+    /// omitted an image or sound, and the model would answer without it.
     pub(crate) fn parts<'a>(&self, prompt: &'a str) -> Result<Vec<Part<'a>>, BackendError> {
         let mut parts = Vec::new();
         let mut rest = prompt;
@@ -79,36 +80,36 @@ impl Marked {
             let number = after
                 .find(MARK_ENDS)
                 .and_then(|end| Some((after[..end].parse::<usize>().ok()?, end)));
-            let Some((number, end)) = number.filter(|&(number, _)| number < self.asked.len())
+            let Some((number, end)) = number.filter(|&(number, _)| number < self.files.len())
             else {
-                return Err(self.left_out(0));
+                return Err(self.omitted_error(0));
             };
             parts.push(Part::Text(&rest[..start]));
-            parts.push(Part::Medium(number));
+            parts.push(Part::File(number));
             rest = &after[end + MARK_ENDS.len()..];
         }
         parts.push(Part::Text(rest));
-        let is_there = |number: &usize| parts.contains(&Part::Medium(*number));
-        match (0..self.asked.len()).find(|number| !is_there(number)) {
-            Some(missing) => Err(self.left_out(missing)),
+        let is_there = |number: &usize| parts.contains(&Part::File(*number));
+        match (0..self.files.len()).find(|number| !is_there(number)) {
+            Some(missing) => Err(self.omitted_error(missing)),
             None => Ok(parts),
         }
     }
 
-    /// The error for a model without a projector. The API layer refuses such requests earlier, but
-    /// other users of the library may not.
-    pub(crate) fn unseen(&self) -> BackendError {
+    /// The error for a model without a projector. `loggia-api` refuses such requests earlier, but
+    /// other users of this crate may not.
+    pub(crate) fn no_projector_error(&self) -> BackendError {
         let message = "This model does not accept images or sounds: it has no projector.";
         let param = self
-            .asked
+            .files
             .first()
-            .map(|asked| asked.param.clone())
+            .map(|file| file.param.clone())
             .unwrap_or_default();
         invalid(message.to_owned(), &param, "unsupported_parameter")
     }
 
-    fn left_out(&self, number: usize) -> BackendError {
-        let param = self.asked.get(number).map(|asked| asked.param.clone());
+    fn omitted_error(&self, number: usize) -> BackendError {
+        let param = self.files.get(number).map(|file| file.param.clone());
         let message = "This model's chat template omits this part: it accepts images and sounds in other messages only, most often in user messages.";
         BackendError::InvalidRequest {
             message: message.to_owned(),
@@ -142,7 +143,7 @@ fn marked(
     message: &Message,
     at: usize,
     key: u64,
-    asked: &mut Vec<Arc<Asked>>,
+    files: &mut Vec<Arc<MediaFile>>,
 ) -> Result<Message, BackendError> {
     if !has_media(message) {
         return Ok(message.clone());
@@ -154,24 +155,24 @@ fn marked(
         .unwrap_or_default();
     let mut texts = Vec::with_capacity(parts.len());
     for (part_at, part) in parts.iter().enumerate() {
-        let Some(medium) = medium(part, &format!("messages[{at}].content[{part_at}]"))? else {
+        let Some(medium) = media_file(part, &format!("messages[{at}].content[{part_at}]"))? else {
             texts.push(part.clone());
             continue;
         };
-        let mark = format!("{}{}{MARK_ENDS}", mark_begins(key), asked.len());
+        let mark = format!("{}{}{MARK_ENDS}", mark_begins(key), files.len());
         texts.push(MessagePart {
             kind: PartKind::Text(mark),
             extra: Extra::default(),
         });
-        asked.push(Arc::new(medium));
+        files.push(Arc::new(medium));
     }
     let mut message = message.clone();
     message.content = Some(Content::Parts(texts));
     Ok(message)
 }
 
-/// The image or sound of a message part, if it is one.
-fn medium(part: &MessagePart, place: &str) -> Result<Option<Asked>, BackendError> {
+/// Decodes the image or sound of a message part. Returns `None` for other parts.
+fn media_file(part: &MessagePart, place: &str) -> Result<Option<MediaFile>, BackendError> {
     match &part.kind {
         PartKind::ImageUrl { url, .. } => {
             let param = format!("{place}.image_url.url");
@@ -179,7 +180,7 @@ fn medium(part: &MessagePart, place: &str) -> Result<Option<Asked>, BackendError
                 let message = "The image is not a data URL in base64 (data:image/png;base64,…).";
                 invalid(message.to_owned(), &param, "invalid_image_url")
             })?;
-            Ok(Some(Asked {
+            Ok(Some(MediaFile {
                 param,
                 format: None,
                 bytes,
@@ -191,7 +192,7 @@ fn medium(part: &MessagePart, place: &str) -> Result<Option<Asked>, BackendError
                 let message = "The sound is not valid base64 (with the standard alphabet).";
                 invalid(message.to_owned(), &param, "invalid_input_audio")
             })?;
-            Ok(Some(Asked {
+            Ok(Some(MediaFile {
                 param,
                 format: Some(format.clone()),
                 bytes,
@@ -201,9 +202,9 @@ fn medium(part: &MessagePart, place: &str) -> Result<Option<Asked>, BackendError
     }
 }
 
-impl Asked {
-    /// The error for an invalid file.
-    pub(crate) fn refused(&self, why: &str) -> BackendError {
+impl MediaFile {
+    /// The error for a file that cannot be decoded or encoded.
+    pub(crate) fn invalid_error(&self, why: &str) -> BackendError {
         match self.format {
             None => invalid(
                 format!("The image cannot be used: {why}."),
@@ -218,9 +219,9 @@ impl Asked {
         }
     }
 
-    /// The error for a model that does not accept this kind of input. The API layer refuses such
-    /// requests earlier, as for a model without a projector.
-    pub(crate) fn untaken(&self) -> BackendError {
+    /// The error for a projector that does not accept this kind of input. `loggia-api` refuses such
+    /// requests earlier.
+    pub(crate) fn unsupported_error(&self) -> BackendError {
         let kind = if self.format.is_none() {
             "images"
         } else {
@@ -288,16 +289,16 @@ mod tests {
         let parts = marked.parts(&prompt).unwrap();
         let expected = [
             Part::Text("<user>Look: "),
-            Part::Medium(0),
+            Part::File(0),
             Part::Text(" and hear "),
-            Part::Medium(1),
+            Part::File(1),
             Part::Text("<assistant>"),
         ];
         assert_eq!(parts, expected);
-        assert_eq!(marked.asked[0].bytes, [0, 1, 2]);
+        assert_eq!(marked.files[0].bytes, [0, 1, 2]);
         assert_eq!(
-            *marked.asked[1],
-            Asked {
+            *marked.files[1],
+            MediaFile {
                 param: "messages[1].content[3].input_audio.data".to_owned(),
                 format: Some("wav".to_owned()),
                 bytes: vec![3, 4]

@@ -4,7 +4,7 @@
 //! `image` and `sound` (decode bytes to pixels and samples), `projector` (the interface of the
 //! projector), `job` (what it sends to its thread), `worker` (the thread, which encodes files into
 //! rows that the model reads like tokens), `encoded` (its output), `cache` (its recent output),
-//! `reading` (the prompt with the rows). `docs/engine.md` explains it in prose,
+//! `prompt` (the prompt with the rows). `docs/engine.md` explains it in prose,
 //! `docs/decisions/0011-pictures-and-sounds.md` the reasons.
 
 mod cache;
@@ -13,14 +13,14 @@ mod image;
 mod job;
 mod marks;
 mod projector;
-mod reading;
+mod prompt;
 mod resample;
 mod sound;
 mod worker;
 
-pub(crate) use projector::Media;
-pub(crate) use reading::{count, read};
-pub(crate) use worker::Facts;
+pub(crate) use projector::ProjectorThread;
+pub(crate) use prompt::{count, passage};
+pub(crate) use worker::ProjectorFacts;
 
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ use loggia_wire::openai::ChatCompletionRequest;
 
 pub(crate) use marks::Marked;
 
-/// Takes the images and sounds out of a request; `None` if it has none. Their base64 is decoded on
-/// a blocking thread, because they may be large.
+/// Takes the images and sounds out of a request. Returns `None` if it has none. Their base64 is
+/// decoded on a blocking thread, because it may be large.
 pub(crate) async fn marked(
     request: &Arc<ChatCompletionRequest>,
 ) -> Result<Option<Marked>, BackendError> {

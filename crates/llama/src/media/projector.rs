@@ -9,36 +9,36 @@ use std::thread::JoinHandle;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::cache::{Identity, Kept, lock};
-use super::encoded::Seen;
-use super::job::{Answer, Decoded, Job, Medium, Refused};
-use super::marks::Asked;
-use super::worker::{Facts, Worker, within};
+use super::cache::{Cache, Identity, lock};
+use super::encoded::Encoded;
+use super::job::{Decoded, DecodedMedia, Job, JobKind, MediaError};
+use super::marks::MediaFile;
+use super::worker::{ProjectorFacts, Worker, within};
 use super::{image, sound};
 use crate::error::LoadError;
 use crate::model::Model;
 use crate::options::LlamaOptions;
 use crate::raw;
 
-/// The maximum number of files that are being decoded, wait for the projector, or are being
-/// encoded: each may take hundreds of megabytes.
+/// The maximum number of files that are decoded at a time: those that are being decoded, that wait
+/// for the projector, and that are being encoded. Each may take hundreds of megabytes.
 const DECODED_AT_ONCE: usize = 2;
 
 /// The projector of a model, and its thread. Dropping it ends the thread after the current file.
 #[derive(Debug)]
-pub(crate) struct Media {
-    facts: Facts,
+pub(crate) struct ProjectorThread {
+    facts: ProjectorFacts,
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
-    kept: Arc<Mutex<Kept>>,
-    /// Places for requests whose file is being processed or waits for that.
+    cache: Arc<Mutex<Cache>>,
+    /// Limits the number of requests whose file is being processed or waits for that.
     waiting: Semaphore,
     decoding: Arc<Semaphore>,
 }
 
-impl Media {
-    /// Loads the projector that the options name, if any, on its own thread, and waits until it is
-    /// loaded.
+impl ProjectorThread {
+    /// Starts the thread, and waits until it has loaded the projector. Returns `None` if the
+    /// options name no projector.
     pub(crate) fn of(
         options: &LlamaOptions,
         model: &Arc<Model>,
@@ -51,8 +51,8 @@ impl Media {
         let (threads, use_gpu) = (options.threads(), options.gpu_layers != Some(0));
         let (jobs, waiting) = sync_channel(DECODED_AT_ONCE);
         let (ready, started) = sync_channel(1);
-        let kept = Arc::new(Mutex::new(Kept::default()));
-        let (file, known) = (path.to_owned(), Arc::clone(&kept));
+        let cache = Arc::new(Mutex::new(Cache::default()));
+        let (file, known) = (path.to_owned(), Arc::clone(&cache));
         let run = move || {
             let vocabulary = model.facts.vocabulary;
             let Some(projector) = raw::Projector::load(&file, model, threads, use_gpu) else {
@@ -60,7 +60,7 @@ impl Media {
             };
             let mut worker = Worker {
                 projector,
-                kept: known,
+                cache: known,
                 vocabulary,
                 rows_at_once: 0,
             };
@@ -83,98 +83,103 @@ impl Media {
             facts,
             jobs: Some(jobs),
             thread: Some(thread),
-            kept,
+            cache,
             waiting,
             decoding,
         })
     }
 
-    /// What the projector supports.
-    pub(crate) fn facts(&self) -> Facts {
+    /// The properties of the projector.
+    pub(crate) fn facts(&self) -> ProjectorFacts {
         self.facts
     }
 
     /// Encodes an image or a sound, which may take at most `room` tokens.
-    pub(crate) async fn see(&self, asked: &Arc<Asked>, room: usize) -> Result<Arc<Seen>, Refused> {
-        let rows = |answer| Answer::Rows(room, answer);
-        self.ask(asked, rows, |known| within(known, room)).await
+    pub(crate) async fn encode(
+        &self,
+        file: &Arc<MediaFile>,
+        room: usize,
+    ) -> Result<Arc<Encoded>, MediaError> {
+        let rows = |answer| JobKind::Encode(room, answer);
+        self.ask(file, rows, |known| within(known, room)).await
     }
 
     /// Counts the tokens and rows of an image or a sound without encoding it.
-    pub(crate) async fn count(&self, asked: &Arc<Asked>) -> Result<usize, Refused> {
-        self.ask(asked, Answer::Count, |known| Ok(known.tokens()))
+    pub(crate) async fn count(&self, file: &Arc<MediaFile>) -> Result<usize, MediaError> {
+        self.ask(file, JobKind::Count, |known| Ok(known.tokens()))
             .await
     }
 
-    /// Waits for the result of a job of the thread, or takes it from the rows in the cache.
+    /// Returns the result from the rows in the cache, or sends a job to the thread and waits for
+    /// its result.
     async fn ask<T>(
         &self,
-        asked: &Arc<Asked>,
-        job: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Answer,
-        from: impl FnOnce(Arc<Seen>) -> Result<T, Refused>,
-    ) -> Result<T, Refused> {
-        let takes = if asked.format.is_none() {
-            self.facts.sees
+        file: &Arc<MediaFile>,
+        job: impl FnOnce(oneshot::Sender<Result<T, MediaError>>) -> JobKind,
+        from: impl FnOnce(Arc<Encoded>) -> Result<T, MediaError>,
+    ) -> Result<T, MediaError> {
+        let takes = if file.format.is_none() {
+            self.facts.images
         } else {
-            self.facts.hears.is_some()
+            self.facts.sample_rate.is_some()
         };
         if !takes {
-            return Err(Refused::Kind);
+            return Err(MediaError::Unsupported);
         }
-        let identity = identity(asked);
-        if let Some(seen) = lock(&self.kept).find(&identity) {
-            return from(seen);
+        let identity = identity(file);
+        if let Some(encoded) = lock(&self.cache).find(&identity) {
+            return from(encoded);
         }
-        let _place = self.waiting.try_acquire().map_err(|_| Refused::Busy)?;
-        let leave = Arc::clone(&self.decoding)
+        let _place = self.waiting.try_acquire().map_err(|_| MediaError::Busy)?;
+        let permit = Arc::clone(&self.decoding)
             .acquire_owned()
             .await
-            .map_err(|_| Refused::Failed(ENDED))?;
+            .map_err(|_| MediaError::Failed(ENDED))?;
         // Another request may have encoded the same file meanwhile.
-        if let Some(seen) = lock(&self.kept).find(&identity) {
-            return from(seen);
+        if let Some(encoded) = lock(&self.cache).find(&identity) {
+            return from(encoded);
         }
-        let decoded = self.decode(asked, leave).await?;
+        let decoded = self.decode(file, permit).await?;
         let (answer, result) = oneshot::channel();
-        let jobs = self.jobs.as_ref().ok_or(Refused::Failed(ENDED))?;
+        let jobs = self.jobs.as_ref().ok_or(MediaError::Failed(ENDED))?;
         let job = Job {
             identity,
             decoded,
-            answer: job(answer),
+            kind: job(answer),
         };
         jobs.try_send(job).map_err(|error| match error {
-            // Not reached in practice: the channel has room for all files that may be decoded.
-            TrySendError::Full(_) => Refused::Busy,
-            TrySendError::Disconnected(_) => Refused::Failed(ENDED),
+            // This does not happen: the channel has room for all files that may be decoded.
+            TrySendError::Full(_) => MediaError::Busy,
+            TrySendError::Disconnected(_) => MediaError::Failed(ENDED),
         })?;
-        result.await.map_err(|_| Refused::Failed(ENDED))?
+        result.await.map_err(|_| MediaError::Failed(ENDED))?
     }
 
     async fn decode(
         &self,
-        asked: &Arc<Asked>,
-        leave: OwnedSemaphorePermit,
-    ) -> Result<Decoded, Refused> {
-        let (asked, rate) = (Arc::clone(asked), self.facts.hears.unwrap_or_default());
-        // Decoding continues even if the client leaves, so the permit moves into it.
+        file: &Arc<MediaFile>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Decoded, MediaError> {
+        let (file, rate) = (Arc::clone(file), self.facts.sample_rate.unwrap_or_default());
+        // Decoding continues even if the client leaves, so the permit moves into the closure.
         let decode = move || {
-            let medium = match &asked.format {
-                None => image::decode(&asked.bytes).map(Medium::Picture),
-                Some(format) => sound::decode(&asked.bytes, format, rate).map(Medium::Sound),
+            let media = match &file.format {
+                None => image::decode(&file.bytes).map(DecodedMedia::Image),
+                Some(format) => sound::decode(&file.bytes, format, rate).map(DecodedMedia::Sound),
             };
-            medium.map(|medium| Decoded {
-                medium,
-                _leave: leave,
+            media.map(|media| Decoded {
+                media,
+                _permit: permit,
             })
         };
         let decoded = tokio::task::spawn_blocking(decode).await;
         decoded
-            .map_err(|_| Refused::File("it cannot be decoded".to_owned()))?
-            .map_err(Refused::File)
+            .map_err(|_| MediaError::InvalidFile("it cannot be decoded".to_owned()))?
+            .map_err(MediaError::InvalidFile)
     }
 }
 
-impl Drop for Media {
+impl Drop for ProjectorThread {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take()
@@ -187,11 +192,11 @@ impl Drop for Media {
 
 const ENDED: &str = "the projector has ended";
 
-fn identity(asked: &Asked) -> Identity {
+fn identity(file: &MediaFile) -> Identity {
     let mut hash = Sha256::new();
-    hash.update([u8::from(asked.format.is_some())]);
-    hash.update(asked.format.as_deref().unwrap_or_default());
+    hash.update([u8::from(file.format.is_some())]);
+    hash.update(file.format.as_deref().unwrap_or_default());
     hash.update([0]);
-    hash.update(&asked.bytes);
+    hash.update(&file.bytes);
     hash.finalize().into()
 }

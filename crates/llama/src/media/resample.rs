@@ -3,11 +3,11 @@
 
 use std::f32::consts::PI;
 
-/// The number of zero crossings of the sinc filter on each side. It attenuates frequencies above
-/// the limit by 60 dB.
+/// The number of zero crossings of the sinc filter on each side. With this number, frequencies
+/// above the limit are attenuated by 60 dB.
 const CROSSINGS: f32 = 16.0;
 
-/// The sound with a rate of `to` samples per second.
+/// Converts samples from the rate `from` to the rate `to`, in samples per second.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -23,8 +23,8 @@ pub(super) fn resample(samples: &[f32], from: u32, to: u32) -> Vec<f32> {
     let cut = (phases as f32 / step as f32).min(1.0);
     let reach = CROSSINGS / cut;
     let side = reach as usize + 1;
-    // A new sample can have only a few positions relative to the old ones, so the filter weights of
-    // each position are computed once.
+    // There are only a few positions that a new sample can have relative to the old ones, so the
+    // filter weights of each position are computed once.
     let weights: Vec<Vec<f32>> = (0..phases)
         .map(|phase| {
             let part = phase as f32 / phases as f32;

@@ -11,36 +11,36 @@ const MOST_MINUTES: usize = 10;
 const FINEST: u32 = 192_000;
 
 /// A decoded sound before its sample rate is changed.
-struct Heard {
+struct RawSound {
     rate: u32,
     samples: Vec<f32>,
 }
 
-/// Decodes WAV (integers of 8 to 32 bits, or floats) or MP3. `format` is the format in the request:
-/// `wav` or `mp3`. The error is the text for an error message.
+/// Decodes WAV (integers of 8 to 32 bits, or floats) or MP3. `format` is the request's field: `wav`
+/// or `mp3`. The error is a part of an error message.
 pub(crate) fn decode(bytes: &[u8], format: &str, rate: u32) -> Result<Vec<f32>, String> {
-    let heard = match format {
+    let sound = match format {
         "wav" => wav(bytes)?,
         "mp3" => mp3(bytes)?,
         _ => return Err("its format is neither wav nor mp3".to_owned()),
     };
-    // The minimum is a tenth of a second, as at OpenAI. Projectors assume that the sound is not
-    // empty.
-    if heard.samples.len() < heard.rate as usize / 10 {
+    // The minimum length is a tenth of a second, as with OpenAI. Projectors assume that a sound is
+    // not empty.
+    if sound.samples.len() < sound.rate as usize / 10 {
         return Err("it is shorter than 0.1 seconds".to_owned());
     }
-    Ok(resample(&heard.samples, heard.rate, rate))
+    Ok(resample(&sound.samples, sound.rate, rate))
 }
 
-fn wav(bytes: &[u8]) -> Result<Heard, String> {
+fn wav(bytes: &[u8]) -> Result<RawSound, String> {
     let broken = |_| "it is not a WAV file, or it uses an unsupported feature".to_owned();
     let mut reader = hound::WavReader::new(Cursor::new(bytes)).map_err(broken)?;
     let spec = reader.spec();
     let mut mixer = Mixer::new(spec.sample_rate, usize::from(spec.channels))?;
     if spec.sample_format == hound::SampleFormat::Float {
         for sample in reader.samples::<f32>() {
-            // Clients that send while they record do not know the length, so a truncated file is
-            // accepted.
+            // A truncated file is accepted: clients that send while they record do not know the
+            // length.
             let Ok(sample) = sample else { break };
             mixer.push(sample)?;
         }
@@ -55,20 +55,20 @@ fn wav(bytes: &[u8]) -> Result<Heard, String> {
             mixer.push(sample as f32 / most)?;
         }
     }
-    Ok(mixer.heard())
+    Ok(mixer.sound())
 }
 
-fn mp3(bytes: &[u8]) -> Result<Heard, String> {
+fn mp3(bytes: &[u8]) -> Result<RawSound, String> {
     let mut reader = nanomp3::SliceReader::<f32>::new(bytes);
     let Some(channels) = reader.channels() else {
         return Err("it is not an MP3 file".to_owned());
     };
     let mut mixer = Mixer::new(reader.sample_rate(), usize::from(channels.num()))?;
-    // A sound whose rate changes is cut at that point, as in players.
+    // If the sample rate changes within a sound, the sound ends there, as in players.
     while let Ok(Some(frame)) = reader.read_frame() {
         frame.iter().try_for_each(|&sample| mixer.push(sample))?;
     }
-    Ok(mixer.heard())
+    Ok(mixer.sound())
 }
 
 /// Mixes several channels to one.
@@ -118,8 +118,8 @@ impl Mixer {
         Ok(())
     }
 
-    fn heard(self) -> Heard {
-        Heard {
+    fn sound(self) -> RawSound {
+        RawSound {
             rate: self.rate,
             samples: self.samples,
         }
@@ -152,14 +152,14 @@ mod tests {
     fn channels_become_one_and_numbers_of_any_width_the_same() {
         for bits in [8_u16, 16, 24] {
             let half = 1 << (bits - 2);
-            let heard = decode(
+            let sound = decode(
                 &whole_numbers(2, bits, &[half, 0, 0, -half].repeat(400)),
                 "wav",
                 8000,
             )
             .unwrap();
-            assert_eq!(heard[..2], [0.25, -0.25], "{bits}");
-            assert_eq!(heard.len(), 800, "{bits}");
+            assert_eq!(sound[..2], [0.25, -0.25], "{bits}");
+            assert_eq!(sound.len(), 800, "{bits}");
         }
     }
 

@@ -8,9 +8,9 @@ use llama_cpp_2::token::LlamaToken;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
-use super::cache::{Identity, Kept, lock};
-use super::encoded::{Piece, Seen};
-use super::job::{Answer, Job, Medium, Refused};
+use super::cache::{Cache, Identity, lock};
+use super::encoded::{Encoded, Piece};
+use super::job::{DecodedMedia, Job, JobKind, MediaError};
 use crate::Token;
 use crate::raw;
 
@@ -18,24 +18,24 @@ use crate::raw;
 /// image with more rows is refused.
 const MOST_ROWS_AT_ONCE: u32 = 4096;
 
-/// The sides of a trial image, with which the maximum number of rows of an image is found at the
-/// start.
+/// The length of both sides of a trial image. It is used to find the maximum number of rows of an
+/// image when the projector is loaded.
 const TRIAL_SIDE: u32 = 2048;
 
-/// The facts that do not change while it is loaded.
+/// The properties of a projector, which do not change while it is loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
-    pub(crate) sees: bool,
-    /// The sample rate (samples per second) of sound input, if supported.
-    pub(crate) hears: Option<u32>,
-    /// The number of rows that one step must have room for.
+pub(crate) struct ProjectorFacts {
+    pub(crate) images: bool,
+    /// The sample rate (samples per second) of sound input. `None` if sounds are not supported.
+    pub(crate) sample_rate: Option<u32>,
+    /// The number of rows that a step of the engine must have room for.
     pub(crate) rows_at_once: u32,
 }
 
-/// The state of the thread.
+/// The state of the projector's thread.
 pub(super) struct Worker {
     pub(super) projector: raw::Projector,
-    pub(super) kept: Arc<Mutex<Kept>>,
+    pub(super) cache: Arc<Mutex<Cache>>,
     /// The size of the model's vocabulary.
     pub(super) vocabulary: usize,
     /// The number of rows without causal attention that a step of the engine has room for.
@@ -43,14 +43,15 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// What the projector supports; `None` if it cannot process a blank trial image for this model.
-    pub(super) fn facts(&self) -> Option<Facts> {
-        let largest = if self.projector.sees() {
+    /// Finds the properties of the projector. Returns `None` if it cannot process a blank trial
+    /// image for this model.
+    pub(super) fn facts(&self) -> Option<ProjectorFacts> {
+        let largest = if self.projector.supports_images() {
             self.largest_part()?
         } else {
             0
         };
-        let at_once = if self.projector.sees_all_at_once() {
+        let at_once = if self.projector.encodes_in_one_step() {
             largest
         } else {
             0
@@ -58,9 +59,9 @@ impl Worker {
         let rows_at_once = u32::try_from(at_once)
             .unwrap_or(u32::MAX)
             .min(MOST_ROWS_AT_ONCE);
-        Some(Facts {
-            sees: self.projector.sees(),
-            hears: self.projector.hears(),
+        Some(ProjectorFacts {
+            images: self.projector.supports_images(),
+            sample_rate: self.projector.sample_rate(),
             rows_at_once,
         })
     }
@@ -81,9 +82,9 @@ impl Worker {
         Some(largest)
     }
 
-    /// The tokens of a text part. llama.cpp writes -1 if the model lacks a token that this kind of
-    /// projector needs around its images. A step with such a token would fail for all requests in
-    /// it.
+    /// Returns the tokens of a text part. llama.cpp writes -1 for a token that this kind of
+    /// projector needs around its images and that the model lacks. A step with such a token would
+    /// fail for all requests in it.
     fn tokens(&self, part: &MtmdInputChunk<'_>) -> Option<Vec<Token>> {
         let known = |token: &LlamaToken| {
             let token = Token::try_from(token.0)
@@ -91,7 +92,7 @@ impl Worker {
                 .filter(|&token| (token as usize) < self.vocabulary);
             if token.is_none() {
                 tracing::warn!(
-                    "the model lacks a token that its projector wants around pictures or sounds"
+                    "the model lacks a token that its projector needs around images or sounds"
                 );
             }
             token
@@ -107,88 +108,89 @@ impl Worker {
         while let Ok(Job {
             identity,
             decoded,
-            answer,
+            kind,
         }) = jobs.recv()
         {
-            if answer.is_closed() {
+            if kind.is_closed() {
                 continue;
             }
-            let (room, answer) = match answer {
-                Answer::Rows(room, answer) => (room, answer),
-                Answer::Count(answer) => {
-                    let chunks = self.chunks(&decoded.medium);
+            let (room, answer) = match kind {
+                JobKind::Encode(room, answer) => (room, answer),
+                JobKind::Count(answer) => {
+                    let chunks = self.chunks(&decoded.media);
                     // The client may have left.
                     let _ = answer.send(chunks.map(|chunks| chunks.total_tokens()));
                     continue;
                 }
             };
-            // Another request may have asked for the same file meanwhile.
-            let known = lock(&self.kept).find(&identity);
-            let seen = match known {
-                Some(seen) => within(seen, room),
+            // Another request may have encoded the same file meanwhile.
+            let known = lock(&self.cache).find(&identity);
+            let encoded = match known {
+                Some(encoded) => within(encoded, room),
                 None => self
-                    .see(&decoded.medium, identity, room, &answer)
+                    .encode(&decoded.media, identity, room, &answer)
                     .map(Arc::new),
             };
             drop(decoded);
-            if let Ok(seen) = &seen {
-                lock(&self.kept).keep(identity, seen);
+            if let Ok(encoded) = &encoded {
+                lock(&self.cache).insert(identity, encoded);
             }
             // The client may have left.
-            let _ = answer.send(seen);
+            let _ = answer.send(encoded);
         }
     }
 
-    /// The parts of an image or sound, which still have to be encoded.
-    fn chunks(&self, medium: &Medium) -> Result<MtmdInputChunks, Refused> {
-        let bitmap = match medium {
-            Medium::Picture(picture) => {
-                MtmdBitmap::from_image_data(picture.width, picture.height, &picture.rgb)
+    /// Splits an image or sound into parts, which still have to be encoded.
+    fn chunks(&self, media: &DecodedMedia) -> Result<MtmdInputChunks, MediaError> {
+        let bitmap = match media {
+            DecodedMedia::Image(image) => {
+                MtmdBitmap::from_image_data(image.width, image.height, &image.rgb)
             }
-            Medium::Sound(samples) => MtmdBitmap::from_audio_data(samples),
+            DecodedMedia::Sound(samples) => MtmdBitmap::from_audio_data(samples),
         };
-        let bitmap =
-            bitmap.map_err(|_| Refused::Failed("llama.cpp takes no such picture or sound"))?;
+        let bitmap = bitmap
+            .map_err(|_| MediaError::Failed("llama.cpp does not accept this image or sound"))?;
         let chunks = self.projector.chunks(&bitmap);
-        chunks.ok_or_else(|| Refused::File("the model's projector does not take it".to_owned()))
+        chunks.ok_or_else(|| {
+            MediaError::InvalidFile("the model's projector does not accept it".to_owned())
+        })
     }
 
-    fn see(
+    fn encode(
         &mut self,
-        medium: &Medium,
+        media: &DecodedMedia,
         identity: Identity,
         room: usize,
-        answer: &oneshot::Sender<Result<Arc<Seen>, Refused>>,
-    ) -> Result<Seen, Refused> {
-        let chunks = self.chunks(medium)?;
+        answer: &oneshot::Sender<Result<Arc<Encoded>, MediaError>>,
+    ) -> Result<Encoded, MediaError> {
+        let chunks = self.chunks(media)?;
         let tokens = chunks.total_tokens();
         if tokens > room {
-            return Err(Refused::TooLong { tokens });
+            return Err(MediaError::TooLong { tokens });
         }
         let mut pieces = Vec::with_capacity(chunks.len());
         for at in 0..chunks.len() {
             let Some(chunk) = chunks.get(at) else { break };
-            // Each may take seconds.
+            // Encoding a chunk may take seconds, so the client may have left meanwhile.
             if answer.is_closed() {
-                return Err(Refused::Failed("nobody waits for it"));
+                return Err(MediaError::Failed("the client has left"));
             }
             pieces.push(if chunk.chunk_type() == MtmdInputChunkType::Text {
-                Piece::Tokens(
-                    self.tokens(&chunk)
-                        .ok_or(Refused::Failed("the model lacks a token for this picture"))?,
-                )
+                Piece::Tokens(self.tokens(&chunk).ok_or(MediaError::Failed(
+                    "the model lacks a token that the projector needs",
+                ))?)
             } else {
                 let rows = self.projector.encode(&chunk, part_of(identity, at));
-                let rows = rows.ok_or(Refused::Failed("the projector could not encode it"))?;
+                let rows = rows.ok_or(MediaError::Failed("the projector could not encode it"))?;
                 if !rows.causal && rows.places.len() > self.rows_at_once as usize {
-                    return Err(Refused::File(
-                        "the model would have to read more of it at once than it can".to_owned(),
+                    return Err(MediaError::InvalidFile(
+                        "it has more rows than one step of the engine has room for".to_owned(),
                     ));
                 }
                 Piece::Rows(Arc::new(rows))
             });
         }
-        Ok(Seen { pieces })
+        Ok(Encoded { pieces })
     }
 }
 
@@ -200,11 +202,11 @@ fn part_of(identity: Identity, at: usize) -> Identity {
     hash.finalize().into()
 }
 
-pub(super) fn within(seen: Arc<Seen>, room: usize) -> Result<Arc<Seen>, Refused> {
-    let tokens = seen.tokens();
+pub(super) fn within(encoded: Arc<Encoded>, room: usize) -> Result<Arc<Encoded>, MediaError> {
+    let tokens = encoded.tokens();
     if tokens > room {
-        Err(Refused::TooLong { tokens })
+        Err(MediaError::TooLong { tokens })
     } else {
-        Ok(seen)
+        Ok(encoded)
     }
 }
