@@ -11,7 +11,7 @@ use crate::{BackendError, ServedBy};
 pub struct Embeddings {
     /// The backend and model that computed them.
     pub served_by: ServedBy,
-    /// One vector per input, in the order of the inputs, all of equal length.
+    /// The vectors, one per input and in the order of the inputs. All have the same length.
     pub vectors: Vec<Vec<f32>>,
     /// The number of tokens of all inputs.
     pub prompt_tokens: u64,

@@ -101,7 +101,7 @@ impl<'a> Writer<'a> {
         self.open.push(reference);
         let mut written = match self.write(target, place, true) {
             Value::Object(written) => written,
-            // `true` allows anything, so only the keywords beside the reference matter.
+            // The target `true` allows anything, so only the keywords beside the reference matter.
             _ => Map::new(),
         };
         self.open.pop();
@@ -117,8 +117,8 @@ impl<'a> Writer<'a> {
     ) -> Map<String, Value> {
         let written = fields.iter().map(|(name, value)| {
             let written = match name.as_str() {
-                // These are values, not schemas; and definitions, which are written where they are
-                // used.
+                // The first of these keywords contain values, not schemas. The others contain
+                // definitions, which are written where they are used.
                 "enum" | "const" | "default" | "examples" | "example" | "required" | "$defs"
                 | "definitions"
                     if is_schema =>

@@ -101,7 +101,7 @@ where
     Err(as_refusal(error))
 }
 
-/// The request with these changes, and those of them that were needed.
+/// Returns the request with these changes applied, and the changes that had an effect.
 pub(crate) fn with(
     request: &ChatCompletionRequest,
     form: &[Change],

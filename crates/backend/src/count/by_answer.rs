@@ -1,5 +1,5 @@
-//! Counts a prompt by an answer of one token: its usage has the number. The engine processes the
-//! prompt for that, and usually keeps it in its cache for the chat that follows.
+//! Counts a prompt with an answer of one token, whose usage has the number. The engine processes
+//! the prompt for that, and usually keeps it in its cache for the chat that follows.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::TokenCount;
 use super::estimate::estimate;
 use crate::{BackendError, ChatCall, Event, Reply};
 
-/// Counts the prompt of a chat. `start` starts it with the limit that is given.
+/// Counts the prompt of a chat. `start` starts the chat, whose length is limited to one token.
 pub(crate) async fn by_answer<F>(
     call: ChatCall,
     start: impl Fn(ChatCall) -> F,
@@ -22,8 +22,8 @@ where
         head: call.head.clone(),
         work: Arc::new(limited(&call.work, limit)),
     };
-    // The older name first: engines that do not know the newer one ignore it and would answer to
-    // the end.
+    // The older name is tried first: engines that do not know the newer one ignore it and would
+    // answer to the end.
     let reply = match start(with_limit(Limit::Older)).await {
         Err(error) if is_about(&error, "max_tokens") => start(with_limit(Limit::Newer)).await,
         reply => reply,
@@ -59,8 +59,8 @@ enum Limit {
     Newer,
 }
 
-/// Returns the request without what changes only the answer, so that equal prompts have equal
-/// requests.
+/// Returns the request without the fields that change only the answer, so that equal prompts have
+/// equal requests.
 pub(crate) fn prompt_of(request: &ChatCompletionRequest) -> ChatCompletionRequest {
     ChatCompletionRequest {
         max_tokens: None,
@@ -82,7 +82,7 @@ pub(crate) fn prompt_of(request: &ChatCompletionRequest) -> ChatCompletionReques
     }
 }
 
-/// Returns the request for a complete answer of one token.
+/// Returns the request with a limit of one token, and not streamed.
 fn limited(request: &ChatCompletionRequest, limit: Limit) -> ChatCompletionRequest {
     let (older, newer) = match limit {
         Limit::Older => (Some(1), None),
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(asked.into_inner().unwrap(), [wanted]);
     }
 
-    /// OpenAI's own models with reasoning refuse the older name.
+    /// OpenAI's own reasoning models refuse the older name of the limit.
     #[tokio::test]
     async fn an_engine_that_refuses_the_older_limit_gets_the_newer_one() {
         let count = by_answer(call(&json!({})), async |call: ChatCall| {

@@ -1,5 +1,5 @@
-//! A cache of counts that cost the engine a prompt. Agents count the same prompt several times, and
-//! then send it.
+//! A cache of token counts for which an engine had to process the prompt. Agents count the same
+//! prompt several times, and then send it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-/// The maximum number of counts. Each takes about 70 bytes.
+/// The maximum number of cached counts. Each takes about 70 bytes.
 const MOST: usize = 4096;
 
-/// How long a count is kept: a model can be replaced under the same name.
+/// How long a count is cached. The time is limited because a model can be replaced under the same
+/// name.
 const BELIEVED_FOR: Duration = Duration::from_mins(5);
 
 /// Identifies a prompt: a hash of the request that would be sent.
@@ -25,7 +26,7 @@ pub(crate) fn prompt(fingerprint: &str, request: &[u8]) -> Prompt {
     hash.finalize().into()
 }
 
-/// The cache.
+/// The cached counts by their prompt, with the time when they were stored.
 #[derive(Debug, Default)]
 pub(crate) struct CountCache(Mutex<HashMap<Prompt, (Instant, u64)>>);
 

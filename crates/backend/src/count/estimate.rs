@@ -2,10 +2,11 @@
 
 use loggia_wire::openai::{ChatCompletionRequest, Content, Message, PartKind};
 
-/// The tokens that a chat template adds per message, and at the end.
+/// The estimated number of tokens that a chat template adds per message, and at the end.
 const PER_MESSAGE: u64 = 5;
 
-/// The tokens of an image: between Gemma's 256 and the thousand of others.
+/// The estimated number of tokens of an image, between Gemma's 256 and the thousand of other
+/// models.
 const PER_IMAGE: u64 = 576;
 
 /// Returns an estimate of the prompt's tokens.
@@ -36,7 +37,8 @@ fn of_part(part: &PartKind) -> u64 {
     }
 }
 
-/// A quarter of a token per ASCII character, one per other character.
+/// Estimates the tokens of a text: a quarter of a token per ASCII character, and one per other
+/// character.
 fn of_text(text: &str) -> u64 {
     let ascii = text.bytes().filter(u8::is_ascii).count() as u64;
     let others = text.chars().count() as u64 - ascii;

@@ -19,7 +19,7 @@ pub struct TokenCount {
     pub input_tokens: u64,
     /// Whether the model's own tokenizer counted. If false, the number is an estimate.
     pub is_exact: bool,
-    /// The backend and model that counted, and what was changed in the conversation for them.
+    /// The backend and model that counted, and the changes to the conversation that they needed.
     pub served_by: ServedBy,
 }
 

@@ -225,7 +225,7 @@ mod tests {
         }
     }
 
-    /// What the inner backend counts for a chat with these fields.
+    /// Returns the request that the inner backend counts for a chat with these fields.
     async fn counted(can: &[Ability], fields: Value) -> Value {
         let inner = Arc::new(Inner {
             can: AbilitySet::of(can),

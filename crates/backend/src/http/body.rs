@@ -40,7 +40,7 @@ impl Open {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        // Only the connection, which is driven here, can add data, so it need not wake a task.
+        // Only the connection can add data, and it is driven here, so it need not wake a task.
         let mut unheard = Context::from_waker(Waker::noop());
         let waiting = Pin::new(&mut self.incoming).poll_frame(&mut unheard);
         if waiting.is_ready() {
@@ -143,7 +143,8 @@ impl http_body::Body for Body {
 }
 
 impl Drop for Body {
-    /// A reader that knows the length need not read the end of the body.
+    /// The connection is returned to the pool here too, because a reader that knows the length need
+    /// not read the end of the body.
     fn drop(&mut self) {
         if self.is_end_stream() {
             self.let_go();

@@ -59,7 +59,7 @@ struct NoCertificates;
 static TRANSPORT: LazyLock<Transport> = LazyLock::new(|| {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    // Otherwise a streamed answer waits 40 ms for a delayed acknowledgement.
+    // Without this, a streamed answer waits 40 ms for a delayed acknowledgement.
     tcp.set_nodelay(true);
     match HttpsConnectorBuilder::new().with_native_roots() {
         Ok(builder) => Transport::Any(builder.https_or_http().enable_http1().wrap_connector(tcp)),

@@ -48,9 +48,9 @@ enum Lines {
 /// How the answer is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// One line per piece.
+    /// Streamed: each line has a piece of the answer.
     Streamed,
-    /// One line for the complete answer.
+    /// Not streamed: one line has the complete answer.
     Whole,
 }
 
@@ -121,8 +121,8 @@ impl Answer {
             .as_ref()
             .ok_or_else(|| self.bad("a line without a message"))?;
         if line.done && matches!(line.done_reason.as_deref(), Some("load" | "unload")) {
-            // Not the end of an answer. Ollama's cloud sends it for a conversation that leaves the
-            // model nothing to answer.
+            // This line does not end an answer. Ollama's cloud sends it for a conversation that
+            // leaves the model nothing to answer.
             return Err(self.bad("it loaded or unloaded the model without generating an answer"));
         }
         self.tail

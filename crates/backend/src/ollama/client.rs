@@ -19,7 +19,7 @@ pub struct Ollama<S, B> {
     pub(super) service: S,
     pub(super) name: Arc<str>,
     pub(super) known: ModelMemory,
-    /// The counts of prompts, which cost Ollama their processing.
+    /// The cached token counts of prompts. To count a prompt, Ollama has to process it.
     pub(super) counts: Arc<CountCache>,
     body: PhantomData<fn() -> B>,
 }

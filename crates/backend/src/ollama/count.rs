@@ -95,15 +95,15 @@ where
     }
 }
 
-/// The field of a complete answer that matters here.
+/// The only field of a complete answer that is used here.
 #[derive(Deserialize)]
 struct LastLine {
     #[serde(default)]
     prompt_eval_count: Option<u64>,
 }
 
-/// Limits the answer, and drops what changes only the answer, so that equal prompts have equal
-/// requests.
+/// Limits the answer to one token, and drops the fields that change only the answer, so that equal
+/// prompts have equal requests.
 fn limit_to_one_token(question: &mut Question) {
     if let Question::Chat(request) = question {
         request.stream = false;

@@ -1,7 +1,7 @@
-//! Counts the prompt of a chat: llama-server and vLLM have endpoints for that. Every other engine
-//! is asked for an answer of one token, whose usage has the number, and so are these two where
-//! their endpoint may differ from a chat: for images and audio, whose tokens it does not count, and
-//! for fields that it does not read.
+//! Counts the tokens of a chat's prompt. llama-server and vLLM have endpoints for that. From other
+//! engines, an answer of one token is requested, whose usage has the number. The same is done for
+//! those two engines if their endpoint may differ from a chat: for images and audio, whose tokens
+//! it does not count, and for fields that it does not read.
 
 use std::sync::Arc;
 
@@ -117,7 +117,7 @@ impl OpenAi {
         let Some(prompt) = rendered.get("prompt").and_then(Value::as_str) else {
             return Ok(None);
         };
-        // As a chat is tokenized.
+        // These settings are those with which llama-server tokenizes a chat.
         let text = json!({"model": request.model, "content": prompt, "add_special": true,
             "parse_special": true});
         let Some((tokenized, served_by)) = self.ask(tokenize, to_json(&text)?, request).await?
@@ -128,8 +128,8 @@ impl OpenAi {
         Ok(tokens.map(|tokens| TokenCount::exact(tokens.len() as u64, served_by)))
     }
 
-    /// Requests a count, which the answer has in this field. `None` if the engine has no such
-    /// endpoint.
+    /// Requests a count, which the answer has in this field. Returns `None` if the engine has no
+    /// such endpoint.
     async fn asked_for(
         &self,
         uri: &Uri,
@@ -144,7 +144,8 @@ impl OpenAi {
         }))
     }
 
-    /// Sends JSON and returns the JSON of the answer. `None` if the engine has no such endpoint.
+    /// Sends JSON, and returns the JSON of the answer. Returns `None` if the engine has no such
+    /// endpoint.
     async fn ask(
         &self,
         uri: &Uri,
@@ -175,12 +176,12 @@ impl OpenAi {
     }
 }
 
-/// Returns the part of a chat that `/tokenize` reads. `None` if something else may change the
-/// prompt.
+/// Returns the part of a chat that `/tokenize` reads. Returns `None` if another field may change
+/// the prompt.
 fn tokenizable(request: &ChatCompletionRequest) -> Option<Value> {
     let extra = |field: &&str| request.extra.get(*field);
     let mut unread = UNREAD.iter().filter_map(extra);
-    // gpt-oss has a format of its own, which its chat template only resembles.
+    // gpt-oss has a prompt format of its own, which its chat template only resembles.
     if request.reasoning_effort.is_some()
         || unread.any(|value| !value.is_null())
         || request.model.contains("gpt-oss")

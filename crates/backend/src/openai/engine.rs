@@ -62,9 +62,9 @@ pub struct OpenAi {
     known: Arc<RwLock<HashMap<String, Arc<Listed>>>>,
     /// Whether the list has ever been requested.
     asked: Arc<OnceCell<()>>,
-    /// Where llama-server counts the tokens of a chat.
+    /// The endpoint of llama-server that counts the tokens of a chat.
     pub(super) input_tokens: Uri,
-    /// The counts of prompts that cost the engine their processing.
+    /// The cached token counts of prompts that the engine had to process for that.
     pub(super) counts: Arc<CountCache>,
 }
 

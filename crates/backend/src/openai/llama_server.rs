@@ -162,18 +162,19 @@ pub(super) fn properties_of(model: &str) -> String {
     format!("/props?{}", query.finish())
 }
 
-/// Where it renders a conversation without answering it.
+/// The endpoint that renders a conversation without answering it.
 pub(super) const APPLY_TEMPLATE: &str = "/apply-template";
 
-/// Where it counts the tokens of a chat, under `/v1`. Older versions lack it.
+/// The endpoint, under `/v1`, that counts the tokens of a chat. Older versions lack it.
 pub(super) const INPUT_TOKENS: &str = "/chat/completions/input_tokens";
 
-/// Words that no template has.
+/// The texts of the trial conversation, which do not occur in any template.
 const TRIAL_SYSTEM: &str = "<trial of a system message>";
 const TRIAL_QUESTION: &str = "<trial of a question>";
 
-/// A conversation with a later system message, to be rendered by the server: templates that look
-/// for one in the first message may leave it out without a word. None for other templates.
+/// Returns a trial conversation with a later system message, for the server to render: templates
+/// that look for a system message in the first message may silently drop the later one. Returns
+/// `None` for other templates.
 pub(super) fn trial(props: &Value, model: &str) -> Option<Value> {
     let template = props.get("chat_template")?.as_str()?;
     let message = |role: &str, content: &str| json!({"role": role, "content": content});
@@ -195,7 +196,7 @@ pub(super) struct Facts {
     vocabulary: Option<u64>,
     /// Whether its template supports tools.
     knows_tools: bool,
-    /// Whether its template leaves out system messages that do not stand first.
+    /// Whether its template omits system messages that are not the first message.
     drops_later_system: bool,
     can: AbilitySet,
 }
@@ -246,7 +247,7 @@ impl Facts {
         }
     }
 
-    /// With what the server makes of [`trial`].
+    /// Adds the property that the server's rendering of [`trial`] shows.
     pub(super) fn with_trial(self, rendered: &Value) -> Self {
         let prompt = rendered.get("prompt").and_then(Value::as_str);
         let drops_later_system = prompt.is_some_and(|prompt| {
@@ -258,7 +259,7 @@ impl Facts {
         }
     }
 
-    /// Whether the model would not see system messages that do not stand first.
+    /// Returns whether the model would not see system messages that are not the first message.
     pub(super) fn drops_later_system(&self) -> bool {
         self.drops_later_system
     }

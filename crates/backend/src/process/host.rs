@@ -132,7 +132,8 @@ impl ReceivedCall {
     }
 }
 
-/// A running call: the handle to end it, and the number of events that it may still send.
+/// A running call: the handle with which it is ended, and the number of events that it may still
+/// send.
 struct UnderWay {
     task: AbortHandle,
     room: Arc<Semaphore>,
@@ -204,7 +205,7 @@ impl Calls {
 
     fn give_room(&self, call: CallNumber, events: u32) {
         if let Some(under_way) = lock(&self.under_way).get(&call) {
-            // Never above the initial number, whatever the other side sends.
+            // The number never exceeds the initial one, whatever the other side sends.
             let most = (WINDOW as usize).saturating_sub(under_way.room.available_permits());
             under_way.room.add_permits(most.min(events as usize));
         }

@@ -17,7 +17,7 @@ pub struct Alias {
 /// The reason why aliases are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AliasError {
-    /// There is no `=`, or one side is empty.
+    /// The text has no `=`, or one side of it is empty.
     #[error("`{0}` is not a valid alias; write it as FROM=TO, for example gpt-4o=smollm2")]
     Shape(String),
     /// A side has more than one `*`, or only TO has one.

@@ -341,7 +341,7 @@ struct Body {
 
 enum Outcome {
     Continue,
-    /// The object is complete.
+    /// The object is complete with this character.
     Complete,
     /// The text is not an object. This character is not consumed; it may begin another tag.
     NotAnObject,

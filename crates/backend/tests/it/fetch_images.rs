@@ -1,4 +1,4 @@
-//! Images that a request names by URL, fetched from a server that is only bytes.
+//! Tests of fetching images by URL. The server is a [`RawEngine`], which sends prepared bytes.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,7 +20,7 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\nand so on";
 const PNG_URL: &str = "data:image/png;base64,iVBORw0KGgphbmQgc28gb24=";
 const ADVICE: &str = "send the image itself, as a data: URL (data:image/png;base64,…)";
 
-/// A backend that keeps what it is asked.
+/// A backend that records the requests that it gets.
 struct Inner {
     can: AbilitySet,
     asked: Mutex<Vec<Value>>,
@@ -69,7 +69,7 @@ fn chat_of(call: &Call) -> &ChatCompletionRequest {
     }
 }
 
-/// Names that only this test knows.
+/// A resolver for host names that exist only in this test.
 #[derive(Default)]
 struct Names {
     addresses: HashMap<&'static str, Vec<&'static str>>,
@@ -92,7 +92,7 @@ impl Resolve for Names {
     }
 }
 
-/// Whatever is asked of `FetchImages` here.
+/// The wrapper [`FetchImages`] over a recording backend, with a resolver for the test's host names.
 struct Setup {
     inner: Arc<Inner>,
     names: Arc<Names>,
@@ -133,8 +133,7 @@ fn setup_around(
 }
 
 impl Setup {
-    /// Sends the images as parts of one message, and gives back the URLs that the inner backend
-    /// saw.
+    /// Sends the images as parts of one message, and returns the URLs that the inner backend got.
     async fn ask(&self, urls: &[&str]) -> Result<Vec<String>, BackendError> {
         let parts: Vec<_> = urls
             .iter()
@@ -158,7 +157,7 @@ impl Setup {
             .collect())
     }
 
-    /// The param and the message of a refusal.
+    /// Sends the images, and returns `param` and message of the error.
     async fn refusal(&self, urls: &[&str]) -> (String, String) {
         let error = self.ask(urls).await.unwrap_err();
         let BackendError::InvalidRequest {
@@ -177,7 +176,7 @@ impl Setup {
         (param.unwrap(), message)
     }
 
-    /// The reason of a refusal to fetch the only image.
+    /// Sends one image, and returns the reason in the error's message.
     async fn reason(&self, url: &str) -> String {
         let (param, message) = self.refusal(&[url]).await;
         assert_eq!(param, "messages[1].content[0].image_url.url");
@@ -192,7 +191,7 @@ fn port(engine: &RawEngine) -> u16 {
     engine.url.rsplit(':').next().unwrap().parse().unwrap()
 }
 
-/// Loopback allowed, and these engines' ports.
+/// Limits that allow loopback addresses and the ports of these engines.
 fn allowing(engines: &[&RawEngine]) -> Limits {
     Limits {
         networks: vec!["127.0.0.1".parse().unwrap()],
@@ -280,8 +279,8 @@ async fn the_same_url_is_fetched_once_and_put_wherever_it_stood() {
 
 #[tokio::test]
 async fn several_images_are_fetched_side_by_side_up_to_a_bound() {
-    // Both engines answer only once they have been asked, and the second hangs: neither may hold up
-    // the other.
+    // Both engines respond only after a request, and the second one hangs. Neither may delay the
+    // other.
     let (slow, quick) = (
         RawEngine::start([]).await,
         RawEngine::start([image(PNG)]).await,
@@ -466,8 +465,8 @@ async fn a_redirect_to_what_may_not_be_fetched_is_not_followed() {
 
 #[tokio::test]
 async fn a_name_that_changes_between_redirects_is_judged_again() {
-    // The name is the same; what it resolves to is asked for each connection, and each answer is
-    // judged.
+    // The resolver returns another address for each connection to the same name. Each address is
+    // checked.
     struct Rebinding(Mutex<Vec<&'static str>>);
     impl Resolve for Rebinding {
         fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
@@ -674,7 +673,7 @@ async fn what_is_no_url_or_no_base64_is_refused_before_anything_is_fetched() {
     assert!(setup.names.asked.lock().unwrap().is_empty());
 }
 
-/// Every IPv6 address that stands for an IPv4 one.
+/// The IPv6 addresses that embed an IPv4 address.
 fn in_ipv6(address: Ipv4Addr) -> [Ipv6Addr; 3] {
     let [a, b, c, d] = address.octets();
     let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
@@ -685,7 +684,7 @@ fn in_ipv6(address: Ipv4Addr) -> [Ipv6Addr; 3] {
     ]
 }
 
-/// A range, and an address of it.
+/// Generates an address in this range. The number is the number of free bits.
 fn of_range(range: (&'static str, u32)) -> impl Strategy<Value = Ipv4Addr> {
     let (first, host_bits) = range;
     let first = u32::from(first.parse::<Ipv4Addr>().unwrap());
@@ -693,7 +692,7 @@ fn of_range(range: (&'static str, u32)) -> impl Strategy<Value = Ipv4Addr> {
         .prop_map(move |offset| Ipv4Addr::from(first + u32::try_from(offset).unwrap()))
 }
 
-/// The ranges that the documentation names, with the number of bits that are free in each.
+/// The ranges that the documentation lists, with the number of free bits in each.
 const NOT_PUBLIC: [(&str, u32); 12] = [
     ("0.0.0.0", 24),
     ("10.0.0.0", 24),

@@ -1,4 +1,4 @@
-//! The pooled client against an engine that is only bytes.
+//! Tests of the pooled HTTP client against a [`RawEngine`], which sends prepared bytes.
 
 use std::time::Duration;
 
@@ -79,8 +79,8 @@ async fn a_pooled_connection_that_was_closed_meanwhile_is_replaced() {
     assert_eq!(engine.connections(), 2);
 }
 
-/// A server that speaks TLS, as far as its first record: it refuses every greeting, and says
-/// `to_plain` to what is none.
+/// Starts a server that speaks TLS up to the first record: it refuses every TLS greeting, and
+/// answers `to_plain` to anything else.
 async fn speaks_tls(to_plain: &'static [u8]) -> String {
     const NO_SUCH_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -170,7 +170,7 @@ async fn a_url_with_https_for_a_server_without_tls_is_said_to_be_that() {
 #[tokio::test]
 async fn a_400_that_is_no_json_is_an_answer_where_the_server_wants_no_tls() {
     let refusal = || answer("400 Bad Request", "content-type: text/plain\r\n", "no");
-    // It says nothing to a greeting of TLS, which is no request.
+    // The engine does not answer a TLS greeting, which is not a request.
     let engine = RawEngine::start([refusal(), refusal()]).await;
     let upstream = upstream(&engine.url, Limits::default());
     for _ in 0..2 {
@@ -288,7 +288,7 @@ async fn a_host_that_does_not_take_the_connection_is_given_up() {
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(0).unwrap();
     let address = listener.local_addr().unwrap();
-    // Linux leaves a connection unanswered once the queue of a listener that accepts none is full.
+    // Linux does not answer a connection if the queue of a listener that accepts none is full.
     let mut waiting = Vec::new();
     while let Ok(Ok(stream)) =
         tokio::time::timeout(SOON, tokio::net::TcpStream::connect(address)).await

@@ -1,5 +1,5 @@
-//! The backends from outside: what an engine is sent, byte by byte, and what becomes of what it
-//! sends.
+//! Tests of the backends through their public interface: the bytes that an engine gets, and the
+//! events that its bytes become.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod fetch_images;

@@ -1,4 +1,5 @@
-//! Many backends as one: which name leads where, and what it costs to know.
+//! Tests of a roster of several backends: which backend and model a name leads to, and how many
+//! requests a lookup needs.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,7 @@ use loggia_backend::{
 use loggia_wire::openai::Model;
 use serde_json::json;
 
-/// A backend that has these models, or is down.
+/// A backend that has these models, or does not answer.
 struct Fake {
     name: &'static str,
     models: Mutex<Result<Vec<&'static str>, BackendError>>,
@@ -148,7 +149,7 @@ fn roster(backends: &[&Arc<Fake>], aliases: &[&str]) -> Roster {
     try_roster(backends, aliases).unwrap()
 }
 
-/// The backend and the model that a name leads to, as `NAME:model`.
+/// Returns the backend and the model that a name leads to, as `NAME:model`.
 async fn served(roster: &Roster, model: &str) -> Result<String, BackendError> {
     let request = serde_json::from_value(json!({"model": model, "messages": []})).unwrap();
     let call = ChatCall::new("chatcmpl-1", Arc::new(request));
@@ -156,8 +157,7 @@ async fn served(roster: &Roster, model: &str) -> Result<String, BackendError> {
     Ok(format!("{} {}", served_by.backend, served_by.model))
 }
 
-/// Ollama answers to a name in any case; a name that is there as it was asked for comes first all
-/// the same, wherever it is.
+/// Ollama accepts a name in any case. An exact match takes precedence, whichever backend has it.
 #[tokio::test]
 async fn a_name_in_another_case_leads_to_a_backend_that_reads_names_so_where_nobody_has_it_as_asked()
  {

@@ -58,7 +58,8 @@ pub(super) fn says_something(keyword: &str, value: &Value) -> bool {
         "uniqueItems" => value.as_bool() != Some(false),
         "minimum" => value.as_f64() != Some(-SAFE),
         "maximum" => value.as_f64() != Some(SAFE),
-        // It makes no difference, because a model writes the properties that it sees.
+        // The loss of this keyword makes no difference, because a model writes the properties that
+        // it sees.
         "additionalProperties"
         | "unevaluatedProperties"
         | "additionalItems"

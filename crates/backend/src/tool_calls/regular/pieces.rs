@@ -122,7 +122,7 @@ impl Pieces {
             (Some(index), _) => latest(&|call| call.index == Some(index))?,
             (None, Some(id)) => match latest(&|call| call.id.as_deref() == Some(id)) {
                 Some(place) => place,
-                // A late id for a call without one.
+                // This is the id of a call that has arrived without one.
                 None => last().filter(|&at| self.calls[at].id.is_none() && piece.name.is_none())?,
             },
             (None, None) => last()?,

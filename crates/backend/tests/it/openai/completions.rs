@@ -1,4 +1,4 @@
-//! The older completions.
+//! Text completions (`/v1/completions`) of an engine that speaks OpenAI's API.
 
 use std::sync::Arc;
 

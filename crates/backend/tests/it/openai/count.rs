@@ -1,5 +1,5 @@
-//! The tokens of a prompt: llama-server and vLLM have endpoints that count a chat, any other engine
-//! is asked for an answer of one token.
+//! Tests of counting the tokens of a prompt. llama-server and vLLM have endpoints that count a
+//! chat. From any other engine, an answer of one token is requested.
 
 use crate::raw::{RawEngine, Step, json};
 use loggia_backend::http::Client;
@@ -16,7 +16,8 @@ const VLLM: &str =
 const ANOTHER: &str =
     r#"{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"me"}]}"#;
 
-/// An engine with this list and these answers, of which the abilities were asked for.
+/// Starts an engine with this list of models and these answers, and requests the abilities of the
+/// model.
 async fn behind(list: &str, answers: Vec<Vec<Step>>) -> (RawEngine, OpenAi) {
     let engine = RawEngine::start([json("200 OK", list)].into_iter().chain(answers)).await;
     let backend = OpenAi::new("gpu", Client::default(), engine.url.parse().unwrap(), None);
@@ -39,7 +40,7 @@ fn props(tools: bool) -> Vec<Step> {
     json("200 OK", &props.to_string())
 }
 
-/// What vLLM tells of its API.
+/// vLLM's description of its API.
 fn description(tokenizes: bool) -> Vec<Step> {
     let chat = json!({"properties": {"messages": {}, "tools": {}}});
     let mut api = json!({"paths": {}, "components": {"schemas": {"ChatCompletionRequest": chat}}});
@@ -83,7 +84,7 @@ async fn llama_server_counts_the_chat_as_it_would_get_it() {
     assert_eq!(&*count.served_by.backend, "gpu");
     let (path, body) = last(&engine);
     assert_eq!(path, "/v1/chat/completions/input_tokens");
-    // The template of this one knows no tools, so a system message describes them.
+    // This model's template does not support tools, so a system message describes them.
     assert!(
         body.get("tools").is_none() && body["messages"][0]["role"] == "system",
         "{body}"
@@ -156,7 +157,7 @@ async fn vllm_is_asked_for_an_answer_where_its_tokenizer_may_differ_from_a_chat(
 async fn any_other_engine_is_asked_for_one_token_once_for_each_prompt() {
     let (engine, backend) = behind(ANOTHER, vec![one_token(&usage(9)), one_token(&usage(5))]).await;
     for _ in 0..3 {
-        // The limit and the stream of the answer change nothing in its prompt.
+        // The limit and the streaming of the answer do not change the prompt.
         for fields in [json!({}), json!({"stream": true, "max_tokens": 500})] {
             let count = count(&backend, fields).await.unwrap();
             assert_eq!((count.input_tokens, count.is_exact), (9, true));

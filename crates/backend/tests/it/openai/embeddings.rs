@@ -1,5 +1,4 @@
-//! Embeddings of an OpenAI-native engine, from outside: what it is sent, and what becomes of what
-//! it sends.
+//! Tests of embeddings of an engine that speaks OpenAI's API.
 
 use std::sync::Arc;
 
@@ -160,7 +159,7 @@ async fn an_input_that_is_too_long_is_named_with_both_numbers() {
         ),
         "{error:?}"
     );
-    // Of several, the longest is tried alone.
+    // If there are several inputs, the longest is tried alone.
     let refusal = || answer("500 Internal Server Error", "", llama_server);
     let engine = RawEngine::start([refusal(), refusal()]).await;
     let error = embed(&engine, json!({"model": "m", "input": ["a", "long", "b"]}))

@@ -1,5 +1,5 @@
-//! How an answer of an OpenAI-native engine ends: each that ends well with a reason, each that does
-//! not with an error.
+//! Tests of how an answer of an engine ends. A good end has a finish reason, any other end is an
+//! error.
 
 use std::sync::Arc;
 
@@ -11,8 +11,7 @@ use loggia_backend::{Backend, BackendError, ChatCall, CompletionCall, Event, Rep
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, FinishReason};
 use serde_json::{Value, json};
 
-/// What came of an answer: each choice with all that it said, its usage, and the error that ended
-/// it.
+/// The result of an answer: the text of each choice, the usage, and the error that ended it.
 #[derive(Debug, Default)]
 struct Told {
     choices: Vec<ChunkChoice>,
@@ -28,7 +27,7 @@ impl Told {
             .collect()
     }
 
-    /// The reasons in the order in which they came: one a choice.
+    /// The finish reasons in the order of arrival, one per choice.
     fn ends(&self) -> Vec<(u32, FinishReason)> {
         self.choices
             .iter()
@@ -85,7 +84,7 @@ async fn engine(steps: Vec<Step>) -> (RawEngine, OpenAi) {
     (engine, backend)
 }
 
-/// What an engine streams.
+/// The bytes of a stream with these events.
 fn frames(events: &[&str]) -> String {
     let mut text = String::new();
     for event in events {
@@ -154,7 +153,7 @@ async fn a_stream_that_ends_well_has_one_reason_whatever_the_engine_sent() {
             vec![&said(json!({"finish_reason": "stop"})), "[DONE]"],
             Stop,
         ),
-        // What is broken, or late, behind the end takes nothing from the answer.
+        // Invalid or late data after the end does not affect the answer.
         (
             vec![HELLO, STOP, "{\"choices\":[],\"usage\":{\"prompt_tok"],
             Stop,
@@ -222,7 +221,7 @@ async fn a_stream_that_does_not_end_well_is_an_error_and_has_no_reason() {
             r#"{"choices":[{"index":0,"delta":{},"finish_reason":"abort"}]}"#,
             "[DONE]",
         ],
-        // A call that nobody can make.
+        // A call without a function name.
         vec![
             r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}"#,
             "[DONE]",

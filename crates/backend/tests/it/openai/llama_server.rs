@@ -1,5 +1,5 @@
-//! llama.cpp's own server behind Loggia: what is learnt of it, and what it is asked in place of
-//! what it would pass over.
+//! Tests with llama-server as the engine: the properties that Loggia reads from it, and the fields
+//! that Loggia sends in place of those that it would ignore.
 
 use std::sync::Arc;
 
@@ -32,12 +32,13 @@ async fn abilities(answers: impl IntoIterator<Item = Vec<Step>>) -> Arc<Abilitie
     behind(answers).await.1.abilities("a b").await.unwrap()
 }
 
-/// What the server is sent for a chat of these fields, when its template knows tools or does not.
+/// Returns the request that the server gets for a chat with these fields. `tools` says whether its
+/// template supports tools.
 async fn sent(tools: bool, fields: Value) -> Value {
     answered(tools, fields).await.1
 }
 
-/// The answer to it too.
+/// Like [`sent`], but returns the reply too.
 async fn answered(tools: bool, fields: Value) -> (Reply, Value) {
     let answer = json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}]});
     let (engine, backend) = behind([props(tools, ""), json("200 OK", &answer.to_string())]).await;
@@ -164,7 +165,7 @@ async fn every_function_reaches_it_with_a_description_and_parameters() {
         sent["tools"][0]["function"],
         json!({"name": "f", "description": "", "parameters": none})
     );
-    // `properties` would forbid it arguments that it may have.
+    // With `properties`, the schema would forbid arguments that the function accepts.
     assert_eq!(
         sent["tools"][1]["function"],
         json!({"name": "g", "description": "", "parameters": free})
@@ -272,7 +273,7 @@ async fn a_token_that_its_model_does_not_have_is_refused_by_name() {
 
 const MISREAD: &str = r#"{"error":{"code":500,"message":"The model produced output that does not match the expected peg-native format","type":"server_error"}}"#;
 
-/// Deltas of the answer to a chat with one tool, and how many requests it took.
+/// Returns the deltas of the answer to a chat with one tool, and the number of requests.
 async fn called(answer: Vec<Step>) -> (Vec<Value>, usize) {
     let call = json!({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant",
         "content": "{\"name\": \"f\", \"arguments\": {}}"}}]});
@@ -345,7 +346,7 @@ async fn an_engine_that_describes_its_api_reads_what_it_describes() {
     assert!(can.has(Ability::HostedFields) && can.completion_fields().is_none());
 }
 
-/// llama-server's answer where the model's template says no.
+/// llama-server's answer if the model's template refuses the conversation.
 fn template_refuses(status: &str) -> Vec<Step> {
     let message = "\n------------\nWhile executing CallExpression at line 85, column 32 in source:\n..raise..\nError: Jinja Exception: System message must be at the beginning.";
     json(
@@ -412,7 +413,8 @@ async fn what_its_template_refuses_in_any_form_is_a_400_about_the_messages() {
     }
 }
 
-/// One boolean in place of a schema, in one of many tools, would be a 400 for the whole request.
+/// A boolean in place of a schema, in one of many tools, would make the server refuse the whole
+/// request.
 #[tokio::test]
 async fn tools_that_it_would_refuse_to_read_are_written_so_that_it_reads_them() {
     let tool = |parameters: Value| json!({"type": "function", "function": {"name": "f", "description": "d", "parameters": parameters}});
@@ -472,8 +474,8 @@ async fn numbers_in_a_tools_schema_reach_it_with_all_their_digits() {
     assert!(sent.contains(parameters), "{sent}");
 }
 
-/// A template that looks for instructions in the first message, and what the server makes of a
-/// conversation with later ones.
+/// A template that looks for instructions in the first message only: the server's rendering of the
+/// trial conversation shows that it drops later ones.
 #[tokio::test]
 async fn later_instructions_join_the_first_ones_where_its_template_leaves_them_out() {
     let looks_first = "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}";
@@ -492,7 +494,7 @@ async fn later_instructions_join_the_first_ones_where_its_template_leaves_them_o
             false,
         ),
         (looks_first, Some(json!({"error": "refused"})), false),
-        // Every message is looked at: nothing to try.
+        // This template reads every message, so there is no trial.
         (
             "{% for m in messages %}{{ m.content }}{% endfor %}",
             None,

@@ -1,5 +1,5 @@
-//! An OpenAI-native engine, from outside: what it is sent, byte by byte, and what becomes of what
-//! it sends.
+//! Tests of the backend for engines that speak OpenAI's API: the bytes that an engine gets, and the
+//! events that its bytes become.
 
 mod completions;
 mod count;
@@ -45,7 +45,7 @@ pub(super) fn stream_call() -> ChatCall {
     call(json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": true}))
 }
 
-/// Each event as the JSON of what it holds, then the error if there is one.
+/// Returns each event as JSON, and the error if there is one.
 pub(super) async fn told(reply: Reply) -> (Vec<Value>, Option<BackendError>) {
     let mut events = reply.events;
     let mut told = Vec::new();
@@ -81,7 +81,7 @@ pub(super) async fn refused_with(status: &str, headers: &str, body: &str) -> Bac
         .unwrap_err()
 }
 
-/// What llama-server sends, with its own fields, and its usage in a frame of its own.
+/// A stream of llama-server, with its own fields. The usage is in a separate event.
 pub(super) const STREAM: &str = concat!(
     "data: {\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null}}],\"created\":1760000000,",
     "\"id\":\"chatcmpl-x\",\"model\":\"/models/m.gguf\",\"system_fingerprint\":\"b6500-abc\",\"object\":\"chat.completion.chunk\"}\n\n",
@@ -107,7 +107,7 @@ pub(super) fn stream_told() -> Vec<Value> {
     ]
 }
 
-/// What vLLM answers, with its own fields.
+/// A complete answer of vLLM, with its own fields.
 pub(super) const WHOLE: &str = r#"{"id":"chatcmpl-x","object":"chat.completion","created":1760000000,"model":"/models/m","choices":[{"index":0,
 "message":{"role":"assistant","content":null,"refusal":null,"annotations":null,"audio":null,"reasoning_content":"Hm.","tool_calls":[
 {"id":"call_a","type":"function","function":{"name":"f","arguments":"{}"}},{"id":"call_b","type":"function","function":{"name":"g",

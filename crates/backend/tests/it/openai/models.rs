@@ -1,4 +1,4 @@
-//! The list of models, deletion, readiness.
+//! Tests of the list of models, of deletion, and of readiness.
 
 use super::*;
 use crate::raw::{RawEngine, answer, json};

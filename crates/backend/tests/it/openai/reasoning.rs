@@ -1,12 +1,12 @@
-//! Reasoning in the text.
+//! Tests of reasoning that an engine leaves in the text.
 
 use super::*;
 use crate::raw::{RawEngine, json, piece, stream_end, stream_head};
 use loggia_backend::Backend;
 use serde_json::{Value, json};
 
-/// What vLLM sends without a reasoning parser: the tags in the text, and the usage with nothing of
-/// it.
+/// A stream of vLLM without a reasoning parser: the tags are in the text, and the usage does not
+/// count the reasoning.
 const THOUGHTS: &str = concat!(
     "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
     "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"<thi\"}}]}\n\n",

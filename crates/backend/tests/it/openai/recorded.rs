@@ -1,4 +1,4 @@
-//! What llama.cpp's own server sent, byte for byte (`fixtures/openai/llama-server`).
+//! Tests with recorded answers of llama-server, byte by byte (`fixtures/openai/llama-server`).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What an engine refuses, and in which words.
+//! Tests of the errors of engines, and of the errors that the client gets for them.
 
 use std::time::Duration;
 
@@ -157,7 +157,7 @@ async fn each_refusal_is_understood_whatever_its_shape() {
             r#"{"error":{"message":"no such thing","type":"x","param":null,"code":"model_not_found"}}"#,
             BackendError::model_not_found("m"),
         ),
-        // OpenAI's words, and Loggia's, for a model of another kind.
+        // The messages of OpenAI and of Loggia for a model of another kind.
         (
             "404 Not Found",
             r#"{"error":{"message":"This is not a chat model and thus not supported in the v1/chat/completions endpoint. Did you mean to use v1/embeddings?","type":"invalid_request_error","param":"model","code":null}}"#,
@@ -269,8 +269,8 @@ async fn what_an_engine_wants_of_its_account_keeps_its_status_and_its_words() {
     }
 }
 
-/// A key of this server's that an engine refuses is no fault of the client's; what the engine says
-/// of it is told all the same.
+/// If an engine refuses the server's API key, that is not the client's fault. The engine's message
+/// is passed on all the same.
 #[tokio::test]
 async fn a_refused_key_of_the_servers_own_is_told_with_the_engines_words() {
     let no = || json("403 Forbidden", r#"{"error":{"message":"wrong key"}}"#);
@@ -305,8 +305,8 @@ async fn a_refused_key_of_the_servers_own_is_told_with_the_engines_words() {
         matches!(refused, BackendError::Refused { status: 402, message, .. } if message == "pay")
     );
     assert_eq!(backend.models().await, Err(credentials("wrong key")));
-    // Where it has none, a list that is refused is about the server too: the client did not ask for
-    // it.
+    // Without a key, a refused list of models is about the server too: no client requested the
+    // list.
     let engine = RawEngine::start([no()]).await;
     assert_eq!(
         engine_at(&engine.url).models().await,

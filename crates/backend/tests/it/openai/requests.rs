@@ -1,4 +1,4 @@
-//! What is sent.
+//! Tests of the requests that an engine gets.
 
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ async fn a_stream_always_asks_for_usage_and_keeps_its_other_options() {
     );
 }
 
-/// llama-server sends 20 where nobody says how many, and no log-probabilities at all where somebody
-/// says none.
+/// llama-server sends 20 alternatives if the request does not say how many, and no
+/// log-probabilities at all if it says 0.
 #[tokio::test]
 async fn a_token_has_as_many_alternatives_as_were_asked_for() {
     const SENT: &str = concat!(

@@ -1,4 +1,4 @@
-//! Streams: frames, their ends and their faults.
+//! Tests of streams: their events, their ends and their errors.
 
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ async fn the_connection_serves_again_after_a_stream() {
             .1,
         None
     );
-    // The end of the answer does not wait for the last bytes; the pool has the connection back once
-    // they have come.
+    // The end of the answer does not wait for the last bytes. The connection returns to the pool
+    // when they have arrived.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(
         told(backend.start(stream_call().into()).await.unwrap())

@@ -1,4 +1,4 @@
-//! Answers in one piece.
+//! Tests of answers that are not streamed.
 
 use super::*;
 use crate::raw::{RawEngine, Step, json, piece, stream_end};

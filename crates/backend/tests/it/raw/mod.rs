@@ -1,5 +1,5 @@
-//! An engine that is only bytes: it answers each request with what the test wrote down, and keeps
-//! what it was sent.
+//! An engine for tests that works with bytes only: it answers each request with prepared bytes, and
+//! records the requests.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::VecDeque;
@@ -11,16 +11,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-/// What the engine does with a connection, step by step, once a request has come.
+/// A step of the engine on a connection, after a request has arrived.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// Sends these bytes.
     Send(Vec<u8>),
     /// Lets time pass.
     Pause(Duration),
-    /// Says and does nothing until the peer goes.
+    /// Sends nothing until the peer closes the connection.
     Hang,
-    /// Ends the connection.
+    /// Closes the connection.
     Close,
 }
 
@@ -38,8 +38,8 @@ struct Shared {
 }
 
 impl RawEngine {
-    /// An engine that answers the first request with the first of `answers`, and so on; then it
-    /// hangs.
+    /// Starts an engine that answers the first request with the first of `answers`, and so on. Then
+    /// it hangs.
     pub(crate) async fn start(answers: impl IntoIterator<Item = Vec<Step>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -53,12 +53,12 @@ impl RawEngine {
         Self { url, shared }
     }
 
-    /// Answers one more request so, after those that it was told of before.
+    /// Adds an answer for one more request, after the existing ones.
     pub(crate) fn will(&self, steps: Vec<Step>) {
         self.shared.answers.lock().unwrap().push_back(steps);
     }
 
-    /// The requests so far: head and body, as they came.
+    /// The requests so far, with head and body as they arrived.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().unwrap().clone()
     }
@@ -123,7 +123,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) {
 async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
-        // A greeting of TLS, which it does not speak.
+        // This is a TLS greeting. The engine does not speak TLS.
         if bytes.first() == Some(&0x16) {
             return None;
         }
@@ -145,7 +145,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
     }
 }
 
-/// A whole answer.
+/// A complete response.
 pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Vec<Step> {
     vec![Step::Send(
         format!(
@@ -156,7 +156,7 @@ pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Vec<Step> {
     )]
 }
 
-/// A whole answer in JSON.
+/// A complete response in JSON.
 pub(crate) fn json(status: &str, body: &str) -> Vec<Step> {
     answer(status, "content-type: application/json\r\n", body)
 }
