@@ -178,10 +178,12 @@ impl From<CompletionCall> for Call {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// As OpenAI's API defines them. Absent fields are not sent, so the model's own defaults apply.
+    /// Sampling fields mean what OpenAI's API defines. Absent fields are not sent, so the model's
+    /// own defaults apply.
     #[default]
     Openai,
-    /// As the middleware of 2024 did: doubled temperature and penalties, defaults of 1.0,
-    /// temperature 0 with a seed, `fp_ollama`, three error types (`docs/dialects.md`, part 1).
+    /// Sampling fields mean what they meant to the middleware of 2024: doubled temperature and
+    /// penalties, defaults of 1.0, temperature 0 with a seed, `fp_ollama`, three error types
+    /// (`docs/dialects.md`, part 1).
     Original,
 }

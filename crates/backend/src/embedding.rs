@@ -9,7 +9,7 @@ use crate::{BackendError, ServedBy};
 /// The vectors of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Embeddings {
-    /// The backend and model that computed them.
+    /// The backend and model that computed the vectors.
     pub served_by: ServedBy,
     /// The vectors, one per input and in the order of the inputs. All have the same length.
     pub vectors: Vec<Vec<f32>>,
@@ -117,7 +117,7 @@ pub fn normalise(vector: &mut [f32]) {
         for number in vector {
             #[expect(
                 clippy::cast_possible_truncation,
-                reason = "the vector is one of singles"
+                reason = "the vector consists of f32"
             )]
             let scaled = (f64::from(*number) / length) as f32;
             *number = scaled;

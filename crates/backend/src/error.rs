@@ -50,7 +50,7 @@ pub enum BackendError {
     InputTooLong {
         /// The number of the input, from 0, if known.
         index: Option<usize>,
-        /// The number of its tokens, if known.
+        /// The number of tokens of the input, if known.
         tokens: Option<u64>,
         /// The maximum number of tokens, if known.
         most: Option<u64>,

@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// Records which of its methods are called.
+    /// A backend that records which of its methods are called.
     #[derive(Default)]
     struct Noting(Mutex<Vec<&'static str>>);
 

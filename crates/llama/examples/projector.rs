@@ -2,7 +2,7 @@
 //! suites use it to send images. The model accepts them, although the random weights carry no
 //! information about them.
 
-#![expect(clippy::unwrap_used, reason = "what the tests share is test code")]
+#![expect(clippy::unwrap_used, reason = "this is code shared by tests")]
 
 #[path = "../tests/it/support/gguf.rs"]
 mod gguf;

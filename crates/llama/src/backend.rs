@@ -184,7 +184,7 @@ impl Llama {
     /// Counts the prompt of a chat, which may be longer than the context. Computes nothing.
     async fn count(&self, call: ChatCall) -> Result<TokenCount, BackendError> {
         self.check_name(&call.work.model)?;
-        // Never closed, so this cannot fail.
+        // The semaphore is never closed, so this cannot fail.
         let _place = self.counting.acquire().await;
         let (count, changed) = match media::marked(&call.work).await? {
             None => {

@@ -185,7 +185,7 @@ struct OptionValue<'a> {
 impl OptionValue<'_> {
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "sampling needs no more than an f32 holds"
+        reason = "an f32 is precise enough for sampling"
     )]
     fn number(&self, range: RangeInclusive<f64>) -> Result<f32, BackendError> {
         let number = self.value.as_f64().filter(|number| range.contains(number));
@@ -256,7 +256,7 @@ impl OptionValue<'_> {
 #[cfg(test)]
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "tests take `json!` as it comes"
+    reason = "tests pass `json!` values directly"
 )]
 mod tests {
     use loggia_backend::OptionNames;

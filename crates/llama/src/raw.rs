@@ -21,7 +21,7 @@
 //!    sequences and positions itself.
 #![expect(
     unsafe_code,
-    reason = "these calls have no safe wrapper; what they rely on stands above"
+    reason = "these calls have no safe wrapper; the safety rules are above"
 )]
 
 use std::fmt::Debug;

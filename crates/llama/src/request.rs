@@ -18,7 +18,7 @@ pub(crate) struct RequestSettings<'a> {
     pub(crate) options: &'a EngineOptions,
 }
 
-/// The generations of a request, one for each choice.
+/// Builds the engine's generations for a request, one for each choice.
 pub(crate) fn generations(
     request: &ChatCompletionRequest,
     settings: &RequestSettings<'_>,
@@ -69,8 +69,8 @@ pub(crate) fn tools(request: &ChatCompletionRequest) -> Vec<Tool> {
 }
 
 impl Generation {
-    /// The sampling settings for another choice. Each choice has its own seed; the first has the
-    /// requested one.
+    /// Returns the same generation for another choice. Each choice has its own seed; the first has
+    /// the requested one.
     fn choice(&self, choice: usize) -> Self {
         let mut generation = self.clone();
         generation.sampling.seed = self
@@ -138,7 +138,7 @@ struct OfOpenAi {
 fn of_openai(request: &ChatCompletionRequest, profile: Profile) -> OfOpenAi {
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "sampling needs no more than an f32 holds"
+        reason = "an f32 is precise enough for sampling"
     )]
     let number = |field: Option<f64>| field.map(|value| value as f32);
     let fields = OfOpenAi {
@@ -193,7 +193,7 @@ fn logit_bias(
 #[cfg(test)]
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "tests take `json!` as it comes"
+    reason = "tests pass `json!` values directly"
 )]
 mod tests {
     use serde_json::{Value, json};

@@ -13,8 +13,8 @@ pub(crate) enum Pushed {
     Stopped,
 }
 
-/// Holds text back until it may be sent. The released text does not depend on how the bytes are
-/// divided into pushes.
+/// Collects the text of an answer, and holds it back until it may be sent. The released text does
+/// not depend on how the bytes are divided into pushes.
 #[derive(Debug)]
 pub(crate) struct Text {
     stops: Vec<String>,

@@ -137,7 +137,10 @@ mod tests {
     use super::linux::cores;
 
     /// Pairs of processors: 0 and 4, 1 and 5, …
-    #[expect(clippy::unnecessary_wraps, reason = "the shape of what is asked")]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the caller requires this signature"
+    )]
     fn paired(processor: u32) -> Option<String> {
         Some(format!("{},{}\n", processor % 4, processor % 4 + 4))
     }

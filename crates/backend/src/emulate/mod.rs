@@ -79,7 +79,7 @@ impl Emulate {
         forced_call::started(call, |call| self.inner.start(call.into())).await
     }
 
-    /// Counts the prompt as the engine would get it.
+    /// Counts the prompt in the form in which the engine would get it.
     async fn count(&self, mut call: ChatCall) -> Result<TokenCount, BackendError> {
         let can = self.inner.abilities(&call.work.model).await?;
         let in_older_words = call.work.functions.is_some();

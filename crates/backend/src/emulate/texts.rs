@@ -33,15 +33,15 @@ pub(super) fn fits_one_call(request: &CompletionRequest, can: &Abilities) -> boo
         && (!request.echoes() || can.has(Ability::Echo))
 }
 
-/// How the prompt gets before each text.
+/// Where the prompt is put before each text (`echo`).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Echo {
-    /// The backend adds it, or the client did not request it.
+    /// The backend adds the prompt, or the client did not request it.
     Backend,
-    /// Added here, as the client sent it.
+    /// This module adds the prompt, as the client sent it.
     Here,
-    /// Added here, with log-probabilities from a separate call per prompt, because they must not
-    /// influence `best_of`.
+    /// This module adds the prompt, with log-probabilities from a separate call per prompt, because
+    /// they must not influence `best_of`.
     Apart,
 }
 
@@ -68,11 +68,11 @@ impl Echo {
     }
 }
 
-/// One of the calls.
+/// One of the calls that a completion is split into.
 struct Part {
-    /// The number of its prompt.
+    /// The index of the prompt of this call.
     prompt: usize,
-    /// The number of its first text among the texts of all prompts.
+    /// The index of the first text of this call among the texts of all prompts.
     first: u32,
     call: CompletionCall,
 }
@@ -473,7 +473,7 @@ impl Candidate {
         let sum: f64 = self.logprobs.iter().map(|token| token.logprob).sum();
         #[expect(
             clippy::cast_precision_loss,
-            reason = "an answer has fewer tokens than an f64 holds exactly"
+            reason = "an f64 holds the number of tokens of any answer exactly"
         )]
         let count = self.logprobs.len() as f64;
         if count > 0.0 {

@@ -22,8 +22,8 @@ pub struct Body {
     began: bool,
     /// The time since which no data has arrived.
     silent_since: Option<Instant>,
-    /// Created when the body first waits for data, which most complete answers never do.
-    /// Rescheduled only when it fires or is too late, not for every frame.
+    /// The timer for silence. It is created when the body first waits for data, which most complete
+    /// answers never do, and rescheduled only when it fires or is too late, not for every frame.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 

@@ -120,7 +120,7 @@ impl Shared {
                 },
             }
         }
-        // Boxed because it is rare and large; every call would reserve memory for it.
+        // The future is boxed because it is rare and large: every call would reserve memory for it.
         let connection = Box::pin(self.connect(&to)).await?;
         let mut lease = self.pool.adopt(connection, &to);
         let asked = lease.connection().ask(request).await;

@@ -43,7 +43,7 @@ where
         if call.head.profile == Profile::Original || !has_tools {
             return self.start_once(call).await;
         }
-        // Boxed because it is rare; every chat would reserve memory for it.
+        // The future is boxed because it is rare: every chat would reserve memory for it.
         Box::pin(self.start_with_tools(call)).await
     }
 

@@ -19,7 +19,8 @@ use crate::{BackendError, Event};
 const LINE_LIMIT: usize = 16 << 20;
 
 pin_project_lite::pin_project! {
-    /// Reads ahead by at most one packet.
+    /// The events of an answer of Ollama, parsed from the body of the response. Reads ahead by at
+    /// most one packet.
     pub(super) struct OllamaEvents<R> {
         #[pin]
         body: R,

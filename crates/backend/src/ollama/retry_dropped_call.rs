@@ -21,7 +21,7 @@ type Again = BoxFuture<'static, Result<Events, BackendError>>;
 /// An answer that is requested again if its call was dropped.
 pub(super) struct RetryDroppedCall {
     state: State,
-    /// Polled only if needed.
+    /// The retry. It is polled only if it is needed.
     again: Option<Again>,
     /// Whether any content has been sent.
     said_something: bool,

@@ -9,7 +9,7 @@ use crate::Profile;
 /// Ollama's options that clients send beside OpenAI's fields.
 const TOP_LEVEL: [&str; 4] = ["top_k", "min_p", "repeat_penalty", "num_ctx"];
 
-/// All options that Ollama supports. It silently accepts any other
+/// All options that Ollama supports. Ollama silently accepts any other option
 /// (`fixtures/ollama/chat/option-unknown`).
 pub(crate) const OPTIONS: &[&str] = &[
     "num_ctx",

@@ -18,7 +18,7 @@ const BEFORE_CONTEXT: [&str; 5] = [
     "context length of ",
 ];
 
-/// Their words before the number of prompt tokens.
+/// The words of these engines before the number of prompt tokens.
 const BEFORE_PROMPT: [&str; 8] = [
     "resulted in ",
     "your request has ",
@@ -30,7 +30,7 @@ const BEFORE_PROMPT: [&str; 8] = [
     "prompt contains ",
 ];
 
-/// Their words after the number of prompt tokens.
+/// The words of these engines after the number of prompt tokens.
 const AFTER_PROMPT: [&str; 2] = [" in the messages", " in the prompt"];
 
 /// Returns the numbers if the error is about a prompt that exceeds the context.

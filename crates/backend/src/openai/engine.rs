@@ -165,7 +165,7 @@ impl OpenAi {
 
     pub(super) async fn start_once(&self, mut call: ChatCall) -> Result<Reply, BackendError> {
         if call.work.streams() && !asks_for_usage(call.work.stream_options.as_ref()) {
-            // Copies the conversation only if it is shared.
+            // This copies the conversation only if it is shared.
             ask_for_usage(&mut Arc::make_mut(&mut call.work).stream_options);
         }
         if call.work.top_logprobs == Some(0) {
@@ -500,7 +500,8 @@ impl Backend for OpenAi {
         model: &'a str,
     ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
-            // Requested at most once. If there is no list, the chat itself will report the reason.
+            // The list is requested at most once. If that fails, the chat itself will report the
+            // reason.
             self.asked
                 .get_or_init(|| async { drop(self.list().await) })
                 .await;

@@ -19,7 +19,8 @@ use crate::{Abilities, Ability, AbilitySet, KnownFields};
 const BELIEVED_FOR: Duration = Duration::from_mins(1);
 /// The time limit for these requests. A chat waits for them.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The maximum size of their answers. vLLM's description of its API has about 300 KiB.
+/// The maximum size of the answers of these endpoints. vLLM's description of its API has about 300
+/// KiB.
 const TOLD_LIMIT: usize = 8 << 20;
 
 /// Engines that describe their API in `/openapi.json`, as `FastAPI` generates it, by the `owned_by`
@@ -183,7 +184,7 @@ impl Listed {
             (_, Ok(asking)) => asking,
             (None, Err(_)) => self.asking.lock().await,
         };
-        // Another task may have requested them during the wait.
+        // Another task may have requested the properties during the wait.
         if let Some((at, known)) = self.last()
             && at.elapsed() < BELIEVED_FOR
         {

@@ -17,11 +17,11 @@ use crate::schema::{fitted, readable};
 use crate::tool_calls::calling::{Calling, earlier_as_text};
 use crate::{Abilities, Ability, AbilitySet, BackendError, KnownFields, OptionNames, SchemaEngine};
 
-/// The `owned_by` of its models.
+/// The `owned_by` of llama-server's models.
 const OWNER: &str = "llamacpp";
 
-/// The fields of a chat that it reads, its own included. `functions` and `function_call` are
-/// translated to tools before.
+/// The fields of a chat that llama-server reads, including its own. `functions` and `function_call`
+/// are translated to tools before.
 const CHAT_FIELDS: &[&str] = &[
     "add_generation_prompt",
     "chat_template_kwargs",
@@ -39,10 +39,10 @@ const CHAT_FIELDS: &[&str] = &[
     "top_logprobs",
 ];
 
-/// The fields of a completion that it reads and a chat does not have.
+/// The fields of a completion that llama-server reads and that a chat does not have.
 const COMPLETION_FIELDS: &[&str] = &["best_of", "echo", "json_schema", "prompt", "suffix"];
 
-/// The fields of an embeddings request that it reads.
+/// The fields of an embeddings request that llama-server reads.
 const EMBEDDING_FIELDS: &[&str] = &[
     "content",
     "dimensions",
@@ -52,7 +52,7 @@ const EMBEDDING_FIELDS: &[&str] = &[
     "model",
 ];
 
-/// The fields of both chats and completions that it reads.
+/// The fields of both chats and completions that llama-server reads.
 const FIELDS: &[&str] = &[
     "adaptive_decay",
     "adaptive_target",
@@ -123,10 +123,10 @@ const FIELDS: &[&str] = &[
     "xtc_threshold",
 ];
 
-/// Abilities that it lacks or implements incorrectly. It treats a named function as `auto`, and
-/// allows text before a forced call. It counts the tokens of only one choice and one prompt, and
-/// has no more choices than slots. It ignores or refuses (depending on the version) `echo`,
-/// `best_of` and `suffix`.
+/// The abilities that llama-server lacks or implements incorrectly. It treats a named function as
+/// `auto`, and allows text before a forced call. It counts the tokens of only one choice and one
+/// prompt, and has no more choices than slots. Depending on the version, it ignores or refuses
+/// `echo`, `best_of` and `suffix`.
 const WITHOUT: [Ability; 13] = [
     Ability::HostedFields,
     Ability::UnknownFields,
@@ -192,11 +192,11 @@ pub(super) fn trial(props: &Value, model: &str) -> Option<Value> {
 /// The known properties of a model of llama-server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Facts {
-    /// The size of its vocabulary in tokens.
+    /// The size of the model's vocabulary in tokens.
     vocabulary: Option<u64>,
-    /// Whether its template supports tools.
+    /// Whether the model's template supports tools.
     knows_tools: bool,
-    /// Whether its template omits system messages that are not the first message.
+    /// Whether the model's template omits system messages that are not the first message.
     drops_later_system: bool,
     can: AbilitySet,
 }

@@ -26,7 +26,7 @@ fn model(mut model: Value, backend: &str) -> Option<Model> {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "it saturates, and it is a date"
+            reason = "a date; larger values saturate"
         )]
         fields.insert("created".to_owned(), json!(seconds as u64));
     }

@@ -43,7 +43,7 @@ fn answer(value: &mut Value, said: &str) {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
-                reason = "it saturates, and it is a date"
+                reason = "a date; larger values saturate"
             )]
             object.insert("created".to_owned(), json!(seconds as u64));
         }
@@ -206,7 +206,7 @@ fn number(value: &Value) -> Option<u64> {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
-                reason = "it is whole, and it saturates"
+                reason = "the value is an integer; larger ones saturate"
             )]
             Some(float as u64)
         }),

@@ -112,7 +112,7 @@ impl From<Packed> for Embeddings {
     }
 }
 
-/// Reads messages.
+/// Reads messages from a pipe, one per line.
 pub(super) struct Frames<R> {
     input: R,
     lines: Lines,

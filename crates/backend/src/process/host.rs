@@ -243,8 +243,8 @@ struct CallSender {
 }
 
 impl CallSender {
-    /// Runs a call and returns its last message. A panic of the backend ends only this call. Its
-    /// message is not sent, because it may quote the client.
+    /// Runs a call and returns its last message. A panic of the backend ends only this call. The
+    /// message of the panic is not sent, because it may quote the client.
     async fn run_catching_panics(&self, backend: &dyn Backend, asked: ReceivedCall) -> CallMessage {
         let held = AssertUnwindSafe(self.run(backend, asked))
             .catch_unwind()

@@ -26,7 +26,7 @@ use crate::{
 /// The reason why there is no backend at the other end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// The other process could not create it.
+    /// The other process could not create the backend.
     #[error("{0}")]
     Failed(String),
     /// The other process ended before it sent a message.
@@ -155,7 +155,8 @@ impl Shared {
             }
             readers.of_calls.insert(number, sender);
         }
-        // Created before the message is sent, so that the call is cancelled whatever happens.
+        // The answer is created before the message is sent, so that the call is cancelled whatever
+        // happens.
         let answer = Answer {
             shared: Arc::clone(self),
             number,

@@ -247,7 +247,7 @@ async fn a_count_arrives_without_an_answer_and_its_refusal_too() {
     assert_eq!(given.load(Ordering::SeqCst), 0);
     let busy = remote.count_tokens(call(-1)).await.expect_err("refused");
     assert_eq!(busy.kind(), "busy");
-    // A panic ends its own call only.
+    // A panic ends only the call in which it occurs.
     assert!(remote.count_tokens(call(-2)).await.is_err());
     assert!(remote.count_tokens(call(1)).await.is_ok());
 }

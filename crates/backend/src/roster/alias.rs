@@ -79,7 +79,7 @@ impl FromStr for Alias {
     }
 }
 
-/// All aliases.
+/// All configured aliases.
 #[derive(Debug, Default)]
 pub(super) struct Aliases {
     exact: HashMap<String, Alias>,

@@ -27,7 +27,7 @@ pub(super) struct Member {
 /// The last list of a backend.
 #[derive(Clone, Default)]
 pub(super) struct LastList {
-    /// The last answer and its time.
+    /// The last list of models, or the error of the request for it, and the time of that request.
     answer: Option<(Instant, Result<Arc<Models>, BackendError>)>,
     /// The last successful list, if the backend does not answer now.
     before: Option<Arc<Models>>,
@@ -133,7 +133,7 @@ impl Member {
             return;
         }
         let _asking = self.asking.lock().await;
-        // Another task may have requested it during the wait.
+        // Another task may have requested the list during the wait.
         if !young() {
             self.ask().await;
         }

@@ -102,7 +102,7 @@ impl Roster {
 
     /// Resolves a name. Refreshes the lists of the backends if it is unknown.
     async fn find(&self, name: &str) -> Result<ResolvedModel<'_>, BackendError> {
-        // Boxed because it is rare and large; every chat would reserve memory for it.
+        // The future is boxed because it is rare and large: every chat would reserve memory for it.
         if !self.members.iter().all(|member| member.was_asked()) {
             Box::pin(self.refresh(Duration::MAX)).await;
         }

@@ -20,9 +20,9 @@ pub struct Survey {
 /// A backend of a survey.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SurveyedBackend {
-    /// Its name.
+    /// The name of the backend.
     pub name: Arc<str>,
-    /// Its models, or the error of the request.
+    /// The models of the backend, or the error of the request for them.
     pub models: Result<Vec<Found>, BackendError>,
 }
 

@@ -10,7 +10,7 @@ use super::disjoint::{are_apart, resolved};
 use super::keywords::types_of;
 use super::pattern::{MOST_TIMES, is_held};
 
-/// The string formats that it supports.
+/// The string formats that llama.cpp's converter supports.
 const FORMATS: [&str; 10] = [
     "date",
     "time",
@@ -24,10 +24,10 @@ const FORMATS: [&str; 10] = [
     "uuid-string",
 ];
 
-/// The largest number that it supports. It writes no integers with more digits.
+/// The largest number that the converter supports. It writes no integers with more digits.
 const LARGEST: f64 = 999_999_999_999_999.0;
 
-/// Returns the first keyword that it ignores.
+/// Returns the first keyword that the converter ignores.
 pub(super) fn passed_over<'a>(fields: &'a Map<String, Value>, root: &Value) -> Option<&'a String> {
     let form = SchemaForm::of(fields);
     fields
@@ -225,7 +225,7 @@ fn is_known_format(format: Option<&Value>) -> bool {
 
 fn is_count(value: Option<&Value>) -> bool {
     value.and_then(Value::as_f64).is_some_and(|count| {
-        #[expect(clippy::cast_precision_loss, reason = "it is small")]
+        #[expect(clippy::cast_precision_loss, reason = "the number is small")]
         let most = MOST_TIMES as f64;
         (0.0..=most).contains(&count)
     })

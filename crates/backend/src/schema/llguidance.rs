@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::disjoint::are_apart;
 
-/// The keywords that it supports (its `src/json/schema.rs`).
+/// The keywords that llguidance supports (its `src/json/schema.rs`).
 const KEYWORDS: [&str; 29] = [
     "type",
     "properties",
@@ -38,7 +38,7 @@ const KEYWORDS: [&str; 29] = [
     "multipleOf",
 ];
 
-/// The string formats that it supports.
+/// The string formats that llguidance supports.
 const FORMATS: [&str; 10] = [
     "date-time",
     "time",
@@ -56,7 +56,7 @@ const FORMATS: [&str; 10] = [
 /// floats.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
 
-/// Returns the first keyword that it ignores or refuses.
+/// Returns the first keyword that llguidance ignores or refuses.
 pub(super) fn passed_over<'a>(fields: &'a Map<String, Value>, root: &Value) -> Option<&'a String> {
     let holds = |keyword: &str, value: &Value| match (keyword, value) {
         ("oneOf", Value::Array(all)) => are_apart(all, root),
@@ -103,8 +103,8 @@ fn enforces(schema: &Map<String, Value>, keyword: &str, value: &Value) -> bool {
     }
 }
 
-/// Returns whether it supports a pattern. It does not support look-around (which Zod writes for
-/// each e-mail address), back-references and word boundaries.
+/// Returns whether llguidance supports a pattern. It does not support look-around (which Zod writes
+/// for each e-mail address), back-references and word boundaries.
 fn is_readable(pattern: &str) -> bool {
     let anchors = LookSet::empty().insert(Look::Start).insert(Look::End);
     regex_syntax::parse(pattern)

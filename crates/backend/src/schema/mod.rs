@@ -37,13 +37,13 @@ pub struct SchemaFault {
 /// The problem of a keyword.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchemaFaultKind {
-    /// The engine ignores it.
+    /// The engine ignores the keyword.
     Unenforced,
-    /// JSON Schema does not allow its value (`"properties": 7`).
+    /// JSON Schema does not allow this value of the keyword (`"properties": 7`).
     Malformed,
     /// No value matches it together with a keyword beside it (`"minItems": 3` and `"maxItems": 2`).
     Impossible,
-    /// It is a reference within the schema whose target does not exist.
+    /// The keyword is a reference within the schema whose target does not exist.
     LeadsNowhere,
 }
 
@@ -114,7 +114,7 @@ impl<'a> Fit<'a> {
         self.place.extend(steps);
         let mut fitted = match schema {
             Value::Object(fields) => self.object(fields, depth == 0),
-            // An invalid schema is reported at its own place.
+            // An invalid schema is reported at its own path.
             other => other.clone(),
         };
         if is_nullable {

@@ -346,7 +346,7 @@ fn whole_bounds(own: &mut Map<String, Value>) {
     ] {
         let Some(bound) = bound else { continue };
         own.shift_remove(exclusive);
-        #[expect(clippy::cast_possible_truncation, reason = "it is clamped")]
+        #[expect(clippy::cast_possible_truncation, reason = "the value is clamped")]
         let whole = bound.clamp(-LARGEST, LARGEST) as i64;
         own.insert(keyword.to_owned(), Value::Number(Number::from(whole)));
     }

@@ -11,9 +11,9 @@ use loggia_wire::openai::{Content, Message, Role, ToolCall};
 /// Which parts of earlier calls a template shows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shows {
-    /// Whether it shows the calls.
+    /// Whether the template shows earlier calls.
     pub calls: bool,
-    /// Whether it shows the results.
+    /// Whether the template shows the results of calls.
     pub results: bool,
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Job {
 /// A place in the queue. A request takes it before its inputs are tokenized, so that requests
 /// waiting for the tokenizer are limited too.
 pub(super) struct Place(
-    #[expect(dead_code, reason = "it is given back when it is dropped")] OwnedSemaphorePermit,
+    #[expect(dead_code, reason = "dropping it returns the permit")] OwnedSemaphorePermit,
 );
 
 impl Job {

@@ -239,8 +239,8 @@ impl<'a> Worker<'a> {
         self.slots[sequence].tokens.len()
     }
 
-    /// Truncates a slot's cache to `kept` tokens. The first removed token has this position. Clears
-    /// the cache if the model cannot truncate.
+    /// Truncates a slot's cache to `kept` tokens. `position` is the position of the first removed
+    /// token. Clears the cache if the model cannot truncate.
     fn truncate(&mut self, sequence: Sequence, kept: usize, position: usize) {
         let kept = if self.can_roll_back() && self.cache.truncate(sequence, position) {
             kept
@@ -253,8 +253,8 @@ impl<'a> Worker<'a> {
         self.slots[sequence].tokens.truncate(kept);
     }
 
-    /// Copies the first `end` tokens of another slot's cache. The token after them has this
-    /// position. Returns whether that worked.
+    /// Copies the first `end` tokens of another slot's cache. `position` is the position of the
+    /// token after them. Returns whether that worked.
     fn copy(&mut self, from: Sequence, to: Sequence, end: usize, position: usize) -> bool {
         let copied = self.cache.copy(from, to, position);
         let tokens = if copied {

@@ -39,7 +39,7 @@ pub enum GgufError {
     Broken {
         /// The path of the file.
         path: PathBuf,
-        /// The fault and its position.
+        /// A description of the fault, with its position in the file.
         what: String,
     },
     /// The adapter does not fit the model.

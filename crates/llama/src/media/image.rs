@@ -84,7 +84,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<DecodedImage, String> {
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "it is what `map_err` hands over"
+    reason = "`map_err` passes the error by value"
 )]
 fn explain(error: image::ImageError) -> String {
     match error {

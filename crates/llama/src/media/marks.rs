@@ -246,7 +246,7 @@ fn invalid(message: String, param: &str, code: &str) -> BackendError {
 #[cfg(test)]
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "`json!` is taken as it comes"
+    reason = "tests pass `json!` values directly"
 )]
 mod tests {
     use serde_json::json;

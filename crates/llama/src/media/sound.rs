@@ -50,7 +50,7 @@ fn wav(bytes: &[u8]) -> Result<RawSound, String> {
             let Ok(sample) = sample else { break };
             #[expect(
                 clippy::cast_precision_loss,
-                reason = "a sample needs no more than an f32 holds"
+                reason = "an f32 is precise enough for a sample"
             )]
             mixer.push(sample as f32 / most)?;
         }
@@ -112,7 +112,7 @@ impl Mixer {
         if self.samples.len() == self.most {
             return Err(format!("it is longer than {MOST_MINUTES} minutes"));
         }
-        #[expect(clippy::cast_precision_loss, reason = "channels are few")]
+        #[expect(clippy::cast_precision_loss, reason = "there are few channels")]
         self.samples.push(self.sum / self.channels as f32);
         (self.sum, self.seen) = (0.0, 0);
         Ok(())

@@ -37,7 +37,7 @@ fn log_of_sum(logits: &[f32]) -> f32 {
     }
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "a logarithm needs no more than an f32 holds"
+        reason = "an f32 is precise enough for a logarithm"
     )]
     let log = total.ln() as f32;
     most + log

@@ -15,10 +15,7 @@ impl Rng {
 
     /// A number from 0 up to but not including 1, with 53 random bits.
     pub(super) fn unit(&mut self) -> f64 {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "53 bits are what an f64 holds exactly"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "an f64 holds 53 bits exactly")]
         let bits = (self.next() >> 11) as f64;
         bits * 2.0_f64.powi(-53)
     }

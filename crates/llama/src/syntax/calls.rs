@@ -79,8 +79,8 @@ impl Calls {
         self.arguments_so_far(name, json.whole());
     }
 
-    /// Releases the arguments of a call, given as all of their text so far. It must begin with the
-    /// text of the previous call of this function.
+    /// Releases what is new in the arguments of a call. `text` is the text of the arguments so far;
+    /// it must begin with the text that was passed last.
     pub(super) fn arguments_so_far(&mut self, name: &str, text: &str) {
         let sent = *self.begun.get_or_insert_with(|| {
             self.start = self.output.len();

@@ -15,7 +15,7 @@ pub(super) enum Step {
     Done,
     /// The value ended before this character, which is not part of it.
     Over,
-    /// This is not a JSON value.
+    /// The text is not a JSON value.
     Broken,
 }
 

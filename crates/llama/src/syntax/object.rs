@@ -15,7 +15,7 @@ pub(super) struct ObjectCall {
     key: Key,
     name: Option<String>,
     arguments: Option<String>,
-    /// Whether the object must begin with its name.
+    /// Whether the first key of the object must be `name`.
     name_first: bool,
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Form {
     /// Whether only the names of offered functions make a call. This is needed if nothing else
     /// distinguishes a call from other JSON.
     only_offered: bool,
-    /// Whether an object must begin with its name.
+    /// Whether the first key of an object must be `name`.
     name_first: bool,
 }
 

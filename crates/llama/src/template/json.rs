@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::number::LongNumber;
 
 /// The filter, for `value | tojson` and `value | tojson(indent=4)`.
-#[expect(clippy::needless_pass_by_value, reason = "the shape of a filter")]
+#[expect(clippy::needless_pass_by_value, reason = "a filter has this signature")]
 pub(super) fn to_json(
     value: Value,
     indent: Option<usize>,

@@ -18,7 +18,7 @@ use super::{Conversation, Template, earlier};
 #[derive(Debug, Clone)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a trait that a template has or has not, whatever the others"
+    reason = "each is an independent property of a template"
 )]
 pub(super) struct Traits {
     /// Whether the template renders the simplest conversation.
@@ -84,7 +84,7 @@ impl Traits {
         };
         trial.traits.works = trial.render(&asked(), false).is_some();
         if !trial.traits.works {
-            // This template fails for every conversation, and may take many steps each time.
+            // This template fails for every conversation, so further trials would only take time.
             return (trial.traits, BTreeSet::new());
         }
         trial.tools();

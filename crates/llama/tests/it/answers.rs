@@ -52,7 +52,8 @@ async fn an_answer_ends_where_the_context_does() {
         (whole.finish, usage.total_tokens, whole.ended_early),
         (Some(FinishReason::Length), 96, Some(EarlyEnd::Context))
     );
-    // With and without reaching the client's limit.
+    // The first limit ends the answer before the context is full; with the second, the context is
+    // full first.
     for (more, ended_early) in [(0, None), (1, Some(EarlyEnd::Context))] {
         fields["max_tokens"] = json!(usage.completion_tokens + more);
         let whole = ask(&llama, call(story, fields.clone())).await;

@@ -75,7 +75,7 @@ async fn a_reader_that_stalls_changes_no_other_stream() {
             .iter()
             .all(|whole| whole.finish.is_some() && whole.error.is_none())
     );
-    // It continues where it stopped, without losing anything.
+    // The stalled stream continues where it stopped, without losing anything.
     tokio::time::timeout(LONG, async {
         for _ in 0..10 {
             next_text(&mut stalled).await;
@@ -100,7 +100,8 @@ async fn what_a_stalled_reader_gets_in_the_end_is_what_it_would_have_got() {
     let usual = ask(&llama, question()).await;
     let mut events = llama.start(question().into()).await.unwrap().events;
     let mut slow = next_text(&mut events).await;
-    // Long enough for the engine to fill both places and to find no room.
+    // This is long enough for the engine to fill both places of the stream's buffer and to find no
+    // room.
     tokio::time::sleep(Duration::from_millis(300)).await;
     slow.push_str(&read(events).await.text);
     assert_eq!(slow, usual.text);
@@ -171,7 +172,7 @@ async fn a_client_that_leaves_the_queue_is_never_begun() {
         matches!(refused, BackendError::Busy { retry_after: Some(after) } if after >= Duration::from_secs(1))
     );
     drop(waiting);
-    // Its place in the queue is free at once.
+    // The place of the dropped request is free immediately.
     let next = llama
         .start(call("And I?", json!({"max_tokens": 2})).into())
         .await

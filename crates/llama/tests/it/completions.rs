@@ -1,6 +1,6 @@
 //! Text completions: a plain text, token ids, several texts for one prompt. They use the default
 //! model; the expected results are those of llama.cpp's own server for the same prompts.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use crate::support::{Whole, completion, open};
 use loggia_backend::{Ability, Backend, BackendError, CompletionCall};

@@ -2,7 +2,7 @@
 //! two draft models: the model itself (whose draft tokens are accepted) and a copy with its layers
 //! in another order (whose draft tokens are mostly rejected).
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -212,7 +212,8 @@ async fn a_slow_reader_loses_nothing_of_what_was_guessed() {
     let usual = ask(&plain, story(&fields)).await;
     let mut events = drafting.start(story(&fields).into()).await.unwrap().events;
     let mut slow = next_text(&mut events).await;
-    // Long enough for the engine to fill all places and to find no room.
+    // This is long enough for the engine to fill all places of the stream's buffer and to find no
+    // room.
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     let rest = read(events).await;
     slow.push_str(&rest.text);
@@ -241,7 +242,7 @@ async fn whether_a_draft_pays_is_measured_and_changes_no_word() {
     let measured = drafting(&model(), |options| {
         options.draft.as_mut().unwrap().always = false;
     });
-    // Longer than the trials of both ways.
+    // The answer is longer than the trials of both modes.
     let fields = json!({"temperature": 0, "max_tokens": 150, "logit_bias": {"0": -100, "2": -100}});
     assert_eq!(
         ask(&measured, story(&fields)).await,
@@ -321,7 +322,7 @@ async fn what_somebody_who_left_had_guessed_is_nobodys() {
         .events;
     next_text(&mut left).await;
     drop(left);
-    // It begins with the prompt of the client that left.
+    // This request begins with the prompt of the client that left.
     let usual = ask(&plain, story(&fields)).await;
     let whole = ask(&drafting, story(&fields)).await;
     assert!(whole.error.is_none() && whole.cached() > 0, "{whole:?}");

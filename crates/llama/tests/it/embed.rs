@@ -1,6 +1,6 @@
 //! Embeddings on a real model: all-MiniLM-L6-v2, compared with vectors that were computed from its
 //! published weights without llama.cpp.
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! tokens, or with sliding windows. Their caches are reused where possible, and the answer is
 //! always the same as without a cache.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use crate::support::family::{self, Family};
 use crate::support::{Whole, ask, ask_choices, call_with, open};
@@ -77,7 +77,8 @@ async fn a_chats_next_turn_goes_on_from_what_was_read() {
         let second = [&first[..], &answer.text, "and then"];
         let whole = ask(&llama, of(&second)).await;
         assert_eq!(whole.text, anew(family, &second).await.text, "{family:?}");
-        // All but the last byte of the answer, which was written and not read.
+        // The cache has everything except the last byte of the answer, which was generated but
+        // never read by the model.
         assert_eq!(
             whole.cached(),
             answer.usage().total_tokens - 1,

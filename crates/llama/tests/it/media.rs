@@ -5,7 +5,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::needless_pass_by_value,
-    reason = "what fails here fails the test, and `json!` is taken as it comes"
+    reason = "a failure here fails the test, and tests pass `json!` values directly"
 )]
 
 use std::io::Cursor;
@@ -131,7 +131,7 @@ async fn the_same_picture_is_answered_alike_and_another_otherwise() {
     let llama = open_with(Kind::SeesAndHears, |_| ());
     let (one, other) = (ask(&llama, look(0)).await, ask(&llama, look(250)).await);
     assert_ne!(first(&one), first(&other));
-    // From the cache, and from an engine that has never seen the image.
+    // The answer is the same if the image is in the cache, and on an engine that has never seen it.
     assert_eq!(ask(&llama, look(0)).await.text, one.text);
     let fresh = ask(&open_with(Kind::SeesAndHears, |_| ()), look(0)).await;
     assert_eq!(
@@ -344,7 +344,7 @@ async fn what_is_no_picture_or_sound_is_refused_at_its_place() {
         message,
         "The sound cannot be used: it is not a WAV file, or it uses an unsupported feature."
     );
-    // The engine continues.
+    // The engine still answers after these errors.
     assert_eq!(ask(&llama, look(0)).await.error, None);
 }
 

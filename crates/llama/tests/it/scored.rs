@@ -1,7 +1,7 @@
 //! `echo` with `logprobs`: the log-probabilities of a prompt's own tokens. The tests use the
 //! default model, and compare with the values that llama.cpp computes for the same tokens without
 //! Loggia's engine.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;

@@ -14,12 +14,12 @@ pub(super) struct Pieces {
     before: Option<usize>,
 }
 
-/// A call as far as it has arrived.
+/// The part of a call that has arrived so far.
 #[derive(Debug, Default)]
 pub(super) struct Call {
-    /// The engine's index, if it has one.
+    /// The engine's index of the call, if it sends one.
     index: Option<u32>,
-    /// The engine's id, if it has one.
+    /// The engine's id of the call, if it sends one.
     pub(super) id: Option<String>,
     pub(super) name: String,
     /// Whether it is a call of a tool other than a function. Its name and input are in separate

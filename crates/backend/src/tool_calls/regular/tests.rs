@@ -136,7 +136,7 @@ fn an_id_that_two_calls_have_is_kept_by_the_first_and_missing_ones_are_made() {
     ]);
     let ids: Vec<&str> = calls.iter().map(|call| call.id.as_str()).collect();
     assert_eq!(ids, ["call_0", "call_x_1", "call_x_2", "call_x_3"]);
-    // Not even an id of an engine in the format of generated ids.
+    // All ids differ, even if an id of the engine has the format of generated ids.
     let calls = made(&[
         piece(0, json!("call_x_1")),
         piece(1, json!(null)),

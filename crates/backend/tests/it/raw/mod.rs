@@ -1,6 +1,6 @@
 //! An engine for tests that works with bytes only: it answers each request with prepared bytes, and
 //! records the requests.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, reason = "each test program uses only a part of this")]
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

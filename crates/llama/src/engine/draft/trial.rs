@@ -12,7 +12,8 @@ const TRIAL: u32 = 16;
 const FIRST_PAUSE: u32 = 256;
 const LONGEST_PAUSE: u32 = 8192;
 
-/// Larger numbers of parallel answers share one measurement.
+/// The maximum number of parallel answers that has a measurement of its own. Larger numbers share
+/// the last one.
 const MOST_ANSWERS: usize = 16;
 
 /// One measurement for each number of parallel answers, because the cost of a step depends on it

@@ -450,7 +450,7 @@ fn every_template_takes_what_openai_takes_and_shows_it() {
         };
         let template = Template::new(Some(&source), None, special).unwrap();
         if !template.traits.works {
-            // It needs variables that only its own tools pass.
+            // This template needs variables that only its vendor's own tools pass.
             println!("{name}: skipped, it renders nothing");
             continue;
         }

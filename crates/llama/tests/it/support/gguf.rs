@@ -4,7 +4,7 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
-    reason = "what the tests share is test code, and each file of them uses some of it"
+    reason = "this is code shared by tests, and each test file uses some of it"
 )]
 
 /// A metadata key and its encoded value.

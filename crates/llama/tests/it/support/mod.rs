@@ -5,7 +5,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::needless_pass_by_value,
-    reason = "what the tests share is test code, and takes `json!` as it comes"
+    reason = "this is code shared by tests, and tests pass `json!` values directly"
 )]
 
 pub(crate) mod family;

@@ -1,13 +1,13 @@
 //! A projector of about 500 KiB with random weights. Its output is meaningless, but it differs
 //! between images, and llama.cpp loads it.
 
-#![allow(clippy::unwrap_used, reason = "what the tests share is test code")]
+#![allow(clippy::unwrap_used, reason = "this is code shared by tests")]
 
 use super::gguf::{self, array, number, text, value};
 
 /// The kind of the projector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "not every test has a use for all of them")]
+#[allow(dead_code, reason = "not every test uses all of them")]
 pub(crate) enum Kind {
     /// Images like `LLaVA`, with 16 rows each, and sounds like Ultravox, with 375 rows for 30
     /// seconds.
