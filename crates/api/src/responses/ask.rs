@@ -81,6 +81,11 @@ impl AskedResponse {
         shape.compaction = Some(Compaction::Conversation(kept));
     }
 
+    /// Adds fields to those that have no effect.
+    pub(crate) fn ignore(&mut self, fields: &[&str]) {
+        self.ignored.extend(fields.iter().map(ToString::to_string));
+    }
+
     pub(crate) fn is_background(&self) -> bool {
         self.shape.template.background
     }

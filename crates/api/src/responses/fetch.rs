@@ -23,17 +23,10 @@ impl Asked<'_> {
     pub(crate) async fn response(&self) -> Result<Answer, ApiError> {
         check_include(&self.query)?;
         let is_streamed = self.flag("stream")?.unwrap_or(false);
+        // Without a stream it has no effect: OpenAI's own clients send both.
         let starting_after = self.starting_after()?;
         if is_streamed {
             return self.stream(starting_after.map_or(0, |last| last + 1)).await;
-        }
-        if starting_after.is_some() {
-            let message = "'starting_after' is only allowed with 'stream=true'.";
-            return Err(ApiError::invalid(
-                "starting_after",
-                "invalid_value",
-                message,
-            ));
         }
         Answer::new(&self.found().await?)
     }

@@ -18,6 +18,7 @@ mod compact;
 mod fetch;
 pub(crate) mod ignored;
 mod items;
+mod lenient;
 pub(crate) mod live;
 pub(crate) mod names;
 mod recall;

@@ -13,9 +13,9 @@ use crate::door::{host, read};
 use crate::responses::ask::AskedResponse;
 use crate::responses::recall::{Memory, Recalled};
 use crate::responses::turn::{self, Turn};
-use crate::responses::{background, request};
+use crate::responses::{background, lenient, request};
 use crate::stored::{metadata, owner};
-use crate::{ApiError, Body, Caller, Door, RequestId};
+use crate::{ApiError, Body, Caller, Door, RequestId, Strictness};
 
 impl Door {
     /// `POST /v1/responses`.
@@ -41,7 +41,11 @@ impl Door {
         parts: Parts,
         body: &[u8],
     ) -> Result<Asked<AskedResponse>, ApiError> {
-        let request = AskedResponse::read(body)?;
+        let request = AskedResponse::read(body).or_else(|error| {
+            let is_lenient = self.strictness_for(&parts, "") == Strictness::Lenient;
+            let completed = is_lenient.then(|| lenient::without_model(body)).flatten();
+            completed.ok_or(error)
+        })?;
         let profile = profile_of(body, &self.policy);
         self.ask_for(parts, request, profile).await
     }
@@ -53,6 +57,10 @@ impl Door {
         mut request: ResponseRequest,
         profile: Profile,
     ) -> Result<Asked<AskedResponse>, ApiError> {
+        let mut dropped = Vec::new();
+        if self.strictness_for(&parts, &request.model) == Strictness::Lenient {
+            dropped = lenient::complete(&mut request, &*self.backend).await;
+        }
         self.check_request(&request, &parts)?;
         let owner = owner(&parts);
         let id = RequestId::of(&parts);
@@ -60,13 +68,14 @@ impl Door {
         let recalled = memory.recall(&mut request).await?;
         let turn = turn(&request, &recalled)?;
         let is_stored = recalled.is_stored;
-        let asked = AskedResponse::new(
+        let mut asked = AskedResponse::new(
             request,
             recalled,
             turn,
             self.keys.as_ref(),
             &self.policy.ceilings,
         )?;
+        asked.ignore(&dropped);
         let mut asked = Asked::new(self, parts, std::sync::Arc::new(asked), profile);
         if is_stored {
             let entry = self

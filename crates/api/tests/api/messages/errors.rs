@@ -103,12 +103,16 @@ async fn claude_code_finds_that_the_server_is_there() {
 #[tokio::test]
 async fn models_have_the_form_of_the_api_that_the_client_speaks() {
     let page = asked(Method::GET, "/v1/models", true, "").await.json();
+    let model = json!({"id": "m", "type": "model", "display_name": "m",
+        "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active", "max_input_tokens": null,
+        "max_tokens": null, "capabilities": null});
     assert_eq!(
         page,
-        json!({"data": [], "has_more": false, "first_id": null, "last_id": null})
+        json!({"data": [model], "has_more": false, "first_id": "m", "last_id": "m"})
     );
     let list = asked(Method::GET, "/v1/models", false, "").await.json();
-    assert_eq!(list, json!({"object": "list", "data": []}));
+    let model = json!({"id": "m", "object": "model", "created": 0, "owned_by": "stand-in"});
+    assert_eq!(list, json!({"object": "list", "data": [model]}));
     let (status, kind, text) = error_of(&asked(Method::GET, "/v1/models?limit=x", true, "").await);
     assert_eq!((status, kind.as_str()), (400, "invalid_request_error"));
     assert!(text.contains("limit"), "{text}");

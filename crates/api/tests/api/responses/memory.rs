@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use loggia_api::store::{Change, Kind, Owner};
-use loggia_api::{Caller, Door, MemoryStore, Policy, Store};
+use loggia_api::{Caller, Door, MemoryStore, Policy, Store, Strictness};
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_seal::Keys;
@@ -33,10 +33,14 @@ impl Stand {
     }
 
     pub(super) fn with_keys(engine: StandIn, keys: Keys) -> Self {
+        Self::under(Policy::default(), engine, keys)
+    }
+
+    fn under(policy: Policy, engine: StandIn, keys: Keys) -> Self {
         let engine = Arc::new(engine);
         let store = Arc::new(MemoryStore::new());
         let backend = Emulate::new(Arc::clone(&engine) as Arc<dyn Backend>);
-        let door = Door::new(Arc::new(backend), Policy::default()).with_keys(Arc::new(keys));
+        let door = Door::new(Arc::new(backend), policy).with_keys(Arc::new(keys));
         Self {
             door: door.with_store(Arc::clone(&store) as Arc<dyn Store>),
             engine,
@@ -579,6 +583,59 @@ async fn a_background_stream_can_be_left_and_resumed() {
         ))
         .await;
     assert_eq!((after.status(), after.text()), (200, ""));
+}
+
+#[tokio::test]
+async fn starting_after_has_no_effect_without_a_stream() {
+    let stand = Stand::new(StandIn::hello());
+    let response = stand.respond(json!({})).await;
+    let path = format!(
+        "/v1/responses/{}?stream=false&starting_after=0",
+        id(&response)
+    );
+    assert_eq!(stand.get(&path).await.json(), response);
+}
+
+#[tokio::test]
+async fn lenient_completes_what_a_request_lacks_and_drops_what_it_has_too_much() {
+    let policy = Policy {
+        strictness: Strictness::Lenient,
+        ..Policy::default()
+    };
+    let stand = Stand::under(policy, StandIn::hello(), Keys::random());
+    for body in [json!({}), json!({"model": null})] {
+        let answer = stand.post("/v1/responses", &body).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        assert_eq!(answer.json()["model"], "m");
+        assert_eq!(stand.asked(), pairs(&[("user", "")]));
+    }
+    let earlier = id(&stand.respond(json!({})).await);
+    let made = stand.post("/v1/conversations", &json!({})).await.json();
+    let conversation = id(&made);
+    let both = json!({"model": "m", "conversation": conversation, "previous_response_id": earlier,
+        "prompt": {"id": "pmpt_1"}, "input": "And now?"});
+    let answer = stand.post("/v1/responses", &both).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    assert_eq!(
+        answer.header("x-loggia-ignored"),
+        Some("prompt, previous_response_id")
+    );
+    assert_eq!(stand.asked(), pairs(&[("user", "And now?")]));
+
+    let stand = Stand::new(StandIn::hello());
+    for (body, param) in [
+        (json!({"input": "Hi"}), "model"),
+        (json!({"model": "m"}), "input"),
+        (hi(json!({"prompt": {"id": "pmpt_1"}})), "prompt"),
+        (
+            hi(json!({"conversation": "conv_1", "previous_response_id": "resp_1"})),
+            "previous_response_id",
+        ),
+    ] {
+        let answer = stand.post("/v1/responses", &body).await;
+        assert_eq!(refused(&answer).0, 400);
+        assert_eq!(answer.json()["error"]["param"], param);
+    }
 }
 
 #[tokio::test]
