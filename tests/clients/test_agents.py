@@ -1,5 +1,5 @@
 """OpenAI's Agents SDK for Python over `/v1/responses`, before engines whose model follows a script: tools of several kinds, handoffs, output of
-a class, and turns that go on from earlier ones, with the history sent again."""
+a class, and turns that go on from earlier ones: with the history sent again, and with what the server remembers."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,7 @@ from agents import (
     ApplyPatchTool,
     CustomTool,
     ModelSettings,
+    OpenAIConversationsSession,
     OpenAIResponsesModel,
     Runner,
     ShellTool,
@@ -91,6 +92,37 @@ def test_a_turn_goes_on_from_the_history(scripted, streamed):
     go_on = lambda result: [*result.to_input_list(), {"role": "user", "content": "What did I ask?"}]
     result = ran(scripted[0], {"tools": [get_weather]}, "Weather in Paris?", go_on, streamed=streamed)
     assert result.final_output == "You asked about Paris."
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_a_turn_goes_on_from_the_last_response(scripted, streamed):
+    """The server remembers: each request has only what is new."""
+    url, asked = scripted
+    asked.clear()
+    more = {"previous_response_id": lambda result, _: result and result.last_response_id, "auto_previous_response_id": True}
+    result = ran(url, {"tools": [get_weather]}, "Weather in Paris?", "And in Rome?", "What did I ask?", streamed=streamed, **more)
+    assert result.final_output == "You asked about Paris and Rome."
+    roles = [message["role"] for message in asked[-1]["messages"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user", "assistant", "tool", "assistant", "user"]
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_a_session_is_a_conversation_of_the_server(scripted, streamed):
+    url, _ = scripted
+    sessions = {}
+    session = lambda _, client: sessions.setdefault(client, OpenAIConversationsSession(openai_client=client))
+    result = ran(url, {"tools": [get_weather]}, "Weather in Paris?", "And in Rome?", "What did I ask?", streamed=streamed, session=session)
+    assert result.final_output == "You asked about Paris and Rome."
+
+
+def test_a_conversation_is_named_by_its_id(scripted):
+    url, _ = scripted
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0) as client:
+        conversation = client.conversations.create()
+        result = ran(url, {"tools": [get_weather]}, "Weather in Paris?", "What did I ask?", conversation_id=conversation.id)
+        assert result.final_output == "You asked about Paris."
+        kinds = [item.type for item in client.conversations.items.list(conversation.id, order="asc")]
+    assert kinds == ["message", "reasoning", "function_call", "function_call_output", "message", "message", "message"]
 
 
 def test_the_output_is_an_instance_of_the_class(scripted):

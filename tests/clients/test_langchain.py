@@ -9,9 +9,12 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
 import questions
+import scripted_model
 from recorded import RECORDINGS
 from refusals import unless_refused
+from targets import loggia, watched
 from test_structured import Person
+from weather import weather
 
 CAPITAL = questions.CAPITAL["messages"][0]["content"]
 
@@ -60,6 +63,24 @@ def test_responses_give_the_same_text_whole_and_streamed(target):
     assert whole.text == streamed.text == chat(target).invoke(CAPITAL).text != ""
     assert whole.response_metadata["id"].startswith("resp_")
     assert whole.usage_metadata["total_tokens"] == streamed.usage_metadata["total_tokens"] > 0
+
+
+@pytest.mark.parametrize("kind", ["openai", "ollama"])
+def test_turns_go_on_from_the_last_response(kind):
+    """Only what is new is sent: the server remembers the rest."""
+    with scripted_model.engine(kind, weather) as (arguments, asked), loggia(*arguments) as direct, watched(direct) as url:
+        settings = {"base_url": f"{url}/v1", "api_key": "unused", "max_retries": 0, "use_responses_api": True, "use_previous_response_id": True}
+        agent = ChatOpenAI(model="m", **settings).bind_tools([get_weather])
+        conversation = []
+        for question in ("Weather in Paris?", "And in Rome?", "What did I ask?"):
+            conversation.append(HumanMessage(question))
+            conversation.append(agent.invoke(conversation))
+            for call in conversation[-1].tool_calls:
+                conversation.append(ToolMessage(get_weather.invoke(call["args"]), tool_call_id=call["id"]))
+            if isinstance(conversation[-1], ToolMessage):
+                conversation.append(agent.invoke(conversation))
+        assert conversation[-1].text == "You asked about Paris and Rome."
+        assert len(asked[-1]["messages"]) == 9
 
 
 def test_a_missing_model_is_langchains_own_exception_and_openais(target):

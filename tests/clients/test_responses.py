@@ -118,8 +118,20 @@ def test_the_asynchronous_stream_gives_the_same(target):
     assert streamed == whole != ""
 
 
-def test_what_needs_a_memory_is_refused_in_openais_shape(client, target):
-    with pytest.raises(openai.BadRequestError) as refused:
+def test_a_turn_goes_on_from_an_earlier_one(client, target):
+    first = client.responses.create(model=target.model, **CAPITAL)
+    assert client.responses.retrieve(first.id) == first
+    said = [("user", CAPITAL["input"]), ("assistant", first.output_text), ("user", "And of Italy?")]
+    messages = [{"role": role, "content": content} for role, content in said]
+    target.expects(("whole-length", {"messages": messages, "options": {"num_ctx": 4096, "num_predict": 3, "temperature": 0}}))
+    second = client.responses.create(model=target.model, previous_response_id=first.id, input="And of Italy?", max_output_tokens=3, temperature=0)
+    assert second.previous_response_id == first.id and second.usage.input_tokens > 0
+    items = client.responses.input_items.list(second.id, order="asc").data
+    assert items[-1].content[0].text == "And of Italy?"
+
+
+def test_an_unknown_response_is_a_404_in_openais_shape(client, target):
+    with pytest.raises(openai.NotFoundError) as refused:
         client.responses.create(model=target.model, previous_response_id="resp_1", **CAPITAL)
     assert (refused.value.code, refused.value.param) == ("previous_response_not_found", "previous_response_id")
 

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 
 import { createOpenAI } from '@ai-sdk/openai';
-import { Agent, OpenAIResponsesModel, run, setTracingDisabled, tool as agentTool } from '@openai/agents';
+import { Agent, OpenAIConversationsSession, OpenAIResponsesModel, run, setTracingDisabled, tool as agentTool } from '@openai/agents';
 import { generateText, isStepCount, Output, streamText, tool } from 'ai';
 import OpenAI from 'openai';
 import { z } from 'zod';
@@ -19,6 +19,8 @@ after(async () => assert.equal(await stop(), 0), { timeout: 60_000 });
 
 const QUESTION = 'Weather in Paris and Rome?';
 const ANSWER = '18 degrees, sunny in Paris. 18 degrees, sunny in Rome.';
+const TURNS = ['Weather in Paris?', 'And in Rome?', 'What did I ask?'];
+const TOLD = 'You asked about Paris and Rome.';
 const City = z.object({ city: z.string() });
 const Report = z.object({ city: z.string(), degrees: z.number() });
 const inCity = ({ city }) => `18 degrees, sunny in ${city}.`;
@@ -55,6 +57,30 @@ for (const { kind, url, model } of targets) {
       assert.equal(second.finalOutput, 'You asked about Paris.');
     });
 
+    test('turns go on from the last response', async () => {
+      let previousResponseId;
+      let answer;
+      for (const asked of TURNS) {
+        answer = await run(agent(), asked, { previousResponseId });
+        previousResponseId = answer.lastResponseId;
+      }
+      assert.equal(answer.finalOutput, TOLD);
+    });
+
+    test('a session is a conversation of the server', async () => {
+      const session = new OpenAIConversationsSession({ client });
+      let answer;
+      for (const asked of TURNS) answer = await run(agent(), asked, { session });
+      assert.equal(answer.finalOutput, TOLD);
+    });
+
+    test('a conversation is named by its id', async () => {
+      const { id } = await client.conversations.create({});
+      let answer;
+      for (const asked of TURNS) answer = await run(agent(), asked, { conversationId: id });
+      assert.equal(answer.finalOutput, TOLD);
+    });
+
     test('the output is what the schema says', async () => {
       const answer = await run(agent({ tools: [], outputType: Report }), 'Weather in Paris?');
       assert.deepEqual(answer.finalOutput, { city: 'Paris', degrees: 18 });
@@ -68,7 +94,8 @@ for (const { kind, url, model } of targets) {
       model: loggia, tools: { get_weather: weather }, stopWhen: isStepCount(3), maxRetries: 0, ...(store === undefined ? {} : { providerOptions: { openai: { store } } }),
     });
 
-    for (const store of [false]) {
+    // By default the SDK refers to items of earlier answers by their ids, which the server has to remember.
+    for (const store of [undefined, false]) {
       test(`a tool is called and its result used, store ${store}`, async () => {
         const answer = await generateText({ ...asked(store), prompt: QUESTION });
         assert.equal(answer.text, ANSWER);
@@ -92,6 +119,27 @@ for (const { kind, url, model } of targets) {
         messages.push(...first.response.messages, { role: 'user', content: 'What did I ask?' });
         const second = await generateText({ ...asked(store), messages });
         assert.equal(second.text, 'You asked about Paris.');
+      });
+    }
+
+    for (const name of ['previousResponseId', 'conversation']) {
+      test(`turns go on by ${name}`, async () => {
+        // The tool runs here: in a loop of its own the SDK sends again what a conversation has already.
+        const { execute, ...offered } = weather;
+        const conversation = await new OpenAI({ baseURL, apiKey: 'unused' }).conversations.create({});
+        let answer;
+        const go = async (more) => {
+          const openai = { [name]: name === 'conversation' ? conversation.id : answer?.finalStep.providerMetadata.openai.responseId };
+          answer = await generateText({ ...asked(undefined), tools: { get_weather: offered }, providerOptions: { openai }, ...more });
+        };
+        for (const prompt of TURNS) {
+          await go({ prompt });
+          const results = answer.toolCalls.map(({ toolCallId, toolName, input }) => (
+            { type: 'tool-result', toolCallId, toolName, output: { type: 'text', value: inCity(input) } }
+          ));
+          if (results.length > 0) await go({ messages: [{ role: 'tool', content: results }] });
+        }
+        assert.equal(answer.text, TOLD);
       });
     }
 
