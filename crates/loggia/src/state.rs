@@ -1,5 +1,4 @@
-//! The store of chat completions, conversations and responses, and the keys that seal texts: files
-//! in the data folder.
+//! The store of chat completions, conversations and responses, and the keys that seal texts.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use loggia_seal::{Keys, KeysError};
-use loggia_store::{Retention, SqliteStore, Survey, survey};
+use loggia_store::{OpenError, Retention, SqlStore, Survey};
 
 use crate::config::Config;
 
@@ -22,19 +21,53 @@ const KEYS: &str = "keys";
 /// How often objects that are too old are deleted.
 const CLEAN_EVERY: Duration = Duration::from_hours(1);
 
-/// The store, unless it is turned off. Opens the file if there is one, so that a file that
-/// cannot be used is an error at the start and not at the first request. Without a file, the first
-/// request creates one.
-pub(crate) async fn open(config: &Config) -> anyhow::Result<Option<Arc<SqliteStore>>> {
+/// The store, unless it is turned off. Opens the file if there is one, so that a file that cannot be
+/// used is an error of the start and not of the first request. Without a file, the first request
+/// makes one. A database that cannot be reached may come back later, so that is a warning.
+pub(crate) async fn open(
+    config: &Config,
+    keys: &Arc<Keys>,
+) -> anyhow::Result<Option<Arc<SqlStore>>> {
     if !config.store.0 {
         return Ok(None);
     }
-    let store = SqliteStore::new(path(config), retention(config));
-    if store.path().exists() {
-        let opened = store.open().await;
-        opened.context("stored chats and conversations cannot be read; --store=false serves without them, --data-dir names another folder")?;
+    let store = store(config)?.with_keys(Arc::clone(keys), config.store_encrypted.0);
+    if config.store_encrypted.0 {
+        // What is encrypted with a key that is not on the disk is lost with the process.
+        Keys::read_or_create(&keys_path(config))?;
+    }
+    if has_begun(&store) {
+        match store.open().await {
+            Err(error @ OpenError::Reach { .. }) => {
+                let because = because(&error);
+                tracing::warn!("{because}; requests that need the store get a 503 until it works");
+            }
+            opened => opened.context("stored chats and conversations cannot be read; --store=false serves without them, --data-dir names another folder")?,
+        }
+        warn_of_missing_keys(&store).await;
     }
     Ok(Some(Arc::new(store)))
+}
+
+fn store(config: &Config) -> Result<SqlStore, OpenError> {
+    let retention = retention(config);
+    match &config.store_url.value {
+        Some(url) => SqlStore::in_database(url.with_password(), retention),
+        None => Ok(SqlStore::in_file(path(config), retention)),
+    }
+}
+
+/// Whether there may be something in the store.
+fn has_begun(store: &SqlStore) -> bool {
+    store.path().is_none_or(Path::exists)
+}
+
+async fn warn_of_missing_keys(store: &SqlStore) {
+    if let Ok(Some(found)) = store.survey().await
+        && found.unreadable > 0
+    {
+        tracing::warn!("{}", unreadable(&found));
+    }
 }
 
 /// The keys that seal what clients carry for the server. The file of the setting is created at
@@ -50,11 +83,11 @@ pub(crate) fn keys(config: &Config) -> Result<Arc<Keys>, KeysError> {
 }
 
 /// Deletes objects that are too old, every hour.
-pub(crate) async fn clean(store: Arc<SqliteStore>) {
+pub(crate) async fn clean(store: Arc<SqlStore>) {
     let mut hours = tokio::time::interval(CLEAN_EVERY);
     loop {
         hours.tick().await;
-        if store.path().exists()
+        if has_begun(&store)
             && let Err(error) = store.clean().await
         {
             tracing::warn!(%error, "old stored objects could not be deleted");
@@ -84,17 +117,46 @@ async fn report_store(config: &Config) -> (String, bool) {
     if !config.store.0 {
         return ("# store: off\n".to_owned(), true);
     }
-    let path = path(config);
-    let found = survey(&path).await;
-    let is_well = found.is_ok();
-    let mut text = format!("# store at {}: ", path.display());
+    let place = match &config.store_url.value {
+        Some(url) => url.to_string(),
+        None => path(config).display().to_string(),
+    };
+    // Without keys that can be read, what is encrypted counts as unreadable.
+    let keys = Keys::read(&keys_path(config)).ok().map(Arc::new);
+    let found = match store(config) {
+        Ok(store) => {
+            let store = match keys {
+                Some(keys) => store.with_keys(keys, false),
+                None => store,
+            };
+            store.survey().await
+        }
+        Err(error) => Err(error),
+    };
+    let is_well = matches!(&found, Ok(None | Some(Survey { unreadable: 0, .. })));
+    let mut text = format!("# store at {place}: ");
     match found {
         Ok(None) => text.push_str("nothing is stored yet"),
-        Ok(Some(found)) => text.push_str(&amounts(&found, retention(config).bytes)),
+        Ok(Some(found)) => {
+            text.push_str(&amounts(&found, retention(config).bytes));
+            if found.encrypted > 0 {
+                _ = write!(text, ", {} encrypted", found.encrypted);
+            }
+            if found.unreadable > 0 {
+                _ = write!(text, "\n# store: NOT USABLE: {}", unreadable(&found));
+            }
+        }
         Err(error) => _ = write!(text, "NOT USABLE: {}", because(&error)),
     }
     text.push('\n');
     (text, is_well)
+}
+
+fn unreadable(found: &Survey) -> String {
+    format!(
+        "{} stored objects cannot be read, because the key that encrypted them is missing; add it to the file of seal_keys",
+        found.unreadable
+    )
 }
 
 fn amounts(found: &Survey, limit: u64) -> String {
@@ -174,6 +236,8 @@ mod tests {
             chat_completions: 1,
             conversations: 20,
             responses: 0,
+            encrypted: 0,
+            unreadable: 0,
             bytes: 40960,
         };
         let text = amounts(&found, 4 << 30);

@@ -151,6 +151,13 @@ impl Keys {
         Err(not_opened)
     }
 
+    /// Whether the ring has the key of sealed bytes, or of their beginning.
+    pub fn has_key_of(&self, sealed: &[u8]) -> bool {
+        let rest = sealed.strip_prefix(&[VERSION]);
+        let id = rest.and_then(|rest| rest.first_chunk::<ID>());
+        id.is_some_and(|id| self.known().iter().any(|key| key.id == *id))
+    }
+
     fn of(keys: &[Secret]) -> Self {
         Self {
             ring: OnceLock::from(keys.iter().map(Key::new).collect::<Vec<_>>()),
@@ -229,7 +236,11 @@ mod tests {
             (&[3, 2, 1], Ok(b"text".to_vec())),
             (&[2], Err(NotOpened::UnknownKey)),
         ] {
-            assert_eq!(ring(keys).open("purpose", &sealed), opened, "{keys:?}");
+            let ring = ring(keys);
+            assert_eq!(ring.open("purpose", &sealed), opened, "{keys:?}");
+            let bytes = URL_SAFE_NO_PAD.decode(&sealed).expect("base64");
+            assert_eq!(ring.has_key_of(&bytes[..5]), opened.is_ok());
+            assert!(!ring.has_key_of(&bytes[..4]));
         }
         assert_eq!(
             ring(&[1]).open("other", &sealed),

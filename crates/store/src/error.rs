@@ -1,4 +1,4 @@
-//! SQLite's errors as those of the trait, and the errors of opening a file.
+//! The errors of the databases as those of the trait, and the errors of opening one.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use loggia_api::store::StoreError;
 use thiserror::Error;
 
-/// SQLite's code for a database or a disk that is full.
-const SQLITE_FULL: &str = "13";
+/// The codes of SQLite and of PostgreSQL for a database or a disk that is full.
+const FULL: [&str; 2] = ["13", "53100"];
 
-/// Why a file cannot be used as a store.
+/// PostgreSQL's code for two transactions that wait for each other.
+pub(crate) const DEADLOCK: &str = "40P01";
+
+/// Why a file or a database cannot be used as a store.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The folder of the file cannot be made, or the file in it.
@@ -41,37 +44,70 @@ pub enum OpenError {
         /// The newest that is known here.
         known: i64,
     },
+    /// It is no address of a PostgreSQL database.
+    #[error(
+        "this is not the address of a PostgreSQL database, which is written postgres://user:password@host/database"
+    )]
+    Address {
+        /// Why not. It may have the password.
+        source: sqlx::Error,
+    },
+    /// The database cannot be reached, or does not work.
+    #[error("the database {database} cannot be used")]
+    Reach {
+        /// The database, without its password.
+        database: String,
+        /// Why not.
+        source: sqlx::Error,
+    },
+    /// A later version of this program made the tables.
+    #[error(
+        "the database {database} has the schema {found}, and this version of loggia knows the schemas up to {known}; use the version that made it, or a later one"
+    )]
+    NewerDatabase {
+        /// The database, without its password.
+        database: String,
+        /// The version of its schema.
+        found: i64,
+        /// The newest that is known here.
+        known: i64,
+    },
 }
 
-/// The fact behind an error of SQLite's.
+/// The fact behind an error of a database.
 pub(crate) fn fact(error: &sqlx::Error) -> StoreError {
     let code = error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
-    // Extended codes have the primary one in their lowest byte.
+    // Extended codes of SQLite have the primary one in their lowest byte.
     match code.as_deref() {
-        Some(SQLITE_FULL) => StoreError::Full,
+        Some(code) if FULL.contains(&code) => StoreError::Full,
         _ => StoreError::Unavailable {
             cause: cause(error),
         },
     }
 }
 
-/// What is wrong, without a value that a client sent: SQLite's messages name tables and columns.
+/// What is wrong, without a value that a client sent: messages name tables and columns only.
 fn cause(error: &sqlx::Error) -> String {
     match error {
-        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Database(error) => match error.code() {
+            Some(code) => format!("{} ({code})", error.message()),
+            None => error.message().to_owned(),
+        },
         other => other.to_string(),
     }
 }
 
-/// The fact behind a file that cannot be opened.
-pub(crate) fn unopened(error: &OpenError) -> StoreError {
-    let mut cause = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        cause = format!("{cause}: {error}");
-        source = error.source();
+impl OpenError {
+    /// The fact behind a file or a database that cannot be opened.
+    pub(crate) fn fact(&self) -> StoreError {
+        let mut cause = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            cause = format!("{cause}: {error}");
+            source = error.source();
+        }
+        StoreError::Unavailable { cause }
     }
-    StoreError::Unavailable { cause }
 }

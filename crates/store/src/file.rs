@@ -4,6 +4,7 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use loggia_api::store::StoreError;
@@ -13,8 +14,9 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{Executor as _, Row as _, SqlitePool};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use crate::batches::Batches;
 use crate::error::{OpenError, fact};
 use crate::retention::Retention;
 use crate::schema;
@@ -41,8 +43,10 @@ pub(crate) struct Database {
     retention: Retention,
     /// SQLite has one writer at a time; here they wait in turn. Empty while one has its turn, and
     /// after one that did not end well.
-    writer: Mutex<Option<SqliteConnection>>,
+    writer: Arc<Mutex<Option<SqliteConnection>>>,
     pub(crate) readers: SqlitePool,
+    pub(crate) batches: Batches,
+    identity: Option<Identity>,
 }
 
 impl Database {
@@ -57,29 +61,38 @@ impl Database {
             source,
         };
         let mut writer = connect(path, retention).await.map_err(failed)?;
-        if let Some(found) = schema::migrate(&mut writer).await.map_err(failed)? {
+        if let Some(found) = schema::migrate_sqlite(&mut writer).await.map_err(failed)? {
             return Err(OpenError::Newer {
                 path: path.to_owned(),
                 found,
-                known: schema::known(),
+                known: schema::SQLITE.known(),
             });
         }
         let readers = SqlitePoolOptions::new()
             .min_connections(0)
             .max_connections(READERS)
             .acquire_timeout(READ_WITHIN)
+            // It is a file: nobody cuts the connection.
+            .test_before_acquire(false)
             .connect_lazy_with(reading(path));
         Ok(Self {
             path: path.to_owned(),
             retention: *retention,
-            writer: Mutex::new(Some(writer)),
+            writer: Arc::new(Mutex::new(Some(writer))),
             readers,
+            batches: Batches::default(),
+            identity: identity(path),
         })
     }
 
+    /// Whether the file is still the one that the path names: it may have been deleted or replaced.
+    pub(crate) fn is_in_place(&self) -> bool {
+        identity(&self.path) == self.identity
+    }
+
     /// Waits for the turn to write.
-    pub(crate) async fn turn(&self) -> Result<Turn<'_>, StoreError> {
-        let mut place = self.writer.lock().await;
+    pub(crate) async fn turn(&self) -> Result<Turn, StoreError> {
+        let mut place = Arc::clone(&self.writer).lock_owned().await;
         let connection = match place.take() {
             Some(connection) => connection,
             None => connect(&self.path, &self.retention)
@@ -90,7 +103,7 @@ impl Database {
     }
 
     /// Waits for the turn to write, and begins a transaction.
-    pub(crate) async fn begin(&self) -> Result<Turn<'_>, StoreError> {
+    pub(crate) async fn begin(&self) -> Result<Turn, StoreError> {
         let mut turn = self.turn().await?;
         // At once, so that nothing that it reads is old when it writes.
         turn.run("BEGIN IMMEDIATE").await?;
@@ -98,14 +111,30 @@ impl Database {
     }
 }
 
+/// Which file a path names.
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// Elsewhere an open file cannot be deleted.
+#[cfg(not(unix))]
+fn identity(_: &Path) -> Option<Identity> {
+    None
+}
+
 /// A writer's turn. Where it is dropped halfway, its connection is closed, and SQLite undoes what
 /// was not committed; the next one opens another.
-pub(crate) struct Turn<'a> {
-    place: MutexGuard<'a, Option<SqliteConnection>>,
+pub(crate) struct Turn {
+    place: OwnedMutexGuard<Option<SqliteConnection>>,
     pub(crate) connection: SqliteConnection,
 }
 
-impl Turn<'_> {
+impl Turn {
     /// Runs a statement that returns nothing.
     pub(crate) async fn run(&mut self, statement: &'static str) -> Result<(), StoreError> {
         let done = self.connection.execute(statement).await;

@@ -1,20 +1,27 @@
-//! The [`Store`](loggia_api::Store) of `loggia-api` in one SQLite file.
+//! The [`Store`](loggia_api::Store) of `loggia-api` in an SQLite file or a PostgreSQL database.
 //!
-//! Reading order: [`SqliteStore`] (the store as its users see it), `objects.rs` (each call as SQL),
-//! `file.rs` (how the file is opened), `schema.rs` (its tables, and how an older file gets them),
-//! `retention.rs` (what is deleted when), `error.rs` (SQLite's errors as the trait's). What is
-//! stored when, and how an answer looks, is `loggia-api`.
+//! Reading order: [`SqlStore`] (`store.rs`, each call of the trait), `read.rs` and `write.rs` (the
+//! calls as SQL), `sql.rs` (both databases as one), `sealing.rs` (encryption). Then the two places:
+//! `file.rs` (how the file is opened), `batches.rs` (several writes in one transaction), and
+//! `postgres.rs`. `schema.rs` has the tables, and how an older database gets them, `retention.rs`
+//! what is deleted when, `error.rs` the databases' errors as the trait's. What is stored when, and
+//! how an answer looks, is `loggia-api`.
 #![forbid(unsafe_code)]
 
+mod batches;
 mod error;
 mod file;
-mod objects;
+mod postgres;
+mod read;
 mod retention;
 mod schema;
+mod sealing;
+mod sql;
 mod store;
 mod survey;
+mod write;
 
 pub use error::OpenError;
 pub use retention::Retention;
-pub use store::SqliteStore;
-pub use survey::{Survey, survey};
+pub use store::SqlStore;
+pub use survey::Survey;

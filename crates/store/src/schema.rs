@@ -1,50 +1,109 @@
-//! The tables, as numbered migrations. A file gets those that it lacks when it is opened.
+//! The tables, as numbered migrations. A database gets those that it lacks when it is opened.
 
+use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Executor as _, Row as _};
 
-/// The migrations in their order; the first is number 1. One that was released is never changed.
-static MIGRATIONS: &[&str] = &[
-    include_str!("../migrations/0001.sql"),
-    include_str!("../migrations/0002.sql"),
-];
+/// The migrations of a kind of database in their order; the first is number 1. One that was
+/// released is never changed.
+pub(crate) struct Migrations(&'static [&'static str]);
 
-/// The newest schema that is known.
-pub(crate) fn known() -> i64 {
-    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+pub(crate) static SQLITE: Migrations = Migrations(&[
+    include_str!("../migrations/sqlite/0001.sql"),
+    include_str!("../migrations/sqlite/0002.sql"),
+    include_str!("../migrations/sqlite/0003.sql"),
+]);
+
+pub(crate) static POSTGRES: Migrations =
+    Migrations(&[include_str!("../migrations/postgres/0001.sql")]);
+
+const VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM loggia_schema";
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS loggia_schema (version BIGINT NOT NULL)";
+const SET_VERSION: &str = "INSERT INTO loggia_schema (version) VALUES ($1)";
+
+/// A number that is Loggia's among the locks of a database.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(5500124512)";
+
+impl Migrations {
+    /// The newest schema that is known.
+    pub(crate) fn known(&self) -> i64 {
+        i64::try_from(self.0.len()).unwrap_or(i64::MAX)
+    }
+
+    /// The migrations that a database with this schema lacks.
+    fn after(&self, found: i64) -> &'static [&'static str] {
+        let found = usize::try_from(found).unwrap_or(0);
+        self.0.get(found..).unwrap_or_default()
+    }
 }
 
 /// Brings a file to the newest schema, all or nothing. Returns the version that it had where that
 /// is newer than what is known; nothing is changed then.
-pub(crate) async fn migrate(connection: &mut SqliteConnection) -> Result<Option<i64>, sqlx::Error> {
+pub(crate) async fn migrate_sqlite(
+    connection: &mut SqliteConnection,
+) -> Result<Option<i64>, sqlx::Error> {
     // Two programs that open a new file at once take turns.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    transaction
-        .execute("CREATE TABLE IF NOT EXISTS loggia_schema (version BIGINT NOT NULL)")
-        .await?;
-    let found = version(&mut transaction).await?;
-    if found > known() {
+    transaction.execute(TABLE).await?;
+    let found: i64 = transaction.fetch_one(VERSION).await?.try_get(0)?;
+    let known = SQLITE.known();
+    if found > known {
         return Ok(Some(found));
     }
-    let missing = usize::try_from(found).unwrap_or(0);
-    for migration in &MIGRATIONS[missing..] {
+    for migration in SQLITE.after(found) {
         transaction.execute(*migration).await?;
     }
-    if found < known() {
+    if found < known {
         transaction.execute("DELETE FROM loggia_schema").await?;
-        sqlx::query("INSERT INTO loggia_schema (version) VALUES ($1)")
-            .bind(known())
-            .execute(&mut *transaction)
-            .await?;
+        let version = sqlx::query(SET_VERSION).bind(known);
+        transaction.execute(version).await?;
     }
     transaction.commit().await?;
     Ok(None)
 }
 
-/// The version of a file's schema; 0 for a new file.
-async fn version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query("SELECT COALESCE(MAX(version), 0) FROM loggia_schema")
-        .fetch_one(connection)
-        .await?
-        .try_get(0)
+/// The same for a PostgreSQL database.
+pub(crate) async fn migrate_postgres(
+    connection: &mut PgConnection,
+) -> Result<Option<i64>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    transaction.execute(LOCK).await?;
+    transaction.execute(TABLE).await?;
+    let found: i64 = transaction.fetch_one(VERSION).await?.try_get(0)?;
+    let known = POSTGRES.known();
+    if found > known {
+        return Ok(Some(found));
+    }
+    for migration in POSTGRES.after(found) {
+        transaction.execute(*migration).await?;
+    }
+    if found < known {
+        transaction.execute("DELETE FROM loggia_schema").await?;
+        let version = sqlx::query(SET_VERSION).bind(known);
+        transaction.execute(version).await?;
+    }
+    transaction.commit().await?;
+    Ok(None)
+}
+
+/// The version of a file's schema. `None` if it has none.
+pub(crate) async fn version_of_sqlite(
+    connection: &mut SqliteConnection,
+) -> Result<Option<i64>, sqlx::Error> {
+    let table = "SELECT 1 FROM sqlite_master WHERE name = 'loggia_schema'";
+    if connection.fetch_optional(table).await?.is_none() {
+        return Ok(None);
+    }
+    connection.fetch_one(VERSION).await?.try_get(0).map(Some)
+}
+
+/// The version of a PostgreSQL database's schema. `None` if it has none.
+pub(crate) async fn version_of_postgres(
+    connection: &mut PgConnection,
+) -> Result<Option<i64>, sqlx::Error> {
+    let table = "SELECT 1 WHERE to_regclass('loggia_schema') IS NOT NULL";
+    if connection.fetch_optional(table).await?.is_none() {
+        return Ok(None);
+    }
+    connection.fetch_one(VERSION).await?.try_get(0).map(Some)
 }

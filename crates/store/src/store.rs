@@ -1,114 +1,383 @@
-//! [`SqliteStore`]: the file, opened when it is first needed.
+//! [`SqlStore`]: where the objects are, and the calls of the trait.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use loggia_api::store::StoreError;
+use futures_core::future::BoxFuture;
+use loggia_api::Store;
+use loggia_api::store::{
+    Change, Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, Side, StoreError,
+};
+use loggia_seal::Keys;
+use sqlx::pool::PoolConnection;
+use sqlx::{Postgres, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
-use crate::error::{OpenError, unopened};
-use crate::file::Database;
+use crate::batches::Batches;
+use crate::error::{OpenError, fact};
+use crate::file::{Database, Turn};
+use crate::postgres::Server;
+use crate::read::Access;
 use crate::retention::Retention;
+use crate::sealing::Sealing;
+use crate::sql::Sql;
+use crate::write::length;
 
-/// Stored objects in one SQLite file.
+/// Stored objects in an SQLite file, or in a PostgreSQL database that several servers may share.
 ///
-/// The file is made when something is first stored or looked for. One that cannot be opened is
-/// tried again by the next call.
+/// The file is made, or the database reached, when something is first stored or looked for. If that
+/// fails, the next call tries again.
 ///
 /// ```
 /// # use std::sync::Arc;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// use loggia_api::store::Store;
-/// use loggia_store::{Retention, SqliteStore};
+/// use loggia_store::{Retention, SqlStore};
 ///
 /// let folder = std::env::temp_dir();
 /// let file = folder.join(format!("loggia-example-{}.db", std::process::id()));
-/// let store: Arc<dyn Store> = Arc::new(SqliteStore::new(&file, Retention::default()));
+/// let store: Arc<dyn Store> = Arc::new(SqlStore::in_file(&file, Retention::default()));
 /// assert!(store.ready().await.is_ok());
 /// # drop(store);
 /// # let _ = std::fs::remove_file(file);
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct SqliteStore {
-    path: PathBuf,
-    retention: Retention,
+pub struct SqlStore {
+    pub(crate) place: Place,
+    pub(crate) retention: Retention,
+    pub(crate) sealing: Sealing,
+}
+
+/// Where the objects are.
+#[derive(Debug)]
+pub(crate) enum Place {
+    File(File),
+    Server(Server),
+}
+
+/// A file, opened when it is first needed.
+#[derive(Debug)]
+pub(crate) struct File {
+    pub(crate) path: PathBuf,
     database: Mutex<Option<Arc<Database>>>,
     /// Since the size was last looked at.
     bytes_written: AtomicU64,
 }
 
-impl SqliteStore {
-    /// A store in this file. Nothing is opened yet.
-    pub fn new(path: impl Into<PathBuf>, retention: Retention) -> Self {
-        Self {
+impl SqlStore {
+    /// A store in this SQLite file. Nothing is opened yet.
+    pub fn in_file(path: impl Into<PathBuf>, retention: Retention) -> Self {
+        let file = File {
             path: path.into(),
-            retention,
             database: Mutex::default(),
             bytes_written: AtomicU64::new(0),
+        };
+        Self::at(Place::File(file), retention)
+    }
+
+    /// A store in this PostgreSQL database, `postgres://user:password@host/database`. It is not
+    /// reached yet.
+    ///
+    /// # Errors
+    /// [`OpenError::Address`] for what is no address of a database.
+    pub fn in_database(url: &str, retention: Retention) -> Result<Self, OpenError> {
+        Ok(Self::at(Place::Server(Server::new(url)?), retention))
+    }
+
+    /// Adds the keys that open encrypted texts. With `encrypts`, new texts are encrypted with the
+    /// first of them.
+    #[must_use]
+    pub fn with_keys(self, keys: Arc<Keys>, encrypts: bool) -> Self {
+        let sealing = Sealing {
+            keys: Some(keys),
+            seals: encrypts,
+        };
+        Self { sealing, ..self }
+    }
+
+    fn at(place: Place, retention: Retention) -> Self {
+        Self {
+            place,
+            retention,
+            sealing: Sealing::default(),
         }
     }
 
-    /// Where the file is, or will be.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The SQLite file, if the objects are in one.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File(file) => Some(&file.path),
+            Place::Server(_) => None,
+        }
     }
 
-    /// Opens the file, and makes it where there is none.
+    /// Opens the file, and makes it where there is none; or reaches the database.
     pub async fn open(&self) -> Result<(), OpenError> {
-        self.opened().await.map(|_| ())
+        match &self.place {
+            Place::File(file) => file.opened(&self.retention).await.map(|_| ()),
+            Place::Server(server) => server.pool().await.map(|_| ()),
+        }
     }
 
     /// Deletes what is too old and what is too much, and gives the room back to the disk. To be
-    /// called now and then: between two calls only the size is looked after.
+    /// called now and then: between two calls only the size of a file is looked after.
     pub async fn clean(&self) -> Result<(), StoreError> {
-        let database = self.database().await?;
-        let mut turn = database.turn().await?;
-        self.retention.expire(&mut turn.connection).await?;
-        self.retention.shrink(&mut turn.connection).await?;
-        turn.run("PRAGMA incremental_vacuum").await?;
-        // The log still has what was deleted.
-        turn.run("PRAGMA wal_checkpoint(TRUNCATE)").await?;
-        turn.release();
-        Ok(())
+        match &self.place {
+            Place::File(file) => {
+                let database = file.database(&self.retention).await?;
+                let mut turn = database.turn().await?;
+                self.retention.expire(&mut turn.connection).await?;
+                self.retention.shrink(&mut turn.connection).await?;
+                turn.run("PRAGMA incremental_vacuum").await?;
+                // The log still has what was deleted.
+                turn.run("PRAGMA wal_checkpoint(TRUNCATE)").await?;
+                turn.release();
+                Ok(())
+            }
+            Place::Server(server) => {
+                let mut connection = server.connection().await?;
+                let mut sql = Sql::Postgres(&mut connection);
+                self.retention.clean_database(&mut sql).await
+            }
+        }
     }
 
-    pub(crate) async fn database(&self) -> Result<Arc<Database>, StoreError> {
-        self.opened().await.map_err(|error| unopened(&error))
+    /// A connection that reads.
+    async fn reader(&self) -> Result<Reader, StoreError> {
+        match &self.place {
+            Place::File(file) => {
+                let database = file.database(&self.retention).await?;
+                let reader = database.readers.acquire().await;
+                Ok(Reader::Sqlite(reader.map_err(|error| fact(&error))?))
+            }
+            Place::Server(server) => Ok(Reader::Postgres(server.connection().await?)),
+        }
+    }
+
+    /// A transaction that writes.
+    async fn writer(&self) -> Result<Writer, StoreError> {
+        match &self.place {
+            Place::File(file) => {
+                let database = file.database(&self.retention).await?;
+                Ok(Writer::Sqlite(database.begin().await?))
+            }
+            Place::Server(server) => Ok(Writer::Postgres(server.begin().await?)),
+        }
+    }
+}
+
+enum Reader {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+impl Reader {
+    fn access<'c>(&'c mut self, sealing: &'c Sealing) -> Access<'c> {
+        let sql = match self {
+            Self::Sqlite(connection) => Sql::Sqlite(connection),
+            Self::Postgres(connection) => Sql::Postgres(connection),
+        };
+        Access { sql, sealing }
+    }
+}
+
+enum Writer {
+    Sqlite(Turn),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Writer {
+    fn access<'c>(&'c mut self, sealing: &'c Sealing) -> Access<'c> {
+        let sql = match self {
+            Self::Sqlite(turn) => Sql::Sqlite(&mut turn.connection),
+            Self::Postgres(transaction) => Sql::Postgres(transaction),
+        };
+        Access { sql, sealing }
+    }
+
+    /// Commits if all went well.
+    async fn end<T>(self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        match self {
+            Self::Sqlite(turn) => turn.end(done).await,
+            Self::Postgres(transaction) => {
+                let done = done?;
+                transaction.commit().await.map_err(|error| fact(&error))?;
+                Ok(done)
+            }
+        }
+    }
+}
+
+impl File {
+    async fn database(&self, retention: &Retention) -> Result<Arc<Database>, StoreError> {
+        let opened = self.opened(retention).await;
+        opened.map_err(|error| error.fact())
+    }
+
+    /// The open file. One that was deleted or replaced is opened anew: what is written to it would
+    /// be lost.
+    async fn opened(&self, retention: &Retention) -> Result<Arc<Database>, OpenError> {
+        let mut open = self.database.lock().await;
+        if let Some(database) = &*open
+            && database.is_in_place()
+        {
+            return Ok(Arc::clone(database));
+        }
+        if open.take().is_some() {
+            tracing::warn!(path = %self.path.display(), "the file of the store was deleted or replaced; opening it anew");
+        }
+        let opened = Arc::new(Database::open(&self.path, retention).await?);
+        *open = Some(Arc::clone(&opened));
+        Ok(opened)
     }
 
     /// Looks after the size, once so much was written that it may have passed the limit. A failure
     /// is no failure of the write, which is done.
-    pub(crate) async fn wrote(&self, bytes: usize, database: &Database) {
+    async fn wrote(&self, bytes: usize, retention: &Retention, database: &Database) {
         let written = self
             .bytes_written
             .fetch_add(bytes as u64, Ordering::Relaxed)
             + bytes as u64;
-        if written < self.retention.step() {
+        if written < retention.step() {
             return;
         }
         self.bytes_written.store(0, Ordering::Relaxed);
-        if let Err(error) = self.make_room(database).await {
+        let make_room = async {
+            let mut turn = database.turn().await?;
+            retention.shrink(&mut turn.connection).await?;
+            turn.release();
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = make_room.await {
             tracing::warn!(%error, "stored objects could not be deleted to make room");
         }
     }
+}
 
-    async fn make_room(&self, database: &Database) -> Result<(), StoreError> {
-        let mut turn = database.turn().await?;
-        self.retention.shrink(&mut turn.connection).await?;
-        turn.release();
-        Ok(())
+impl Store for SqlStore {
+    fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async {
+            match &self.place {
+                Place::File(file) => file.database(&self.retention).await.map(|_| ()),
+                Place::Server(server) => server.connection().await.map(|_| ()),
+            }
+        })
     }
 
-    async fn opened(&self) -> Result<Arc<Database>, OpenError> {
-        let mut database = self.database.lock().await;
-        if let Some(database) = &*database {
-            return Ok(Arc::clone(database));
-        }
-        let opened = Arc::new(Database::open(&self.path, &self.retention).await?);
-        *database = Some(Arc::clone(&opened));
-        Ok(opened)
+    fn write<'a>(
+        &'a self,
+        owner: &'a Owner,
+        changes: Vec<Change>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let sealing = &self.sealing;
+            let file = match &self.place {
+                Place::File(file) => file,
+                Place::Server(server) => return server.write(sealing, owner, &changes).await,
+            };
+            let bytes = length(&changes);
+            let database = file.database(&self.retention).await?;
+            Batches::write(&database, sealing, owner, changes).await?;
+            file.wrote(bytes, &self.retention, &database).await;
+            Ok(())
+        })
+    }
+
+    fn object<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Object, StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.reader().await?;
+            Ok(reader.access(&self.sealing).find(at).await?.1)
+        })
+    }
+
+    fn objects<'a>(
+        &'a self,
+        owner: &'a Owner,
+        kind: Kind,
+        filter: &'a Filter,
+        page: &'a Page,
+    ) -> BoxFuture<'a, Result<Listed<Object>, StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.reader().await?;
+            let mut access = reader.access(&self.sealing);
+            access.objects(owner, kind, filter, page).await
+        })
+    }
+
+    fn set_metadata<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        metadata: Metadata,
+    ) -> BoxFuture<'a, Result<Object, StoreError>> {
+        Box::pin(async move {
+            let mut writer = self.writer().await?;
+            let mut access = writer.access(&self.sealing);
+            let done = access.set_metadata(at, metadata).await;
+            writer.end(done).await
+        })
+    }
+
+    fn delete<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut writer = self.writer().await?;
+            let done = writer.access(&self.sealing).delete(at).await;
+            writer.end(done).await
+        })
+    }
+
+    fn items<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        side: Side,
+        page: &'a Page,
+    ) -> BoxFuture<'a, Result<Listed<Item>, StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.reader().await?;
+            reader.access(&self.sealing).items(at, side, page).await
+        })
+    }
+
+    fn chain<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Vec<Item>, StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.reader().await?;
+            reader.access(&self.sealing).chain(at).await
+        })
+    }
+
+    fn find_items<'a>(
+        &'a self,
+        owner: &'a Owner,
+        ids: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<Item>, StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.reader().await?;
+            reader.access(&self.sealing).find_items(owner, ids).await
+        })
+    }
+
+    fn item<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        item: &'a str,
+    ) -> BoxFuture<'a, Result<Item, StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.reader().await?;
+            reader.access(&self.sealing).item(at, item).await
+        })
+    }
+
+    fn delete_item<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        item: &'a str,
+    ) -> BoxFuture<'a, Result<Object, StoreError>> {
+        Box::pin(async move {
+            let mut writer = self.writer().await?;
+            let done = writer.access(&self.sealing).delete_item(at, item).await;
+            writer.end(done).await
+        })
     }
 }

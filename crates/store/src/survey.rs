@@ -1,15 +1,23 @@
-//! What is in a file, for people.
+//! What is in a store, for people.
 
 use std::path::Path;
 
-use loggia_api::store::Kind;
-use sqlx::Row as _;
+use futures_util::TryStreamExt as _;
+use loggia_api::store::{Kind, StoreError};
 
+use crate::SqlStore;
 use crate::error::OpenError;
 use crate::file::look;
 use crate::retention::used;
+use crate::schema;
+use crate::sealing::Sealing;
+use crate::sql::{Sql, Statement};
+use crate::store::Place;
 
-/// What is in a file.
+/// The first schema in which texts may be encrypted.
+const FIRST_WITH_SEALED: i64 = 3;
+
+/// What is in a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// How many stored chat completions.
@@ -18,36 +26,110 @@ pub struct Survey {
     pub conversations: u64,
     /// How many responses.
     pub responses: u64,
+    /// How many of all these are encrypted.
+    pub encrypted: u64,
+    /// How many of the encrypted ones cannot be read, because their key is missing.
+    pub unreadable: u64,
     /// The bytes that they take.
     pub bytes: u64,
 }
 
-/// Looks into a file without changing it. `None` where there is no file.
-pub async fn survey(path: &Path) -> Result<Option<Survey>, OpenError> {
-    if !path.exists() {
-        return Ok(None);
+impl SqlStore {
+    /// Looks into the file or the database without changing it. `None` where nothing was stored.
+    pub async fn survey(&self) -> Result<Option<Survey>, OpenError> {
+        match &self.place {
+            Place::File(file) => self.survey_file(&file.path).await,
+            Place::Server(server) => {
+                let failed = |source| server.failed(source);
+                let mut connection = server.unprepared().await?;
+                let version = schema::version_of_postgres(&mut connection).await;
+                let Some(version) = version.map_err(failed)? else {
+                    return Ok(None);
+                };
+                server.check(version)?;
+                let mut sql = Sql::Postgres(&mut connection);
+                let found = count(&mut sql, &self.sealing, true).await;
+                let mut found = found.map_err(|error| failed(as_source(&error)))?;
+                let size = "SELECT CAST(SUM(pg_total_relation_size(name)) AS BIGINT) AS size \
+                    FROM unnest(ARRAY['objects', 'items', 'labels']::regclass[]) AS name";
+                let size = sql.row(&Statement::new(size)).await;
+                let size = size.and_then(|row| row.map_or(Ok(0), |row| row.number("size")));
+                let size = size.map_err(|error| failed(as_source(&error)))?;
+                found.bytes = u64::try_from(size).unwrap_or(0);
+                Ok(Some(found))
+            }
+        }
     }
-    let failed = |source| OpenError::Open {
-        path: path.to_owned(),
-        source,
-    };
-    let mut connection = look(path).await?;
+
+    async fn survey_file(&self, path: &Path) -> Result<Option<Survey>, OpenError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let failed = |source| OpenError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let mut connection = look(path).await?;
+        let version = schema::version_of_sqlite(&mut connection).await;
+        let Some(version) = version.map_err(failed)? else {
+            return Ok(None);
+        };
+        if version > schema::SQLITE.known() {
+            return Err(OpenError::Newer {
+                path: path.to_owned(),
+                found: version,
+                known: schema::SQLITE.known(),
+            });
+        }
+        let mut sql = Sql::Sqlite(&mut connection);
+        let has_sealed = version >= FIRST_WITH_SEALED;
+        let found = count(&mut sql, &self.sealing, has_sealed).await;
+        let found = found.map_err(|error| failed(as_source(&error)))?;
+        let bytes = used(&mut connection).await.map_err(failed)?;
+        Ok(Some(Survey { bytes, ..found }))
+    }
+}
+
+async fn count(
+    sql: &mut Sql<'_>,
+    sealing: &Sealing,
+    has_sealed: bool,
+) -> Result<Survey, StoreError> {
     let mut counted = [0_u64; 3];
     let kinds = [Kind::ChatCompletion, Kind::Conversation, Kind::Response];
     for (count, kind) in counted.iter_mut().zip(kinds) {
-        let row = sqlx::query("SELECT COUNT(*) FROM objects WHERE kind = $1")
-            .bind(kind.as_str())
-            .fetch_one(&mut connection)
-            .await
-            .map_err(failed)?;
-        let number: i64 = row.try_get(0).map_err(failed)?;
-        *count = u64::try_from(number).unwrap_or(0);
+        let mut query = Statement::new("SELECT COUNT(*) AS number FROM objects WHERE kind = ");
+        query.bind(kind.as_str());
+        let row = sql.row(&query).await?;
+        *count = row
+            .map_or(Ok(0), |row| row.number("number"))?
+            .unsigned_abs();
     }
     let [chat_completions, conversations, responses] = counted;
-    Ok(Some(Survey {
+    let mut survey = Survey {
         chat_completions,
         conversations,
         responses,
-        bytes: used(&mut connection).await.map_err(failed)?,
-    }))
+        ..Survey::default()
+    };
+    if has_sealed {
+        // Each begins with the id of its key.
+        let heads = Statement::new(
+            "SELECT substr(sealed, 1, 5) AS sealed, COUNT(*) AS number FROM objects \
+            WHERE sealed IS NOT NULL GROUP BY substr(sealed, 1, 5)",
+        );
+        let mut rows = sql.rows(&heads);
+        while let Some(row) = rows.try_next().await? {
+            let number = row.number("number")?.unsigned_abs();
+            survey.encrypted += number;
+            if !sealing.has_key_of(row.optional_bytes("sealed")?.unwrap_or_default()) {
+                survey.unreadable += number;
+            }
+        }
+    }
+    Ok(survey)
+}
+
+fn as_source(error: &StoreError) -> sqlx::Error {
+    sqlx::Error::Protocol(error.to_string())
 }

@@ -9,6 +9,7 @@
 
 mod aliases;
 mod bounds;
+mod database;
 mod entries;
 mod environment;
 mod error;

@@ -13,6 +13,7 @@ use loggia_server::ServerOptions;
 use loggia_store::Retention;
 
 use super::bounds::{CeilingsTable, ImagesTable};
+use super::database::Database;
 use super::environment::Environment;
 use super::error::ConfigError;
 use super::keep_alive::KeepAlive;
@@ -56,8 +57,20 @@ settings! {
     #[arg(long, value_name = "SIZE", help_heading = STORE)]
     store_size: Size { default(Size::of(usize::try_from(Retention::default().bytes).unwrap_or(usize::MAX))), example "1GiB" }
 
+    /// A PostgreSQL database that keeps the stored objects, for servers that share them; its password
+    /// may come from PGPASSWORD
+    #[arg(long, value_name = "URL", help_heading = STORE)]
+    store_url: Database {
+        unset("an SQLite file in the data folder"),
+        example "postgres://loggia@db.example/loggia"
+    }
+
+    /// Encrypt the texts of stored objects with the first key of seal_keys
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = STORE)]
+    store_encrypted: Switch { default(Switch(false)), example "true" }
+
     /// The file with the keys that seal what clients carry for the server, such as encrypted
-    /// reasoning; servers that share clients share it
+    /// reasoning, and stored texts; servers that share clients share it
     #[arg(long, value_name = "FILE", help_heading = STORE)]
     seal_keys: PathBuf {
         unset("keys in the data folder"),

@@ -72,6 +72,11 @@ pub(crate) enum ValueError {
     KeyDigest,
     #[error("the API key `{0}` has both `key` and `sha256`; remove one")]
     KeyTwice(String),
+    // Without the text: it may have a password.
+    #[error(
+        "this is not the address of a PostgreSQL database; write postgres://user@host/database"
+    )]
+    Database,
     #[error(transparent)]
     ModelPattern(#[from] BadModelPattern),
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use loggia_backend::roster::Alias;
 
+use super::database::Database;
 use super::keep_alive::KeepAlive;
 use super::keys::ApiKey;
 use super::listen::Listen;
@@ -48,6 +49,7 @@ macro_rules! one_value {
 
 one_value! {
     Listen => |it| text(it),
+    Database => |it| text(it),
     PathBuf => |it| text(it.display()),
     SamplingProfile => |it| text(it),
     KeepAlive => |it| text(it),

@@ -2,13 +2,13 @@
 //! file is missing.
 
 use loggia_api::store::{Kind, Order, Owner, Side, Store, StoreError};
-use loggia_store::{OpenError, Retention, SqliteStore, Survey, survey};
+use loggia_store::{OpenError, Retention, SqlStore, Survey};
 use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::{at, chat, conversation, ids, items, page};
 
-fn open(path: &std::path::Path) -> SqliteStore {
-    SqliteStore::new(path, Retention::default())
+fn open(path: &std::path::Path) -> SqlStore {
+    SqlStore::in_file(path, Retention::default())
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn a_file_with_the_first_schema_keeps_its_objects_and_gets_the_newest_sche
         .await
         .expect("a file");
     for statements in [
-        include_str!("../../migrations/0001.sql"),
+        include_str!("../../migrations/sqlite/0001.sql"),
         "CREATE TABLE loggia_schema (version BIGINT NOT NULL);
         INSERT INTO loggia_schema VALUES (1);",
         r#"INSERT INTO objects VALUES
@@ -136,7 +136,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
         .create(&Owner::NOBODY, conversation("a"), Vec::new())
         .await;
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })));
-    assert!(survey(&path).await.is_err());
+    assert!(open(&path).survey().await.is_err());
     assert_eq!(std::fs::read_to_string(&path).expect("a file"), text);
 }
 
@@ -188,7 +188,7 @@ async fn nobody_else_on_the_machine_may_read_the_files() {
 async fn a_survey_counts_and_makes_no_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("state.db");
-    assert!(matches!(survey(&path).await, Ok(None)));
+    assert!(matches!(open(&path).survey().await, Ok(None)));
     assert!(!path.exists());
     let store = open(&path);
     for id in ["a", "b"] {
@@ -201,13 +201,52 @@ async fn a_survey_counts_and_makes_no_file() {
         .create(&Owner::NOBODY, chat("c", "m", &[]), Vec::new())
         .await;
     assert_eq!(created, Ok(()));
-    let found = survey(&path).await.expect("a file").expect("a file");
+    let found = open(&path).survey().await.expect("a file").expect("a file");
     let Survey {
         chat_completions,
         conversations,
         responses,
+        encrypted: 0,
+        unreadable: 0,
         bytes,
-    } = found;
+    } = found
+    else {
+        panic!("{found:?}");
+    };
     assert_eq!((chat_completions, conversations, responses), (1, 2, 0));
     assert!((1 << 12..1 << 20).contains(&bytes), "{bytes}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_deleted_or_replaced_under_a_running_store_is_opened_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let (store, owner) = (open(&path), Owner::NOBODY);
+    let kind = Kind::Conversation;
+    let create = async |id: &str| store.create(&owner, conversation(id), items(&["i"])).await;
+    assert_eq!(create("a").await, Ok(()));
+    // Deleted, once with and once without its other files.
+    std::fs::remove_file(&path).expect("a file");
+    assert!(ids(&store, &owner, kind).await.is_empty());
+    assert_eq!(create("b").await, Ok(()));
+    assert_eq!(ids(&open(&path), &owner, kind).await, ["b"]);
+    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(name));
+    }
+    assert_eq!(create("c").await, Ok(()));
+    assert_eq!(ids(&open(&path), &owner, kind).await, ["c"]);
+    // Replaced by a copy of another.
+    let other = folder.path().join("other.db");
+    let replacement = open(&other);
+    let created = replacement.create(&owner, conversation("d"), items(&["i"]));
+    assert_eq!(created.await, Ok(()));
+    assert_eq!(replacement.clean().await, Ok(()));
+    drop(replacement);
+    std::fs::rename(&other, &path).expect("a file");
+    for name in ["state.db-wal", "state.db-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(name));
+    }
+    assert_eq!(create("e").await, Ok(()));
+    assert_eq!(ids(&open(&path), &owner, kind).await, ["d", "e"]);
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use loggia_api::store::{Item, Kind, Order, Owner, Side, Store};
-use loggia_store::{Retention, SqliteStore};
+use loggia_store::{Retention, SqlStore};
 
 use crate::{at, conversation, ids, labels, page};
 
@@ -24,7 +24,7 @@ async fn writes_until_it_is_killed() {
     let Ok(path) = std::env::var(FILE) else {
         return;
     };
-    let store = SqliteStore::new(path, Retention::default());
+    let store = SqlStore::in_file(path, Retention::default());
     let owner = Owner::NOBODY;
     let begun = std::process::id();
     let tell = |what: &str, id: &str| {
@@ -75,7 +75,7 @@ async fn every_object_is_whole_after_the_process_was_killed() {
     for round in 0..ROUNDS {
         let lines = killed(&path, Duration::from_millis(40 + round * 7 % 90));
         told += lines.len();
-        let store = SqliteStore::new(&path, Retention::default());
+        let store = SqlStore::in_file(&path, Retention::default());
         let there = ids(&store, &Owner::NOBODY, KIND).await;
         for (what, id) in &lines {
             let deleted = lines.contains(&("deleted".to_owned(), id.clone()));
@@ -108,7 +108,7 @@ fn is_last(lines: &[(String, String)], id: &str) -> bool {
         .is_some_and(|(what, last)| what == "appended" && last == id)
 }
 
-async fn whole(store: &SqliteStore, id: &str, appended: bool) {
+async fn whole(store: &SqlStore, id: &str, appended: bool) {
     let owner = Owner::NOBODY;
     let there = at(&owner, KIND, id);
     let object = store.object(there).await.expect("an object");

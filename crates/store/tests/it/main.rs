@@ -1,10 +1,13 @@
 //! Tests that every store must pass, run over the stores in memory and in a file; and tests of the
 //! file.
 
+mod batches;
 mod chains;
+mod encryption;
 mod file;
 mod holds;
 mod kill;
+mod postgres;
 mod retention;
 mod suite;
 

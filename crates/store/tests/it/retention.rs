@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use loggia_api::store::{Kind, Order, Owner, Side, Store};
-use loggia_store::{Retention, SqliteStore};
+use loggia_store::{Retention, SqlStore};
 use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::{at, conversation, ids, items, labels, page};
@@ -13,7 +13,7 @@ use crate::{at, conversation, ids, items, labels, page};
 async fn what_was_not_changed_for_too_long_is_deleted() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("state.db");
-    let store = SqliteStore::new(&path, Retention::default());
+    let store = SqlStore::in_file(&path, Retention::default());
     let (owner, kind) = (Owner::NOBODY, Kind::Conversation);
     for id in ["old", "continued", "labelled", "new"] {
         let created = store.create(&owner, conversation(id), items(&["i"])).await;
@@ -52,7 +52,7 @@ async fn without_an_age_everything_stays() {
         age: None,
         ..Retention::default()
     };
-    let store = SqliteStore::new(&path, retention);
+    let store = SqlStore::in_file(&path, retention);
     let created = store
         .create(&Owner::NOBODY, conversation("c"), Vec::new())
         .await;
@@ -71,7 +71,7 @@ async fn of_what_was_deleted_no_text_is_left_in_the_files() {
         age: Some(Duration::from_hours(1)),
         ..Retention::default()
     };
-    let store = SqliteStore::new(&path, retention);
+    let store = SqlStore::in_file(&path, retention);
     let (owner, kind) = (Owner::NOBODY, Kind::Conversation);
     let mut object = conversation("c");
     object.metadata = labels(&[("label", "secret words")]);

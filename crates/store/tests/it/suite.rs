@@ -1,13 +1,16 @@
 //! Tests that every store must pass.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use loggia_api::MemoryStore;
 use loggia_api::store::{
     Filter, Item, Kind, Listed, MOST_BYTES_OF_A_PAGE, Order, Owner, Side, Store, StoreError,
 };
-use loggia_store::{Retention, SqliteStore};
+use loggia_seal::Keys;
+use loggia_store::{Retention, SqlStore};
 
+use crate::postgres::database;
 use crate::{at, chat, conversation, ids, items, labels, page};
 
 /// Runs a test over every store.
@@ -15,7 +18,15 @@ pub(crate) async fn each(test: impl AsyncFn(&dyn Store)) {
     test(&MemoryStore::new()).await;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("deeper/state.db");
-    test(&SqliteStore::new(path, Retention::default())).await;
+    test(&SqlStore::in_file(path, Retention::default())).await;
+    let path = folder.path().join("encrypted.db");
+    let keys = Arc::new(Keys::random());
+    let store = SqlStore::in_file(path, Retention::default());
+    test(&store.with_keys(keys, true)).await;
+    if let Some(url) = database().await {
+        let store = SqlStore::in_database(&url, Retention::default());
+        test(&store.expect("an address")).await;
+    }
 }
 
 /// Runs a test over every store, with room for large objects.
@@ -23,7 +34,11 @@ pub(crate) async fn roomy(test: impl AsyncFn(&dyn Store)) {
     test(&MemoryStore::with_room_for(1 << 30)).await;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("state.db");
-    test(&SqliteStore::new(path, Retention::default())).await;
+    test(&SqlStore::in_file(path, Retention::default())).await;
+    if let Some(url) = database().await {
+        let store = SqlStore::in_database(&url, Retention::default());
+        test(&store.expect("an address")).await;
+    }
 }
 
 pub(crate) fn key(name: &str) -> Owner {
@@ -168,7 +183,7 @@ async fn a_list_comes_in_pages_in_both_directions() {
 #[tokio::test]
 async fn a_part_of_a_list_ends_early_where_its_entries_are_large() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = SqliteStore::new(folder.path().join("state.db"), Retention::default());
+    let file = SqlStore::in_file(folder.path().join("state.db"), Retention::default());
     let stores: [&dyn Store; 2] = [&MemoryStore::with_room_for(1 << 30), &file];
     for store in stores {
         let (owner, kind) = (Owner::NOBODY, Kind::Conversation);
@@ -385,7 +400,7 @@ async fn a_call_that_is_dropped_halfway_leaves_a_whole_object_or_none() {
 #[tokio::test]
 async fn what_has_no_room_is_refused_whole_and_evicts_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = SqliteStore::new(
+    let file = SqlStore::in_file(
         folder.path().join("state.db"),
         Retention {
             bytes: 1 << 20,
@@ -431,7 +446,7 @@ async fn what_has_no_room_is_refused_whole_and_evicts_nothing() {
 #[tokio::test]
 async fn the_oldest_make_room_for_new_ones() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = SqliteStore::new(
+    let file = SqlStore::in_file(
         folder.path().join("state.db"),
         Retention {
             bytes: 1 << 20,

@@ -46,8 +46,9 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     let backend = backend(&backends, config);
     let keys = state::keys(config)?;
     let state = AppState::new(backend.clone(), policy, options.clone());
-    let mut state = state.with_keys(keys).with_runtime(runtime.clone());
-    if let Some(store) = state::open(config).await? {
+    let state = state.with_keys(Arc::clone(&keys));
+    let mut state = state.with_runtime(runtime.clone());
+    if let Some(store) = state::open(config, &keys).await? {
         runtime.spawn(state::clean(Arc::clone(&store)));
         state = state.with_store(store);
     }

@@ -1,0 +1,319 @@
+//! Reading as SQL. The statements are those of SQLite and of PostgreSQL alike.
+
+use std::collections::HashMap;
+
+use futures_util::TryStreamExt as _;
+use loggia_api::store::{
+    Filter, Item, Kind, Listed, MOST_BYTES_OF_A_CHAIN, MOST_BYTES_OF_A_PAGE,
+    MOST_OBJECTS_OF_A_CHAIN, Object, ObjectRef, Order, Owner, Page, Side, StoreError,
+};
+
+use crate::sealing::{Place, Sealing};
+use crate::sql::{Row, Sql, Statement};
+
+/// The responses that a response continues, as a table with their numbers of steps from it. The
+/// lengths of their items add up, and the table ends where they pass the limit.
+const CHAIN: &str = "\
+    WITH RECURSIVE chain (seq, previous, steps, bytes) AS ( \
+        SELECT seq, previous, CAST(0 AS BIGINT), size FROM objects \
+        WHERE id = $1 AND owner = $2 AND kind = $3 \
+        UNION ALL \
+        SELECT objects.seq, objects.previous, steps + 1, bytes + size FROM chain \
+        JOIN objects ON id = chain.previous AND owner = $2 AND kind = $3 \
+        WHERE steps < $4 AND bytes <= $5 \
+    ) \
+    SELECT chain.previous, chain.steps, chain.bytes, items.id, items.side, items.body, items.sealed \
+    FROM chain LEFT JOIN items ON items.object = chain.seq AND items.side IN (0, 1) \
+    ORDER BY chain.steps DESC, items.side, items.seq";
+
+/// The most steps in a chain.
+#[expect(clippy::cast_possible_wrap, reason = "the number is small")]
+const MOST_STEPS: i64 = MOST_OBJECTS_OF_A_CHAIN as i64 - 1;
+
+/// The most ids that one statement looks for.
+const AT_ONCE: usize = 32;
+
+/// A connection, and what opens and seals bodies.
+pub(crate) struct Access<'c> {
+    pub(crate) sql: Sql<'c>,
+    pub(crate) sealing: &'c Sealing,
+}
+
+impl Access<'_> {
+    /// An object and its place.
+    pub(crate) async fn find(&mut self, at: ObjectRef<'_>) -> Result<(i64, Object), StoreError> {
+        let mut find = self.select();
+        only(&mut find, at);
+        let row = self.sql.row(&find).await?.ok_or(StoreError::NotFound)?;
+        Ok((row.number("seq")?, self.object(&row, at.kind)?))
+    }
+
+    /// The place of an object, without the object: its body may be large.
+    pub(crate) async fn place(&mut self, at: ObjectRef<'_>) -> Result<i64, StoreError> {
+        let mut find = Statement::new("SELECT seq FROM objects");
+        only(&mut find, at);
+        let row = self.sql.row(&find).await?.ok_or(StoreError::NotFound)?;
+        row.number("seq")
+    }
+
+    pub(crate) async fn objects(
+        &mut self,
+        owner: &Owner,
+        kind: Kind,
+        filter: &Filter,
+        page: &Page,
+    ) -> Result<Listed<Object>, StoreError> {
+        let after = match &page.after {
+            Some(id) => Some(self.object_after(ObjectRef { owner, kind, id }).await?),
+            None => None,
+        };
+        let mut list = self.select();
+        list.push(" WHERE owner = ").bind(column(owner));
+        list.push(" AND kind = ").bind(kind.as_str());
+        if let Some(model) = &filter.model {
+            list.push(" AND model = ").bind(model.as_str());
+        }
+        for (name, value) in &filter.metadata {
+            list.push(" AND seq IN (SELECT object FROM labels WHERE name = ");
+            list.bind(name.as_str()).push(" AND value = ");
+            list.bind(value.as_str()).push(")");
+        }
+        part(&mut list, after, page);
+        let sealing = self.sealing;
+        let read = |row: &Row| {
+            let object = object(row, kind, sealing)?;
+            let bytes = object.body.len();
+            Ok((object, bytes))
+        };
+        cut(&mut self.sql, &list, page, read).await
+    }
+
+    pub(crate) async fn items(
+        &mut self,
+        at: ObjectRef<'_>,
+        side: Side,
+        page: &Page,
+    ) -> Result<Listed<Item>, StoreError> {
+        let object = self.place(at).await?;
+        let after = match &page.after {
+            Some(id) => {
+                let found = self.item_place(object, side, id).await?;
+                Some(found.ok_or(StoreError::AfterNotFound)?)
+            }
+            None => None,
+        };
+        let mut list = Statement::new("SELECT id, side, body, sealed FROM items WHERE object = ");
+        list.bind(object).push(" AND side = ").bind(number(side));
+        part(&mut list, after, page);
+        let sealing = self.sealing;
+        let read = |row: &Row| {
+            let item = item(row, sealing)?;
+            let bytes = item.body.len();
+            Ok((item, bytes))
+        };
+        cut(&mut self.sql, &list, page, read).await
+    }
+
+    pub(crate) async fn item(&mut self, at: ObjectRef<'_>, id: &str) -> Result<Item, StoreError> {
+        let object = self.place(at).await?;
+        let mut find = Statement::new("SELECT id, side, body, sealed FROM items WHERE object = ");
+        find.bind(object).push(" AND side = 0 AND id = ").bind(id);
+        let row = self.sql.row(&find).await?;
+        item(&row.ok_or(StoreError::ItemNotFound)?, self.sealing)
+    }
+
+    pub(crate) async fn chain(&mut self, at: ObjectRef<'_>) -> Result<Vec<Item>, StoreError> {
+        let chain = Statement::new(CHAIN)
+            .with(at.id)
+            .with(column(at.owner))
+            .with(at.kind.as_str())
+            .with(MOST_STEPS)
+            .with(i64::try_from(MOST_BYTES_OF_A_CHAIN).unwrap_or(i64::MAX));
+        let mut rows = self.sql.rows(&chain);
+        let first = rows.try_next().await?.ok_or(StoreError::NotFound)?;
+        // The first row is that of the oldest object that was found.
+        is_whole(&first)?;
+        let (mut items, mut next) = (Vec::new(), Some(first));
+        while let Some(row) = next {
+            // An object without items has one row.
+            if row.optional_text("id")?.is_some() {
+                items.push(item(&row, self.sealing)?);
+            }
+            next = rows.try_next().await?;
+        }
+        Ok(items)
+    }
+
+    pub(crate) async fn find_items(
+        &mut self,
+        owner: &Owner,
+        ids: &[String],
+    ) -> Result<Vec<Item>, StoreError> {
+        let (mut found, mut bytes) = (HashMap::new(), 0);
+        for some in ids.chunks(AT_ONCE) {
+            let mut find = Statement::new(
+                "SELECT id, side, body, sealed FROM items WHERE seq IN \
+                (SELECT MAX(seq) FROM items WHERE owner = ",
+            );
+            find.bind(column(owner)).push(" AND id IN (");
+            for (index, id) in some.iter().enumerate() {
+                find.push(if index == 0 { "" } else { ", " });
+                find.bind(id.as_str());
+            }
+            find.push(") GROUP BY id)");
+            let mut rows = self.sql.rows(&find);
+            while let Some(row) = rows.try_next().await? {
+                let item = item(&row, self.sealing)?;
+                bytes += item.body.len();
+                if bytes > MOST_BYTES_OF_A_CHAIN {
+                    return Err(StoreError::TooLong);
+                }
+                found.insert(item.id.clone(), item);
+            }
+        }
+        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
+    }
+
+    /// The place of the object that a page begins after.
+    async fn object_after(&mut self, after: ObjectRef<'_>) -> Result<i64, StoreError> {
+        match self.place(after).await {
+            Err(StoreError::NotFound) => Err(StoreError::AfterNotFound),
+            found => found,
+        }
+    }
+
+    /// The place of an item.
+    async fn item_place(
+        &mut self,
+        object: i64,
+        side: Side,
+        id: &str,
+    ) -> Result<Option<i64>, StoreError> {
+        let mut find = Statement::new("SELECT seq FROM items WHERE object = ");
+        find.bind(object).push(" AND side = ").bind(number(side));
+        find.push(" AND id = ").bind(id);
+        let row = self.sql.row(&find).await?;
+        row.map(|row| row.number("seq")).transpose()
+    }
+
+    /// The beginning of every statement that returns objects.
+    fn select<'a>(&self) -> Statement<'a> {
+        let mut select = Statement::new(
+            "SELECT seq, id, created, model, metadata, body, sealed, previous, \
+            CAST(CASE WHEN held_until > ",
+        );
+        self.sql.push_now(&mut select);
+        select.push(" THEN 1 ELSE 0 END AS BIGINT) AS is_held FROM objects");
+        select
+    }
+
+    fn object(&self, row: &Row, kind: Kind) -> Result<Object, StoreError> {
+        object(row, kind, self.sealing)
+    }
+}
+
+/// Checks that a chain is whole by the row of its oldest object.
+fn is_whole(oldest: &Row) -> Result<(), StoreError> {
+    let bytes = oldest.number("bytes")?;
+    if usize::try_from(bytes).is_ok_and(|bytes| bytes > MOST_BYTES_OF_A_CHAIN) {
+        return Err(StoreError::TooLong);
+    }
+    match oldest.optional_text("previous")? {
+        None => Ok(()),
+        Some(_) if oldest.number("steps")? >= MOST_STEPS => Err(StoreError::TooLong),
+        Some(id) => Err(StoreError::BrokenChain { id }),
+    }
+}
+
+/// Restricts a statement to one object.
+pub(crate) fn only<'a>(statement: &mut Statement<'a>, at: ObjectRef<'a>) {
+    statement.push(" WHERE id = ").bind(at.id);
+    statement.push(" AND owner = ").bind(column(at.owner));
+    statement.push(" AND kind = ").bind(at.kind.as_str());
+}
+
+/// The part of a list that a page asks for, and one entry more.
+fn part(list: &mut Statement<'_>, after: Option<i64>, page: &Page) {
+    let (past, direction) = match page.order {
+        Order::Ascending => (" AND seq > ", " ORDER BY seq ASC"),
+        Order::Descending => (" AND seq < ", " ORDER BY seq DESC"),
+    };
+    if let Some(after) = after {
+        list.push(past).bind(after);
+    }
+    let most = i64::try_from(page.limit).unwrap_or(i64::MAX - 1) + 1;
+    list.push(direction).push(" LIMIT ").bind(most);
+}
+
+/// Reads rows up to the limits of a page; they are read one by one, since they may be large. `read`
+/// returns an entry and its length.
+async fn cut<T>(
+    sql: &mut Sql<'_>,
+    list: &Statement<'_>,
+    page: &Page,
+    read: impl Fn(&Row) -> Result<(T, usize), StoreError>,
+) -> Result<Listed<T>, StoreError> {
+    let (mut data, mut bytes) = (Vec::new(), 0);
+    let mut rows = sql.rows(list);
+    while let Some(row) = rows.try_next().await? {
+        if data.len() == page.limit || bytes >= MOST_BYTES_OF_A_PAGE {
+            let has_more = true;
+            return Ok(Listed { data, has_more });
+        }
+        let (entry, length) = read(&row)?;
+        bytes += length;
+        data.push(entry);
+    }
+    let has_more = false;
+    Ok(Listed { data, has_more })
+}
+
+fn object(row: &Row, kind: Kind, sealing: &Sealing) -> Result<Object, StoreError> {
+    let id = row.text("id")?;
+    let metadata = serde_json::from_str(&row.text("metadata")?);
+    Ok(Object {
+        kind,
+        created: u64::try_from(row.number("created")?).unwrap_or(0),
+        model: row.optional_text("model")?,
+        metadata: metadata.map_err(|_| StoreError::Unavailable {
+            cause: "the metadata of an object are damaged".to_owned(),
+        })?,
+        body: sealing.body(Place::Object(&id), row)?,
+        previous: row.optional_text("previous")?,
+        is_held: row.number("is_held")? != 0,
+        id,
+    })
+}
+
+fn item(row: &Row, sealing: &Sealing) -> Result<Item, StoreError> {
+    let id = row.text("id")?;
+    Ok(Item {
+        body: sealing.body(Place::Item(&id), row)?,
+        side: side(row.number("side")?),
+        id,
+    })
+}
+
+/// The owner as the column has it: no name of a key is that of nobody.
+pub(crate) fn column(owner: &Owner) -> String {
+    owner
+        .key()
+        .map_or_else(String::new, |key| format!("key:{key}"))
+}
+
+/// A side as the column has it.
+pub(crate) fn number(side: Side) -> i64 {
+    match side {
+        Side::Input => 0,
+        Side::Output => 1,
+        Side::Stream => 2,
+    }
+}
+
+fn side(number: i64) -> Side {
+    match number {
+        0 => Side::Input,
+        1 => Side::Output,
+        _ => Side::Stream,
+    }
+}

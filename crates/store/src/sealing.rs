@@ -1,0 +1,74 @@
+//! Encryption of what is stored: bodies are sealed before they are written and opened when they are
+//! read. Ids, labels, names of models and times are not.
+
+use std::sync::Arc;
+
+use loggia_api::store::StoreError;
+use loggia_seal::{Keys, NotOpened};
+
+use crate::sql::Row;
+
+/// Whether and with which keys bodies are sealed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sealing {
+    /// The keys that open what is sealed.
+    pub(crate) keys: Option<Arc<Keys>>,
+    /// Whether new bodies are sealed.
+    pub(crate) seals: bool,
+}
+
+/// What a body belongs to; a body in another place is not opened.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    Object(&'a str),
+    Item(&'a str),
+}
+
+impl Place<'_> {
+    fn purpose(self) -> String {
+        match self {
+            Self::Object(id) => format!("store/object/{id}"),
+            Self::Item(id) => format!("store/item/{id}"),
+        }
+    }
+}
+
+impl Sealing {
+    /// The columns `body` and `sealed` of a body.
+    pub(crate) fn columns<'a>(
+        &self,
+        place: Place<'_>,
+        body: &'a str,
+    ) -> (&'a str, Option<Vec<u8>>) {
+        match &self.keys {
+            Some(keys) if self.seals => {
+                let sealed = keys.seal_bytes(&place.purpose(), body.as_bytes());
+                ("", Some(sealed))
+            }
+            _ => (body, None),
+        }
+    }
+
+    /// Whether there is a key for what is sealed, of which this is the beginning.
+    pub(crate) fn has_key_of(&self, sealed: &[u8]) -> bool {
+        let keys = self.keys.as_ref();
+        keys.is_some_and(|keys| keys.has_key_of(sealed))
+    }
+
+    /// The body of a row.
+    pub(crate) fn body(&self, place: Place<'_>, row: &Row) -> Result<String, StoreError> {
+        let Some(sealed) = row.optional_bytes("sealed")? else {
+            return row.text("body");
+        };
+        let opened = match &self.keys {
+            Some(keys) => keys.open_bytes(&place.purpose(), sealed),
+            None => Err(NotOpened::UnknownKey),
+        };
+        let opened = opened.map_err(|error| StoreError::Unavailable {
+            cause: format!("a stored text cannot be decrypted: {error}"),
+        })?;
+        String::from_utf8(opened).map_err(|_| StoreError::Unavailable {
+            cause: "a stored text is damaged".to_owned(),
+        })
+    }
+}

@@ -1,0 +1,232 @@
+//! SQLite and PostgreSQL as one: a [`Statement`] with its values, a connection that runs it
+//! ([`Sql`]), and the rows that come back ([`Row`]). The text of a statement is the same for both.
+
+use std::borrow::Cow;
+
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt as _;
+use loggia_api::store::StoreError;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Executor as _, Row as _};
+
+use crate::error::fact;
+use crate::retention::now_ms;
+
+/// A statement and its values, which stand as `$1`, `$2` and so on in its text.
+#[derive(Debug)]
+pub(crate) struct Statement<'a> {
+    text: String,
+    values: Vec<Value<'a>>,
+}
+
+/// A value of a statement.
+#[derive(Debug)]
+pub(crate) enum Value<'a> {
+    Number(i64),
+    Text(Option<Cow<'a, str>>),
+    Bytes(Option<Cow<'a, [u8]>>),
+}
+
+impl From<i64> for Value<'_> {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(Some(text.into()))
+    }
+}
+
+impl From<String> for Value<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(Some(text.into()))
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Value<'a> {
+    fn from(text: Option<&'a str>) -> Self {
+        Self::Text(text.map(Into::into))
+    }
+}
+
+impl From<Option<String>> for Value<'_> {
+    fn from(text: Option<String>) -> Self {
+        Self::Text(text.map(Into::into))
+    }
+}
+
+impl From<Option<Vec<u8>>> for Value<'_> {
+    fn from(bytes: Option<Vec<u8>>) -> Self {
+        Self::Bytes(bytes.map(Into::into))
+    }
+}
+
+impl<'a> Statement<'a> {
+    pub(crate) fn new(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            values: Vec::new(),
+        }
+    }
+
+    /// Adds text.
+    pub(crate) fn push(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Adds a value, and its place to the text.
+    pub(crate) fn bind(&mut self, value: impl Into<Value<'a>>) -> &mut Self {
+        self.values.push(value.into());
+        self.text.push('$');
+        self.text.push_str(&self.values.len().to_string());
+        self
+    }
+
+    /// Adds a value whose place the text has already.
+    pub(crate) fn with(mut self, value: impl Into<Value<'a>>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+}
+
+/// A query of sqlx with the values of a statement.
+macro_rules! query {
+    ($statement:ident, $text:expr) => {{
+        let mut query = sqlx::query(&$statement.text);
+        for value in &$statement.values {
+            query = match value {
+                Value::Number(number) => query.bind(*number),
+                Value::Text(text) => query.bind(text.as_deref().map($text)),
+                Value::Bytes(bytes) => query.bind(bytes.as_deref()),
+            };
+        }
+        query
+    }};
+}
+
+/// A connection to one of the databases.
+pub(crate) enum Sql<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+impl Sql<'_> {
+    /// Runs a statement that returns nothing. Returns how many rows it changed.
+    pub(crate) async fn run(&mut self, statement: &Statement<'_>) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(connection) => {
+                let query = query!(statement, |text| text);
+                let done = query.execute(&mut **connection).await;
+                done.map(|done| done.rows_affected()).map_err(failed)
+            }
+            Self::Postgres(connection) => {
+                let query = query!(statement, without_nul);
+                let done = query.execute(&mut **connection).await;
+                done.map(|done| done.rows_affected()).map_err(failed)
+            }
+        }
+    }
+
+    /// The first row that a statement returns.
+    pub(crate) async fn row(
+        &mut self,
+        statement: &Statement<'_>,
+    ) -> Result<Option<Row>, StoreError> {
+        match self {
+            Self::Sqlite(connection) => {
+                let query = query!(statement, |text| text);
+                let row = query.fetch_optional(&mut **connection).await;
+                Ok(row.map_err(failed)?.map(Row::Sqlite))
+            }
+            Self::Postgres(connection) => {
+                let query = query!(statement, without_nul);
+                let row = query.fetch_optional(&mut **connection).await;
+                Ok(row.map_err(failed)?.map(Row::Postgres))
+            }
+        }
+    }
+
+    /// The rows that a statement returns, one by one.
+    pub(crate) fn rows<'a>(
+        &'a mut self,
+        statement: &'a Statement<'_>,
+    ) -> BoxStream<'a, Result<Row, StoreError>> {
+        match self {
+            Self::Sqlite(connection) => {
+                let query = query!(statement, |text| text);
+                let rows = connection.fetch(query);
+                rows.map(|row| row.map(Row::Sqlite).map_err(failed)).boxed()
+            }
+            Self::Postgres(connection) => {
+                let query = query!(statement, without_nul);
+                let rows = connection.fetch(query);
+                rows.map(|row| row.map(Row::Postgres).map_err(failed))
+                    .boxed()
+            }
+        }
+    }
+
+    /// Adds the time, in Unix milliseconds, to a statement: that of the database if several servers
+    /// share it, since their clocks differ.
+    pub(crate) fn push_now(&self, statement: &mut Statement<'_>) {
+        match self {
+            Self::Sqlite(_) => statement.bind(now_ms()),
+            Self::Postgres(_) => {
+                statement.push("CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)")
+            }
+        };
+    }
+}
+
+/// PostgreSQL has no text with NUL. Bodies are JSON and have none; in the ids and labels of a client
+/// it becomes the character that stands for an unknown one.
+fn without_nul(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}").into()
+    } else {
+        text.into()
+    }
+}
+
+/// A row.
+pub(crate) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+macro_rules! column {
+    ($row:ident, $column:ident) => {
+        match $row {
+            Row::Sqlite(row) => row.try_get($column),
+            Row::Postgres(row) => row.try_get($column),
+        }
+        .map_err(failed)
+    };
+}
+
+impl Row {
+    pub(crate) fn number(&self, column: &str) -> Result<i64, StoreError> {
+        column!(self, column)
+    }
+
+    pub(crate) fn text(&self, column: &str) -> Result<String, StoreError> {
+        column!(self, column)
+    }
+
+    pub(crate) fn optional_text(&self, column: &str) -> Result<Option<String>, StoreError> {
+        column!(self, column)
+    }
+
+    pub(crate) fn optional_bytes(&self, column: &str) -> Result<Option<&[u8]>, StoreError> {
+        column!(self, column)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
+fn failed(error: sqlx::Error) -> StoreError {
+    fact(&error)
+}

@@ -1,0 +1,302 @@
+//! Writing as SQL. Each function runs in a transaction that its caller has begun.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use loggia_api::store::{Change, Item, Kind, Metadata, Object, ObjectRef, Owner, Side, StoreError};
+
+use crate::read::{Access, column, number, only};
+use crate::retention::now;
+use crate::sealing::Place;
+use crate::sql::Statement;
+
+/// The most items that one statement adds.
+const AT_ONCE: usize = 32;
+
+impl Access<'_> {
+    /// Makes changes in their order. After an error, the transaction must be undone.
+    pub(crate) async fn write(
+        &mut self,
+        owner: &Owner,
+        changes: &[Change],
+    ) -> Result<(), StoreError> {
+        for change in changes {
+            match change {
+                Change::Create { object, items } => self.create(owner, object, items).await?,
+                Change::Replace {
+                    kind,
+                    id,
+                    body,
+                    items,
+                    holder,
+                } => {
+                    let at = at(owner, *kind, id);
+                    self.replace(at, body, items, holder.as_deref()).await?;
+                }
+                Change::Append { kind, id, items } => {
+                    self.append(at(owner, *kind, id), items).await?;
+                }
+                Change::Hold {
+                    kind,
+                    id,
+                    holder,
+                    time,
+                } => self.hold(at(owner, *kind, id), holder, *time).await?,
+                Change::Release { kind, id, holder } => {
+                    let at = at(owner, *kind, id);
+                    self.release(at, holder.as_deref()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn create(
+        &mut self,
+        owner: &Owner,
+        object: &Object,
+        items: &[Item],
+    ) -> Result<(), StoreError> {
+        let place = Place::Object(&object.id);
+        let (body, sealed) = self.sealing.columns(place, &object.body);
+        let insert = Statement::new(
+            "INSERT INTO objects \
+            (id, kind, owner, created, changed, model, metadata, body, sealed, previous, size) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+            ON CONFLICT DO NOTHING RETURNING seq",
+        )
+        .with(object.id.as_str())
+        .with(object.kind.as_str())
+        .with(column(owner))
+        .with(i64::try_from(object.created).unwrap_or(i64::MAX))
+        .with(now())
+        .with(object.model.as_deref())
+        .with(json(&object.metadata))
+        .with(body)
+        .with(sealed)
+        .with(object.previous.as_deref())
+        .with(size(items));
+        let row = self.sql.row(&insert).await?;
+        let row = row.ok_or_else(|| StoreError::Duplicate {
+            id: object.id.clone(),
+        })?;
+        let seq = row.number("seq")?;
+        self.label(seq, &object.metadata).await?;
+        let at = at(owner, object.kind, &object.id);
+        self.add(seq, at, items).await
+    }
+
+    async fn replace(
+        &mut self,
+        at: ObjectRef<'_>,
+        body: &str,
+        items: &[Item],
+        holder: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let (body, sealed) = self.sealing.columns(Place::Object(at.id), body);
+        let mut update = Statement::new("UPDATE objects SET body = ");
+        update.bind(body).push(", sealed = ").bind(sealed);
+        update.push(", changed = ").bind(now());
+        update.push(", size = size + ").bind(size(items));
+        only(&mut update, at);
+        if let Some(holder) = holder {
+            update.push(" AND holder = ").bind(holder);
+            update.push(" AND held_until > ");
+            self.sql.push_now(&mut update);
+        }
+        let seq = self.update(update, at).await?;
+        self.add(seq, at, items).await
+    }
+
+    async fn append(&mut self, at: ObjectRef<'_>, items: &[Item]) -> Result<(), StoreError> {
+        let mut update = Statement::new("UPDATE objects SET changed = ");
+        update.bind(now());
+        update.push(", size = size + ").bind(size(items));
+        only(&mut update, at);
+        let seq = self.update(update, at).await?;
+        self.add(seq, at, items).await
+    }
+
+    async fn hold(
+        &mut self,
+        at: ObjectRef<'_>,
+        holder: &str,
+        time: Duration,
+    ) -> Result<(), StoreError> {
+        // A century is long enough, and added to the time of a clock it is a number.
+        let time = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let time = time.min(100 * 365 * 24 * 3600 * 1000);
+        let mut update = Statement::new("UPDATE objects SET holder = ");
+        update.bind(holder).push(", held_until = ");
+        self.sql.push_now(&mut update);
+        update.push(" + ").bind(time);
+        only(&mut update, at);
+        update
+            .push(" AND (holder IS NULL OR holder = ")
+            .bind(holder);
+        update.push(" OR held_until <= ");
+        self.sql.push_now(&mut update);
+        update.push(")");
+        self.update(update, at).await.map(|_| ())
+    }
+
+    async fn release(&mut self, at: ObjectRef<'_>, holder: Option<&str>) -> Result<(), StoreError> {
+        let mut update = Statement::new("UPDATE objects SET holder = NULL, held_until = 0");
+        only(&mut update, at);
+        if let Some(holder) = holder {
+            update.push(" AND holder = ").bind(holder);
+        }
+        match self.update(update, at).await {
+            Err(StoreError::Held) => Ok(()),
+            released => released.map(|_| ()),
+        }
+    }
+
+    pub(crate) async fn set_metadata(
+        &mut self,
+        at: ObjectRef<'_>,
+        metadata: Metadata,
+    ) -> Result<Object, StoreError> {
+        let mut update = Statement::new("UPDATE objects SET metadata = ");
+        update.bind(json(&metadata));
+        update.push(", changed = ").bind(now());
+        only(&mut update, at);
+        let seq = self.update(update, at).await?;
+        let mut delete = Statement::new("DELETE FROM labels WHERE object = ");
+        delete.bind(seq);
+        self.sql.run(&delete).await?;
+        self.label(seq, &metadata).await?;
+        Ok(self.find(at).await?.1)
+    }
+
+    pub(crate) async fn delete(&mut self, at: ObjectRef<'_>) -> Result<(), StoreError> {
+        let mut delete = Statement::new("DELETE FROM objects");
+        only(&mut delete, at);
+        match self.sql.run(&delete).await? {
+            0 => Err(StoreError::NotFound),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) async fn delete_item(
+        &mut self,
+        at: ObjectRef<'_>,
+        id: &str,
+    ) -> Result<Object, StoreError> {
+        let (seq, object) = self.find(at).await?;
+        let mut delete = Statement::new("DELETE FROM items WHERE object = ");
+        delete.bind(seq).push(" AND side = 0 AND id = ").bind(id);
+        delete.push(" RETURNING body, sealed");
+        let row = self.sql.row(&delete).await?;
+        let row = row.ok_or(StoreError::ItemNotFound)?;
+        let body = self.sealing.body(Place::Item(id), &row)?;
+        let mut update = Statement::new("UPDATE objects SET size = size - ");
+        update
+            .bind(bytes(body.len()))
+            .push(" WHERE seq = ")
+            .bind(seq);
+        self.sql.run(&update).await?;
+        Ok(object)
+    }
+
+    /// Changes one object. Returns its place. If the object exists and was not changed, the hold on
+    /// it is in the way.
+    async fn update(
+        &mut self,
+        mut update: Statement<'_>,
+        at: ObjectRef<'_>,
+    ) -> Result<i64, StoreError> {
+        update.push(" RETURNING seq");
+        if let Some(row) = self.sql.row(&update).await? {
+            return row.number("seq");
+        }
+        self.place(at).await?;
+        Err(StoreError::Held)
+    }
+
+    /// Adds the labels that lists are filtered by.
+    async fn label(&mut self, seq: i64, metadata: &Metadata) -> Result<(), StoreError> {
+        for (name, value) in metadata {
+            let insert =
+                Statement::new("INSERT INTO labels (object, name, value) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+                    .with(seq)
+                    .with(name.as_str())
+                    .with(value.as_str());
+            self.sql.run(&insert).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds items to an object.
+    async fn add(&mut self, seq: i64, at: ObjectRef<'_>, items: &[Item]) -> Result<(), StoreError> {
+        for some in items.chunks(AT_ONCE) {
+            let mut insert =
+                Statement::new("INSERT INTO items (object, side, owner, id, body, sealed) VALUES ");
+            for (index, item) in some.iter().enumerate() {
+                let (body, sealed) = self.sealing.columns(Place::Item(&item.id), &item.body);
+                insert.push(if index == 0 { "(" } else { ", (" });
+                insert.bind(seq).push(", ").bind(number(item.side));
+                insert.push(", ").bind(finder(at, item.side));
+                insert.push(", ").bind(item.id.as_str());
+                insert.push(", ").bind(body).push(", ").bind(sealed);
+                insert.push(")");
+            }
+            insert.push(" ON CONFLICT DO NOTHING RETURNING side, id");
+            let mut added = HashSet::new();
+            let mut rows = self.sql.rows(&insert);
+            while let Some(row) = rows.try_next().await? {
+                added.insert((row.number("side")?, row.text("id")?));
+            }
+            if added.len() < some.len() {
+                let mut missing = some.iter();
+                let twice = missing.find(|item| {
+                    let key = (number(item.side), item.id.clone());
+                    !added.remove(&key)
+                });
+                let id = twice.map(|item| item.id.clone()).unwrap_or_default();
+                return Err(StoreError::Duplicate { id });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn at<'a>(owner: &'a Owner, kind: Kind, id: &'a str) -> ObjectRef<'a> {
+    ObjectRef { owner, kind, id }
+}
+
+/// The owner who may look for an item by its id alone, as the column has it.
+fn finder(at: ObjectRef<'_>, side: Side) -> Option<String> {
+    let is_findable = at.kind != Kind::ChatCompletion && side != Side::Stream;
+    is_findable.then(|| column(at.owner))
+}
+
+/// A map of strings is always JSON.
+fn json(metadata: &Metadata) -> String {
+    serde_json::to_string(metadata).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// The bytes of the items that a chain has.
+fn size(items: &[Item]) -> i64 {
+    let items = items.iter().filter(|item| item.side != Side::Stream);
+    bytes(items.map(|item| item.body.len()).sum())
+}
+
+fn bytes(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// The bytes that changes add.
+pub(crate) fn length(changes: &[Change]) -> usize {
+    let length = |change: &Change| {
+        let (body, items) = match change {
+            Change::Create { object, items } => (object.body.len(), items),
+            Change::Replace { body, items, .. } => (body.len(), items),
+            Change::Append { items, .. } => (0, items),
+            Change::Hold { .. } | Change::Release { .. } => return 0,
+        };
+        body + items.iter().map(|item| item.body.len()).sum::<usize>()
+    };
+    changes.iter().map(length).sum()
+}
