@@ -10,7 +10,7 @@ import OpenAI from 'openai';
 
 import { packageAids } from './aids.js';
 import * as questions from './questions.js';
-import { startTargets } from './targets.js';
+import { expects, startTargets } from './targets.js';
 import { aiSdk } from './vercel.js';
 
 const { targets, stop } = await startTargets();
@@ -47,6 +47,15 @@ for (const target of targets) {
       assert.deepEqual(chunks.filter((chunk) => chunk.choices[0].finish_reason !== null), [chunks.at(-1)]);
       assert.deepEqual(chunks.at(-1).choices[0].delta, {});
       assert.ok(chunks.map((chunk) => chunk.choices[0].delta.content ?? '').join(''));
+    });
+
+    test('the tokens of an input are counted, as many as the response to it reports', async () => {
+      const input = questions.CAPITAL.messages[0].content;
+      await expects(target, ['whole', { options: { num_predict: 1, num_ctx: 4096 } }]);
+      const counted = await client.responses.inputTokens.count({ model, input });
+      assert.equal(counted.object, 'response.input_tokens');
+      const { usage } = await ask(questions.CAPITAL);
+      assert.equal(counted.input_tokens, usage.prompt_tokens);
     });
 
     test("the package's own stream helper joins the answer", async () => {

@@ -246,6 +246,9 @@ fn unread(request: &mut ResponseRequest, is_stored: bool, seals: bool) -> Vec<St
         let extra = options.extra.keys();
         names.extend(extra.map(|key| format!("stream_options.{key}")));
     }
+    // A field of `/v1/responses/input_tokens` alone.
+    let personality = request.extra.remove("personality");
+    names.extend(personality.map(|_| "personality".to_owned()));
     for field in OF_CHATS {
         names.extend(request.extra.remove(*field).map(|_| (*field).to_owned()));
     }

@@ -137,3 +137,15 @@ async fn a_prompt_that_exceeds_ollamas_context_is_counted_too() {
     assert_eq!(answer.status(), 200, "{}", answer.text());
     assert_eq!(answer.json()["input_tokens"], 1210);
 }
+
+#[tokio::test]
+async fn a_style_that_models_here_do_not_have_is_named() {
+    for kind in KINDS {
+        let engine = Arc::new(StandIn::hello().of(kind));
+        let body = hi(json!({"personality": "friendly"}));
+        let answer = count(&engine, &body).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        assert_eq!(answer.header("x-loggia-ignored"), Some("personality"));
+        assert_eq!(engine.asked().get("personality"), None);
+    }
+}
