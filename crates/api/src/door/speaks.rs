@@ -1,4 +1,5 @@
-//! Whose API a client speaks. Routes that both APIs have, and errors, follow it.
+//! Which API a client uses, OpenAI's or Anthropic's. It decides about routes that both APIs have,
+//! and about the format of errors.
 
 use std::sync::Arc;
 
@@ -7,13 +8,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use crate::door::routes::Route;
 use crate::{ApiError, Body, RequestId};
 
-/// The version of Anthropic's API, which its clients send with every request.
+/// The header with the version of Anthropic's API. Its clients send it with every request.
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
-/// The header of an answer that names what the request left open.
+/// The header of an answer that names the defaults that were used.
 const ASSUMED: HeaderName = HeaderName::from_static("x-loggia-assumed");
 
-/// The version that a request without one gets. All versions get the same answers.
+/// The version that is assumed if a request has none. All versions get the same answers.
 const VERSION: &str = "anthropic-version 2023-06-01";
 
 /// The id of a request in answers of Anthropic's API. The server adds `x-request-id` itself.
@@ -22,7 +23,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// The paths of Anthropic's API that OpenAI's does not have.
 const PATHS: &[&str] = &["/v1/messages", "/v1/complete", "/api/hello"];
 
-/// Whose API a client speaks.
+/// The API that a client uses.
 #[derive(Clone, Debug)]
 pub(crate) enum Speaks {
     OpenAi,
@@ -35,7 +36,7 @@ pub(crate) enum Speaks {
 }
 
 impl Speaks {
-    /// Finds out by the path and the headers of a request.
+    /// Finds the API by the path and the headers of a request.
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         if speaks_anthropic(request.uri().path(), request.headers()) {
             let id = request.extensions().get::<RequestId>();
@@ -48,12 +49,13 @@ impl Speaks {
         }
     }
 
-    /// Returns whether it is Anthropic's API.
+    /// Returns whether the client uses Anthropic's API.
     pub(crate) fn is_anthropic(&self) -> bool {
         matches!(self, Self::Anthropic { .. })
     }
 
-    /// Gives an answer the form of the API: the error's format, and the header with the id.
+    /// Gives an answer the form of the API: the format of errors, and the header with the request's
+    /// id.
     pub(crate) fn finished(self, mut response: Response<Body>) -> Response<Body> {
         let error = response.extensions_mut().remove::<ApiError>();
         let Self::Anthropic { id, has_version } = self else {

@@ -32,12 +32,12 @@ use crate::{ApiError, Ceilings, Strictness};
 #[derive(Clone, Debug)]
 pub(crate) struct AskedResponse {
     chat: Arc<ChatCompletionRequest>,
-    /// What its fields are called in the client's request.
+    /// The names of its fields in the client's request.
     places: Arc<Places>,
-    /// What has no effect, whatever the model can do.
+    /// The names of fields that have no effect with any model.
     ignored: Vec<String>,
     pub(crate) shape: Arc<ResponseShape>,
-    /// What is stored with the answer.
+    /// What is stored together with the answer.
     turn: Option<Turn>,
 }
 
@@ -46,12 +46,12 @@ impl AskedResponse {
     pub(crate) fn read(body: &[u8]) -> Result<ResponseRequest, ApiError> {
         match str::from_utf8(body).map(serde_json::from_str) {
             Ok(Ok(request)) => Ok(request),
-            // Keeping track of the path costs time: only where something is wrong.
+            // Parsing that keeps track of the path is slower, so it runs only after an error.
             _ => tracked(body),
         }
     }
 
-    /// Makes a chat of a request and of what it brought back from the store.
+    /// Turns a request, together with what it refers to in the store, into a chat.
     pub(crate) fn new(
         request: ResponseRequest,
         recalled: Recalled,
@@ -94,7 +94,7 @@ impl AskedResponse {
         self.chat.streams()
     }
 
-    /// Adds the entry among the responses that are being made.
+    /// Registers the response among those that are being made.
     pub(crate) fn enter(&mut self, entry: Entry) {
         if let Some(turn) = &mut self.turn {
             turn.entry = Some(Arc::new(entry));
@@ -106,7 +106,7 @@ impl AskedResponse {
         Arc::make_mut(&mut self.chat)
     }
 
-    /// An error and a list of fields, by the names that the client knows.
+    /// Replaces the chat's field names by the client's, in an error and in a list of fields.
     fn named(&self, settled: Result<Vec<String>, ApiError>) -> Result<Vec<String>, ApiError> {
         let name = |field: &String| names::of_response(field, &self.places);
         settled
@@ -199,7 +199,7 @@ impl Count for AskedResponse {
     }
 }
 
-/// The same error about the client's own field. Where its text quotes the chat's, it quotes that.
+/// Replaces the chat's field name in an error, and in its message, by the client's.
 fn renamed(mut error: ApiError, places: &Places) -> ApiError {
     let Some(param) = error.error.param.take() else {
         return error;

@@ -1,5 +1,5 @@
-//! Responses that are made in the background: the client gets the response at once, as it is then,
-//! and a task goes on without the client.
+//! Responses that are made in the background: the client gets the unfinished response at once, and
+//! a task continues to work on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(crate) async fn answer(door: &Door, asked: Asked<AskedResponse>) -> Response
     }
 }
 
-/// Stores the response as it is now, and starts the task.
+/// Stores the unfinished response, and starts the task.
 async fn begin(
     door: &Door,
     asked: Asked<AskedResponse>,
@@ -183,7 +183,7 @@ impl Task {
     }
 }
 
-/// Calls the engine and writes the events into the log, but for the last one.
+/// Calls the engine and writes all events except the last into the log.
 async fn make(
     backend: &dyn Backend,
     call: Call,

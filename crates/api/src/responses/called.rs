@@ -1,4 +1,5 @@
-//! A call of a function that stands for another tool → the item that the client knows.
+//! Turns a call of the function that the model sees into the item of the tool that the client
+//! knows.
 
 use loggia_wire::openai::responses::{
     ApplyPatchCall, CustomToolCall, FunctionToolCall, ItemStatus, LocalShellCall, OutputItem,
@@ -8,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::responses::tools::{CUSTOM_INPUT, OfferedTool, ToolKind};
 
-/// The item of a call whose arguments are all there. Where they do not have what the item needs, it
-/// is the call of a function: the client can tell the model what is wrong.
+/// Returns the item of a finished call. If the arguments lack what the item needs, it is the item
+/// of a function call, so that the client can tell the model what is wrong.
 pub(crate) fn item(
     tool: &OfferedTool,
     call_id: String,
@@ -73,7 +74,8 @@ pub(crate) fn item(
     })
 }
 
-/// The text of a custom tool's call, however well the model kept to its only argument.
+/// Returns the input of a call of a custom tool. It accepts calls in which the model did not keep
+/// to the argument `input`.
 fn custom_input(arguments: &str) -> String {
     match serde_json::from_str(arguments) {
         Ok(Value::String(input)) => input,
@@ -96,7 +98,7 @@ fn custom_input(arguments: &str) -> String {
     }
 }
 
-/// `LocalShellExecAction`.
+/// Returns the action of a `local_shell_call`, the schema `LocalShellExecAction`.
 fn exec(mut fields: Map<String, Value>) -> Option<Value> {
     let command = match fields.remove("command")? {
         Value::String(line) => json!(["bash", "-lc", line]),
@@ -112,7 +114,7 @@ fn exec(mut fields: Map<String, Value>) -> Option<Value> {
     Some(action)
 }
 
-/// `FunctionShellAction`.
+/// Returns the action of a `shell_call`, the schema `FunctionShellAction`.
 fn commands(mut fields: Map<String, Value>) -> Option<Value> {
     let commands = match fields.remove("commands")? {
         Value::String(line) => json!([line]),
@@ -126,7 +128,7 @@ fn commands(mut fields: Map<String, Value>) -> Option<Value> {
     )
 }
 
-/// An operation of `apply_patch`.
+/// Returns the operation of an `apply_patch_call`.
 fn operation(fields: &Map<String, Value>) -> Option<Value> {
     let text = |key: &str| fields.get(key).and_then(Value::as_str);
     let (kind, path) = (text("type")?, text("path")?);

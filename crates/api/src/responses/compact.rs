@@ -29,12 +29,12 @@ pub(crate) const MOST_TOKENS: i64 = 2048;
 /// summary. Older ones are left out.
 const MOST_BYTES_KEPT: usize = 32 << 10;
 
-/// What the model reads last.
+/// The instruction at the end of the prompt.
 const ASKED: &str = "Summarize the conversation so far, so that somebody who has not seen it can continue it. \
     Say what the user wants, what was done and decided, which facts, names, paths and values matter (write them exactly \
     as they occurred), and what remains to be done. Write the summary only.";
 
-/// What stands before a summary in a later conversation.
+/// The text before a summary in a later conversation.
 const INTRODUCED: &str = "The conversation before this message was replaced by this summary:";
 
 /// Where a summary goes.
@@ -63,7 +63,7 @@ pub(crate) fn told(summary: &str) -> Message {
     Message::text(Role::User, format!("{INTRODUCED}\n\n{summary}"))
 }
 
-/// The newest messages of the user's, as items of a compacted conversation.
+/// Returns the newest messages of the user as items of a compacted conversation.
 pub(crate) fn kept(input: &[Item]) -> Vec<Value> {
     let is_users = |item: &&Item| {
         matches!(item.kind.as_deref(), None | Some("message"))
@@ -122,7 +122,7 @@ impl Door {
     }
 }
 
-/// A request for a compacted conversation as one for a response.
+/// Turns a request for a compacted conversation into a request for a response.
 fn to_compact(mut request: ResponseRequest) -> Result<ResponseRequest, ApiError> {
     let mut items = match request.input.take() {
         Some(Input::Text(text)) => vec![request::user(&text)],
@@ -135,7 +135,7 @@ fn to_compact(mut request: ResponseRequest) -> Result<ResponseRequest, ApiError>
     request.input = Some(Input::Items(items));
     request.stream = None;
     request.background = None;
-    // The compacted conversation is the client's: nothing of it is stored.
+    // Nothing is stored: the client keeps the compacted conversation.
     request.store = Some(false);
     Ok(request)
 }

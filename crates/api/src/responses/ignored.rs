@@ -1,8 +1,9 @@
-//! The names of what has no effect, each once, in the order in which they were found.
+//! The names of fields that have no effect, without duplicates, in the order in which they were
+//! found.
 
 use std::collections::HashSet;
 
-/// A list without duplicates: a client can send as many names as its body has room for.
+/// A list without duplicates. It must be cheap to add to: a client can send very many names.
 #[derive(Debug, Default)]
 pub(crate) struct Ignored {
     names: Vec<String>,
@@ -17,7 +18,7 @@ impl Ignored {
         }
     }
 
-    /// The names.
+    /// Returns the names.
     pub(crate) fn into_names(self) -> Vec<String> {
         self.names
     }

@@ -1,7 +1,8 @@
-//! Input items → the messages of a chat.
+//! Turns input items into the messages of a chat.
 //!
-//! What the assistant did between two messages of others (reasoning, text, calls) is one message of
-//! a chat; the outputs of its calls stand right after it, wherever they stand in the input.
+//! Everything that the assistant did between two messages of other roles (reasoning, text, calls)
+//! becomes one message. The outputs of its calls follow this message, wherever they are in the
+//! input.
 
 use std::collections::HashMap;
 
@@ -21,7 +22,7 @@ use crate::responses::names::Places;
 use crate::responses::sealed::{Sealed, not_opened};
 use crate::responses::tools::{CUSTOM_INPUT, Offered, ToolKind, Tools};
 
-/// What a model reads in place of an output that comes later.
+/// The output that the model sees for an `async` call whose output has not arrived yet.
 const NOT_YET: &str = "The output of this call is not there yet.";
 
 /// Where items come from: the first ones from the store, the others from the request.
@@ -43,23 +44,23 @@ impl Origin {
     }
 }
 
-/// A conversation as a chat has it.
+/// A conversation as messages of a chat.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
     pub(crate) messages: Vec<Message>,
-    /// Where each message came from.
+    /// The path in the client's request that each message was made from.
     pub(crate) places: Vec<String>,
-    /// What has no effect.
+    /// The names of fields that have no effect.
     pub(crate) ignored: Ignored,
-    /// What the last change of the configuration says.
+    /// The reasoning effort that the last `configuration_update` sets.
     pub(crate) effort: Option<String>,
     pub(crate) format: Option<TextFormat>,
-    /// Reasoning that the model does not get, because another server sealed it.
+    /// Reasoning that the model does not see, because it was sealed by another server.
     pub(crate) removed: Vec<InputTransformation>,
 }
 
-/// Adds the tools that stand among the items: those that a search found, and those that were added
-/// under way.
+/// Adds the tools that are among the items: tools that a search found, and tools that were added
+/// during the conversation.
 pub(crate) fn add_tools(items: &[Item], origin: Origin, tools: &mut Tools) -> Result<(), ApiError> {
     for (index, item) in items.iter().enumerate() {
         let kind = item.kind.as_deref();
@@ -73,10 +74,11 @@ pub(crate) fn add_tools(items: &[Item], origin: Origin, tools: &mut Tools) -> Re
     Ok(())
 }
 
-/// The items as messages.
+/// Turns items into messages.
 ///
 /// # Errors
-/// A 400 for an item that cannot be read, and for a call or an output without the other.
+/// A 400 for an item that cannot be read, for a call without an output, and for an output without a
+/// call.
 pub(crate) fn conversation(
     items: Vec<Item>,
     origin: Origin,
@@ -98,12 +100,12 @@ pub(crate) fn conversation(
     Ok(reader.conversation)
 }
 
-/// A JSON value as what has to stand at `place`.
+/// Parses a JSON value as the type that is expected at `place`.
 pub(crate) fn typed_at<T: DeserializeOwned>(place: &str, value: Value) -> Result<T, ApiError> {
     typed(value).map_err(|error| wrong_at(place, error))
 }
 
-/// Which kind of call, or of output, an item is.
+/// Returns the kind of tool that an item calls.
 fn call_kind(kind: &str) -> Option<ToolKind> {
     Some(match kind {
         "function_call" => ToolKind::Function,
@@ -123,7 +125,7 @@ fn output_kind(kind: &str) -> Option<ToolKind> {
     })?)
 }
 
-/// The id of a call; older shells have it as their item's id.
+/// Returns the id of a call. Older clients of `local_shell` send it as the id of the item.
 fn call_id(item: &Item) -> Option<&str> {
     let id = item.call_id.as_deref().filter(|id| !id.is_empty());
     id.or_else(|| {
@@ -135,16 +137,18 @@ fn call_id(item: &Item) -> Option<&str> {
     })
 }
 
-/// A call and what it gave.
+/// The output of a call.
 struct Output {
-    /// The index of its item.
+    /// The index of the item that has the output.
     at: usize,
     text: String,
-    /// Images and files: a chat's tool message has no room for them.
+    /// Images and files. They are separate because a tool message of a chat has text only.
     media: Vec<Part>,
 }
 
-/// The outputs by the index of the call that each answers: by id, else by name, else in order.
+/// Returns the output of each call, by the index of the call. An output belongs to the call with
+/// the same id; without an id, to the call of the same name; without a name, to the first call that
+/// has no output yet.
 fn paired(items: &[Item], origin: Origin) -> Result<HashMap<usize, Output>, ApiError> {
     let mut open: Vec<usize> = Vec::new();
     let mut outputs = HashMap::new();
@@ -200,7 +204,7 @@ fn answered(items: &[Item], open: &[usize], output: &Item, place: &str) -> Resul
     }
 }
 
-/// What a call gave: its text, and what is no text.
+/// Returns the text of an output, and its images and files.
 fn output(place: &str, kind: ToolKind, item: &Item) -> Result<(String, Vec<Part>), ApiError> {
     let nothing = Value::Null;
     let given = item.output.as_ref().unwrap_or(&nothing);
@@ -249,7 +253,7 @@ fn output(place: &str, kind: ToolKind, item: &Item) -> Result<(String, Vec<Part>
     }
 }
 
-/// A text as it is, nothing as nothing, any other value as JSON.
+/// Returns a string unchanged, `null` as the empty string, and any other value as JSON.
 fn as_text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -258,7 +262,7 @@ fn as_text(value: &Value) -> String {
     }
 }
 
-/// The names of a tool, or of those in a namespace.
+/// Returns the name of a tool, or the names of all tools in a namespace.
 fn tool_names(tool: &Value) -> Vec<String> {
     let name = |tool: &Value| tool.get("name").and_then(Value::as_str).map(str::to_owned);
     match tool.get("tools").and_then(Value::as_array) {
@@ -267,17 +271,17 @@ fn tool_names(tool: &Value) -> Vec<String> {
     }
 }
 
-/// What the assistant did before somebody else has the word.
+/// What the assistant did since the last message of another role.
 #[derive(Default)]
 struct Turn {
-    /// Where it begins.
+    /// The path of its first item in the client's request.
     place: String,
     reasoning: Option<String>,
     content: Vec<Part>,
     calls: Vec<Call>,
 }
 
-/// A call of the assistant's, and the index of its item.
+/// A call by the assistant, and the index of its item.
 struct Call {
     at: usize,
     made: ToolCall,
@@ -310,7 +314,7 @@ impl Reader<'_> {
             // References were replaced by their items, and these tools were added, before.
             "item_reference" | "additional_tools" => Ok(()),
             kind if output_kind(kind).is_some() => {
-                // It was paired with its call, after which it stands.
+                // The output was already assigned to its call, and is written after the call.
                 self.end_turn()
             }
             kind => {
@@ -344,7 +348,7 @@ impl Reader<'_> {
             None => return Err(missing(format!("{place}.content"))),
         };
         if role == Role::Assistant {
-            // A second text of the assistant's is a message of its own, unless calls stand between.
+            // A second text is a message of its own, unless there are calls between the two.
             let speaks = |turn: &Turn| !turn.content.is_empty() && turn.calls.is_empty();
             if self.turn.as_ref().is_some_and(speaks) {
                 self.end_turn()?;
@@ -363,7 +367,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A text or parts, as parts.
+    /// Returns a text or a list of parts as a list of parts.
     fn content(&mut self, place: &str, content: Value) -> Result<Vec<Part>, ApiError> {
         if let Value::String(text) = content {
             return Ok(vec![text_part(text)]);
@@ -380,7 +384,7 @@ impl Reader<'_> {
         Ok(content)
     }
 
-    /// What the assistant thought goes before what it says and calls next.
+    /// Adds reasoning to the turn. It precedes the text and the calls that follow it.
     fn reasoning(&mut self, place: String, item: &Item) -> Result<(), ApiError> {
         let said = |text: &String| !text.is_empty();
         let mut text = readable(item.content.as_ref(), "").filter(said);
@@ -417,7 +421,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A summary stands in place of the conversation before it.
+    /// Replaces the conversation so far by its summary.
     fn compaction(&mut self, place: String, item: &Item) -> Result<(), ApiError> {
         let sealed = item
             .encrypted_content
@@ -486,7 +490,7 @@ impl Reader<'_> {
             },
             extra: Extra::new(),
         };
-        // A call that was answered before this one has been made belongs to an earlier message.
+        // Calls whose outputs come before this call are in an earlier message.
         self.turn(place).calls.push(Call {
             at,
             made: call,
@@ -502,7 +506,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Writes what the assistant did, and what its calls gave.
+    /// Writes the assistant's turn as a message, followed by the outputs of its calls.
     fn end_turn(&mut self) -> Result<(), ApiError> {
         let Some(turn) = self.turn.take() else {
             return Ok(());
@@ -572,9 +576,9 @@ impl Reader<'_> {
         self.conversation.ignored.add(name);
     }
 
-    /// Fields that no item of OpenAI's has, on items that are read.
+    /// Adds unknown fields of an item to the names of fields without effect.
     fn name_extras(&mut self, item: &Item) {
-        // What the server itself, or the SDKs, put on items; it means nothing to a model.
+        // Fields that this server or an SDK sets. They mean nothing to a model.
         const LABELS: &[&str] = &[
             "phase",
             "caller",
@@ -598,7 +602,7 @@ impl Reader<'_> {
     }
 }
 
-/// What a shell did, as its function has it.
+/// Returns the action of a shell call as arguments of its function.
 fn action(action: &Value) -> String {
     let mut action = action.clone();
     if let Some(fields) = action.as_object_mut() {
@@ -608,7 +612,7 @@ fn action(action: &Value) -> String {
     action.to_string()
 }
 
-/// The texts of parts, joined.
+/// Joins the texts of parts.
 fn readable(parts: Option<&Value>, between: &str) -> Option<String> {
     let texts = parts?.as_array()?.iter();
     let texts: Vec<&str> = texts
@@ -624,7 +628,7 @@ fn text_part(text: String) -> Part {
     }
 }
 
-/// One text as a text, anything else as parts.
+/// Returns a single text part as a string, and any other list as parts.
 fn joined(mut parts: Vec<Part>) -> Content {
     match parts.as_mut_slice() {
         [] => Content::Text(String::new()),
@@ -638,7 +642,7 @@ fn joined(mut parts: Vec<Part>) -> Content {
     }
 }
 
-/// A part as a chat has it; `None` for a type that no chat has.
+/// Turns a part into a part of a chat. Returns `None` for a type that chats do not have.
 fn chat_part(place: &str, part: ItemPart) -> Result<Option<Part>, ApiError> {
     let needed = |field: &str| missing(format!("{place}.{field}"));
     let ItemPart {
@@ -719,7 +723,7 @@ impl Conversation {
         self.places.push(place.to_owned());
     }
 
-    /// Where its messages and these tools came from.
+    /// The paths in the client's request that the chat's messages and these tools were made from.
     pub(crate) fn places(&mut self, tools: Vec<String>) -> Places {
         Places {
             messages: std::mem::take(&mut self.places),

@@ -1,15 +1,16 @@
-//! What a field of the chat is called in the request for a response that the chat was made of: one
-//! table, for `param` of errors and for `x-loggia-ignored`.
+//! Translates the path of a field of the chat request into the path of the field of the Responses
+//! request that it was made from. Errors (`param`) and the header `x-loggia-ignored` use it.
 
-/// Where the messages and tools of the chat came from: `input[3]`, `tools[0].tools[2]`.
+/// The paths in the Responses request that the chat's messages and tools were made from, such as
+/// `input[3]` and `tools[0].tools[2]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Places {
     pub(crate) messages: Vec<String>,
     pub(crate) tools: Vec<String>,
 }
 
-/// A field of a chat, or what its path begins with, and the field of a response. The first that
-/// fits counts.
+/// Fields of a chat request, or beginnings of their paths, with the fields of a Responses request.
+/// The first match is used.
 const FIELDS: &[(&str, &str)] = &[
     ("max_completion_tokens", "max_output_tokens"),
     ("max_tokens", "max_output_tokens"),
@@ -22,7 +23,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("tool_choice.function", "tool_choice"),
 ];
 
-/// Within a message, and within a tool: what a path has there, and what stands for it here.
+/// Parts of a path inside a message or a tool: as the chat request has them, and as the Responses
+/// request has them.
 const WITHIN: &[(&str, &str)] = &[
     (".function.arguments", ".arguments"),
     (".function", ""),
@@ -30,14 +32,14 @@ const WITHIN: &[(&str, &str)] = &[
     (".file.file_data", ".file_data"),
 ];
 
-/// The parts of a message, where they are what is at fault.
+/// The content parts of a message whose names differ.
 const PARTS: &[(&str, &str)] = &[
     ("content[].image_url", "content[].input_image"),
     ("content[].input_audio", "content[].input_audio"),
     ("content[].file", "content[].input_file"),
 ];
 
-/// A chat's field as the client of a response knows it.
+/// Returns the path in the Responses request for a path in the chat request.
 pub(crate) fn of_response(field: &str, places: &Places) -> String {
     if let Some(rest) = within(field, "messages") {
         return in_list("input", rest, &places.messages);
@@ -51,13 +53,14 @@ pub(crate) fn of_response(field: &str, places: &Places) -> String {
     found.unwrap_or_else(|| field.to_owned())
 }
 
-/// What follows a name at the beginning of a path.
+/// Returns the part of the path after `name`, if the path begins with that name.
 fn within<'a>(path: &'a str, name: &str) -> Option<&'a str> {
     let rest = path.strip_prefix(name)?;
     (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
 }
 
-/// A path into a list: an entry of it by the place that it came from, or all of them.
+/// Translates a path into a list. `rest` begins with the index of an entry, or with `[]` for all
+/// entries.
 fn in_list(list: &str, rest: &str, places: &[String]) -> String {
     let Some((index, rest)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
         return format!("{list}{rest}");
@@ -72,7 +75,7 @@ fn in_list(list: &str, rest: &str, places: &[String]) -> String {
 
 fn respelled(rest: &str) -> String {
     let mut rest = rest.to_owned();
-    // A call is an item of its own here, not an entry of a message.
+    // In a chat, a call is an entry of a message. In a Responses request, it is an item.
     if let Some(after) = rest.strip_prefix(".tool_calls[")
         && let Some((_, after)) = after.split_once(']')
     {

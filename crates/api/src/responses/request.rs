@@ -1,4 +1,4 @@
-//! The fields of a request for a response → those of a chat.
+//! Turns the fields of a request for a response into those of a chat.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ use crate::responses::shape::ResponseShape;
 use crate::responses::tools::{self, Tools};
 use crate::{ApiError, Ceilings};
 
-/// `include`: log-probabilities of the text.
+/// The value of `include` that asks for log-probabilities of the text.
 const LOGPROBS: &str = "message.output_text.logprobs";
 
-/// `include`: reasoning, sealed for the server.
+/// The value of `include` that asks for sealed reasoning.
 const ENCRYPTED: &str = "reasoning.encrypted_content";
 
-/// Fields of chats that responses do not have: a client that sends them means something else.
+/// Fields that chats have and responses lack. They are removed and named as ignored.
 const OF_CHATS: &[&str] = &[
     "messages",
     "max_tokens",
@@ -46,20 +46,20 @@ const OF_CHATS: &[&str] = &[
     "web_search_options",
 ];
 
-/// A request for a response as a chat, and what the response needs to know of it.
+/// A request for a response as a chat, and the parts of the response that are known already.
 #[derive(Debug)]
 pub(crate) struct Translated {
     pub(crate) chat: ChatCompletionRequest,
     pub(crate) places: Places,
-    /// What has no effect, by its name in the client's request.
+    /// Fields that have no effect, by their names in the client's request.
     pub(crate) ignored: Vec<String>,
     pub(crate) shape: ResponseShape,
 }
 
-/// Makes a chat of a request.
+/// Turns a request into a chat.
 ///
 /// # Errors
-/// A 400 about the field at fault, by its name in the client's request.
+/// A 400 about the invalid field, by its name in the client's request.
 pub(crate) fn translate(
     mut request: ResponseRequest,
     recalled: Recalled,
@@ -88,7 +88,7 @@ pub(crate) fn translate(
         }
         items.pop();
     }
-    // Before each item is compared with others.
+    // Checked first, since later checks compare each item with all others.
     if items.len() > most.messages {
         return Err(too_long("input", most.messages, items.len()));
     }
@@ -145,7 +145,7 @@ pub(crate) fn translate(
     let mut chat = chat(request, conversation);
     chat.response_format = response_format.transpose()?;
     if tools.functions.is_empty() {
-        // It is about calls, and OpenAI's chats take it beside tools alone.
+        // OpenAI's chats refuse this field without tools.
         chat.parallel_tool_calls = None;
     } else {
         chat.tools = Some(tools.functions);
@@ -165,7 +165,7 @@ pub(crate) fn translate(
     })
 }
 
-/// What is wrong whatever the model can do, but for what chats are checked for too.
+/// Checks what no model could serve. What chats check too is left to them.
 pub(crate) fn check(request: &ResponseRequest) -> Result<(), ApiError> {
     check_model(&request.model)?;
     between(
@@ -191,7 +191,7 @@ pub(crate) fn check(request: &ResponseRequest) -> Result<(), ApiError> {
     )
 }
 
-/// A summary is text: the model calls no tool and keeps to no format.
+/// Makes the model write plain text for a summary: no tools, and no response format.
 fn only_text(chat: &mut ChatCompletionRequest) {
     chat.tools = None;
     chat.tool_choice = None;
@@ -257,11 +257,11 @@ fn unread(request: &mut ResponseRequest, is_stored: bool, seals: bool) -> Vec<St
 
 pub(crate) fn user(text: &str) -> Item {
     let item = json!({"type": "message", "role": "user", "content": text});
-    // Three texts are always an item.
+    // An object of three strings is always a valid item.
     serde_json::from_value(item).unwrap_or_else(|_| unreachable!("an item of three texts"))
 }
 
-/// A change of the configuration, if there was one, holds over what the request says.
+/// Sets the effort of the last `configuration_update`. It replaces the effort of the request.
 fn set_effort(request: &mut ResponseRequest, effort: Option<String>) {
     let Some(effort) = effort else { return };
     let reasoning = request.reasoning.get_or_insert_with(|| Reasoning {
@@ -275,13 +275,13 @@ fn set_effort(request: &mut ResponseRequest, effort: Option<String>) {
     reasoning.effort = Some(effort);
 }
 
-/// Whether deltas are to be padded.
+/// Returns whether deltas are padded.
 fn obfuscates(request: &ResponseRequest) -> bool {
     let options = request.stream_options.as_ref();
     options.and_then(|options| options.include_obfuscation) == Some(true)
 }
 
-/// Whether reasoning is to be shown as a summary.
+/// Returns the kind of summary of the reasoning that the client asks for.
 fn summary(reasoning: Option<&Reasoning>) -> Option<&str> {
     let reasoning = reasoning?;
     let asked = reasoning.summary.as_ref();
@@ -315,7 +315,7 @@ fn chat_format(place: &str, format: &TextFormat) -> Result<ResponseFormat, ApiEr
     }
 }
 
-/// The chat, but for its tools and its format.
+/// Returns the chat without its tools and its response format.
 fn chat(request: ResponseRequest, conversation: Conversation) -> ChatCompletionRequest {
     let wants_logprobs =
         request.includes(LOGPROBS) || request.top_logprobs.is_some_and(|top| top > 0);
@@ -324,7 +324,7 @@ fn chat(request: ResponseRequest, conversation: Conversation) -> ChatCompletionR
         model: request.model,
         messages: conversation.messages,
         stream: request.stream,
-        // The response is padded, not the chat.
+        // Events of the response are padded, not those of the chat.
         stream_options: None,
         max_tokens: None,
         max_completion_tokens: request.max_output_tokens,
@@ -345,7 +345,7 @@ fn chat(request: ResponseRequest, conversation: Conversation) -> ChatCompletionR
         functions: None,
         function_call: None,
         reasoning_effort: request.reasoning.and_then(|reasoning| reasoning.effort),
-        // The response repeats it.
+        // The response has it instead.
         metadata: None,
         store: None,
         user: request.user,
@@ -364,7 +364,7 @@ fn chat(request: ResponseRequest, conversation: Conversation) -> ChatCompletionR
     }
 }
 
-/// The response before anything was answered: what it repeats of the request.
+/// Returns the response without output, with the fields that it repeats from the request.
 fn template(request: &ResponseRequest, format: Option<&TextFormat>) -> Response {
     let format = format.and_then(|format| serde_json::to_value(format).ok());
     let mut text = json!({"format": format.unwrap_or_else(|| json!({"type": "text"}))});

@@ -1,5 +1,5 @@
-//! `POST /v1/responses`: reads the request, brings back what it names, and answers it: now, or in
-//! the background.
+//! `POST /v1/responses`: reads the request, loads what it refers to from the store, and answers, at
+//! once or in the background.
 
 use bytes::Buf;
 use http::request::Parts;
@@ -50,7 +50,7 @@ impl Door {
         self.ask_for(parts, request, profile).await
     }
 
-    /// Brings back what a request names, and makes a chat of it.
+    /// Loads what a request refers to from the store, and turns both into a chat.
     pub(crate) async fn ask_for(
         &self,
         parts: Parts,
@@ -105,8 +105,7 @@ impl Door {
         }
     }
 
-    /// Reads a request whose prompt is to be counted. Nothing is stored, and no conversation is
-    /// held.
+    /// Reads a request whose prompt is counted. It stores nothing, and locks no conversation.
     async fn ask_to_count(
         &self,
         parts: Parts,
@@ -141,7 +140,7 @@ impl Door {
     }
 }
 
-/// Whether a request names something that is stored.
+/// Returns whether a request refers to stored objects.
 fn names_stored(request: &ResponseRequest) -> bool {
     let refers = |input: &Input| match input {
         Input::Text(_) => false,

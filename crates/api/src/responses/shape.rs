@@ -1,4 +1,4 @@
-//! What a response looks like, whatever is answered.
+//! The parts of a response that are known before the model writes.
 
 use std::sync::Arc;
 
@@ -8,25 +8,25 @@ use loggia_wire::openai::responses::Response;
 use crate::responses::compact::Compaction;
 use crate::responses::tools::{Offered, ToolKind};
 
-/// What a response looks like, whatever is answered.
+/// The parts of a response that are known before the model writes.
 #[derive(Clone, Debug)]
 pub(crate) struct ResponseShape {
-    /// What it repeats of the request.
+    /// The response without output. It repeats fields of the request.
     pub(crate) template: Response,
     /// The keys that seal reasoning and summaries, if the request asks for sealed texts.
     pub(crate) keys: Option<Arc<Keys>>,
-    /// Where the text goes if it is a summary of the conversation.
+    /// If the response is a summary of a conversation: where the summary goes.
     pub(crate) compaction: Option<Compaction>,
-    /// What the model may call.
+    /// The tools that the model may call.
     pub(crate) offered: Offered,
-    /// Whether reasoning is shown as a summary; else as it is.
+    /// Whether the client gets reasoning in `summary` instead of `content`.
     pub(crate) summarizes: bool,
-    /// Whether deltas are padded, so that their lengths tell nothing of the text.
+    /// Whether deltas are padded, so that their lengths reveal nothing about the text.
     pub(crate) obfuscates: bool,
 }
 
 impl ResponseShape {
-    /// What a call of this function becomes.
+    /// Returns the type of the tool that this function stands for.
     pub(crate) fn kind_of(&self, function: &str) -> ToolKind {
         let tool = self.offered.called(function);
         tool.map_or(ToolKind::Function, |tool| tool.kind)

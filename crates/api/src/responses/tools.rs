@@ -1,9 +1,9 @@
-//! Tools of every type → functions, which is all that a local model can call; and back, by the name
-//! of the function that was called.
+//! Turns tools of every type into functions, since local models can call only functions; and finds
+//! the tool by the name of the function that was called.
 //!
-//! A custom tool is a function with one text, a tool that the client runs (a shell, patches, a
-//! search for tools) a function with the fields of its call, a function of a namespace one with a
-//! longer name. Hosted tools are left out and named.
+//! A custom tool becomes a function with one text argument. A tool that the client runs (a shell,
+//! patches, a search for tools) becomes a function with the fields of its call. A function in a
+//! namespace gets a longer name. Hosted tools are left out and named as ignored.
 
 use loggia_wire::Extra;
 use loggia_wire::openai::responses::ResponseTool;
@@ -17,13 +17,13 @@ use crate::responses::ignored::Ignored;
 /// The longest name of a function.
 const LONGEST_NAME: usize = 64;
 
-/// What stands between a namespace and a name in it.
+/// The text between a namespace and a name in it.
 const BETWEEN: &str = "__";
 
 /// The argument that a custom tool's text is, as a function has it.
 pub(crate) const CUSTOM_INPUT: &str = "input";
 
-/// What a call of a tool becomes.
+/// The type of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ToolKind {
     Function,
@@ -34,10 +34,10 @@ pub(crate) enum ToolKind {
     ToolSearch,
 }
 
-/// A tool as the model knows it, and as the client does.
+/// A tool, and the function that stands for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OfferedTool {
-    /// The name that the model calls.
+    /// The name of the function.
     pub(crate) function: String,
     pub(crate) kind: ToolKind,
     pub(crate) name: String,
@@ -50,13 +50,13 @@ pub(crate) struct OfferedTool {
 pub(crate) struct Offered(Vec<OfferedTool>);
 
 impl Offered {
-    /// The tool that the model calls so.
+    /// Returns the tool that the function with this name stands for.
     pub(crate) fn called(&self, function: &str) -> Option<&OfferedTool> {
         self.0.iter().find(|tool| tool.function == function)
     }
 
-    /// The tool of this type, name and namespace. A function may be looked up without its
-    /// namespace where only one has the name.
+    /// Returns the tool of this type, name and namespace. Without a namespace, it also finds a
+    /// function in a namespace if no other function has the name.
     fn find(&self, kind: ToolKind, name: &str, namespace: Option<&str>) -> Option<&OfferedTool> {
         let mut named = self
             .0
@@ -71,7 +71,7 @@ impl Offered {
         })
     }
 
-    /// What the model knows an earlier call by, offered again or not.
+    /// Returns the function name of an earlier call, whether the tool is still offered or not.
     pub(crate) fn function_of(
         &self,
         kind: ToolKind,
@@ -82,22 +82,22 @@ impl Offered {
             .map_or_else(|| flat(name, namespace), |tool| tool.function.clone())
     }
 
-    /// Whether calls of this tool may be answered later.
+    /// Returns whether the output of a call of this tool may follow later.
     pub(crate) fn is_async(&self, function: &str) -> bool {
         self.called(function).is_some_and(|tool| tool.is_async)
     }
 }
 
-/// The tools of a request as a chat has them.
+/// The tools of a request as functions of a chat.
 #[derive(Debug, Default)]
 pub(crate) struct Tools {
     pub(crate) offered: Offered,
     pub(crate) functions: Vec<Tool>,
-    /// Where each function came from.
+    /// The path in the client's request that each function was made from.
     pub(crate) places: Vec<String>,
-    /// What has no effect.
+    /// The names of fields that have no effect.
     pub(crate) ignored: Ignored,
-    /// How many tools there may be.
+    /// The most tools that a request may have.
     most: usize,
 }
 
@@ -110,9 +110,9 @@ impl Tools {
         }
     }
 
-    /// Adds a list of tools that stands at `place`.
+    /// Adds the list of tools at the path `place`.
     pub(crate) fn add_all(&mut self, place: &str, tools: &[ResponseTool]) -> Result<(), ApiError> {
-        // Before each is compared with all others.
+        // Checked first, since each tool is compared with all others.
         let inner = |tool: &ResponseTool| tool.tools.as_ref().map_or(1, Vec::len);
         let all = self.functions.len() + tools.iter().map(inner).sum::<usize>();
         if all > self.most {
@@ -186,7 +186,7 @@ impl Tools {
         Ok(())
     }
 
-    /// A tool that takes free text: a function with one text.
+    /// Adds a custom tool, which takes free text, as a function with one text argument.
     fn add_custom(
         &mut self,
         place: &str,
@@ -258,7 +258,7 @@ impl Tools {
         let is_there = |known: &OfferedTool| {
             known.kind == kind && known.name == name && known.namespace.as_deref() == namespace
         };
-        // What a search found is offered once, however often it was found.
+        // A search can find a tool several times; it is offered once.
         if self.offered.0.iter().any(is_there) {
             return;
         }
@@ -279,7 +279,7 @@ impl Tools {
         });
     }
 
-    /// The name, or one like it that no other function has.
+    /// Returns the name, with a number appended if another function has the name.
     fn free_name(&self, name: &str) -> String {
         let is_free = |name: &str| self.offered.called(name).is_none();
         let numbered = |number: usize| {
@@ -287,7 +287,7 @@ impl Tools {
             let kept = name.len().min(LONGEST_NAME - number.len());
             format!("{}{number}", &name[..kept])
         };
-        // One of so many is free.
+        // There are more candidates than tools, so one is free.
         let most = self.offered.0.len() + 2;
         std::iter::once(name.to_owned())
             .chain((2..=most).map(numbered))
@@ -295,7 +295,7 @@ impl Tools {
             .unwrap_or_default()
     }
 
-    /// Fields of tools that are offered, of which nothing is made.
+    /// Adds the unknown fields of a tool to the names of fields without effect.
     fn name_extras(&mut self, tool: &ResponseTool) {
         if matches!(tool.kind.as_str(), "function" | "custom" | "namespace") {
             for key in tool.extra.keys() {
@@ -304,12 +304,12 @@ impl Tools {
         }
     }
 
-    /// `tool_choice`, as a chat has it; `None` where it asks for nothing.
+    /// Returns `tool_choice` as a chat has it, or `None` if it has no effect.
     pub(crate) fn choice(&self, choice: &Value) -> Result<Option<ToolChoice>, ApiError> {
         if let Some(word) = choice.as_str() {
             return match word {
                 "none" => Ok(Some(ToolChoice::None)),
-                // It is the default, and there may be nothing left to choose from.
+                // `auto` is the default, and chats refuse it if no tool is left.
                 "auto" => Ok(None),
                 "required" => Ok(Some(ToolChoice::Required)),
                 other => {
@@ -406,7 +406,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// One name of a namespace's and a function's.
+/// Joins a namespace and a name to one function name.
 fn flat(name: &str, namespace: Option<&str>) -> String {
     let Some(namespace) = namespace else {
         return name.to_owned();
@@ -443,7 +443,7 @@ fn local_shell() -> FunctionDefinition {
     )
 }
 
-/// What `shell_call` has in its action.
+/// Has the fields of the action of a `shell_call`.
 fn shell() -> FunctionDefinition {
     let parameters = json!({"type": "object", "properties": {
         "commands": {"type": "array", "items": {"type": "string"}, "description": "Command lines, each for a shell."},
@@ -456,7 +456,7 @@ fn shell() -> FunctionDefinition {
     )
 }
 
-/// What `apply_patch_call` has in its operation.
+/// Has the fields of the operation of an `apply_patch_call`.
 fn apply_patch() -> FunctionDefinition {
     let parameters = json!({"type": "object", "properties": {
         "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
@@ -479,7 +479,7 @@ fn tool_search(tool: &ResponseTool) -> FunctionDefinition {
     )
 }
 
-/// A tool as the response repeats it: a function has all five fields.
+/// Returns a tool as the response repeats it. Functions have all five fields there.
 pub(crate) fn echoed(tool: &ResponseTool) -> Value {
     let mut echo = serde_json::to_value(tool).unwrap_or_default();
     if tool.kind == "function"

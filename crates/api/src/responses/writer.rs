@@ -1,7 +1,7 @@
-//! A chat's events → the events of a streamed response, and the whole response.
+//! Turns a chat's events into the events of a streamed response, and into the whole response.
 //!
-//! One state machine makes both: the response that it keeps is what `response.completed` has, and
-//! what a client gets that asked for a whole one.
+//! The same state machine makes both: `response.completed` has the response that it builds, and a
+//! client that does not stream gets this response.
 
 use std::sync::Arc;
 
@@ -24,14 +24,14 @@ use crate::responses::sealed::Sealed;
 use crate::responses::shape::ResponseShape;
 use crate::responses::tools::ToolKind;
 
-/// A delta and its padding have a multiple of so many bytes.
+/// A delta and its padding together have a multiple of this many bytes.
 const PADDED_TO: usize = 16;
 
-/// Writes one response. It is stepped by hand.
+/// Writes one response. It is a state machine without `async`.
 pub(crate) struct ResponseWriter {
     response: Response,
     shape: Arc<ResponseShape>,
-    /// The random part of the response's id, which its items' ids have too.
+    /// The random part of the response's id. The ids of its items contain it too.
     tail: String,
     events: Events,
     has_begun: bool,
@@ -40,13 +40,13 @@ pub(crate) struct ResponseWriter {
     next_call: u32,
     /// The summary so far, if the response is a compaction.
     summary: String,
-    /// Of tokens whose text has not come yet.
+    /// The log-probabilities of tokens whose text has not arrived yet.
     logprobs: Vec<TokenLogprob>,
     finish_reason: Option<FinishReason>,
     ended_early: Option<EarlyEnd>,
 }
 
-/// The item that is under way: the last one of the output, or a call that is not shown yet.
+/// The unfinished item: the last one of the output, or a call that is not in the output yet.
 #[derive(Debug)]
 enum Open {
     Nothing,
@@ -56,18 +56,18 @@ enum Open {
     Compaction,
 }
 
-/// A call as far as it has come.
+/// A call, as much of it as has arrived.
 #[derive(Debug)]
 struct Call {
     index: u32,
     id: Option<String>,
     name: String,
     arguments: String,
-    /// Whether it is an item of the output already.
+    /// Whether the call is in the output already.
     is_shown: bool,
 }
 
-/// Where events go: numbered, into a stream; or nowhere, of a whole response.
+/// Writes and numbers events, or, for a whole response, drops them.
 #[derive(Debug)]
 struct Events {
     are_written: bool,
@@ -95,12 +95,12 @@ impl Events {
 type Written = Result<(), BackendError>;
 
 impl ResponseWriter {
-    /// The writer of a stream.
+    /// Creates the writer of a streamed response.
     pub(crate) fn streaming(head: &Head, shape: Arc<ResponseShape>) -> Self {
         Self::new(head, shape, true)
     }
 
-    /// The same without events, for [`write_whole`](Self::write_whole).
+    /// Creates a writer without events, for [`write_whole`](Self::write_whole).
     pub(crate) fn whole(head: &Head, shape: Arc<ResponseShape>) -> Self {
         Self::new(head, shape, false)
     }
@@ -128,7 +128,7 @@ impl ResponseWriter {
         }
     }
 
-    /// Why the engine ended it before the model did, where it did.
+    /// Returns why the engine ended the answer early, if it did.
     pub(crate) fn ended_early(&self) -> Option<EarlyEnd> {
         self.ended_early
     }
@@ -136,7 +136,7 @@ impl ResponseWriter {
     /// Writes the whole response as JSON.
     ///
     /// # Errors
-    /// Where it has not ended.
+    /// Fails if the answer has not ended.
     pub(crate) fn write_whole(mut self, out: &mut Vec<u8>) -> Result<Box<Response>, BackendError> {
         self.settle()?;
         if let Some(Compaction::Conversation(kept)) = &self.shape.compaction {
@@ -147,7 +147,7 @@ impl ResponseWriter {
         Ok(Box::new(self.response))
     }
 
-    /// Writes a compacted conversation: the items that are kept, and the summary.
+    /// Writes a compacted conversation: the kept items, then the summary.
     fn write_conversation(&self, kept: &[Value], out: &mut Vec<u8>) -> Written {
         let summaries = self.response.output.iter();
         let summaries = summaries.filter_map(|item| serde_json::to_value(item).ok());
@@ -161,7 +161,7 @@ impl ResponseWriter {
         put_json(out, &conversation)
     }
 
-    /// Sets the status that the response has at its end.
+    /// Sets the final status.
     fn settle(&mut self) -> Written {
         let reason = match self.finish_reason.ok_or(BackendError::Unfinished)? {
             FinishReason::Length => Some("max_output_tokens"),
@@ -180,18 +180,18 @@ impl ResponseWriter {
         Ok(())
     }
 
-    /// The response as far as it has come.
+    /// Returns the unfinished response.
     pub(crate) fn so_far(&mut self) -> &mut Response {
         &mut self.response
     }
 
-    /// Ends the response where a client cancelled it. There is no event for it.
+    /// Ends the response after a client cancelled it. No event reports it.
     pub(crate) fn cancel(&mut self) {
         self.interrupt();
         self.response.status = ResponseStatus::Cancelled;
     }
 
-    /// What is under way stays as it is: an item that was not done is no ground to act on.
+    /// Marks the unfinished item as incomplete, so that the client does not act on it.
     fn interrupt(&mut self) {
         let is_under_way = !matches!(self.open, Open::Nothing);
         if let Some(item) = self.response.output.last_mut()
@@ -201,13 +201,13 @@ impl ResponseWriter {
         }
     }
 
-    /// Writes the first two events, unless they are written.
+    /// Writes the first two events if they were not written yet.
     pub(crate) fn begin(&mut self, out: &mut Vec<u8>) -> Written {
         if std::mem::replace(&mut self.has_begun, true) {
             return Ok(());
         }
-        // Open Responses requires a usage of every response, and OpenAI's specification that it is
-        // not null.
+        // Open Responses requires `usage` in every response, and OpenAI's specification forbids
+        // `null` for it.
         let usage = self.response.usage.replace(ResponseUsage::default());
         let response = &self.response;
         self.events
@@ -263,7 +263,7 @@ impl ResponseWriter {
         Ok(())
     }
 
-    /// Collects a summary. A client cannot read it, so it is sent only as a whole.
+    /// Collects a summary. It is sealed, so the client gets it as a whole.
     fn summarize(&mut self, choice: ChunkChoice, out: &mut Vec<u8>) -> Written {
         if matches!(self.open, Open::Nothing) {
             let id = self.item_id("cmp_");
@@ -296,7 +296,7 @@ impl ResponseWriter {
         if let Some(OutputItem::Compaction(item)) = self.response.output.last_mut() {
             item.encrypted_content = sealed;
         }
-        // A summary that was cut at its limit is a summary.
+        // A summary that reached the token limit is usable, so the response is complete.
         self.finish_reason = Some(match reason {
             FinishReason::Length => FinishReason::Stop,
             reason => reason,
@@ -304,7 +304,7 @@ impl ResponseWriter {
         self.close(ItemStatus::Completed, out)
     }
 
-    /// The choice has ended: the last item too.
+    /// Ends the output, and its last item.
     fn end_output(&mut self, reason: FinishReason, out: &mut Vec<u8>) -> Written {
         let was_cut = matches!(reason, FinishReason::Length | FinishReason::ContentFilter);
         let says_nothing = self
@@ -312,7 +312,7 @@ impl ResponseWriter {
             .output
             .iter()
             .all(|item| matches!(item, OutputItem::Reasoning(_)));
-        // A response has a message, empty where the model said nothing.
+        // Every response has a message, even if the model wrote nothing.
         if says_nothing && !matches!(self.open, Open::Call(_)) && !(was_cut && self.has_output()) {
             self.in_message(out)?;
             self.begin_part(OutputPart::OutputText(OutputText::default()), out)?;
@@ -392,7 +392,7 @@ impl ResponseWriter {
         self.events.write(&event, out)
     }
 
-    /// Sees to it that a message is under way.
+    /// Starts a message if the unfinished item is not one.
     fn in_message(&mut self, out: &mut Vec<u8>) -> Written {
         if matches!(self.open, Open::Message) {
             return Ok(());
@@ -464,7 +464,7 @@ impl ResponseWriter {
         let is_open = matches!(&self.open, Open::Call(call) if call.index == more.index);
         if !is_open {
             if more.index < self.next_call {
-                // Its item is done and gone: no event can add to it.
+                // The item of that call is finished, so no event can add to it.
                 return Err(BackendError::Engine {
                     message: "more of a call after the next one had begun".to_owned(),
                 });
@@ -494,7 +494,7 @@ impl ResponseWriter {
         if call.is_shown {
             return self.arguments(&arguments, out);
         }
-        // The name is whole once the arguments have begun.
+        // The name is complete when the arguments begin.
         let is_known = !call.name.is_empty() && !call.arguments.is_empty();
         if is_known && self.shape.kind_of(&call.name) == ToolKind::Function {
             self.show_call(out)?;
@@ -502,7 +502,7 @@ impl ResponseWriter {
         Ok(())
     }
 
-    /// Makes the call of a function that is under way an item of the output.
+    /// Adds the unfinished function call to the output.
     fn show_call(&mut self, out: &mut Vec<u8>) -> Written {
         let id = self.item_id("fc_");
         let Open::Call(call) = &mut self.open else {
@@ -543,7 +543,7 @@ impl ResponseWriter {
         self.events.write(&event, out)
     }
 
-    /// Ends the item that is under way.
+    /// Finishes the unfinished item.
     fn close(&mut self, status: ItemStatus, out: &mut Vec<u8>) -> Written {
         match &self.open {
             Open::Nothing => return Ok(()),
@@ -572,7 +572,7 @@ impl ResponseWriter {
         Ok(())
     }
 
-    /// Adds the reasoning in the form in which the client gives it back.
+    /// Adds the sealed reasoning, which the client sends back with the next request.
     fn seal_reasoning(&mut self) {
         let Some(keys) = &self.shape.keys else { return };
         let Some(OutputItem::Reasoning(item)) = self.response.output.last_mut() else {
@@ -604,7 +604,8 @@ impl ResponseWriter {
         self.events.write(&event, out)
     }
 
-    /// Makes a call of a tool that is emulated an item: only now is all of it known.
+    /// Adds a finished call to the output, if the function stands for another tool. Its item needs
+    /// all arguments.
     fn show_whole_call(&mut self, out: &mut Vec<u8>) -> Written {
         let Open::Call(call) = &self.open else {
             return Ok(());
@@ -617,7 +618,7 @@ impl ResponseWriter {
         let item_id = |prefix: &str| self.item_id(prefix);
         let item = called::item(tool, call_id, &call.arguments, &item_id);
         let OutputItem::CustomToolCall(mut whole) = item else {
-            // What its arguments say is not known before they end: it is there at once.
+            // The item is complete at once, so there are no deltas.
             let is_function = matches!(item, OutputItem::FunctionCall(_));
             self.add(item, out)?;
             return if is_function {
@@ -659,7 +660,7 @@ impl ResponseWriter {
         self.events.write(&event, out)
     }
 
-    /// The parts of the item that is under way.
+    /// Returns the parts of the unfinished item.
     fn parts(&self) -> &[OutputPart] {
         match self.response.output.last() {
             Some(OutputItem::Message(item)) => &item.content,
@@ -690,7 +691,7 @@ impl ResponseWriter {
         self.events.write(&event, out)
     }
 
-    /// Ends the part that is under way, where one is.
+    /// Finishes the unfinished part, if there is one.
     fn end_part(&mut self, out: &mut Vec<u8>) -> Written {
         let output_index = self.response.output.len().saturating_sub(1);
         let (item_id, content, summary) = match self.response.output.last_mut() {
@@ -757,7 +758,7 @@ impl ResponseWriter {
         self.events.write(&event, out)
     }
 
-    /// The id of the next item: the same in every run of the same response.
+    /// Returns the id of the next item. It depends only on the response's id and the item's index.
     fn item_id(&self, prefix: &str) -> String {
         format!("{prefix}{}{:02}", self.tail, self.response.output.len())
     }
@@ -796,9 +797,9 @@ impl Writer for ResponseWriter {
 
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         self.interrupt();
-        // The response that is created has no output yet.
+        // `response.created` must have an empty output.
         let output = std::mem::take(&mut self.response.output);
-        // A response is always JSON, as often as it was written before.
+        // Cannot fail: every response can be written as JSON.
         let _ = self.begin(out);
         self.response.output = output;
         self.response.status = ResponseStatus::Failed;
@@ -813,8 +814,8 @@ impl Writer for ResponseWriter {
     }
 }
 
-/// OpenAI's code of a failed response. Codex ends its turn on `context_length_exceeded` and tries
-/// again on any other.
+/// Returns the `code` that OpenAI uses for a failed response. Codex ends its turn on
+/// `context_length_exceeded` and retries after any other code.
 fn code(error: &ApiError) -> &'static str {
     match (error.error.code.as_deref(), error.status.as_u16()) {
         (Some("context_length_exceeded"), _) => "context_length_exceeded",
@@ -824,12 +825,12 @@ fn code(error: &ApiError) -> &'static str {
     }
 }
 
-/// A text that says something.
+/// Returns the text unless it is empty.
 fn said(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-/// Responses have the bytes of every token.
+/// Adds the bytes of every token, which responses always have.
 fn with_bytes(mut token: TokenLogprob) -> TokenLogprob {
     let bytes_of = |text: &str| Some(text.as_bytes().to_vec());
     token.bytes = token.bytes.take().or_else(|| bytes_of(&token.token));

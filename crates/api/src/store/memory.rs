@@ -1,4 +1,4 @@
-//! A [`Store`] in the memory of this process: for tests, and for programs that need no more.
+//! A [`Store`] in the memory of the process, for tests and for programs that need no file.
 
 use std::collections::{BTreeMap, HashMap, HashSet, btree_map};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,10 +15,10 @@ use super::{
 /// The most bytes of all objects together, unless another limit is given.
 const MOST_BYTES: usize = 64 << 20;
 
-/// The hold of a time that is longer than the clock can count.
+/// The length of a hold whose end is beyond what the clock can represent.
 const LONGEST_HOLD: Duration = Duration::from_hours(24 * 365);
 
-/// Keeps objects in this process, up to a limit; the oldest make room for new ones.
+/// Keeps objects in memory, up to a limit. New objects replace the oldest.
 #[derive(Debug)]
 pub struct MemoryStore {
     kept: Mutex<Kept>,
@@ -27,9 +27,9 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// In the order of their creation.
+    /// The entries in the order of their creation.
     entries: BTreeMap<u64, Entry>,
-    /// The places of objects by their ids.
+    /// The keys of `entries`, by the ids of the objects.
     places: HashMap<String, u64>,
     next: u64,
     bytes: usize,
@@ -56,7 +56,7 @@ struct Hold {
     until: Instant,
 }
 
-/// Changes that have not been made yet: the entries as they will be.
+/// The entries that a list of changes has replaced, before they are stored.
 struct Draft<'a> {
     kept: &'a Kept,
     owner: &'a Owner,
@@ -71,12 +71,12 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store with room for 64 MiB.
+    /// Creates an empty store with room for 64 MiB.
     pub fn new() -> Self {
         Self::with_room_for(MOST_BYTES)
     }
 
-    /// An empty store with room for so many bytes.
+    /// Creates an empty store with room for this many bytes.
     pub fn with_room_for(most_bytes: usize) -> Self {
         Self {
             kept: Mutex::default(),
@@ -84,7 +84,8 @@ impl MemoryStore {
         }
     }
 
-    /// What is kept. Nothing here panics in the middle of a change, so a poisoned lock is whole.
+    /// Locks the entries. Nothing panics in the middle of a change, so they are consistent even if
+    /// the lock is poisoned.
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,14 +153,14 @@ impl Entry {
         items.filter(move |item| item.side == side)
     }
 
-    /// Who has a hold that has not run out.
+    /// Returns the holder, if its hold has not run out.
     fn holder(&self) -> Option<&str> {
         let hold = self.hold.as_ref();
         hold.filter(|hold| hold.until > Instant::now())
             .map(|hold| hold.holder.as_str())
     }
 
-    /// The object as its readers see it.
+    /// Returns the object with `is_held`.
     fn shown(&self) -> Object {
         Object {
             is_held: self.holder().is_some(),
@@ -167,7 +168,7 @@ impl Entry {
         }
     }
 
-    /// Adds items, numbered from `next` on.
+    /// Adds items with numbers from `next` on.
     fn add(&mut self, items: Vec<Item>, next: &mut u64) -> Result<(), StoreError> {
         let key = |item: &Item| (item.side, item.id.clone());
         let mut ids: HashSet<_> = self.items.iter().map(|one| key(&one.item)).collect();
@@ -186,7 +187,7 @@ impl Entry {
         if self.holder().is_some_and(|other| other != holder) {
             return Err(StoreError::Held);
         }
-        // A time that no clock reaches ends with this process.
+        // The end may be beyond what the clock can represent.
         let until = Instant::now().checked_add(time);
         let until = until.unwrap_or_else(|| Instant::now() + LONGEST_HOLD);
         self.hold = Some(Hold { holder, until });
@@ -254,13 +255,13 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// An entry that is changed already.
+    /// Returns an entry that one of the changes has replaced.
     fn drafted(&self, id: &str) -> Option<(&u64, &Entry)> {
         let mut changed = self.changed.iter();
         changed.find(|(_, entry)| entry.object.id == id)
     }
 
-    /// The entry of an object, as it will be.
+    /// Returns the entry as it is after the changes so far, for changing it.
     fn entry(&mut self, kind: Kind, id: &str) -> Result<&mut Entry, StoreError> {
         let at = ObjectRef {
             owner: self.owner,
@@ -403,7 +404,7 @@ impl Store for MemoryStore {
             let mut items: Vec<&Numbered> =
                 items.filter(|one| one.item.side != Side::Stream).collect();
             items.sort_by_key(|one| one.number);
-            // Of several with one id, the last stays.
+            // If several items have the same id, the newest is returned.
             let mut found: HashMap<&str, &Item> = items
                 .into_iter()
                 .map(|one| (one.item.id.as_str(), &one.item))
@@ -444,7 +445,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// Checks that items are not more than are read at once.
+/// Checks that the items do not have more bytes than one call may return.
 fn short(items: Vec<Item>) -> Result<Vec<Item>, StoreError> {
     let bytes: usize = items.iter().map(|item| item.body.len()).sum();
     if bytes > MOST_BYTES_OF_A_CHAIN {
@@ -462,8 +463,8 @@ fn fits(object: &Object, filter: &Filter) -> bool {
         && labels.all(|(name, value)| object.metadata.get(name) == Some(value))
 }
 
-/// The part of a list that a page asks for; `of` is the id of an entry and its length. The entry that
-/// the part begins after need not pass the filter.
+/// Returns the part of a list that a page asks for. `of` returns the id of an entry and its length.
+/// The filter does not apply to the entry that the part begins after.
 fn part<T: Clone>(
     all: &[&T],
     page: &Page,

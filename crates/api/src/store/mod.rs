@@ -1,10 +1,10 @@
-//! The trait [`Store`]: what a server keeps between requests, in OpenAI's nouns. Stored chat
-//! completions have messages, conversations have items, responses have an input and an output; each
-//! is an [`Object`] with [`Item`]s.
+//! The trait [`Store`] keeps objects between requests. The objects are named as in OpenAI's API: a
+//! stored chat completion has messages, a conversation has items, a response has an input and an
+//! output. Each of them is an [`Object`] with [`Item`]s.
 //!
-//! Here are the facts only. How an answer looks is in `stored/`, and where the objects lie is up to
-//! the implementation: [`MemoryStore`] keeps them in this process, the crate `loggia-store` in an
-//! SQLite file.
+//! This module has the data only. `stored/` turns them into answers. Where they are kept depends on
+//! the implementation: [`MemoryStore`] keeps them in the process, the crate `loggia-store` in a
+//! database.
 
 mod memory;
 
@@ -23,8 +23,8 @@ pub use memory::MemoryStore;
 /// that writes has written when it resolves to `Ok`, and has changed nothing otherwise. That holds
 /// for a call that is dropped halfway, too.
 pub trait Store: Send + Sync {
-    /// Whether an object could be stored now, as far as that can be known before: asked before a
-    /// model does its work, so that the work is not lost.
+    /// Checks whether an object could be stored now, as far as that can be known in advance. It is
+    /// called before a model starts, so that its work is not lost.
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Makes changes to objects of one owner, in their order: all of them, or none if one fails.
@@ -44,10 +44,10 @@ pub trait Store: Send + Sync {
         self.write(owner, vec![Change::Create { object, items }])
     }
 
-    /// One object.
+    /// Returns one object.
     fn object<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Object, StoreError>>;
 
-    /// The owner's objects of one kind, in the order of their creation.
+    /// Returns the owner's objects of one kind, in the order of their creation.
     fn objects<'a>(
         &'a self,
         owner: &'a Owner,
@@ -56,7 +56,7 @@ pub trait Store: Send + Sync {
         page: &'a Page,
     ) -> BoxFuture<'a, Result<Listed<Object>, StoreError>>;
 
-    /// Replaces the metadata of an object. Returns the object as it is then.
+    /// Replaces the metadata of an object. Returns the object after the change.
     fn set_metadata<'a>(
         &'a self,
         at: ObjectRef<'a>,
@@ -66,7 +66,7 @@ pub trait Store: Send + Sync {
     /// Deletes an object and its items.
     fn delete<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Adds items at the end of an object's, all or none.
+    /// Adds items at the end of an object's items. If one cannot be added, none is.
     fn append<'a>(
         &'a self,
         at: ObjectRef<'a>,
@@ -76,7 +76,7 @@ pub trait Store: Send + Sync {
         self.write(at.owner, vec![Change::Append { kind, id, items }])
     }
 
-    /// The items on one side of an object, in their order.
+    /// Returns the items of one side of an object, in their order.
     fn items<'a>(
         &'a self,
         at: ObjectRef<'a>,
@@ -105,7 +105,7 @@ pub trait Store: Send + Sync {
         ids: &'a [String],
     ) -> BoxFuture<'a, Result<Vec<Item>, StoreError>>;
 
-    /// One input item of an object.
+    /// Returns one input item of an object.
     fn item<'a>(
         &'a self,
         at: ObjectRef<'a>,
@@ -120,7 +120,7 @@ pub trait Store: Send + Sync {
     ) -> BoxFuture<'a, Result<Object, StoreError>>;
 }
 
-/// Whose an object is: an API key's, by its name, or nobody's on a server without keys.
+/// The owner of objects: an API key, by its name, or nobody if the server has no keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner(Option<Arc<str>>);
 
@@ -128,12 +128,12 @@ impl Owner {
     /// The owner of everything on a server without API keys.
     pub const NOBODY: Self = Self(None);
 
-    /// The API key of this name, or nobody.
+    /// Returns the owner with this API key, or nobody.
     pub fn new(key: Option<Arc<str>>) -> Self {
         Self(key)
     }
 
-    /// The name of the API key.
+    /// Returns the name of the API key.
     pub fn key(&self) -> Option<&str> {
         self.0.as_deref()
     }
@@ -142,7 +142,7 @@ impl Owner {
 /// The kinds of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A chat completion that was asked for with `store: true`. Its items are the messages of the
+    /// A chat completion whose request had `store: true`. Its items are the messages of the
     /// request.
     ChatCompletion,
     /// A conversation.
@@ -162,28 +162,28 @@ impl Kind {
     }
 }
 
-/// Labels of the client's own.
+/// The `metadata` of an object: the client's own names and values.
 pub type Metadata = BTreeMap<String, String>;
 
 /// A stored object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its id, which no other object has.
     pub id: String,
     /// When it was created, in Unix seconds.
     pub created: u64,
-    /// The model of a chat completion, by the name that the client asked for.
+    /// The model of a chat completion, by the name in the request.
     pub model: Option<String>,
-    /// The client's labels.
+    /// The client's `metadata`.
     pub metadata: Metadata,
     /// The object as JSON, without its metadata.
     pub body: String,
     /// The id of the response that this response continues.
     pub previous: Option<String>,
-    /// Whether a server is at work on the object: a [hold](Change::Hold) that has not run out.
-    /// [`Store::write`] ignores this field.
+    /// Whether a server is working on the object, that is, whether there is a [hold](Change::Hold)
+    /// that has not run out. [`Store::write`] ignores this field.
     pub is_held: bool,
 }
 
@@ -195,17 +195,17 @@ pub struct Item {
     pub id: String,
     /// The item as JSON.
     pub body: String,
-    /// Which of the object's items it belongs to.
+    /// Which list of the object's items it belongs to.
     pub side: Side,
 }
 
-/// Which of an object's items.
+/// One of the lists of an object's items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
-    /// What a client gave: the messages of a chat completion, the items of a conversation, the
+    /// What the client sent: the messages of a chat completion, the items of a conversation, the
     /// input of a response.
     Input,
-    /// What a model wrote: the `output` of a response.
+    /// What the model wrote: the `output` of a response.
     Output,
     /// The events of a response's stream, as they were sent.
     Stream,
@@ -223,7 +223,7 @@ pub enum Change {
     },
     /// Replaces the body of an object and adds items at the end of its items.
     Replace {
-        /// What the object is.
+        /// The kind of the object.
         kind: Kind,
         /// Its id.
         id: String,
@@ -237,53 +237,54 @@ pub enum Change {
     },
     /// Adds items at the end of an object's items.
     Append {
-        /// What the object is.
+        /// The kind of the object.
         kind: Kind,
         /// Its id.
         id: String,
         /// Its further items.
         items: Vec<Item>,
     },
-    /// Notes that a holder is at work on an object, from now on for a time. It renews the holder's
-    /// own hold. It fails with [`StoreError::Held`] if another holder's hold has not run out.
+    /// Notes that a holder works on an object, for some time from now on. A second hold of the same
+    /// holder renews the first. It fails with [`StoreError::Held`] if another holder's hold has not
+    /// run out.
     Hold {
-        /// What the object is.
+        /// The kind of the object.
         kind: Kind,
         /// Its id.
         id: String,
-        /// A name that no other piece of work has.
+        /// The name of the holder, which no other task has.
         holder: String,
         /// When the hold runs out, counted from now.
         time: Duration,
     },
     /// Ends a hold on an object. If a holder is given and has no hold, nothing happens.
     Release {
-        /// What the object is.
+        /// The kind of the object.
         kind: Kind,
         /// Its id.
         id: String,
-        /// Whose hold ends. `None`: anyone's.
+        /// The holder whose hold ends. `None`: any holder.
         holder: Option<String>,
     },
 }
 
-/// Where an object is: only its owner finds it.
+/// The address of an object. Only its owner can find it.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectRef<'a> {
-    /// Whose it is.
+    /// The owner.
     pub owner: &'a Owner,
-    /// What it is.
+    /// The kind.
     pub kind: Kind,
     /// Its id.
     pub id: &'a str,
 }
 
-/// Which objects of a kind are wanted. The default: all.
+/// Which objects of a kind a list contains. The default is all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Those of this model.
+    /// If given, only those of this model.
     pub model: Option<String>,
-    /// Those that have all these labels.
+    /// Only those that have all these names and values.
     pub metadata: Metadata,
 }
 
@@ -297,14 +298,14 @@ pub const MOST_BYTES_OF_A_CHAIN: usize = 64 << 20;
 /// The most responses in a chain.
 pub const MOST_OBJECTS_OF_A_CHAIN: usize = 10_000;
 
-/// Which part of a list is wanted.
+/// Which part of a list to return.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The id that the part begins after.
+    /// The id of the entry before the first.
     pub after: Option<String>,
     /// The most entries.
     pub limit: usize,
-    /// The first or the last entries first.
+    /// The direction.
     pub order: Order,
 }
 
@@ -326,7 +327,7 @@ pub struct Listed<T> {
     pub has_more: bool,
 }
 
-/// Why a store did not do what it was asked for.
+/// Why a call of a store failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// The owner has no such object.
@@ -338,13 +339,13 @@ pub enum StoreError {
     /// The list has no entry with the id in [`Page::after`].
     #[error("the list has no entry with the id in `after`")]
     AfterNotFound,
-    /// There is an object or an item with this id already.
+    /// There is already an object or an item with this id.
     #[error("the id {id} is taken")]
     Duplicate {
         /// The id.
         id: String,
     },
-    /// Another holder is at work on the object, or the holder of a change has no hold on it.
+    /// Another holder works on the object, or the holder of a change has no hold on it.
     #[error("the object is held")]
     Held,
     /// A response that another one continues does not exist.
@@ -353,16 +354,16 @@ pub enum StoreError {
         /// The id of the missing response.
         id: String,
     },
-    /// More items were asked for than a store returns at once.
+    /// The items have more bytes than one call may return.
     #[error("the items are too long to be read at once")]
     TooLong,
     /// There is no room: the disk is full, or the object is too large for the store.
     #[error("the store is full")]
     Full,
-    /// The store cannot be reached, or does not work. The cause is for the operator's log.
+    /// The store cannot be reached or does not work. The cause is for the operator's log.
     #[error("the store does not work: {cause}")]
     Unavailable {
-        /// What is wrong. It has no text of a client's.
+        /// The cause. It contains no text of the client.
         cause: String,
     },
 }

@@ -1,5 +1,5 @@
-//! `/v1/chat/completions/…`: stored chat completions and their messages; and what every kind of
-//! object has: the change of its metadata, and its deletion.
+//! The routes of stored chat completions, `/v1/chat/completions/…`. Changing the metadata and
+//! deleting is the same for every kind of object, and is here too.
 
 use loggia_wire::openai::{Deleted, Message, Page, UpdateMetadata};
 use serde_json::value::RawValue;
@@ -40,7 +40,7 @@ impl Asked<'_> {
         Answer::new(&listed(found.data, found.has_more)?)
     }
 
-    /// `POST` of an object: its new metadata.
+    /// `POST` of an object: replaces its metadata.
     pub(super) async fn update(&self, kind: Kind) -> Result<Answer, ApiError> {
         let body: Map<String, Value> = tracked(&self.body)?;
         if !body.contains_key("metadata") {
@@ -66,7 +66,7 @@ impl Asked<'_> {
     }
 }
 
-/// Items as a list.
+/// Returns items as a list with `has_more`.
 pub(crate) fn listed(items: Vec<Item>, has_more: bool) -> Result<Page<Box<RawValue>>, ApiError> {
     let items = items.into_iter();
     let items = items.map(|item| Ok((item.id, RawValue::from_string(item.body)?)));
@@ -74,7 +74,7 @@ pub(crate) fn listed(items: Vec<Item>, has_more: bool) -> Result<Page<Box<RawVal
     Ok(Page::new(items.map_err(|_| damaged())?, has_more))
 }
 
-/// The messages of a request as `GET …/messages` lists them.
+/// Returns the messages of a request as `GET …/messages` lists them.
 pub(super) fn stored(messages: &[Message], completion: &str) -> Result<Vec<Item>, ApiError> {
     let numbered = messages.iter().enumerate();
     numbered
@@ -91,7 +91,8 @@ pub(super) fn stored(messages: &[Message], completion: &str) -> Result<Vec<Item>
         .collect()
 }
 
-/// A message with an id. A content of several parts is in `content_parts`.
+/// Returns a stored message with its id. If its content is a list of parts, they are in
+/// `content_parts`.
 fn one(id: &str, message: Value) -> Value {
     let Value::Object(mut message) = message else {
         return message;

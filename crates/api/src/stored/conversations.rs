@@ -1,4 +1,4 @@
-//! `/v1/conversations/…`: conversations and their items.
+//! The routes of conversations and their items, `/v1/conversations/…`.
 
 use loggia_wire::openai::{CreateConversation, CreateItems};
 use serde_json::json;

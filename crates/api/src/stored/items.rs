@@ -1,5 +1,6 @@
-//! The items of a conversation: from what a client sends to what its list shows. Every item gets an
-//! id, a type and, where its type has one, a status; the content of messages becomes a list of parts.
+//! Turns the items that a client sends into the items that the list of a conversation shows. Every
+//! item gets an id and a type, and a status if its type has one. The content of a message becomes a
+//! list of parts.
 
 use serde_json::{Map, Value, json};
 
@@ -11,10 +12,10 @@ use crate::store::{Item, Side};
 /// The most items of one request, as in OpenAI's API.
 const MOST: usize = 20;
 
-/// The longest id of a client's own.
+/// The longest id that a client may choose.
 const LONGEST_ID: usize = 256;
 
-/// The types of items, and what the ids of each begin with.
+/// The types of items, and the prefix of the ids of each type.
 const TYPES: &[(&str, &str)] = &[
     ("message", "msg_"),
     ("reasoning", "rs_"),
@@ -63,10 +64,10 @@ const PARTS: &[&str] = &[
     "computer_screenshot",
 ];
 
-/// The items of a request as they are stored and listed.
+/// Returns the items of a request as they are stored and listed.
 ///
 /// # Errors
-/// A 400 with the place of the field at fault.
+/// A 400 that names the invalid field.
 pub(crate) fn stored(items: Value) -> Result<Vec<Item>, ApiError> {
     let Value::Array(items) = items else {
         return Err(of_type("items", "an array"));
@@ -112,8 +113,8 @@ fn one(place: &str, item: Value) -> Result<Item, ApiError> {
     })
 }
 
-/// An item of a request for a response, as it is stored and listed. Nothing is refused here: the
-/// model has the last word on what it can use.
+/// Returns an item of a request for a response as it is stored and listed. It accepts every item:
+/// whether the model can use the item is checked elsewhere.
 pub(crate) fn as_they_come(item: Value) -> Item {
     if let Ok(item) = one("input", item.clone()) {
         return item;
@@ -124,7 +125,7 @@ pub(crate) fn as_they_come(item: Value) -> Item {
     with_id(item, id)
 }
 
-/// The same item with an id of its own.
+/// Returns a copy of the item with a new id.
 pub(crate) fn with_new_id(item: &Item) -> Item {
     let value: Value = serde_json::from_str(&item.body).unwrap_or_default();
     let kind = value.get("type").and_then(Value::as_str);
@@ -144,7 +145,7 @@ fn with_id(mut item: Value, id: String) -> Item {
     }
 }
 
-/// The type of an item. A message need not name it.
+/// Returns the type of an item. The type is optional for a message.
 fn kind(place: &str, item: &Map<String, Value>) -> Result<&'static str, ApiError> {
     let param = format!("{place}.type");
     let word = match item.get("type") {
@@ -166,7 +167,7 @@ fn kind(place: &str, item: &Map<String, Value>) -> Result<&'static str, ApiError
     Err(not_among(param, word, &known))
 }
 
-/// The client's own id, which an item of an answer has, or a new one.
+/// Returns the id of an item, or a new one. Items that come from an earlier answer have an id.
 fn id_of(place: &str, item: &Map<String, Value>, kind: &str) -> Result<String, ApiError> {
     let param = format!("{place}.id");
     match item.get("id") {
@@ -206,7 +207,7 @@ fn message(place: &str, item: &mut Map<String, Value>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A part of a message, with the fields that OpenAI's answers always have.
+/// Returns a part of a message with the fields that OpenAI's answers always have.
 fn part(place: &str, part: Value) -> Result<Value, ApiError> {
     let Value::Object(mut part) = part else {
         return Err(of_type(place, "an object"));
@@ -234,7 +235,7 @@ fn part(place: &str, part: Value) -> Result<Value, ApiError> {
 }
 
 fn reasoning(place: &str, item: &mut Map<String, Value>) -> Result<(), ApiError> {
-    // Codex sends `null` for a content that is not there.
+    // Codex sends `null` if there is no content.
     if item.get("content").is_some_and(Value::is_null) {
         item.remove("content");
     }

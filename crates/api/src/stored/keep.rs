@@ -20,17 +20,17 @@ use crate::store::{Change, Item, Kind, Metadata, Object, Owner, StoreError};
 use crate::wording::Dialect;
 use crate::{ApiError, Door, Store};
 
-/// What of a request is stored with its answer.
+/// What is stored of a request, together with its answer.
 pub(crate) enum ToStore {
-    /// The labels and the messages of a chat.
+    /// The metadata and the messages of a chat.
     Chat(Metadata, Vec<Item>),
     /// The turn of a response.
     Response(Turn),
 }
 
 impl ToStore {
-    /// Takes what the door honours out of a chat: `store`, and the `metadata` of what is stored. The
-    /// messages are kept as the client sent them.
+    /// Takes `store` and `metadata` out of a chat, and copies its messages as the client sent them.
+    /// Returns `None` if the chat is not stored.
     pub(crate) fn of_chat(
         request: &mut ChatCompletionRequest,
         id: &str,
@@ -46,7 +46,7 @@ impl ToStore {
     }
 }
 
-/// An answer that will be stored once it has ended.
+/// Stores an answer once it has ended.
 pub(crate) struct Keep {
     store: Arc<dyn Store>,
     owner: Owner,
@@ -55,7 +55,7 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
-    /// Takes what is stored with the answer out of a request, if anything is.
+    /// Takes what is stored with the answer out of a request. Returns `None` if nothing is stored.
     pub(crate) fn of<R: Generate>(
         door: &Door,
         asked: &mut Asked<R>,
@@ -66,7 +66,7 @@ impl Keep {
         let Some(store) = door.store.as_ref().filter(|_| has_ids) else {
             return Ok(None);
         };
-        // Nobody else holds it yet, so nothing is copied.
+        // There is no other reference yet, so this does not copy.
         let request = Arc::make_mut(&mut asked.request);
         let Some(what) = request.take_stored(&asked.head.id)? else {
             return Ok(None);
@@ -79,7 +79,7 @@ impl Keep {
         })))
     }
 
-    /// Checks that the store works, before a model does work that would be lost.
+    /// Checks the store before the model starts, so that no finished answer is lost.
     pub(crate) async fn check(&self) -> Result<(), ApiError> {
         let ready = self.store.ready().await;
         ready.map_err(|error| self.refuse(&error))
@@ -121,7 +121,7 @@ impl Keep {
         Ok(())
     }
 
-    /// The turn of a response.
+    /// Returns the turn of a response.
     pub(crate) fn turn(&self) -> Option<&Turn> {
         match &self.what {
             ToStore::Response(turn) => Some(turn),
@@ -137,7 +137,7 @@ impl Keep {
         stored.map_err(|error| self.refuse(&error))
     }
 
-    /// Makes a change that renews a hold. Returns whether the hold is lost.
+    /// Makes a change that renews a hold. Returns whether the hold was lost.
     pub(crate) async fn has_lost(&self, hold: Change) -> bool {
         let written = self.store.write(&self.owner, vec![hold]).await;
         matches!(written, Err(StoreError::Held | StoreError::NotFound))
@@ -149,7 +149,7 @@ impl Keep {
     }
 }
 
-/// A stream that is stored before its last event. Of a chat it collects the events.
+/// A stream that is stored before its last event. For a chat, it collects the events.
 pub(crate) struct Keeping {
     head: Head,
     served_by: ServedBy,
@@ -158,11 +158,11 @@ pub(crate) struct Keeping {
 
 enum State {
     Collecting(Box<(Keep, Collector)>),
-    /// The writer of a response keeps all of it.
+    /// For a response, the writer keeps the whole response.
     Writing(Box<Keep>),
     Storing(BoxFuture<'static, Result<(), ApiError>>),
     Done,
-    /// The collected events are not an answer.
+    /// The collected events do not form an answer.
     Broken,
 }
 
@@ -190,13 +190,13 @@ impl Keeping {
         }
     }
 
-    /// Whether all events have gone by.
+    /// Whether all events were sent.
     pub(crate) fn is_storing(&self) -> bool {
         matches!(self.state, State::Storing(_) | State::Done)
     }
 
-    /// Stores the answer. Called when there are no more events. An answer that was cut short is not
-    /// stored: its writer reports it.
+    /// Stores the answer after the last event. An incomplete answer is not stored; the writer
+    /// reports the error.
     pub(crate) fn poll_stored(
         &mut self,
         writer: &mut dyn Writer,

@@ -1,4 +1,4 @@
-//! `metadata` of stored objects: labels within OpenAI's limits.
+//! The `metadata` of stored objects, within OpenAI's limits.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use crate::ApiError;
 use crate::admit::allowed_values;
 use crate::store::Metadata;
 
-/// Labels as they are stored.
+/// Returns the metadata as it is stored.
 ///
 /// # Errors
-/// A 400 for a value that is no text, and past OpenAI's limits.
+/// A 400 for a value that is not a string, and for metadata beyond OpenAI's limits.
 pub(crate) fn checked(metadata: Option<BTreeMap<String, Value>>) -> Result<Metadata, ApiError> {
     let metadata = metadata.unwrap_or_default();
     allowed_values::check_metadata(&metadata)?;
     let text = |(name, value)| match value {
         Value::String(value) => Some((name, value)),
-        // Refused before.
+        // The check above refuses such values.
         _ => None,
     };
     Ok(metadata.into_iter().filter_map(text).collect())

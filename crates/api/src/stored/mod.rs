@@ -1,6 +1,6 @@
-//! The endpoints of what is stored: chat completions (`chats.rs`) and conversations
-//! (`conversations.rs`, `items.rs`). `keep.rs` stores a chat when its answer has ended. The store
-//! itself is [`store`](crate::store).
+//! The endpoints of stored objects: chat completions (`chats.rs`) and conversations
+//! (`conversations.rs`, `items.rs`). `keep.rs` stores an answer when it has ended. The store itself
+//! is [`store`](crate::store).
 
 pub(crate) mod chats;
 mod conversations;
@@ -34,7 +34,7 @@ use crate::responses::live::Live;
 use crate::store::{Kind, Object, ObjectRef, Owner, StoreError};
 use crate::{ApiError, Body, Caller, Door, RequestId, Route, Store, Strictness};
 
-/// An answer as JSON, with the names of the fields of the request that have no effect.
+/// A JSON answer or a stream, and the names of the request's fields that have no effect.
 pub(crate) struct Answer {
     content: Content,
     ignored: Vec<String>,
@@ -54,7 +54,7 @@ impl Answer {
         })
     }
 
-    /// An answer that is a stream of events.
+    /// Creates an answer that is a stream of events.
     pub(crate) fn events(events: BoxStream<'static, Bytes>) -> Self {
         Self {
             content: Content::Events(events),
@@ -63,7 +63,7 @@ impl Answer {
     }
 }
 
-/// A request for something stored, its body read.
+/// A request about stored objects, with its body.
 pub(crate) struct Asked<'a> {
     pub(crate) store: &'a dyn Store,
     /// The responses that are being made.
@@ -79,7 +79,7 @@ pub(crate) struct Asked<'a> {
 }
 
 impl Door {
-    /// Answers a request for something stored.
+    /// Answers a request about stored objects.
     pub(crate) async fn stored<B>(&self, route: &Route, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
@@ -106,7 +106,7 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
-        // Routes that need a store are only found where there is one.
+        // Without a store, the routes that need one do not exist.
         let store = self.store.clone().ok_or_else(damaged)?;
         let (parts, body) = request.into_parts();
         if parts.extensions.get::<Caller>().is_none() && host::is_public_name(&parts) {
@@ -152,13 +152,13 @@ impl Door {
     }
 }
 
-/// Whose the objects are that a request makes and sees.
+/// Returns the owner of the objects that a request creates and sees.
 pub(crate) fn owner(parts: &Parts) -> Owner {
     Owner::new(Caller::name_of(parts))
 }
 
 impl Asked<'_> {
-    /// The object that the path names.
+    /// Returns the object that the path names.
     pub(crate) fn at(&self, kind: Kind) -> ObjectRef<'_> {
         ObjectRef {
             owner: &self.owner,
@@ -167,7 +167,7 @@ impl Asked<'_> {
         }
     }
 
-    /// What a client sees of an error of the store's.
+    /// Returns the function that turns an error of the store into an answer.
     pub(crate) fn refused(&self, kind: Kind) -> impl FnOnce(StoreError) -> ApiError + '_ {
         move |error| {
             log(&error, self.request_id.as_deref());
@@ -176,7 +176,7 @@ impl Asked<'_> {
         }
     }
 
-    /// Names fields that OpenAI's API does not have, or refuses them.
+    /// Returns the names of unknown fields, or refuses them in strict mode.
     fn unknown(&self, extra: &Extra) -> Result<Vec<String>, ApiError> {
         match extra.keys().next() {
             Some(first) if self.strictness == Strictness::Strict => Err(ApiError::unknown(first)),
@@ -185,12 +185,13 @@ impl Asked<'_> {
     }
 }
 
-/// Whether a route takes no body, though its method is POST. Clients send none or an empty one.
+/// Returns whether a route takes no body although its method is POST. Clients send no body or an
+/// empty one.
 fn takes_no_body(route: &Route) -> bool {
     route.handler() == Handler::CancelResponse
 }
 
-/// What `include` may ask for. All of it is there in any case: items are stored whole.
+/// The allowed values of `include`. They change nothing, since items are stored and returned whole.
 const INCLUDES: &[&str] = &[
     "file_search_call.results",
     "web_search_call.results",
@@ -209,7 +210,7 @@ pub(crate) fn check_include(query: &Query) -> Result<(), ApiError> {
         .try_for_each(|(index, one)| one_of(format_args!("include[{index}]"), Some(one), INCLUDES))
 }
 
-/// Logs a store that does not work, without a word of the client's.
+/// Logs a failure of the store. The log contains no text of the client.
 pub(crate) fn log(error: &StoreError, request_id: Option<&str>) {
     match error {
         StoreError::Full | StoreError::Unavailable { .. } => {
@@ -219,7 +220,7 @@ pub(crate) fn log(error: &StoreError, request_id: Option<&str>) {
     }
 }
 
-/// A store that does not work, as a client sees it: the operator's log has the cause.
+/// Returns the answer for a failure of the store. Its cause is in the operator's log only.
 pub(crate) fn failed(error: &StoreError) -> ApiError {
     let (code, message) = match error {
         StoreError::Full => (
@@ -234,7 +235,7 @@ pub(crate) fn failed(error: &StoreError) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).coded(code)
 }
 
-/// An error of the store's in OpenAI's words.
+/// Returns an error of the store in OpenAI's words.
 fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiError {
     let not_found = |noun: &str, id: &str| {
         ApiError::new(
@@ -280,14 +281,14 @@ fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiErro
     }
 }
 
-/// Something stored that is not what was stored.
+/// Returns the error for stored data that cannot be read.
 pub(crate) fn damaged() -> ApiError {
     failed(&StoreError::Unavailable {
         cause: String::new(),
     })
 }
 
-/// An object as its route answers it: what was stored, with its metadata.
+/// Returns an object as its route answers it, with its metadata.
 fn shown(object: Object) -> Result<Map<String, Value>, ApiError> {
     let mut shown: Map<String, Value> =
         serde_json::from_str(&object.body).map_err(|_| damaged())?;

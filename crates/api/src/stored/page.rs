@@ -1,18 +1,19 @@
-//! Which part of a list a request asks for: `after`, `limit`, `order`, and the filters.
+//! Which part of a list a request asks for: `after`, `limit` and `order`; and its filters.
 
 use crate::ApiError;
 use crate::admit::checks::{between, one_of};
 use crate::door::query::Query;
 use crate::store::{Filter, Order, Page};
 
-/// The most entries of a part, and how many there are if the client does not say.
+/// The largest limit, and the limit that is used if the request has none.
 const MOST: i64 = 100;
 const USUAL: i64 = 20;
 
-/// The part that a query asks for; `otherwise` is the order of the route.
+/// Returns the part of a list that a query asks for. `otherwise` is the order if the query has
+/// none.
 ///
 /// # Errors
-/// A 400 for a limit that is no number from 0 to 100, and for another order.
+/// A 400 for a limit that is not a number from 0 to 100, and for an unknown order.
 pub(crate) fn of(query: &Query, otherwise: Order) -> Result<Page, ApiError> {
     let limit = match query.get("limit").map(str::parse::<i64>) {
         None => USUAL,
@@ -36,7 +37,7 @@ pub(crate) fn of(query: &Query, otherwise: Order) -> Result<Page, ApiError> {
     })
 }
 
-/// The chat completions that a query asks for.
+/// Returns the filter of a list of chat completions.
 pub(crate) fn filter(query: &Query) -> Filter {
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     Filter {

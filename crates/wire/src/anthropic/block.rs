@@ -14,11 +14,11 @@ object! {
     pub struct InputMessage {
         /// `user`, `assistant` or `system`.
         required role: String = "role",
-        /// The text, or blocks.
+        /// A text or a list of blocks.
         optional content: Content = "content",
-        /// Which later message hides a system message.
+        /// `next_user_message`: a system message is ignored after the next message of the user.
         optional clear_at: String = "clear_at",
-        /// The effort from a system message on.
+        /// For a system message: the effort from this message on.
         free output_config: Value = "output_config",
     }
 }
@@ -80,13 +80,13 @@ object! {
         optional signature: String = "signature",
         /// The encrypted reasoning of `redacted_thinking`.
         optional data: String = "data",
-        /// The data of `image` and `document`: an object; of `search_result`: its address.
+        /// For `image` and `document`: an object with the data. For `search_result`: the address.
         free source: Value = "source",
         /// The content of `tool_result`, `search_result` and of the results of server tools.
         free content: Value = "content",
         /// The title of `document` and `search_result`.
         optional title: String = "title",
-        /// What to know about a `document`.
+        /// Further information about a `document`.
         optional context: String = "context",
         /// The id of `tool_use`.
         optional id: String = "id",
@@ -98,13 +98,13 @@ object! {
         optional tool_use_id: String = "tool_use_id",
         /// Whether the call failed.
         optional is_error: bool = "is_error",
-        /// The tool of `tool_reference`.
+        /// The name of the tool of `tool_reference`.
         optional tool_name: String = "tool_name",
         /// The tool of `tool_addition` and `tool_removal`.
         free tool: Value = "tool",
         /// Marks the block for the prompt cache.
         free cache_control: Value = "cache_control",
-        /// Of an answer: its sources. Of a document: whether to cite it.
+        /// In an answer: the sources. In a document: whether to cite it.
         free citations: Value = "citations",
     }
 }

@@ -23,9 +23,9 @@ pub enum StreamEvent<'a> {
         /// The block without text.
         content_block: &'a ContentBlock,
     },
-    /// Nothing new. Keeps the connection alive.
+    /// Keeps the connection alive. It carries nothing.
     Ping,
-    /// More of a block.
+    /// A new part of a block.
     ContentBlockDelta {
         /// The number of the block.
         index: usize,
@@ -39,11 +39,11 @@ pub enum StreamEvent<'a> {
     },
     /// The answer ends.
     MessageDelta {
-        /// The end.
+        /// Why the answer ended.
         delta: MessageDelta<'a>,
         /// The number of tokens used.
         usage: &'a Usage,
-        /// What was removed from the conversation, if the client asked for it.
+        /// The edits that removed something from the conversation, if the client asked for edits.
         #[serde(skip_serializing_if = "Option::is_none")]
         context_management: Option<&'a ContextManagement>,
     },
@@ -125,11 +125,8 @@ pub fn write_event(out: &mut Vec<u8>, event: &StreamEvent<'_>) -> serde_json::Re
     Ok(())
 }
 
-/// Writes the most frequent event, more text of a block. The bytes are the same as those of
+/// Writes the most frequent event, a text delta. The bytes are the same as those of
 /// [`write_event`].
-///
-/// # Errors
-/// As [`write_event`].
 pub fn write_text_delta(out: &mut Vec<u8>, index: usize, text: &str) -> serde_json::Result<()> {
     out.put_slice(
         b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",

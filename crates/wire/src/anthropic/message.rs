@@ -28,7 +28,7 @@ pub struct Message {
     pub stop_details: Option<StopDetails>,
     /// The container of server tools. Local models have none.
     pub container: Option<Value>,
-    /// What was removed from the conversation, if the client asked for it.
+    /// The edits that removed something from the conversation, if the client asked for edits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_management: Option<ContextManagement>,
     /// The diagnosis of the prompt cache, if the client asked for it.
@@ -137,7 +137,7 @@ impl SafeguardResult {
     }
 }
 
-/// What was removed from the conversation.
+/// The edits that removed something from the conversation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ContextManagement {
     /// The edits.
@@ -160,7 +160,7 @@ pub struct Usage {
     pub cache_creation_input_tokens: u64,
     /// Prompt tokens that the engine took from its cache.
     pub cache_read_input_tokens: u64,
-    /// The same by lifetime.
+    /// Tokens written to the cache, by lifetime of the entry.
     pub cache_creation: CacheCreation,
     /// Generated tokens, reasoning included.
     pub output_tokens: u64,
@@ -174,13 +174,13 @@ pub struct Usage {
 /// Tokens written to the cache, by lifetime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheCreation {
-    /// For five minutes.
+    /// Tokens in entries that live five minutes.
     pub ephemeral_5m_input_tokens: u64,
-    /// For one hour.
+    /// Tokens in entries that live one hour.
     pub ephemeral_1h_input_tokens: u64,
 }
 
-/// Generated tokens by kind.
+/// Generated tokens of a special kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputTokensDetails {
     /// Reasoning tokens.
