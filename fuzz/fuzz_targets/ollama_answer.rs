@@ -5,11 +5,11 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use loggia_backend::Profile;
-use loggia_backend::ollama::Answer;
+use loggia_backend::ollama::AnswerTranslator;
 use loggia_wire::frame::Lines;
 
 fuzz_target!(|body: &[u8]| {
-    let mut answer = Answer::new(
+    let mut answer = AnswerTranslator::new(
         "chatcmpl-x",
         "ollama".into(),
         Profile::Openai,

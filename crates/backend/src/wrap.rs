@@ -143,9 +143,9 @@ mod tests {
 
     /// A backend that records which of its methods are called.
     #[derive(Default)]
-    struct Noting(Mutex<Vec<&'static str>>);
+    struct RecordingBackend(Mutex<Vec<&'static str>>);
 
-    impl Noting {
+    impl RecordingBackend {
         fn note<T: Send + 'static>(
             &self,
             method: &'static str,
@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    impl Backend for Noting {
+    impl Backend for RecordingBackend {
         fn abilities<'a>(
             &'a self,
             _: &'a str,
@@ -197,9 +197,9 @@ mod tests {
         }
     }
 
-    struct Nothing(Arc<Noting>);
+    struct DefaultWrapper(Arc<RecordingBackend>);
 
-    impl Wrap for Nothing {
+    impl Wrap for DefaultWrapper {
         fn inner(&self) -> &dyn Backend {
             &*self.0
         }
@@ -210,8 +210,8 @@ mod tests {
     /// `Backend`.
     #[test]
     fn a_wrapper_that_changes_nothing_forwards_every_method() {
-        let noting = Arc::new(Noting::default());
-        let wrapper: &dyn Backend = &Nothing(Arc::clone(&noting));
+        let noting = Arc::new(RecordingBackend::default());
+        let wrapper: &dyn Backend = &DefaultWrapper(Arc::clone(&noting));
         let chat = serde_json::json!({"model": "m", "messages": []});
         let chat: loggia_wire::openai::ChatCompletionRequest =
             serde_json::from_value(chat).unwrap();

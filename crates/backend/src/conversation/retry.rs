@@ -40,18 +40,18 @@ const TEMPLATE_WORDS: [&str; 8] = [
 ];
 
 /// What an engine gives for a conversation, with the changes that were made in it.
-pub(crate) trait Given {
+pub(crate) trait HasChanges {
     /// Returns the list of changes.
     fn changes(&mut self) -> &mut Vec<Change>;
 }
 
-impl Given for Reply {
+impl HasChanges for Reply {
     fn changes(&mut self) -> &mut Vec<Change> {
         &mut self.served_by.changed
     }
 }
 
-impl Given for TokenCount {
+impl HasChanges for TokenCount {
     fn changes(&mut self) -> &mut Vec<Change> {
         &mut self.served_by.changed
     }
@@ -59,7 +59,7 @@ impl Given for TokenCount {
 
 /// Sends the chat. If the model's template refuses it, sends it again with a simplified
 /// conversation.
-pub(crate) async fn or_plainer<F, T: Given>(
+pub(crate) async fn or_plainer<F, T: HasChanges>(
     call: ChatCall,
     ask: impl Fn(ChatCall) -> F,
 ) -> Result<T, BackendError>

@@ -42,7 +42,7 @@ enum Echo {
     Here,
     /// This module adds the prompt, with log-probabilities from a separate call per prompt, because
     /// they must not influence `best_of`.
-    Apart,
+    SeparateCall,
 }
 
 impl Echo {
@@ -56,7 +56,7 @@ impl Echo {
         ) {
             (false, _) => Ok(Self::Backend),
             (true, false) => Ok(Self::Here),
-            (true, true) if can.has(Ability::PromptLogprobs) => Ok(Self::Apart),
+            (true, true) if can.has(Ability::PromptLogprobs) => Ok(Self::SeparateCall),
             (true, true) => Err(BackendError::InvalidRequest {
                 message:
                     "'best_of' together with 'echo' is supported for text without 'logprobs' only."
@@ -198,7 +198,7 @@ fn parts(call: &CompletionCall, can: &Abilities, echo: Echo) -> Vec<Part> {
     let apart = prompt
         .each()
         .enumerate()
-        .filter(|_| echo == Echo::Apart)
+        .filter(|_| echo == Echo::SeparateCall)
         .map(scored);
     prompt
         .each()

@@ -20,7 +20,7 @@ use crate::{BackendError, Chunk, EarlyEnd, Event, Profile};
 
 /// Translates the lines of one answer, streamed or complete, into events.
 #[derive(Debug)]
-pub struct Answer {
+pub struct AnswerTranslator {
     backend: Arc<str>,
     profile: Profile,
     lines: Lines,
@@ -54,7 +54,7 @@ enum Form {
     Whole,
 }
 
-impl Answer {
+impl AnswerTranslator {
     /// Creates the translation for an answer with this id, from the backend with this name.
     pub fn new(id: &str, backend: Arc<str>, profile: Profile, single_call: bool) -> Self {
         let calls = ToolCalls::new(id, 1);

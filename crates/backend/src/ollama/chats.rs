@@ -7,16 +7,16 @@ use bytes::Bytes;
 use http::Response;
 use loggia_wire::openai::ChatCompletionRequest;
 
-use super::answer::Answer;
+use super::answer::AnswerTranslator;
 use super::client::{Ollama, OllamaService};
 use super::context;
 use super::events::OllamaEvents;
 use super::models::ModelProperties;
 use super::request::{asks_the_system, chat_request, generate_request};
 use super::retry_dropped_call::RetryDroppedCall;
-use super::sized::{Question, Room, limit};
+use super::sized::{NeededTokens, Question, limit};
 use crate::conversation::{Change, arguments, retry};
-use crate::reasoning::Apart;
+use crate::reasoning::SeparateReasoning;
 use crate::tool_calls::calling::{Calling, earlier_as_text};
 use crate::tool_calls::forced_call;
 use crate::{BackendError, ChatCall, CompletionCall, Events, Profile, Reply, ServedBy};
@@ -78,7 +78,7 @@ where
             .ask_sized(&mut question, &known, room, call.head.forwarded.as_deref())
             .await?;
         let single_call = asked.parallel_tool_calls == Some(false);
-        let answer = Answer::new(
+        let answer = AnswerTranslator::new(
             &call.head.id,
             Arc::clone(&self.name),
             call.head.profile,
@@ -104,7 +104,7 @@ where
         let request = generate_request(asked, call.head.profile)?;
         let known = self.known(&asked.model).await?;
         let answer = context::answer(&asked.as_chat());
-        let room = Room {
+        let room = NeededTokens {
             need: context::need_of_text(&request, answer),
             answer,
         };
@@ -112,7 +112,7 @@ where
         let response = self
             .ask_sized(&mut question, &known, room, call.head.forwarded.as_deref())
             .await?;
-        let answer = Answer::new(
+        let answer = AnswerTranslator::new(
             &call.head.id,
             Arc::clone(&self.name),
             call.head.profile,
@@ -131,7 +131,7 @@ where
     pub(super) fn reply(
         &self,
         response: Response<S::Body>,
-        answer: Answer,
+        answer: AnswerTranslator,
         model: &str,
         known: &ModelProperties,
     ) -> Reply {
@@ -139,7 +139,7 @@ where
         let may_have_thoughts = answer.may_have_thoughts_in_its_text();
         let events = OllamaEvents::new(response.into_body(), answer, Arc::clone(&self.name));
         let events: Events = if may_have_thoughts {
-            Box::pin(Apart::new(events, 1))
+            Box::pin(SeparateReasoning::new(events, 1))
         } else {
             Box::pin(events)
         };
@@ -163,9 +163,9 @@ pub(super) fn question(
     asked: &ChatCompletionRequest,
     known: &ModelProperties,
     profile: Profile,
-) -> Result<(Question, Room), BackendError> {
+) -> Result<(Question, NeededTokens), BackendError> {
     let question = Question::Chat(chat_request(&shown(asked, known), profile)?);
-    let room = Room {
+    let room = NeededTokens {
         need: context::need(asked),
         answer: context::answer(asked),
     };

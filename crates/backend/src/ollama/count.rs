@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::chats::{changes, question};
 use super::client::{Ollama, OllamaService};
 use super::models::ModelProperties;
-use super::sized::{Question, Room};
+use super::sized::{NeededTokens, Question};
 use super::transport::to_json;
 use crate::conversation::retry;
 use crate::count::cache;
@@ -77,7 +77,7 @@ where
         &self,
         question: &mut Question,
         known: &ModelProperties,
-        room: Room,
+        room: NeededTokens,
         call: &ChatCall,
     ) -> Result<Option<u64>, BackendError> {
         let head = call.head.forwarded.as_deref();

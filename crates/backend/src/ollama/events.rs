@@ -11,7 +11,7 @@ use http_body::Body;
 use loggia_wire::frame::Lines;
 use tower::BoxError;
 
-use super::answer::Answer;
+use super::answer::AnswerTranslator;
 use super::error::transport_error;
 use crate::{BackendError, Event};
 
@@ -25,7 +25,7 @@ pin_project_lite::pin_project! {
         #[pin]
         body: R,
         lines: Lines,
-        answer: Answer,
+        answer: AnswerTranslator,
         backend: Arc<str>,
         // The further events of the last line.
         later: VecDeque<Event>,
@@ -38,7 +38,7 @@ impl<R> OllamaEvents<R>
 where
     R: Body<Data: Buf, Error: Into<BoxError>>,
 {
-    pub(super) fn new(body: R, answer: Answer, backend: Arc<str>) -> Self {
+    pub(super) fn new(body: R, answer: AnswerTranslator, backend: Arc<str>) -> Self {
         let lines = Lines::new(LINE_LIMIT);
         Self {
             body,

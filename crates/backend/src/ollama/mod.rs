@@ -1,6 +1,6 @@
 //! Ollama: translates OpenAI's requests to Ollama's API, and its answers back.
 //!
-//! The translation is pure: [`chat_request`] and [`generate_request`] for requests, [`Answer`] for
+//! The translation is pure: [`chat_request`] and [`generate_request`] for requests, [`AnswerTranslator`] for
 //! answers (line by line). [`Ollama`] is the thin client around them, over any tower service that
 //! speaks Ollama's API: a pooled HTTP client, or the service that `OpenAiLayer` wraps.
 
@@ -25,7 +25,7 @@ mod sized;
 mod tools;
 mod transport;
 
-pub use answer::Answer;
+pub use answer::AnswerTranslator;
 pub use client::{Ollama, OllamaService};
 pub use models::ModelMemory;
 pub use request::{chat_request, generate_request};

@@ -16,13 +16,13 @@ use crate::{BackendError, Chunk, Event, Events};
 const NOTHING: u64 = 2;
 
 /// The retry.
-type Again = BoxFuture<'static, Result<Events, BackendError>>;
+type Retry = BoxFuture<'static, Result<Events, BackendError>>;
 
 /// An answer that is requested again if its call was dropped.
 pub(super) struct RetryDroppedCall {
     state: State,
     /// The retry. It is polled only if it is needed.
-    again: Option<Again>,
+    again: Option<Retry>,
     /// Whether any content has been sent.
     said_something: bool,
     /// The end of an empty answer, held until the usage shows whether a call was dropped.
@@ -35,12 +35,12 @@ pub(super) struct RetryDroppedCall {
 
 enum State {
     Speaking(Events),
-    Asking(Again),
+    Asking(Retry),
 }
 
 impl RetryDroppedCall {
     /// Creates the stream. `again` must constrain its answer to a schema.
-    pub(super) fn new(events: Events, again: Again) -> Self {
+    pub(super) fn new(events: Events, again: Retry) -> Self {
         let again = Some(again);
         Self {
             state: State::Speaking(events),

@@ -34,7 +34,7 @@ impl Question {
 
 /// The number of tokens that prompt and answer need, and the part for the answer.
 #[derive(Clone, Copy)]
-pub(super) struct Room {
+pub(super) struct NeededTokens {
     pub(super) need: u64,
     pub(super) answer: u64,
 }
@@ -50,7 +50,7 @@ where
         &self,
         question: &mut Question,
         known: &ModelProperties,
-        room: Room,
+        room: NeededTokens,
         head: Option<&http::request::Parts>,
     ) -> Result<Response<S::Body>, BackendError> {
         let chosen = self.choose_context(question, known, room).await;
@@ -95,7 +95,7 @@ where
         &self,
         question: &mut Question,
         known: &ModelProperties,
-        room: Room,
+        room: NeededTokens,
     ) -> bool {
         if known.context_most.is_none() || question.options().others.contains_key("num_ctx") {
             return false;

@@ -21,7 +21,7 @@ use super::{error_body, llama_server, models, refusal, retry_unparsed_call, whol
 use crate::conversation::{self, Change, retry};
 use crate::count::cache::CountCache;
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
-use crate::reasoning::Apart;
+use crate::reasoning::SeparateReasoning;
 use crate::retry_after::retry_after;
 use crate::tool_calls::regular::ToolCalls;
 use crate::tool_calls::{forced_call, keep_first_call};
@@ -409,7 +409,7 @@ impl OpenAi {
     }
 
     /// Returns the known properties of a model of llama-server.
-    pub(super) fn llama_server(&self, model: &str) -> Option<llama_server::Facts> {
+    pub(super) fn llama_server(&self, model: &str) -> Option<llama_server::LlamaServerModel> {
         self.listed(model)?.recall()?.llama_server
     }
 
@@ -647,7 +647,7 @@ impl RequestTraits {
         events: impl Stream<Item = Result<Event, BackendError>> + Send + 'static,
     ) -> Events {
         if self.separates_reasoning {
-            Box::pin(Apart::new(events, self.choices))
+            Box::pin(SeparateReasoning::new(events, self.choices))
         } else {
             Box::pin(events)
         }

@@ -34,7 +34,7 @@ const TOKENIZE: &str = "/tokenize";
 #[derive(Debug)]
 pub(super) struct ModelProperties {
     pub(super) abilities: Arc<Abilities>,
-    pub(super) llama_server: Option<llama_server::Facts>,
+    pub(super) llama_server: Option<llama_server::LlamaServerModel>,
     pub(super) tokenizer: Tokenizer,
 }
 
@@ -87,7 +87,7 @@ impl ModelProperties {
     }
 
     fn of_llama_server(
-        facts: llama_server::Facts,
+        facts: llama_server::LlamaServerModel,
         context_length: Option<u64>,
         tokenizer: Tokenizer,
     ) -> Self {
@@ -115,7 +115,7 @@ enum EngineKind {
         apply_template: Uri,
         tokenize: Uri,
         model: String,
-        facts: llama_server::Facts,
+        facts: llama_server::LlamaServerModel,
     },
     SelfDescribing {
         description: Uri,
@@ -145,7 +145,7 @@ impl Listed {
                     apply_template,
                     tokenize,
                     model: model.id.clone(),
-                    facts: llama_server::Facts::of(model),
+                    facts: llama_server::LlamaServerModel::of(model),
                 },
             )
         } else if SELF_DESCRIBING.contains(&model.owned_by.as_str()) {

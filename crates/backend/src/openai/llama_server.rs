@@ -191,7 +191,7 @@ pub(super) fn trial(props: &Value, model: &str) -> Option<Value> {
 
 /// The known properties of a model of llama-server.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Facts {
+pub(super) struct LlamaServerModel {
     /// The size of the model's vocabulary in tokens.
     vocabulary: Option<u64>,
     /// Whether the model's template supports tools.
@@ -201,7 +201,7 @@ pub(super) struct Facts {
     can: AbilitySet,
 }
 
-impl Facts {
+impl LlamaServerModel {
     /// Returns the properties from the list of models, for servers without `/props`. Everything
     /// else is tried.
     pub(super) fn of(model: &Model) -> Self {

@@ -11,13 +11,13 @@ use crate::{BackendError, Event, Events, Reply};
 const WORDS: [&str; 2] = ["does not match the expected", "Failed to parse input"];
 
 /// The retry.
-pub(super) type Again = BoxFuture<'static, Result<Reply, BackendError>>;
+pub(super) type Retry = BoxFuture<'static, Result<Reply, BackendError>>;
 
 /// Returns the answer, or the answer of the retry. If the retry fails too, returns the first error,
 /// which has the reason.
 pub(super) async fn or_again(
     reply: Result<Reply, BackendError>,
-    again: Again,
+    again: Retry,
 ) -> Result<Reply, BackendError> {
     match reply {
         Ok(Reply { served_by, events }) => Ok(Reply {
@@ -31,7 +31,7 @@ pub(super) async fn or_again(
 
 /// Replaces the error in a stream by the events of the retry, unless a piece of a call has been
 /// sent.
-fn with_another(events: Events, again: Again) -> Events {
+fn with_another(events: Events, again: Retry) -> Events {
     let began = (events, Some(again));
     let events = stream::unfold(began, |(mut events, mut again)| async move {
         loop {

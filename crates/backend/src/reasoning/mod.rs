@@ -2,7 +2,7 @@
 //! `reasoning_content` and `reasoning`. For engines that leave it in the text. Reasoning that an
 //! engine has separated passes unchanged.
 //!
-//! [`Apart`] wraps the events of an answer; `choice.rs` handles the text of one choice. Not for the
+//! [`SeparateReasoning`] wraps the events of an answer; `choice.rs` handles the text of one choice. Not for the
 //! embedded engine, which knows the syntax of each model family.
 
 mod choice;
@@ -19,14 +19,14 @@ use crate::{BackendError, Chunk, Event};
 pin_project_lite::pin_project! {
     /// The events of an answer, with its reasoning separated.
     #[derive(Debug)]
-    pub(crate) struct Apart<S> {
+    pub(crate) struct SeparateReasoning<S> {
         #[pin]
         events: S,
         answer: AnswerState,
     }
 }
 
-impl<S> Apart<S> {
+impl<S> SeparateReasoning<S> {
     /// Wraps the events of an answer with this number of choices.
     pub(crate) fn new(events: S, choices: usize) -> Self {
         let answer = AnswerState {
@@ -37,7 +37,7 @@ impl<S> Apart<S> {
     }
 }
 
-impl<S: Stream<Item = Result<Event, BackendError>>> Stream for Apart<S> {
+impl<S: Stream<Item = Result<Event, BackendError>>> Stream for SeparateReasoning<S> {
     type Item = Result<Event, BackendError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

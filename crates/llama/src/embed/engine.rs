@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::job::{Job, Place};
+use super::job::{Job, QueuePlace};
 use super::model::EmbeddingModel;
 use super::worker;
 use crate::Token;
@@ -58,9 +58,9 @@ impl Engine {
     }
 
     /// Takes a place in the queue.
-    pub(super) fn place(&self) -> Result<Place, EngineError> {
+    pub(super) fn place(&self) -> Result<QueuePlace, EngineError> {
         let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map(Place::new).map_err(|_| EngineError::Busy {
+        place.map(QueuePlace::new).map_err(|_| EngineError::Busy {
             waiting: self.most,
             retry_after: RETRY_AFTER,
         })
@@ -70,7 +70,7 @@ impl Engine {
     /// next batch.
     pub(super) async fn embed(
         &self,
-        place: Place,
+        place: QueuePlace,
         inputs: Vec<Vec<Token>>,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let (answer, vectors) = oneshot::channel();

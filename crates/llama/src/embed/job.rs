@@ -11,12 +11,12 @@ pub(super) struct Job {
     /// The channel to the caller. It is closed when the caller has left.
     pub(super) answer: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
     /// The job's place in the queue. It is free again when the job is dropped.
-    _place: Place,
+    _place: QueuePlace,
 }
 
 /// A place in the queue. A request takes it before its inputs are tokenized, so that requests
 /// waiting for the tokenizer are limited too.
-pub(super) struct Place(
+pub(super) struct QueuePlace(
     #[expect(dead_code, reason = "dropping it returns the permit")] OwnedSemaphorePermit,
 );
 
@@ -24,7 +24,7 @@ impl Job {
     pub(super) fn new(
         inputs: Vec<Vec<Token>>,
         answer: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
-        place: Place,
+        place: QueuePlace,
     ) -> Self {
         Self {
             inputs,
@@ -34,7 +34,7 @@ impl Job {
     }
 }
 
-impl Place {
+impl QueuePlace {
     pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
         Self(permit)
     }

@@ -4,12 +4,12 @@
 //! Pure: it takes lengths and returns indexes.
 
 /// An input in a batch: the index of its request, and its index in that request.
-pub(super) type Place = (usize, usize);
+pub(super) type BatchInput = (usize, usize);
 
 /// Fills a batch of at most `room` tokens and `most` inputs. `requests` has the lengths of the
 /// remaining inputs of each request, in order. The first request has the next turn, and its first
 /// input always fits.
-pub(super) fn fill(requests: &[&[usize]], room: usize, most: usize) -> Vec<Place> {
+pub(super) fn fill(requests: &[&[usize]], room: usize, most: usize) -> Vec<BatchInput> {
     let mut places = Vec::new();
     let mut left = room;
     let mut next = vec![0; requests.len()];

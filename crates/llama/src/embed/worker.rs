@@ -12,7 +12,7 @@ use llama_cpp_2::token::LlamaToken;
 
 use super::job::Job;
 use super::model::EmbeddingModel;
-use super::share::{Place, fill};
+use super::share::{BatchInput, fill};
 use super::sizes::Sizes;
 use crate::Token;
 use crate::error::{EngineError, LoadError};
@@ -42,7 +42,7 @@ pub(super) fn run(
     };
     let mut worker = Worker {
         batches,
-        under_way: Vec::new(),
+        running: Vec::new(),
     };
     if ready.send(Ok(())).is_ok() {
         while !stopping.load(Ordering::Relaxed) && worker.turn(jobs) {}
@@ -50,7 +50,7 @@ pub(super) fn run(
 }
 
 /// A job that has begun.
-struct UnderWay {
+struct RunningJob {
     job: Job,
     /// The number of tokens of each input.
     lengths: Vec<usize>,
@@ -59,7 +59,7 @@ struct UnderWay {
     vectors: Vec<Vec<f32>>,
 }
 
-impl UnderWay {
+impl RunningJob {
     fn new(job: Job) -> Self {
         let lengths = job.inputs.iter().map(Vec::len).collect();
         Self {
@@ -77,22 +77,22 @@ impl UnderWay {
 struct Worker<'model> {
     batches: Batches<'model>,
     /// The jobs that have begun. The first one has the next turn.
-    under_way: Vec<UnderWay>,
+    running: Vec<RunningJob>,
 }
 
 impl Worker<'_> {
     /// Runs one iteration of the loop. Returns whether to continue.
     fn turn(&mut self, jobs: &Receiver<Job>) -> bool {
-        if self.under_way.is_empty() {
+        if self.running.is_empty() {
             let Ok(job) = jobs.recv() else { return false };
-            self.under_way.push(UnderWay::new(job));
+            self.running.push(RunningJob::new(job));
         }
-        self.under_way.extend(jobs.try_iter().map(UnderWay::new));
-        self.under_way.retain(|one| !one.job.answer.is_closed());
-        if self.under_way.is_empty() {
+        self.running.extend(jobs.try_iter().map(RunningJob::new));
+        self.running.retain(|one| !one.job.answer.is_closed());
+        if self.running.is_empty() {
             return true;
         }
-        let lengths: Vec<&[usize]> = self.under_way.iter().map(UnderWay::left).collect();
+        let lengths: Vec<&[usize]> = self.running.iter().map(RunningJob::left).collect();
         let places = fill(
             &lengths,
             self.batches.sizes.batch as usize,
@@ -105,9 +105,9 @@ impl Worker<'_> {
         true
     }
 
-    fn compute(&mut self, places: &[Place]) -> Result<Vec<Vec<f32>>, String> {
-        let input = |&(request, nth): &Place| {
-            let one = &self.under_way[request];
+    fn compute(&mut self, places: &[BatchInput]) -> Result<Vec<Vec<f32>>, String> {
+        let input = |&(request, nth): &BatchInput| {
+            let one = &self.running[request];
             one.job.inputs[one.vectors.len() + nth].as_slice()
         };
         let inputs: Vec<&[Token]> = places.iter().map(input).collect();
@@ -116,31 +116,31 @@ impl Worker<'_> {
 
     /// Assigns the vectors to their requests, and sends those of finished requests. Within a
     /// request, the places are in the order of its inputs.
-    fn hand_out(&mut self, places: &[Place], vectors: Vec<Vec<f32>>) {
+    fn hand_out(&mut self, places: &[BatchInput], vectors: Vec<Vec<f32>>) {
         for (&(request, _), vector) in places.iter().zip(vectors) {
-            self.under_way[request].vectors.push(vector);
+            self.running[request].vectors.push(vector);
         }
-        let (done, mut rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.under_way)
+        let (done, mut rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running)
             .into_iter()
             .partition(|one| one.left().is_empty());
-        for UnderWay { job, vectors, .. } in done {
+        for RunningJob { job, vectors, .. } in done {
             // The caller may have left.
             let _ = job.answer.send(Ok(vectors));
         }
         if !rest.is_empty() {
             rest.rotate_left(1);
         }
-        self.under_way = rest;
+        self.running = rest;
     }
 
     /// Sends an error to the requests that had inputs in the failed batch. The others continue.
-    fn fail(&mut self, places: &[Place], what: &str) {
+    fn fail(&mut self, places: &[BatchInput], what: &str) {
         tracing::error!(
             what,
             "a batch failed; all requests with inputs in it get an error"
         );
         let mut number = 0..;
-        let (failed, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.under_way)
+        let (failed, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running)
             .into_iter()
             .partition(|_| {
                 number
@@ -153,7 +153,7 @@ impl Worker<'_> {
                 .answer
                 .send(Err(EngineError::Compute(what.to_owned())));
         }
-        self.under_way = rest;
+        self.running = rest;
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) enum Arguments {
 }
 
 #[derive(Serialize)]
-struct Turn<'a> {
+struct TemplateMessage<'a> {
     role: &'a str,
     /// The content. If there is none, the field is `null` and not omitted.
     content: Option<String>,
@@ -94,7 +94,7 @@ pub(super) fn values(messages: &[Message], shape: Shape<'_>) -> Value {
     Value::from(Serde(turns(messages, shape)))
 }
 
-fn turns<'a>(messages: &'a [Message], shape: Shape<'a>) -> Vec<Turn<'a>> {
+fn turns<'a>(messages: &'a [Message], shape: Shape<'a>) -> Vec<TemplateMessage<'a>> {
     let all_calls = messages
         .iter()
         .filter_map(|message| message.tool_calls.as_ref())
@@ -120,7 +120,11 @@ pub(super) fn tools(tools: &[Tool]) -> Value {
         .unwrap_or_default()
 }
 
-fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape<'a>) -> Turn<'a> {
+fn turn<'a>(
+    message: &'a Message,
+    names: &HashMap<&str, &'a str>,
+    shape: Shape<'a>,
+) -> TemplateMessage<'a> {
     let content = message
         .content
         .as_ref()
@@ -134,7 +138,7 @@ fn turn<'a>(message: &'a Message, names: &HashMap<&str, &'a str>, shape: Shape<'
         .as_deref()
         .and_then(|id| names.get(id).copied());
     let reasoning = message.earlier_reasoning();
-    Turn {
+    TemplateMessage {
         role: match message.role {
             // Templates know only the older name of this role.
             Role::Developer => "system",

@@ -7,7 +7,7 @@ use super::*;
 use crate::ServedBy;
 
 #[derive(Debug, Default, PartialEq)]
-struct Read {
+struct Parsed {
     text: String,
     calls: Vec<(u32, String, String)>,
     finish: Option<FinishReason>,
@@ -64,9 +64,9 @@ fn chunks(
 }
 
 /// Returns the result for a text in pieces of `size` characters.
-fn read_in(fields: &Value, text: &str, size: usize, finish: FinishReason) -> Read {
+fn read_in(fields: &Value, text: &str, size: usize, finish: FinishReason) -> Parsed {
     let characters: Vec<char> = text.chars().collect();
-    let mut read = Read::default();
+    let mut read = Parsed::default();
     for chunk in chunks(
         fields,
         characters.chunks(size).map(|piece| piece.iter().collect()),
@@ -91,7 +91,7 @@ fn read_in(fields: &Value, text: &str, size: usize, finish: FinishReason) -> Rea
 }
 
 /// Returns the result for a text, and checks that it is the same for all piece sizes.
-fn read(fields: &Value, text: &str) -> Read {
+fn read(fields: &Value, text: &str) -> Parsed {
     let whole = read_in(fields, text, usize::MAX, FinishReason::Stop);
     for size in 1..=9 {
         assert_eq!(
@@ -119,7 +119,7 @@ fn an_object_between_tags_is_a_call_wherever_it_is_cut() {
     let tool_calls = Some(FinishReason::ToolCalls);
     assert_eq!(
         read(&json!({}), TIME),
-        Read {
+        Parsed {
             text: String::new(),
             calls: vec![time(0)],
             finish: tool_calls
@@ -128,7 +128,7 @@ fn an_object_between_tags_is_a_call_wherever_it_is_cut() {
     let around = read(&json!({}), &format!("I < you. {TIME}\n{TIME} Done."));
     assert_eq!(
         around,
-        Read {
+        Parsed {
             text: "I < you. Done.".to_owned(),
             calls: vec![time(0), time(1)],
             finish: tool_calls
@@ -159,7 +159,7 @@ fn what_is_no_call_is_its_text() {
         "<tool_cal",
         "<tool_call>]",
     ] {
-        let expected = Read {
+        let expected = Parsed {
             text: written.to_owned(),
             calls: vec![],
             finish: Some(FinishReason::Stop),

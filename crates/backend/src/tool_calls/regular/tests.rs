@@ -25,7 +25,7 @@ fn delta(pieces: &Value) -> ChunkChoice {
 
 /// A call as a client assembles it.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Got {
+struct Assembled {
     id: String,
     name: String,
     arguments: String,
@@ -33,8 +33,8 @@ struct Got {
 
 /// Assembles the deltas by index, with id, type and name only from the first piece, as the AI SDK
 /// does.
-fn put_together(deltas: &[ChunkChoice]) -> Vec<Got> {
-    let mut calls: Vec<Got> = Vec::new();
+fn put_together(deltas: &[ChunkChoice]) -> Vec<Assembled> {
+    let mut calls: Vec<Assembled> = Vec::new();
     for piece in deltas
         .iter()
         .filter_map(|choice| choice.delta.tool_calls.as_ref())
@@ -48,10 +48,10 @@ fn put_together(deltas: &[ChunkChoice]) -> Vec<Got> {
                 .name
                 .clone()
                 .expect("the first piece names the function");
-            calls.push(Got {
+            calls.push(Assembled {
                 id: piece.id.clone().expect("the first piece has an id"),
                 name,
-                ..Got::default()
+                ..Assembled::default()
             });
         } else {
             assert!(index < calls.len(), "indexes rise one by one");
@@ -69,7 +69,7 @@ fn put_together(deltas: &[ChunkChoice]) -> Vec<Got> {
 }
 
 /// Returns the calls for these lists of pieces, one after the other.
-fn made(lists: &[Value]) -> Vec<Got> {
+fn made(lists: &[Value]) -> Vec<Assembled> {
     let mut calls = ToolCalls::new("chatcmpl-x", 1);
     let mut deltas: Vec<_> = lists.iter().map(delta).collect();
     for delta in &mut deltas {
@@ -83,8 +83,8 @@ fn made(lists: &[Value]) -> Vec<Got> {
     put_together(&deltas)
 }
 
-fn got(id: &str, name: &str, arguments: &str) -> Got {
-    Got {
+fn got(id: &str, name: &str, arguments: &str) -> Assembled {
+    Assembled {
         id: id.to_owned(),
         name: name.to_owned(),
         arguments: arguments.to_owned(),
@@ -331,7 +331,7 @@ enum Names {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Way {
+struct Encoding {
     marks: Marks,
     ids: Ids,
     names: Names,
@@ -341,7 +341,7 @@ struct Way {
     together: bool,
 }
 
-fn ways() -> impl Strategy<Value = Way> {
+fn ways() -> impl Strategy<Value = Encoding> {
     let marks = prop_oneof![
         Just(Marks::Indexes),
         Just(Marks::Ids),
@@ -375,7 +375,7 @@ fn ways() -> impl Strategy<Value = Way> {
             // A piece with a name and a new id is a call.
             let unclear = names == Names::Repeated && (marks == Marks::Names || ids == Ids::Fresh);
             let names = if unclear { Names::Once } else { names };
-            Way {
+            Encoding {
                 marks,
                 ids,
                 names,
@@ -387,7 +387,12 @@ fn ways() -> impl Strategy<Value = Way> {
 }
 
 /// Returns the pieces of one call.
-fn pieces(way: Way, number: usize, call: &Got, cuts: &[prop::sample::Index]) -> Vec<Value> {
+fn pieces(
+    way: Encoding,
+    number: usize,
+    call: &Assembled,
+    cuts: &[prop::sample::Index],
+) -> Vec<Value> {
     let mut cuts: Vec<usize> = cuts
         .iter()
         .map(|cut| cut.index(call.arguments.len() + 1))
@@ -441,7 +446,7 @@ proptest! {
     ) {
         const NAMES: [&str; 3] = ["look", "look_up", "now"];
         const ARGUMENTS: [&str; 6] = ["{}", "", r#"{"at": "x"}"#, r#"{"a": {"b": ["}", "\"{"]}}"#, "{\n \"é\": \"\\\\\"\n}", r#"{"n": 12345678901234567890123}"#];
-        let calls: Vec<Got> = wanted.iter().enumerate().map(|(number, &(name, arguments, _))| {
+        let calls: Vec<Assembled> = wanted.iter().enumerate().map(|(number, &(name, arguments, _))| {
             // Without arguments, only the name, index or id of the next call shows the end of a
             // call.
             let arguments = if way.marks == Marks::Names && arguments == 1 { 0 } else { arguments };
@@ -465,7 +470,7 @@ proptest! {
             sent.into_iter().flat_map(|piece| [json!([piece]), json!([])]).collect()
         };
         let out = made(&lists);
-        let told = |calls: &[Got]| calls.iter().map(|call| (call.name.clone(), call.arguments.clone())).collect::<Vec<_>>();
+        let told = |calls: &[Assembled]| calls.iter().map(|call| (call.name.clone(), call.arguments.clone())).collect::<Vec<_>>();
         prop_assert_eq!(told(&out), told(&calls), "{:?} {:?}", way, lists);
         let ids: HashSet<&str> = out.iter().map(|call| call.id.as_str()).collect();
         prop_assert_eq!(ids.len(), out.len(), "ids differ");

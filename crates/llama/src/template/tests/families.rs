@@ -25,7 +25,7 @@ struct Family {
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct RecordedConversation {
     messages: Vec<Message>,
     #[serde(default)]
     tools: Vec<Tool>,
@@ -64,7 +64,7 @@ fn source(name: &str, family: &Family) -> Option<String> {
 #[test]
 fn each_familys_own_template_prints_what_its_makers_own_tool_does() {
     let families: BTreeMap<String, Family> = read("families.json");
-    let conversations: BTreeMap<String, Asked> = read("conversations.json");
+    let conversations: BTreeMap<String, RecordedConversation> = read("conversations.json");
     let mut wrong = Vec::new();
     for (name, family) in &families {
         let Some(source) = source(name, family) else {
@@ -95,7 +95,11 @@ fn each_familys_own_template_prints_what_its_makers_own_tool_does() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn rendered(source: &str, family: &Family, asked: &Asked) -> Result<String, TemplateError> {
+fn rendered(
+    source: &str,
+    family: &Family,
+    asked: &RecordedConversation,
+) -> Result<String, TemplateError> {
     let special = Special {
         bos: family.bos.clone(),
         eos: family.eos.clone(),
