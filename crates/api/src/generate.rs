@@ -314,7 +314,8 @@ impl Door {
     }
 }
 
-/// What turned out to have no effect when the engine accepted, by the client's own names.
+/// Returns the fields that turned out to have no effect when the engine accepted the request, by
+/// the client's names.
 fn ignored_late<R: Ask>(served_by: &ServedBy) -> Vec<String> {
     let names = served_by.ignored.iter().cloned();
     names.map(|name| wording::param(R::DIALECT, name)).collect()

@@ -156,7 +156,8 @@ impl Task {
         if stored.is_ok() {
             running.push(&mut last);
         } else {
-            // The hold runs out, and whoever fetches the response then finds that it failed.
+            // When the hold runs out, the next client that fetches the response finds that it
+            // failed.
             tracing::warn!(response = %id, "the end of a background response was not stored");
         }
         let usage = self.progress.end(outcome).usage;

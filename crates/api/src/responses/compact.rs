@@ -37,28 +37,28 @@ const ASKED: &str = "Summarize the conversation so far, so that somebody who has
 /// The text before a summary in a later conversation.
 const INTRODUCED: &str = "The conversation before this message was replaced by this summary:";
 
-/// Where a summary goes.
+/// The place of a summary.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Compaction {
-    /// Into the output of a response, as its only item.
+    /// In the output of a response, as its only item.
     Response,
     /// Into a compacted conversation, after these items.
     Conversation(Vec<Value>),
 }
 
-/// Whether the input asks for a compaction.
+/// Returns whether the input asks for a compaction.
 pub(crate) fn is_asked(items: &[Item]) -> bool {
     items
         .last()
         .is_some_and(|item| item.kind.as_deref() == Some(TRIGGER))
 }
 
-/// The message that asks the model for a summary.
+/// Returns the message that asks the model for a summary.
 pub(crate) fn question() -> Message {
     Message::text(Role::User, ASKED)
 }
 
-/// The message that tells the model a summary.
+/// Returns the message that gives the model a summary.
 pub(crate) fn told(summary: &str) -> Message {
     Message::text(Role::User, format!("{INTRODUCED}\n\n{summary}"))
 }

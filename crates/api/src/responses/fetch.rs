@@ -15,7 +15,7 @@ use crate::stored::{Answer, Asked, chats::listed, check_include, page};
 
 const KIND: Kind = Kind::Response;
 
-/// The items of a page when all of them are wanted.
+/// The number of items in a page, when all items are read.
 const ALL: usize = 10_000;
 
 impl Asked<'_> {
@@ -23,7 +23,7 @@ impl Asked<'_> {
     pub(crate) async fn response(&self) -> Result<Answer, ApiError> {
         check_include(&self.query)?;
         let is_streamed = self.flag("stream")?.unwrap_or(false);
-        // Without a stream it has no effect: OpenAI's own clients send both.
+        // Without `stream` it has no effect. OpenAI's clients send it anyway.
         let starting_after = self.starting_after()?;
         if is_streamed {
             return self.stream(starting_after.map_or(0, |last| last + 1)).await;
@@ -31,7 +31,7 @@ impl Asked<'_> {
         Answer::new(&self.found().await?)
     }
 
-    /// The response as a stream: from the task that makes it, or from the store.
+    /// Streams the response, from the task that makes it or from the store.
     async fn stream(&self, first: usize) -> Result<Answer, ApiError> {
         let running = self.live.find(self.route.id(), &self.owner);
         if let Some(running) = running {
@@ -42,7 +42,7 @@ impl Asked<'_> {
         }
         let response = self.found().await?;
         if is_open(response.status) {
-            // Another server makes it.
+            // Another server makes the response.
             return Err(not_streamed());
         }
         let logged = self.items_of(Side::Stream).await?;
@@ -56,7 +56,7 @@ impl Asked<'_> {
         Ok(Answer::events(events.boxed()))
     }
 
-    /// `DELETE /v1/responses/{response_id}`. One that is being made is stopped.
+    /// `DELETE /v1/responses/{response_id}`. It stops a response that is being made.
     pub(crate) async fn delete_response(&self) -> Result<Answer, ApiError> {
         if let Some(running) = self.live.find(self.route.id(), &self.owner) {
             stop(&running).await;
@@ -83,7 +83,7 @@ impl Asked<'_> {
             return Err(not_in_background());
         }
         if is_open(response.status) {
-            // Another server makes it: it notices that its hold is gone.
+            // Another server makes the response. It notices that its hold is gone.
             response.status = ResponseStatus::Cancelled;
             self.replace(&mut response, Some("cancelled")).await?;
         }
@@ -99,7 +99,7 @@ impl Asked<'_> {
         Answer::new(&listed(found.data, found.has_more)?)
     }
 
-    /// The response as it is now. One whose server ended before it did has failed.
+    /// Returns the response as it is now. If its server ended before it, it has failed.
     async fn found(&self) -> Result<Response, ApiError> {
         let at = self.at(KIND);
         let object = match self.store.object(at).await {
@@ -152,8 +152,8 @@ impl Asked<'_> {
         }
     }
 
-    /// Stores the end of a response whose task is gone, or is to go: then another holder takes its
-    /// place, which the task notices.
+    /// Stores the end of a response whose task is gone or has to stop. A new holder replaces the
+    /// task, which notices that.
     async fn replace(&self, response: &mut Response, holder: Option<&str>) -> Result<(), ApiError> {
         let (kind, id) = (KIND, response.id.clone());
         let mut changes = vec![
@@ -196,7 +196,7 @@ impl Asked<'_> {
     }
 }
 
-/// Stops a response that is made in the background, and waits until that is stored.
+/// Stops a background response, and waits until its end is stored.
 async fn stop(running: &Arc<Running>) {
     running.cancel();
     running.ended().await;

@@ -1,4 +1,5 @@
-//! What `--lenient` makes of a request for a response that has no model, no input, or too much.
+//! What `--lenient` does with a request for a response that lacks the model or the input, or has
+//! too much.
 
 use loggia_backend::Backend;
 use loggia_wire::openai::responses::{Input, ResponseRequest};

@@ -1,5 +1,5 @@
-//! What a request for a response brings back from the store: the items of the response that it
-//! continues, those of its conversation, and those that it names by id.
+//! Loads from the store what a request for a response refers to: the items of the response that it
+//! continues, the items of its conversation, and items that it references by id.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,32 +15,32 @@ use crate::store::{self, Kind, ObjectRef, Order, Owner, Page, Side, Store, Store
 use crate::stored::{damaged, failed, log};
 use crate::{ApiError, Door};
 
-/// The most bytes of a conversation that one request brings back.
+/// The most bytes of a conversation that one request loads.
 const MOST_BYTES: usize = store::MOST_BYTES_OF_A_PAGE * 2;
 
-/// The items of a page when all of them are wanted.
+/// The number of items in a page, when all items are read.
 const ALL: usize = 10_000;
 
-/// What a request brings back, and whether its response is stored.
+/// What a request loads from the store, and whether its response is stored.
 #[derive(Debug, Default)]
 pub(crate) struct Recalled {
     /// The items before those of the request.
     pub(crate) history: Vec<Item>,
-    /// The field of the request that brought them back.
+    /// The field of the request that referred to them.
     pub(crate) named_by: &'static str,
-    /// The conversation of the request, held for this turn.
+    /// The conversation of the request. This turn holds it.
     pub(crate) conversation: Option<Arc<HeldConversation>>,
     /// Whether the response will be stored.
     pub(crate) is_stored: bool,
 }
 
-/// Where stored items come from.
+/// Returns which items come from the store.
 pub(crate) struct Memory<'a> {
     pub(crate) store: Option<&'a Arc<dyn Store>>,
     pub(crate) live: &'a Live,
     pub(crate) owner: &'a Owner,
     pub(crate) request_id: Option<&'a str>,
-    /// Whether the conversation of the request is held for its turn.
+    /// Whether to hold the conversation for this turn.
     holds: bool,
 }
 
@@ -55,7 +55,7 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// The same for a request that has no turn.
+    /// Returns the same without holding the conversation, for a request that stores nothing.
     pub(crate) fn only_reading(self) -> Self {
         Self {
             holds: false,
@@ -63,7 +63,7 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Brings back what a request names, and replaces its references by the items.
+    /// Loads what a request refers to, and replaces its references by the items.
     ///
     /// # Errors
     /// A 404 for an unknown id, a 400 for a response or a conversation that is in use, a 503 if the
@@ -96,7 +96,7 @@ impl<'a> Memory<'a> {
         Ok(recalled)
     }
 
-    /// The items of a response and of those before it.
+    /// Returns the items of a response and of the responses before it.
     async fn before(&self, id: &str) -> Result<Vec<Item>, ApiError> {
         let Some(store) = self.store else {
             return Err(no_previous(
@@ -127,7 +127,7 @@ impl<'a> Memory<'a> {
             return Err(in_progress(id));
         }
         let items = match kept.conversation {
-            // It goes on from where its conversation was then.
+            // The response continues its conversation as it was at that time.
             Some(conversation) => self
                 .in_conversation(store, at, &conversation.id)
                 .await
@@ -137,7 +137,7 @@ impl<'a> Memory<'a> {
         read(items)
     }
 
-    /// The items of the conversation of a response, up to the last one of the response.
+    /// Returns the items of the conversation of a response, up to the last item of the response.
     async fn in_conversation(
         &self,
         store: &Arc<dyn Store>,
@@ -243,7 +243,7 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// What of a stored response says how it is continued.
+/// The fields of a stored response that decide how another one can continue it.
 #[derive(Deserialize)]
 struct Kept {
     status: ResponseStatus,
@@ -255,12 +255,12 @@ struct KeptConversation {
     id: String,
 }
 
-/// Whether a response with this status has not ended.
+/// Returns whether a response with this status has not ended.
 pub(crate) fn is_open(status: ResponseStatus) -> bool {
     matches!(status, ResponseStatus::Queued | ResponseStatus::InProgress)
 }
 
-/// All items of an object.
+/// Returns all items of an object.
 async fn all(store: &dyn Store, at: ObjectRef<'_>) -> Result<Vec<store::Item>, StoreError> {
     let mut items: Vec<store::Item> = Vec::new();
     let mut bytes = 0;
@@ -282,11 +282,11 @@ async fn all(store: &dyn Store, at: ObjectRef<'_>) -> Result<Vec<store::Item>, S
     }
 }
 
-/// Stored items as a client sends them. A call that was cut short has no output and never gets one:
-/// it is left out.
+/// Parses stored items. Leaves out calls that were cut short, since no output for them will come.
 fn read(mut items: Vec<store::Item>) -> Result<Vec<Item>, ApiError> {
     let is_summary = |item: &store::Item| {
-        // Only what a model wrote: a client that sends a summary sends what goes with it, too.
+        // Only summaries by a model: a client that sends a summary also sends what belongs after
+        // it.
         item.side == Side::Output
             && item.body.contains("\"compaction\"")
             && is_compaction(&item.body)
@@ -308,7 +308,7 @@ fn read(mut items: Vec<store::Item>) -> Result<Vec<Item>, ApiError> {
     Ok(history)
 }
 
-/// Whether a stored item is a summary, which replaces the items before it.
+/// Returns whether a stored item is a summary, which replaces the items before it.
 fn is_compaction(body: &str) -> bool {
     let item = serde_json::from_str::<Item>(body);
     item.is_ok_and(|item| item.kind.as_deref() == Some("compaction"))
@@ -321,7 +321,7 @@ fn is_reference(item: &Item) -> bool {
     }
 }
 
-/// What is wrong with the request alone.
+/// Checks the fields that refer to the store, without the store.
 fn check(request: &ResponseRequest) -> Result<(), ApiError> {
     if request.previous_response_id.is_some() && request.conversation.is_some() {
         let message = "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Send only one of them.";
@@ -334,7 +334,7 @@ fn check(request: &ResponseRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The id of the conversation that a request names.
+/// Returns the id of the conversation that a request names.
 fn conversation(request: &ResponseRequest) -> Result<Option<String>, ApiError> {
     let id = match &request.conversation {
         None | Some(Value::Null) => return Ok(None),
@@ -348,7 +348,7 @@ fn conversation(request: &ResponseRequest) -> Result<Option<String>, ApiError> {
     Ok(Some(id.to_owned()))
 }
 
-/// Refuses an item that the conversation has already: the whole turn could not be added later.
+/// Refuses an item that is already in the conversation, since the turn could not be stored later.
 fn distinct(items: &[Item], history: &[Item]) -> Result<(), ApiError> {
     let there: std::collections::HashSet<&str> = history
         .iter()

@@ -8,7 +8,7 @@ use crate::ApiError;
 use crate::responses::live::each;
 use crate::stored::damaged;
 
-/// The events from `first` on of those that were sent when the response was made.
+/// Returns the events that were sent when the response was made, beginning with number `first`.
 pub(crate) fn from(stream: &str, first: usize) -> Vec<u8> {
     each(stream.as_bytes())
         .skip(first)
@@ -17,7 +17,7 @@ pub(crate) fn from(stream: &str, first: usize) -> Vec<u8> {
         .collect()
 }
 
-/// The events of a response whose stream was not stored: each text is one delta.
+/// Returns the events of a response whose stream was not stored. Each text is one delta.
 pub(crate) fn events(response: &Response) -> Result<Vec<u8>, ApiError> {
     let mut replay = Replay::default();
     replay.response(response).map_err(|_| damaged())?;

@@ -1,11 +1,12 @@
-//! What a client carries for the server: reasoning and summaries that only a server with one of the
-//! keys can read.
+//! Reasoning and summaries that a client keeps for the server. They are sealed, so that only a
+//! server with one of the keys can read them.
 
 use loggia_seal::{Keys, NotOpened};
 
 use crate::ApiError;
 
-/// What is sealed. A text that was sealed as one of them does not open as the other.
+/// The purpose of a sealed text. A text that was sealed for one purpose cannot be opened for
+/// another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sealed {
     /// The reasoning of a model.
@@ -26,10 +27,11 @@ impl Sealed {
         keys.seal(self.purpose(), text.as_bytes())
     }
 
-    /// Opens what a client sent. Returns `None` for a text that another server made.
+    /// Opens a text that a client sent. Returns `None` if another server made it.
     ///
     /// # Errors
-    /// A 400 for a text of Loggia's that was changed, or whose key is not here.
+    /// A 400 for a text that this server made but that was changed, and for one whose key is
+    /// missing.
     pub(crate) fn open(
         self,
         keys: Option<&Keys>,

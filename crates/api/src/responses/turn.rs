@@ -12,8 +12,8 @@ use crate::responses::live::Entry;
 use crate::store::{Change, Item, Kind, Metadata, Object, Owner, Side, Store, StoreError};
 use crate::stored::{damaged, items};
 
-/// How long a hold on an object lasts unless it is renewed. After the server was killed, the object
-/// is free again after this time.
+/// How long a hold on an object lasts unless it is renewed. If the server is killed, the object is
+/// free after this time.
 pub(crate) const HELD_FOR: Duration = Duration::from_secs(20);
 
 /// How often a hold is renewed.
@@ -36,7 +36,7 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// The changes that store a response that has ended.
+    /// Returns the changes that store a response that has ended.
     pub(crate) fn end(&self, response: &mut Response) -> Result<Vec<Change>, ApiError> {
         let output = output(&response.output)?;
         let mut changes = Vec::new();
@@ -50,7 +50,7 @@ impl Turn {
         Ok(changes)
     }
 
-    /// The changes that store a response that a background task makes: before it begins.
+    /// Returns the changes that store a background response before its task begins.
     pub(crate) fn begin(
         &self,
         response: &mut Response,
@@ -62,8 +62,7 @@ impl Turn {
         Ok(vec![Change::Create { object, items }, hold])
     }
 
-    /// The changes that store the end of a response that was made in the background. `stream` are
-    /// its events.
+    /// Returns the changes that store the end of a background response. `stream` has its events.
     pub(crate) fn replace(
         &self,
         response: &mut Response,
@@ -119,7 +118,8 @@ impl Turn {
         })
     }
 
-    /// The changes that add the input and the output to the conversation, and let it go.
+    /// Returns the changes that add the input and the output to the conversation, and end the hold
+    /// on it.
     fn add_to_conversation(&self, output: Vec<Item>) -> Vec<Change> {
         let Some(conversation) = &self.conversation else {
             return Vec::new();
@@ -148,7 +148,7 @@ impl Turn {
         })
     }
 
-    /// Notes that the changes are made.
+    /// Notes that the changes were made.
     pub(crate) fn was_stored(&self) {
         if let Some(conversation) = &self.conversation {
             conversation.is_released.store(true, Ordering::Relaxed);
@@ -156,7 +156,7 @@ impl Turn {
     }
 }
 
-/// The change that holds an object for some time.
+/// Returns the change that holds an object for some time.
 pub(crate) fn hold(kind: Kind, id: &str, holder: &str) -> Change {
     Change::Hold {
         kind,
@@ -166,7 +166,7 @@ pub(crate) fn hold(kind: Kind, id: &str, holder: &str) -> Change {
     }
 }
 
-/// The items of an input, as they are stored.
+/// Returns the items of an input as they are stored.
 pub(crate) fn input(input: &[responses::Item]) -> Result<Vec<Item>, ApiError> {
     let stored = input.iter().map(|item| {
         let item = serde_json::to_value(item).map_err(|_| damaged())?;
@@ -176,7 +176,8 @@ pub(crate) fn input(input: &[responses::Item]) -> Result<Vec<Item>, ApiError> {
     Ok(distinct(stored?))
 }
 
-/// Clients may send several items with the same id. Later ones get a new id.
+/// Gives new ids to items whose id was used by an earlier item of the same input. Clients may send
+/// such items.
 fn distinct(mut items: Vec<Item>) -> Vec<Item> {
     let mut seen = std::collections::HashSet::new();
     for item in &mut items {
@@ -188,7 +189,7 @@ fn distinct(mut items: Vec<Item>) -> Vec<Item> {
     items
 }
 
-/// The items of an output, as they are stored.
+/// Returns the items of an output as they are stored.
 fn output(output: &[OutputItem]) -> Result<Vec<Item>, ApiError> {
     let stored = output.iter().map(|item| {
         Ok(Item {
@@ -200,7 +201,7 @@ fn output(output: &[OutputItem]) -> Result<Vec<Item>, ApiError> {
     stored.collect()
 }
 
-/// The response as it is stored: its output and its metadata are stored apart from it.
+/// Returns the response as it is stored, without output and metadata, which are stored separately.
 pub(crate) fn body(response: &mut Response) -> Result<String, ApiError> {
     let output = std::mem::take(&mut response.output);
     let metadata = std::mem::take(&mut response.metadata);
@@ -210,7 +211,7 @@ pub(crate) fn body(response: &mut Response) -> Result<String, ApiError> {
     body
 }
 
-/// A stored response with its output and its metadata.
+/// Returns a stored response with its output and its metadata.
 pub(crate) fn whole(object: Object, output: &[Item]) -> Result<Response, ApiError> {
     let mut response: Response = serde_json::from_str(&object.body).map_err(|_| damaged())?;
     let items = output.iter().map(|item| serde_json::from_str(&item.body));
@@ -278,7 +279,7 @@ impl std::fmt::Debug for HeldConversation {
 }
 
 impl Drop for HeldConversation {
-    /// Lets the conversation go where the turn did not end.
+    /// Ends the hold if the turn did not end.
     fn drop(&mut self) {
         self.renewing.abort();
         if self.is_released.load(Ordering::Relaxed) {
@@ -290,7 +291,7 @@ impl Drop for HeldConversation {
             holder: Some(std::mem::take(&mut self.holder)),
         };
         let (store, owner) = (Arc::clone(&self.store), self.owner.clone());
-        // Outside of a runtime the hold runs out by itself.
+        // Without a runtime, the hold ends when its time runs out.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { store.write(&owner, vec![release]).await });
         }

@@ -1,5 +1,5 @@
-//! Hints: a strict server refuses the words, lengths and formats that OpenAI's specification does
-//! not allow. Other servers list the hint as ignored.
+//! Optional fields such as `service_tier` and `user`: a strict server refuses words, lengths and
+//! formats that OpenAI's specification does not allow. Other servers list the field as ignored.
 
 use loggia_api::{Policy, Strictness};
 use serde_json::{Map, Value, json};

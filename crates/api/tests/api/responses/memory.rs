@@ -1,4 +1,4 @@
-//! A door with a store: responses that go on from others, conversations, and the routes of stored
+//! A door with a store: responses that continue others, conversations, and the routes of stored
 //! responses.
 
 use std::sync::Arc;
@@ -80,21 +80,21 @@ impl Stand {
         self.ask_as(None, Method::GET, path, &Value::Null).await
     }
 
-    /// A response that is made.
+    /// Creates a response.
     pub(super) async fn respond(&self, more: Value) -> Value {
         let answer = self.post("/v1/responses", &hi(more)).await;
         assert_eq!(answer.status(), 200, "{}", answer.text());
         answer.json()
     }
 
-    /// A response that is fetched.
+    /// Fetches a response.
     pub(super) async fn fetched(&self, id: &str) -> Value {
         let answer = self.get(&format!("/v1/responses/{id}")).await;
         assert_eq!(answer.status(), 200, "{}", answer.text());
         answer.json()
     }
 
-    /// The roles and texts that the engine was asked last.
+    /// Returns the roles and texts of the last request to the engine.
     pub(super) fn asked(&self) -> Vec<(String, String)> {
         let asked = self.engine.asked();
         let messages = asked["messages"].as_array().expect("messages").iter();
@@ -169,7 +169,7 @@ async fn a_turn_sees_all_turns_before_it_but_not_their_instructions() {
             ("user", "three"),
         ])
     );
-    // Two turns can go on from the same one.
+    // Two turns can continue the same response.
     let fork = json!({"input": "other", "previous_response_id": id(&first)});
     stand.respond(fork).await;
     assert_eq!(
@@ -194,7 +194,7 @@ async fn an_output_goes_to_the_call_of_the_turn_before() {
         asked["messages"][2],
         json!({"role": "tool", "tool_call_id": "call_1", "content": "2"})
     );
-    // Without an output OpenAI refuses the turn.
+    // OpenAI refuses a turn with a call but no output.
     let without = hi(json!({"input": "and?", "previous_response_id": id(&first), "tools": tools}));
     let answer = stand.post("/v1/responses", &without).await;
     assert_eq!(
@@ -293,7 +293,7 @@ async fn a_conversation_grows_with_each_turn() {
     );
 }
 
-/// Its items are those of the conversation at that time, and no later ones.
+/// They are the items of the conversation at that time, without later ones.
 #[tokio::test]
 async fn a_response_of_a_conversation_can_be_continued_by_its_id() {
     let stand = Stand::new(StandIn::hello());
@@ -349,7 +349,7 @@ async fn a_conversation_that_a_turn_holds_is_locked_and_free_afterwards() {
     gate.add_permits(1);
     stand.respond(json!({ "conversation": conversation })).await;
 
-    // A turn that fails lets it go too.
+    // A turn that fails ends its hold too.
     let failing = hi(json!({"conversation": conversation, "temperature": "hot"}));
     assert_eq!(stand.post("/v1/responses", &failing).await.status(), 400);
     let odd = hi(
@@ -551,7 +551,7 @@ async fn a_background_stream_can_be_left_and_resumed() {
     assert!(first.contains("response.created"), "{first}");
     let at = first.find("resp_").expect("an id");
     let made = first[at..].split('"').next().expect("an id").to_owned();
-    // The client leaves, and comes back after the event with number 0.
+    // The client leaves, and returns after the event with number 0.
     drop(events);
     let path = format!("/v1/responses/{made}?stream=true&starting_after=0");
     let resumed = {
@@ -570,7 +570,7 @@ async fn a_background_stream_can_be_left_and_resumed() {
     assert!(live.contains("\"sequence_number\":1"), "{live}");
     let end = stand.fetched(&made).await;
     assert_eq!(end["status"], "completed");
-    // The same events come from the store.
+    // The store has the same events.
     let stored = stand.get(&path).await;
     assert_eq!(stored.text(), live);
     let all = stand
@@ -687,7 +687,7 @@ async fn a_background_response_can_be_cancelled_once_or_twice() {
         .post(&format!("/v1/responses/{sync}/cancel"), &json!({}))
         .await;
     assert_eq!(refused.status(), 400);
-    // One that has ended stays as it is.
+    // A response that has ended stays as it is.
     gate.add_permits(1);
     let done = id(&stand.respond(json!({"background": true})).await);
     while stand.fetched(&done).await["status"] == "in_progress" {
@@ -712,7 +712,7 @@ async fn a_background_response_whose_engine_dies_has_failed() {
     };
     assert_eq!(failed["status"], "failed");
     assert_eq!(failed["error"]["code"], "server_error");
-    // One whose client waits is not stored: the client has the error.
+    // Without `background`, a failed response is not stored: the client gets the error.
     let answer = stand.post("/v1/responses", &hi(json!({}))).await;
     assert_eq!(answer.status(), 502);
 }
@@ -723,7 +723,7 @@ async fn a_background_response_whose_server_was_stopped_has_failed() {
     let gate = Arc::new(Semaphore::new(0));
     let stand = Stand::new(StandIn::hello().behind(&gate));
     let made = id(&stand.respond(json!({"background": true})).await);
-    // Another door on the same store is another server.
+    // A second door with the same store acts like a second server.
     let other = Stand {
         door: Door::new(
             Arc::clone(&stand.engine) as Arc<dyn Backend>,
@@ -767,7 +767,7 @@ async fn another_server_can_cancel_and_the_first_one_stops() {
         .post(&format!("/v1/responses/{made}/cancel"), &Value::Null)
         .await;
     assert_eq!(cancelled.json()["status"], "cancelled");
-    // The first server ends its work, and does not replace what the other one wrote.
+    // The first server ends its work, and does not replace what the second server wrote.
     gate.add_permits(1);
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -803,7 +803,7 @@ async fn deleting_a_response_in_progress_stops_it() {
     assert_eq!(stand.get(&path).await.status(), 404);
 }
 
-/// A web page can make its own host name lead to this machine.
+/// A web page can make its own host name resolve to this machine.
 #[tokio::test]
 async fn without_a_key_no_page_of_a_stranger_reads_what_is_stored() {
     let stand = Stand::new(StandIn::hello());
@@ -828,7 +828,7 @@ async fn a_count_includes_what_a_request_brings_back_and_changes_nothing() {
     };
     let first = stand.respond(json!({"input": "one two three"})).await;
     let next = json!({"model": "m", "input": "four", "previous_response_id": first["id"]});
-    // Four tokens of the first message, two of the answer, two of the next message.
+    // Four tokens for the first message, two for the answer, two for the next message.
     assert_eq!(count(next).await, 8);
 
     let items = json!([{"type": "message", "role": "user", "content": "a b"}]);
@@ -871,7 +871,7 @@ async fn what_was_brought_back_is_dropped_first_and_named_by_its_field() {
         .cloned();
     assert_eq!(last, Some(json!({"role": "user", "content": "And now?"})));
     assert!(!asked.to_string().contains("word"), "{asked}");
-    // The whole input is stored all the same.
+    // The whole input is stored anyway.
     let path = format!(
         "/v1/responses/{}",
         answer.json()["id"].as_str().expect("an id")

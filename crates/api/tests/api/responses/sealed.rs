@@ -1,4 +1,4 @@
-//! Reasoning and summaries that a client carries for the server.
+//! Reasoning and summaries that a client keeps for the server.
 
 use loggia_seal::Keys;
 use loggia_wire::openai::FinishReason;
@@ -18,7 +18,7 @@ fn thinker() -> StandIn {
     StandIn::says(&deltas, FinishReason::Stop)
 }
 
-/// A request whose input has this item after a first turn.
+/// Returns a request whose input has this item after a first turn.
 fn with_item(item: &Value) -> Value {
     let turn = |text: &str| json!({"role": "user", "content": text});
     let spoken = json!({"role": "assistant", "content": "Hello"});
@@ -36,7 +36,7 @@ async fn sealed_reasoning_comes_back_and_is_read() {
         let item = answer.json()["output"][0].clone();
         let sealed = item["encrypted_content"].as_str().expect("a sealed text");
         assert!(sealed.len() > 20 && !sealed.contains("Hm"));
-        // Codex sends it back with `content: null`, other clients without the content.
+        // Codex sends the item with `content: null`, other clients send it without `content`.
         let mut back = item.clone();
         back["content"] = Value::Null;
         back["summary"] = json!([]);
@@ -84,13 +84,13 @@ async fn a_sealed_text_that_was_changed_or_has_another_key_is_refused() {
     let answer = stand.post("/v1/responses", &with_item(&tampered)).await;
     assert_eq!(refused(&answer), expected);
 
-    // Where the text itself is there, nothing has to be opened.
+    // If the item has the text itself, nothing has to be opened.
     tampered["content"] = json!([{"type": "reasoning_text", "text": "Hm."}]);
     let answer = stand.post("/v1/responses", &with_item(&tampered)).await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
 }
 
-/// A conversation that began at OpenAI goes on here.
+/// A conversation that began at OpenAI continues here.
 #[tokio::test]
 async fn reasoning_that_another_server_sealed_is_removed_and_named() {
     let stand = Stand::new(thinker());
@@ -219,7 +219,7 @@ async fn a_summary_of_another_server_is_refused() {
         "input[0].encrypted_content".to_owned(),
     );
     assert_eq!(refused(&stand.post("/v1/responses", &body).await), expected);
-    // Sealed reasoning is no summary.
+    // Sealed reasoning is refused as a summary.
     let asked = json!({"include": ["reasoning.encrypted_content"]});
     let reasoned = Stand::with_keys(thinker(), Keys::new([[7; 32]]).expect("a key"));
     let item = reasoned.respond(asked).await["output"][0].clone();

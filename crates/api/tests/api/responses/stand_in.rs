@@ -83,7 +83,7 @@ impl Kind {
 pub(crate) struct StandIn {
     kind: Kind,
     events: Vec<Event>,
-    /// Whether the engine dies after its last delta.
+    /// Whether the engine stops without an end after its last delta.
     dies: bool,
     /// The time until it accepts a request.
     accepts_after: Duration,
@@ -101,7 +101,7 @@ pub(crate) struct StandIn {
 }
 
 impl StandIn {
-    /// An engine that sends these deltas and ends for this reason.
+    /// Creates an engine that sends these deltas and ends for this reason.
     pub(crate) fn says(deltas: &[Value], reason: FinishReason) -> Self {
         let mut events: Vec<Event> = deltas.iter().map(delta).collect();
         events.push(Event::Chunk(Chunk::of(ChunkChoice::finish(0, reason))));
@@ -148,12 +148,12 @@ impl StandIn {
         self
     }
 
-    /// The number of prompts that it has counted.
+    /// Returns the number of prompts that it has counted.
     pub(crate) fn counts(&self) -> usize {
         self.counts.load(Ordering::SeqCst)
     }
 
-    /// Makes the engine die before its end.
+    /// Makes the engine stop without an end.
     pub(crate) fn dies(mut self) -> Self {
         self.events.truncate(self.events.len().saturating_sub(2));
         self.dies = true;
@@ -165,7 +165,7 @@ impl StandIn {
         self
     }
 
-    /// An engine that waits for a permit before it accepts a request.
+    /// Creates an engine that waits for a permit before it accepts a request.
     pub(crate) fn behind(mut self, gate: &Arc<Semaphore>) -> Self {
         self.gate = Some(Arc::clone(gate));
         self
@@ -176,7 +176,7 @@ impl StandIn {
         self.came.load(Ordering::Relaxed)
     }
 
-    /// An engine that sends "hello".
+    /// Creates an engine that sends "hello".
     pub(crate) fn hello() -> Self {
         Self::says(
             &[json!({"content": "Hello"}), json!({"content": "!"})],
@@ -290,7 +290,7 @@ pub(crate) async fn ask(engine: &Arc<StandIn>, policy: Policy, body: &Value) -> 
     ask_at("/v1/responses", engine, policy, body).await
 }
 
-/// The answer of a door with this engine at this path.
+/// Returns the answer of a door with this engine at this path.
 pub(crate) async fn ask_at(
     path: &str,
     engine: &Arc<StandIn>,
