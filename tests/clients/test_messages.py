@@ -148,8 +148,10 @@ def test_a_schema_holds_the_answer(messages, target):
         assert isinstance(message.parsed_output, Person) or message.stop_reason == "max_tokens"
 
 
+# By default the runner keeps the conversation on the server.
+@pytest.mark.parametrize("thread", [{}, {"thread": False}], ids=["thread", "no thread"])
 @pytest.mark.parametrize("streams", [False, True])
-def test_the_tool_runner_answers(scripted, streams):
+def test_the_tool_runner_answers(scripted, streams, thread):
     called = []
 
     @anthropic.beta_tool
@@ -162,7 +164,7 @@ def test_the_tool_runner_answers(scripted, streams):
         called.append(city)
         return f"Sun in {city}."
 
-    runner = scripted.beta.messages.tool_runner(**asked("Weather in Paris and Rome?"), tools=[get_weather], stream=streams, thread=False)
+    runner = scripted.beta.messages.tool_runner(**asked("Weather in Paris and Rome?"), tools=[get_weather], stream=streams, **thread)
     last = None
     for turn in runner:
         last = turn.get_final_message() if streams else turn
@@ -178,3 +180,28 @@ def test_a_key_is_accepted_in_either_header(tmp_path):
         with pytest.raises(anthropic.AuthenticationError) as refused:
             connected(url, api_key="wrong").messages.create(**question)
         assert refused.value.body["error"]["type"] == "authentication_error"
+
+
+def test_the_tool_runner_goes_on_without_a_thread_where_nothing_is_kept():
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """The weather.
+
+        Args:
+            city: The city.
+        """
+        return f"Sun in {city}."
+
+    with scripted_model.engine("openai", weather) as (arguments, _), loggia(*arguments, "--store", "false") as url:
+        runner = connected(url).beta.messages.tool_runner(**asked("Weather in Paris?"), tools=[get_weather])
+        assert runner.until_done().content[-1].text == "Sun in Paris."
+
+
+def test_a_thread_outlives_the_server(tmp_path):
+    with scripted_model.engine("openai", weather) as (arguments, engine):
+        with loggia(*arguments, data=tmp_path) as url:
+            first = connected(url).beta.messages.create(**asked("Weather in Paris?"), thread={"type": "create"})
+        with loggia(*arguments, data=tmp_path) as url:
+            more = asked("Which cities?", thread={"type": "continue", "previous_message_id": first.id})
+            connected(url).beta.messages.create(**more)
+        assert [message["role"] for message in engine[-1]["messages"]] == ["user", "assistant", "user"]

@@ -268,7 +268,7 @@ fn at<'a>(owner: &'a Owner, kind: Kind, id: &'a str) -> ObjectRef<'a> {
 
 /// The owner who may look for an item by its id alone, as the column has it.
 fn finder(at: ObjectRef<'_>, side: Side) -> Option<String> {
-    let is_findable = at.kind != Kind::ChatCompletion && side != Side::Stream;
+    let is_findable = at.kind.has_findable_items() && side != Side::Stream;
     is_findable.then(|| column(at.owner))
 }
 

@@ -30,7 +30,6 @@ use crate::answer::stream::took_too_long;
 use crate::door::caller::Only;
 use crate::door::routes::Handler;
 use crate::door::speaks::Speaks;
-use crate::messages::AskedMessage;
 use crate::responses::live::Live;
 use crate::{ApiError, Body, Caller, Policy, Route, Store, Strictness};
 
@@ -220,8 +219,8 @@ impl Door {
             Handler::Completions => Box::pin(door.generate::<CompletionRequest, B>(request)).await,
             Handler::Responses => Box::pin(door.responses(request)).await,
             Handler::Compact => Box::pin(door.compact(request)).await,
-            Handler::Messages => Box::pin(door.generate::<AskedMessage, B>(request)).await,
             Handler::InputTokens => Box::pin(door.input_tokens(request)).await,
+            Handler::Messages => Box::pin(door.messages(request)).await,
             Handler::Embeddings => Box::pin(door.embeddings(request)).await,
             Handler::Models if is_anthropic => door.model_page(request.uri()).await,
             Handler::Model if is_anthropic => door.model_info(route.id()).await,

@@ -7,16 +7,19 @@ use loggia_wire::Extra;
 use loggia_wire::anthropic::MessagesRequest;
 use loggia_wire::openai::ChatCompletionRequest;
 
-use crate::admit::parse::{profile_of, tracked};
-use crate::admit::{Ask, Parse, chat};
+use crate::admit::parse::tracked;
+use crate::admit::{Ask, chat};
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::generate::Generate;
 use crate::messages::names::{self, Places};
 use crate::messages::request::{Translated, translate};
 use crate::messages::shape::MessageShape;
+use crate::messages::signature::Signer;
+use crate::messages::thread::Thread;
+use crate::stored::keep::ToStore;
 use crate::wording::Dialect;
-use crate::{ApiError, Ceilings, Policy, Strictness};
+use crate::{ApiError, Ceilings, Strictness};
 
 /// A request of `POST /v1/messages` that was parsed and became a chat.
 #[derive(Clone, Debug)]
@@ -30,9 +33,45 @@ pub(crate) struct AskedMessage {
     /// reason.
     leaves_thinking_open: bool,
     shape: Arc<MessageShape>,
+    thread: Thread,
 }
 
 impl AskedMessage {
+    /// Parses a body.
+    pub(crate) fn read(body: &[u8]) -> Result<MessagesRequest, ApiError> {
+        match str::from_utf8(body).map(serde_json::from_str) {
+            Ok(Ok(request)) => Ok(request),
+            // Tracking the path costs time, so it is done only after an error.
+            _ => tracked(body),
+        }
+    }
+
+    /// Makes a chat of a request, which has the messages of its thread.
+    pub(crate) fn new(
+        request: MessagesRequest,
+        thread: Thread,
+        signer: Signer,
+        ceilings: &Ceilings,
+    ) -> Result<Self, ApiError> {
+        let Translated {
+            mut chat,
+            places,
+            ignored,
+            leaves_thinking_open,
+            shape,
+        } = translate(request, thread.recalled, signer, ceilings)?;
+        chat::check_whole_with(&mut chat, ceilings, MOST_STOP_SEQUENCES)
+            .map_err(|error| renamed(error, &places))?;
+        Ok(Self {
+            chat: Arc::new(chat),
+            places: Arc::new(places),
+            ignored,
+            leaves_thinking_open,
+            shape: Arc::new(shape),
+            thread,
+        })
+    }
+
     /// The chat. It is not shared yet, so nothing is copied.
     fn chat(&mut self) -> &mut ChatCompletionRequest {
         Arc::make_mut(&mut self.chat)
@@ -44,33 +83,6 @@ impl AskedMessage {
         settled
             .map(|fields| fields.iter().map(name).collect())
             .map_err(|error| renamed(error, &self.places))
-    }
-}
-
-impl Parse for AskedMessage {
-    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError> {
-        let request: MessagesRequest = match str::from_utf8(body).map(serde_json::from_str) {
-            Ok(Ok(request)) => request,
-            // Tracking the path costs time, so it is done only after an error.
-            _ => tracked(body)?,
-        };
-        let Translated {
-            mut chat,
-            places,
-            ignored,
-            leaves_thinking_open,
-            shape,
-        } = translate(request, &policy.ceilings)?;
-        chat::check_whole_with(&mut chat, &policy.ceilings, MOST_STOP_SEQUENCES)
-            .map_err(|error| renamed(error, &places))?;
-        let asked = Self {
-            chat: Arc::new(chat),
-            places: Arc::new(places),
-            ignored,
-            leaves_thinking_open,
-            shape: Arc::new(shape),
-        };
-        Ok((Arc::new(asked), profile_of(body, policy)))
     }
 }
 
@@ -138,6 +150,11 @@ impl Generate for AskedMessage {
 
     fn include_usage(&self) -> bool {
         false
+    }
+
+    fn take_stored(&mut self, _: &str) -> Result<Option<ToStore>, ApiError> {
+        let thread = std::mem::take(&mut self.thread);
+        Ok(thread.is_kept().then_some(ToStore::Message(thread)))
     }
 
     fn work(request: Arc<Self>) -> Work {

@@ -2,8 +2,10 @@
 
 use http::StatusCode;
 use loggia_wire::anthropic::ErrorResponse;
+use serde_json::{Value, json};
 
 use crate::ApiError;
+use crate::messages::thread;
 
 /// The status of a server that has no capacity left. HTTP does not define it.
 const OVERLOADED: u16 = 529;
@@ -26,7 +28,19 @@ pub(crate) fn body(error: &ApiError, request_id: Option<&str>) -> ErrorResponse 
         }
         _ => error.error.message.clone(),
     };
-    ErrorResponse::new(kind(error), message, request_id.map(str::to_owned))
+    let mut body = ErrorResponse::new(kind(error), message, request_id.map(str::to_owned));
+    body.error.details = details(error);
+    body
+}
+
+/// Returns what the SDKs read of an error about a thread.
+fn details(error: &ApiError) -> Option<Value> {
+    let code = error.error.code.as_deref()?;
+    match code {
+        thread::UNSUPPORTED => Some(json!({"error_code": code, "unsupported": ["thread"]})),
+        thread::NOT_FOUND => Some(json!({"error_code": code})),
+        _ => None,
+    }
 }
 
 /// Returns Anthropic's error type.

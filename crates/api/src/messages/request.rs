@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::admit::checks::{between, check_model, missing, not_among, too_long};
 use crate::messages::names::Places;
 use crate::messages::shape::MessageShape;
+use crate::messages::signature::Signer;
 use crate::messages::tools::{self, Tools};
 use crate::messages::turns;
 use crate::responses::ignored::Ignored;
@@ -59,12 +60,14 @@ pub(crate) struct Translated {
     pub(crate) shape: MessageShape,
 }
 
-/// Translates a request to a chat.
+/// Translates a request to a chat. Its first messages, `recalled` of them, are those of its thread.
 ///
 /// # Errors
 /// Returns a 400 about the invalid field, by the client's name.
 pub(crate) fn translate(
     mut request: MessagesRequest,
+    recalled: usize,
+    signer: Signer,
     most: &Ceilings,
 ) -> Result<Translated, ApiError> {
     check(&request)?;
@@ -74,7 +77,8 @@ pub(crate) fn translate(
     let mut ignored = unread(&mut request);
     let changes = turns::tool_changes(&request.messages)?;
     let offered = Tools::of(&request, &changes, most.tools)?;
-    let conversation = turns::conversation(request.system.take(), request.messages)?;
+    let conversation =
+        turns::conversation(request.system.take(), request.messages, recalled, &signer)?;
     if conversation.messages.is_empty() {
         let message = "messages: at least one message is required";
         return Err(ApiError::invalid("messages", "empty_array", message));
@@ -98,6 +102,7 @@ pub(crate) fn translate(
 
     let leaves_thinking_open = request.thinking.is_none() && effort.is_none();
     let shape = MessageShape {
+        signer,
         omits_thinking: display(request.thinking.as_ref()) == Some("omitted"),
         lists_edits: request.context_management.is_some(),
         diagnoses: request.diagnostics.is_some(),
@@ -188,10 +193,6 @@ fn check_unserved(request: &MessagesRequest) -> Result<(), ApiError> {
             message.to_owned(),
         ))
     };
-    if request.thread.is_some() {
-        let message = "This server keeps no threads; send the whole conversation in 'messages' and leave 'thread' out.";
-        return refused("thread", message);
-    }
     if request.compaction.is_some() {
         let message = "This server has no compaction of its own; ask the model for a summary in 'messages' and leave 'compaction' out.";
         return refused("compaction", message);

@@ -1,10 +1,13 @@
 //! The properties of the answer that follow from the request.
 
+use crate::messages::signature::Signer;
 use crate::messages::tools::Offered;
 
 /// The properties of the answer that follow from the request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct MessageShape {
+    /// Makes the signatures of reasoning.
+    pub(crate) signer: Signer,
     /// The tools that the model may call.
     pub(crate) offered: Offered,
     /// Whether the text of the reasoning is left out.

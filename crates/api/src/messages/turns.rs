@@ -14,6 +14,7 @@ use crate::ApiError;
 use crate::admit::checks::{missing, not_among};
 use crate::admit::parse::{typed, wrong_at};
 use crate::messages::blocks::{self, Parts};
+use crate::messages::signature::Signer;
 use crate::messages::tools::{ToolChanges, function_of};
 use crate::responses::ignored::Ignored;
 
@@ -123,8 +124,14 @@ fn name_of(tool: &Value) -> Option<String> {
 pub(crate) fn conversation(
     system: Option<Content>,
     messages: Vec<InputMessage>,
+    recalled: usize,
+    signer: &Signer,
 ) -> Result<Conversation, ApiError> {
-    let mut reader = Reader::default();
+    let mut reader = Reader {
+        recalled,
+        signer: signer.clone(),
+        ..Reader::default()
+    };
     if let Some(system) = system {
         reader.system("system".to_owned(), system)?;
     }
@@ -168,11 +175,18 @@ struct Reader {
     others: Vec<(String, Message)>,
     /// The results of the turn's calls.
     results: HashMap<String, CallResult>,
+    /// The number of messages that the client did not send with this request.
+    recalled: usize,
+    /// Reads the reasoning that the client does not see.
+    signer: Signer,
 }
 
 impl Reader {
     fn message(&mut self, index: usize, message: InputMessage) -> Result<(), ApiError> {
-        let place = format!("messages[{index}]");
+        let place = match index.checked_sub(self.recalled) {
+            Some(index) => format!("messages[{index}]"),
+            None => "thread".to_owned(),
+        };
         for key in message.extra.keys() {
             self.ignore(format!("messages[].{key}"));
         }
@@ -312,7 +326,14 @@ impl Reader {
             }
             "thinking" => {
                 blocks::name_extras(&block, &mut self.conversation.ignored);
-                let text = block.thinking.unwrap_or_default();
+                let mut text = block.thinking.unwrap_or_default();
+                let signature = block.signature.unwrap_or_default();
+                if text.is_empty() && !signature.is_empty() {
+                    match self.signer.opened(&signature) {
+                        Some(hidden) => text = hidden,
+                        None => self.ignore("messages[].content[].signature".to_owned()),
+                    }
+                }
                 if !text.is_empty() {
                     let before = turn.reasoning.take();
                     let joined = before.map(|before| format!("{before}\n\n{text}"));

@@ -37,6 +37,8 @@ pub(crate) struct MessageWriter {
     /// The number of blocks that have begun.
     blocks: usize,
     open: Open,
+    /// The reasoning of the open block, if the client does not see it.
+    hidden: String,
     /// The index of the first call that has not begun.
     next_call: u32,
     has_refused: bool,
@@ -101,6 +103,7 @@ impl MessageWriter {
             has_begun: false,
             blocks: 0,
             open: Open::Nothing,
+            hidden: String::new(),
             next_call: 0,
             has_refused: false,
             finish_reason: None,
@@ -193,6 +196,7 @@ impl MessageWriter {
             self.open = Open::Thinking;
         }
         if self.shape.omits_thinking {
+            self.hidden.push_str(text);
             return Ok(());
         }
         if let Some(ContentBlock::Thinking { thinking, .. }) = self.message.content.last_mut() {
@@ -331,7 +335,7 @@ impl MessageWriter {
         match std::mem::replace(&mut self.open, Open::Nothing) {
             Open::Nothing => return Ok(()),
             Open::Text => {}
-            Open::Thinking => self.delta(Delta::Signature { signature: "" }, out)?,
+            Open::Thinking => self.sign(out)?,
             Open::Call(call) => {
                 if let Some(ContentBlock::ToolUse { input, .. }) = self.message.content.last_mut() {
                     *input = JsonText(arguments::as_object(&call.arguments).into_owned());
@@ -340,6 +344,27 @@ impl MessageWriter {
         }
         let index = self.blocks.saturating_sub(1);
         self.event(&StreamEvent::ContentBlockStop { index }, out)
+    }
+
+    /// Signs the reasoning of the open block.
+    fn sign(&mut self, out: &mut Vec<u8>) -> Written {
+        let signature = if self.shape.omits_thinking {
+            let hidden = std::mem::take(&mut self.hidden);
+            self.shape.signer.omitted(&hidden)
+        } else {
+            self.shape.signer.shown()
+        };
+        self.delta(
+            Delta::Signature {
+                signature: &signature,
+            },
+            out,
+        )?;
+        let block = self.message.content.last_mut();
+        if let Some(ContentBlock::Thinking { signature: own, .. }) = block {
+            *own = signature;
+        }
+        Ok(())
     }
 
     /// Fills in the end of the message.

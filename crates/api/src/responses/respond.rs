@@ -9,13 +9,13 @@ use loggia_wire::openai::responses::{Input, ResponseRequest};
 
 use crate::admit::Asked;
 use crate::admit::parse::profile_of;
-use crate::door::{host, read};
+use crate::door::read;
 use crate::responses::ask::AskedResponse;
 use crate::responses::recall::{Memory, Recalled};
 use crate::responses::turn::{self, Turn};
 use crate::responses::{background, lenient, request};
-use crate::stored::{metadata, owner};
-use crate::{ApiError, Body, Caller, Door, RequestId, Strictness};
+use crate::stored::{may_see_stored, metadata, owner};
+use crate::{ApiError, Body, Door, RequestId, Strictness};
 
 impl Door {
     /// `POST /v1/responses`.
@@ -151,11 +151,6 @@ fn names_stored(request: &ResponseRequest) -> bool {
     request.previous_response_id.is_some()
         || request.conversation.is_some()
         || request.input.as_ref().is_some_and(refers)
-}
-
-/// Without an API key, no web page may read what is stored.
-fn may_see_stored(parts: &Parts) -> bool {
-    parts.extensions.get::<Caller>().is_some() || !host::is_public_name(parts)
 }
 
 /// What is stored of a request.

@@ -399,7 +399,7 @@ impl Store for MemoryStore {
             let entries = kept
                 .entries
                 .values()
-                .filter(|entry| entry.owner == *owner && entry.object.kind != Kind::ChatCompletion);
+                .filter(|entry| entry.owner == *owner && entry.object.kind.has_findable_items());
             let items = entries.flat_map(|entry| &entry.items);
             let mut items: Vec<&Numbered> =
                 items.filter(|one| one.item.side != Side::Stream).collect();

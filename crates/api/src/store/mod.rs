@@ -149,15 +149,25 @@ pub enum Kind {
     Conversation,
     /// A response.
     Response,
+    /// A message of a thread of Anthropic's API.
+    Message,
 }
 
 impl Kind {
-    /// What OpenAI's API has as `object`.
+    /// Whether the items of such an object are found by their ids alone.
+    pub fn has_findable_items(self) -> bool {
+        matches!(self, Self::Conversation | Self::Response)
+    }
+}
+
+impl Kind {
+    /// The name of the kind: what OpenAI's API has as `object`, and Anthropic's as `type`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ChatCompletion => "chat.completion",
             Self::Conversation => "conversation",
             Self::Response => "response",
+            Self::Message => "message",
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::answer::collect::Collector;
 use crate::answer::id;
 use crate::answer::writer::{Head, Writer};
 use crate::generate::Generate;
+use crate::messages::thread::Thread;
 use crate::responses::turn::Turn;
 use crate::store::{Change, Item, Kind, Metadata, Object, Owner, StoreError};
 use crate::wording::Dialect;
@@ -26,6 +27,8 @@ pub(crate) enum ToStore {
     Chat(Metadata, Vec<Item>),
     /// The turn of a response.
     Response(Turn),
+    /// The thread of a message of Anthropic's API.
+    Message(Thread),
 }
 
 impl ToStore {
@@ -61,8 +64,8 @@ impl Keep {
         asked: &mut Asked<R>,
     ) -> Result<Option<Box<Self>>, ApiError> {
         // The ids of chats of the original profile are not unique.
-        let has_ids =
-            asked.head.profile == Profile::Openai || matches!(R::DIALECT, Dialect::Responses);
+        let has_ids = asked.head.profile == Profile::Openai
+            || matches!(R::DIALECT, Dialect::Responses | Dialect::Messages);
         let Some(store) = door.store.as_ref().filter(|_| has_ids) else {
             return Ok(None);
         };
@@ -85,14 +88,16 @@ impl Keep {
         ready.map_err(|error| self.refuse(&error))
     }
 
-    /// Stores a complete chat, as JSON, with the messages of its request.
+    /// Stores a complete chat or a message of a thread, as JSON, with the messages of its request.
     pub(crate) async fn store_chat(
         self: Box<Self>,
         head: &Head,
         json: &[u8],
     ) -> Result<(), ApiError> {
-        let ToStore::Chat(metadata, messages) = &self.what else {
-            return Err(damaged());
+        let (metadata, messages) = match &self.what {
+            ToStore::Chat(metadata, messages) => (metadata, messages),
+            ToStore::Message(thread) => return self.write(vec![thread.end(head, json)?]).await,
+            ToStore::Response(_) => return Err(damaged()),
         };
         let object = Object {
             kind: Kind::ChatCompletion,
@@ -125,7 +130,7 @@ impl Keep {
     pub(crate) fn turn(&self) -> Option<&Turn> {
         match &self.what {
             ToStore::Response(turn) => Some(turn),
-            ToStore::Chat(..) => None,
+            ToStore::Chat(..) | ToStore::Message(_) => None,
         }
     }
 
@@ -170,7 +175,7 @@ impl Keeping {
     pub(crate) fn new(keep: Box<Keep>, head: Head, served_by: ServedBy) -> Self {
         let state = match keep.what {
             ToStore::Response(_) => State::Writing(keep),
-            ToStore::Chat(..) => {
+            ToStore::Chat(..) | ToStore::Message(_) => {
                 let collector = Collector::new(&head);
                 State::Collecting(Box::new((*keep, collector)))
             }

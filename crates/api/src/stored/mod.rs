@@ -157,6 +157,11 @@ pub(crate) fn owner(parts: &Parts) -> Owner {
     Owner::new(Caller::name_of(parts))
 }
 
+/// Without an API key, no web page may read what is stored.
+pub(crate) fn may_see_stored(parts: &Parts) -> bool {
+    parts.extensions.get::<Caller>().is_some() || !host::is_public_name(parts)
+}
+
 impl Asked<'_> {
     /// Returns the object that the path names.
     pub(crate) fn at(&self, kind: Kind) -> ObjectRef<'_> {
@@ -247,6 +252,7 @@ fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiErro
         Kind::ChatCompletion => "Chat completion",
         Kind::Conversation => "Conversation",
         Kind::Response => "Response",
+        Kind::Message => "Message",
     };
     match error {
         StoreError::NotFound => not_found(noun, route.id()),

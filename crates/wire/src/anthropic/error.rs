@@ -1,6 +1,7 @@
 //! Errors, as the body of a response and as the last event of a stream.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// An error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,7 @@ impl ErrorResponse {
             error: ErrorObject {
                 kind: kind.to_owned(),
                 message: message.into(),
+                details: None,
             },
             request_id,
         }
@@ -36,4 +38,7 @@ pub struct ErrorObject {
     pub kind: String,
     /// The message.
     pub message: String,
+    /// More for programs: `error_code`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Value>,
 }

@@ -439,7 +439,12 @@ async fn roles_blocks_and_fields_that_are_wrong_are_named() {
             json!({"output_format": {"type": "json_schema", "schema": 5}}),
             "output_format.schema",
         ),
-        (json!({"thread": {"type": "create"}}), "thread"),
+        (json!({"thread": {"type": "fork"}}), "thread.type"),
+        (json!({"thread": 5}), "thread"),
+        (
+            json!({"thread": {"type": "continue"}}),
+            "thread.previous_message_id",
+        ),
         (json!({"compaction": {"type": "summarize"}}), "compaction"),
     ] {
         let (status, kind, message) = refusal(&hi(more.clone())).await;

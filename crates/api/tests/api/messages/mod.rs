@@ -6,4 +6,5 @@ mod errors;
 mod output;
 mod stand_in;
 mod state_machine;
+mod threads;
 mod tools;

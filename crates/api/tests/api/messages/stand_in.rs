@@ -47,8 +47,27 @@ pub(crate) async fn send(
         .body(Full::new(Bytes::from(body)))
         .expect("a request");
     request.extensions_mut().insert(RequestId("req_1".into()));
+    let response = door(engine, policy).serve(request).await;
+    answer(response).await
+}
+
+/// A door with this engine.
+pub(crate) fn door(engine: &Arc<StandIn>, policy: Policy) -> Door {
     let backend = Emulate::new(Arc::clone(engine) as Arc<dyn Backend>);
-    let response = Door::new(Arc::new(backend), policy).serve(request).await;
+    Door::new(Arc::new(backend), policy)
+}
+
+/// Asks a door for a message.
+pub(crate) async fn ask_door(door: &Door, body: &Value) -> Answer {
+    let mut request = Request::post("/v1/messages")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body.to_string())))
+        .expect("a request");
+    request.extensions_mut().insert(RequestId("req_1".into()));
+    answer(door.serve(request).await).await
+}
+
+async fn answer(response: http::Response<loggia_api::Body>) -> Answer {
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("no error").to_bytes();
     Answer {
