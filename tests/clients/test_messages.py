@@ -102,6 +102,15 @@ def test_a_field_that_is_wrong_is_a_400(messages, target):
     assert "max_tokens" in refused.value.body["error"]["message"]
 
 
+def test_the_tokens_of_a_prompt_are_counted(messages, target):
+    if target.is_ollamas:
+        pytest.skip("only what was recorded")
+    question = {"model": target.model, "messages": CAPITAL["messages"]}
+    counted = messages.messages.count_tokens(**question).input_tokens
+    usage = messages.messages.create(**question, max_tokens=1).usage
+    assert counted == usage.input_tokens + usage.cache_read_input_tokens > 0
+
+
 def test_models_are_listed(messages, target):
     models = {model.id: model for model in messages.models.list()}
     assert models[target.model].type == "model"

@@ -221,6 +221,7 @@ impl Door {
             Handler::Compact => Box::pin(door.compact(request)).await,
             Handler::InputTokens => Box::pin(door.input_tokens(request)).await,
             Handler::Messages => Box::pin(door.messages(request)).await,
+            Handler::CountTokens => Box::pin(door.count_message_tokens(request)).await,
             Handler::Embeddings => Box::pin(door.embeddings(request)).await,
             Handler::Models if is_anthropic => door.model_page(request.uri()).await,
             Handler::Model if is_anthropic => door.model_info(route.id()).await,

@@ -15,6 +15,7 @@ pub(crate) enum Handler {
     Completions,
     Responses,
     Messages,
+    CountTokens,
     InputTokens,
     Embeddings,
     Models,
@@ -118,6 +119,12 @@ static ROUTES: &[Row] = &[
         MESSAGES,
         Handler::Messages,
         &["messages", "message"],
+    ),
+    row(
+        Method::POST,
+        "/v1/messages/count_tokens",
+        Handler::CountTokens,
+        &["count_tokens"],
     ),
     row(Method::POST, "/v1/responses/compact", Handler::Compact, &[]),
     row(

@@ -6,11 +6,13 @@ use loggia_backend::{Abilities, Ability, Profile, Work, WorkKind};
 use loggia_wire::Extra;
 use loggia_wire::anthropic::MessagesRequest;
 use loggia_wire::openai::ChatCompletionRequest;
+use serde_json::json;
 
 use crate::admit::parse::tracked;
 use crate::admit::{Ask, chat};
 use crate::answer::id;
 use crate::answer::writer::Shape;
+use crate::count::Count;
 use crate::generate::Generate;
 use crate::messages::names::{self, Places};
 use crate::messages::request::{Translated, translate};
@@ -159,6 +161,14 @@ impl Generate for AskedMessage {
 
     fn work(request: Arc<Self>) -> Work {
         Work::Chat(Arc::clone(&request.chat))
+    }
+}
+
+impl Count for AskedMessage {
+    const FIELD: &'static str = "input_tokens";
+
+    fn counted(input_tokens: u64) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&json!({"input_tokens": input_tokens}))
     }
 }
 

@@ -71,6 +71,9 @@ pub(crate) fn translate(
     most: &Ceilings,
 ) -> Result<Translated, ApiError> {
     check(&request)?;
+    if request.messages.is_empty() {
+        return Err(no_messages());
+    }
     if request.messages.len() > most.messages {
         return Err(too_long("messages", most.messages, request.messages.len()));
     }
@@ -80,8 +83,7 @@ pub(crate) fn translate(
     let conversation =
         turns::conversation(request.system.take(), request.messages, recalled, &signer)?;
     if conversation.messages.is_empty() {
-        let message = "messages: at least one message is required";
-        return Err(ApiError::invalid("messages", "empty_array", message));
+        return Err(no_messages());
     }
     let choice = request.tool_choice.as_ref();
     let tool_choice = choice.map(tools::choice).transpose()?;
@@ -150,6 +152,11 @@ pub(crate) fn translate(
         leaves_thinking_open,
         shape,
     })
+}
+
+fn no_messages() -> ApiError {
+    let message = "messages: at least one message is required";
+    ApiError::invalid("messages", "empty_array", message)
 }
 
 /// Checks what chats do not check, or check with other limits.

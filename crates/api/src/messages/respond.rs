@@ -1,10 +1,11 @@
-//! `POST /v1/messages`: reads the request, brings back the thread that it continues, and answers it.
+//! `POST /v1/messages` and `/v1/messages/count_tokens`: reads the request, brings back the thread
+//! that it continues, and answers it.
 
 use std::sync::Arc;
 
 use bytes::Buf;
-use http::request::Parts;
 use http::{Request, Response};
+use loggia_wire::anthropic::MessagesRequest;
 
 use crate::admit::Asked;
 use crate::admit::parse::profile_of;
@@ -20,26 +21,43 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
-        let (parts, body) = request.into_parts();
-        let read = read::json_body(&parts.headers, body, &self.policy).await;
-        let asked = match read {
-            Ok(bytes) => self.ask_message(parts, &bytes).await,
-            Err(error) => Err(error),
-        };
-        match asked {
+        match self.ask_message(request, |_| ()).await {
             Ok(asked) => self.generated(asked).await,
             // The model, and so its profile, was not known yet.
             Err(error) => self.refuse(error),
         }
     }
 
-    async fn ask_message(
+    /// `POST /v1/messages/count_tokens`.
+    pub(crate) async fn count_message_tokens<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let without_limit = |request: &mut MessagesRequest| {
+            // It counts prompts of any length, for answers of any length.
+            request.max_tokens.get_or_insert(i64::from(u32::MAX));
+        };
+        match self.ask_message(request, without_limit).await {
+            Ok(asked) => self.counted(asked).await,
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    async fn ask_message<B>(
         &self,
-        parts: Parts,
-        body: &[u8],
-    ) -> Result<Asked<AskedMessage>, ApiError> {
-        let mut request = AskedMessage::read(body)?;
-        let profile = profile_of(body, &self.policy);
+        request: Request<B>,
+        complete: impl FnOnce(&mut MessagesRequest),
+    ) -> Result<Asked<AskedMessage>, ApiError>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let (parts, body) = request.into_parts();
+        let body = read::json_body(&parts.headers, body, &self.policy).await?;
+        let mut request = AskedMessage::read(&body)?;
+        complete(&mut request);
+        let profile = profile_of(&body, &self.policy);
+        // A request that waits for an engine should use little memory.
+        drop(body);
         let thread = match Thread::of(&mut request)? {
             // Boxed, because it is rare.
             Some(thread) => Box::pin(thread.recall(self, &parts, &mut request)).await?,

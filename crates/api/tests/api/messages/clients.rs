@@ -32,6 +32,32 @@ async fn every_shape_that_a_client_was_seen_to_send_is_answered_by_every_kind_of
 }
 
 #[tokio::test]
+async fn the_tokens_of_a_prompt_are_counted_without_a_limit_of_the_answer() {
+    let mut body = super::stand_in::hi(serde_json::json!({"system": "Be brief."}));
+    body.as_object_mut()
+        .expect("an object")
+        .remove("max_tokens");
+    let counted = |body: Value| async move {
+        let engine = Arc::new(StandIn::hello());
+        let path = "/v1/messages/count_tokens?beta=true";
+        let post = http::Method::POST;
+        let policy = Policy::default();
+        let answer = send(&engine, policy, post, path, &[], body.to_string()).await;
+        (answer.status(), answer.json())
+    };
+    // Claude Code asks twelve at once.
+    let all = futures_util::future::join_all((0..12).map(|_| counted(body.clone()))).await;
+    for answer in all {
+        assert_eq!(answer.0, 200);
+        assert!(answer.1["input_tokens"].is_u64(), "{}", answer.1);
+    }
+    body["messages"] = serde_json::json!([]);
+    let (status, error) = counted(body).await;
+    assert_eq!(status, 400);
+    assert_eq!(error["error"]["type"], "invalid_request_error");
+}
+
+#[tokio::test]
 async fn any_beta_and_any_version_change_nothing() {
     let body = super::stand_in::hi(serde_json::json!({})).to_string();
     for headers in [
