@@ -8,7 +8,7 @@ use bytes::Buf;
 use http::request::Parts;
 use http::{Request, Response};
 use loggia_wire::openai::responses::{Input, Item, ResponseRequest};
-use loggia_wire::openai::{Message, Role};
+use loggia_wire::openai::{Content, Message, Role};
 use serde_json::{Value, json};
 
 use crate::admit::Asked;
@@ -61,6 +61,12 @@ pub(crate) fn question() -> Message {
 /// Returns the message that gives the model a summary.
 pub(crate) fn told(summary: &str) -> Message {
     Message::text(Role::User, format!("{INTRODUCED}\n\n{summary}"))
+}
+
+/// Returns whether a message tells the model a summary.
+pub(crate) fn is_told(message: &Message) -> bool {
+    let text = message.content.as_ref().map(Content::joined_text);
+    text.is_some_and(|text| text.starts_with(INTRODUCED))
 }
 
 /// Returns the newest messages of the user as items of a compacted conversation.

@@ -1,12 +1,14 @@
 //! `truncation: "auto"`: which messages of a conversation may be dropped. Pure.
 //!
-//! Instructions, system and developer messages stay, and so do the newest user message and the
-//! newest part. A call is dropped together with its output, and reasoning with what follows it,
+//! Instructions, system and developer messages and summaries of compacted conversations stay, and
+//! so do the newest user message and the newest part. A call is dropped together with its output, and reasoning with what follows it,
 //! because both are in one message of the chat.
 
 use std::ops::Range;
 
 use loggia_wire::openai::{Content, Message, Role};
+
+use crate::responses::compact;
 
 /// Returns the parts of a conversation that may be dropped, the oldest first. `places` has the
 /// place in the request that each message comes from.
@@ -17,8 +19,11 @@ pub(super) fn droppable(messages: &[Message], places: &[String]) -> Vec<Range<us
         .rposition(|part| messages[part.start].role == Role::User);
     let newest = parts.len().saturating_sub(1);
     let may_go = |(at, part): &(usize, Range<usize>)| {
-        let role = messages[part.start].role;
-        !matches!(role, Role::System | Role::Developer) && Some(*at) != newest_user && *at != newest
+        let first = &messages[part.start];
+        !matches!(first.role, Role::System | Role::Developer)
+            && !compact::is_told(first)
+            && Some(*at) != newest_user
+            && *at != newest
     };
     let parts = parts.into_iter().enumerate().filter(may_go);
     parts.map(|(_, part)| part).collect()
@@ -100,6 +105,15 @@ mod tests {
         assert_eq!(may_go(&talk), [["1"], ["2"]]);
         assert!(may_go(&json!([{"role": "user", "content": "a"}])).is_empty());
         assert!(may_go(&json!([])).is_empty());
+    }
+
+    #[test]
+    fn a_summary_of_what_came_before_stays() {
+        let summary = serde_json::to_value(compact::told("They said hello.")).unwrap();
+        let talk = json!([
+            summary, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}
+        ]);
+        assert_eq!(may_go(&talk), [["1"]]);
     }
 
     #[test]

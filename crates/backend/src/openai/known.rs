@@ -230,9 +230,10 @@ impl Listed {
                 model,
                 facts,
             } => {
-                let mut facts = *facts;
+                let (mut facts, mut context_length) = (*facts, self.context_length);
                 if let Some(props) = tell(upstream, props).await {
                     facts = facts.with_props(&props);
+                    context_length = llama_server::context_of_a_slot(&props).or(context_length);
                     // A model that reports its properties is loaded.
                     if let Some(trial) = llama_server::trial(&props, model)
                         && let Some(rendered) = tell_of(upstream, apply_template, &trial).await
@@ -244,7 +245,7 @@ impl Listed {
                     apply_template: apply_template.clone(),
                     tokenize: tokenize.clone(),
                 };
-                ModelProperties::of_llama_server(facts, self.context_length, tokenizer)
+                ModelProperties::of_llama_server(facts, context_length, tokenizer)
             }
         }
     }

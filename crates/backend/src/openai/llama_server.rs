@@ -168,6 +168,13 @@ pub(super) const APPLY_TEMPLATE: &str = "/apply-template";
 /// The endpoint, under `/v1`, that counts the tokens of a chat. Older versions lack it.
 pub(super) const INPUT_TOKENS: &str = "/chat/completions/input_tokens";
 
+/// Returns the context size of one slot, from `GET /props`: what a prompt and its answer may have.
+/// The list of models has only the size that the model was trained with, or that of all slots.
+pub(super) fn context_of_a_slot(props: &Value) -> Option<u64> {
+    let size = props.pointer("/default_generation_settings/n_ctx")?;
+    size.as_u64().filter(|&size| size > 0)
+}
+
 /// The texts of the trial conversation, which do not occur in any template.
 const TRIAL_SYSTEM: &str = "<trial of a system message>";
 const TRIAL_QUESTION: &str = "<trial of a question>";

@@ -120,6 +120,28 @@ async fn a_server_that_tells_no_properties_is_asked_as_it_is() {
 }
 
 #[tokio::test]
+async fn the_context_is_that_of_a_slot_and_not_that_of_the_training() {
+    let list = r#"{"object":"list","data":[{"id":"a b","object":"model","owned_by":"llamacpp","meta":{"n_ctx_train":131072}}]}"#;
+    for (settings, context) in [
+        (
+            json!({"default_generation_settings": {"n_ctx": 4096}}),
+            4096,
+        ),
+        (
+            json!({"default_generation_settings": {"n_ctx": 0}}),
+            131_072,
+        ),
+        (json!({}), 131_072),
+    ] {
+        let answers = [json("200 OK", list), json("200 OK", &settings.to_string())];
+        let engine = RawEngine::start(answers).await;
+        let backend = OpenAi::new("gpu", Client::default(), engine.url.parse().unwrap(), None);
+        let can = backend.abilities("a b").await.unwrap();
+        assert_eq!(can.context_length, Some(context), "{settings}");
+    }
+}
+
+#[tokio::test]
 async fn its_properties_are_asked_for_once_by_the_models_name() {
     let (engine, backend) = behind([props(true, "")]).await;
     for _ in 0..3 {
