@@ -12,7 +12,9 @@ use loggia_wire::openai::{
 };
 use serde_json::{Value, json};
 
-use crate::grammar::{Beginning, Calls, Grammars, Held, Part, Refused, Source, Writer};
+use crate::grammar::{
+    Beginning, Calls, Grammars, Held, Part, Refused, Source, Writer, text_or_calls,
+};
 use crate::loosen;
 use crate::syntax::{Begins, Syntax, Tags, Watch};
 
@@ -294,7 +296,7 @@ fn source(
                 // The grammar covers the reasoning too.
                 beginning.reasoning = None;
             }
-            writer.text_or_calls(functions.calls(false))
+            text_or_calls(writer, functions.calls(false))
         }
         Wanted::Gbnf(text) => {
             if !syntax.answer_head().is_empty() {

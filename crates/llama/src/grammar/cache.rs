@@ -1,6 +1,6 @@
 //! A cache of compiled grammars by their sources. The least recently used ones are removed first.
 
-use super::compile::Grammar;
+use super::compiled::Grammar;
 use super::source::Source;
 
 /// The maximum number of grammars.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::cache::Cache;
+use super::compiled::Grammar;
 use super::ends::Ends;
 use super::gbnf;
 use super::machine::{Guided, Machine};
@@ -36,26 +37,6 @@ pub(crate) struct Refused {
     /// The request field at fault; empty if the cause is not in the request.
     pub(crate) param: String,
     pub(crate) message: String,
-}
-
-/// A compiled grammar.
-#[derive(Clone)]
-pub(crate) struct Grammar(Arc<Mutex<Machine>>);
-
-impl std::fmt::Debug for Grammar {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Grammar")
-    }
-}
-
-impl Grammar {
-    /// The grammar's state at the beginning of an answer.
-    pub(super) fn begin(&self) -> Machine {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
 }
 
 /// Compiles and caches the grammars of one model.
@@ -190,7 +171,7 @@ fn compile(
     machine
         .allowed()
         .map_err(|_| refused("nothing satisfies it".to_owned()))?;
-    Ok(Grammar(Arc::new(Mutex::new(machine))))
+    Ok(Grammar::new(machine))
 }
 
 fn guided(factory: &ParserFactory, rules: &str, values: &[Part]) -> Result<Matcher, Refused> {

@@ -7,6 +7,7 @@
 
 use llguidance::toktrie::SimpleVob;
 
+use super::token_kinds::BRACKETS;
 use super::vocabulary::Vocabulary;
 
 /// The maximum sizes of the parts of a value.
@@ -40,12 +41,6 @@ const LIMITS: Limits = Limits {
 
 /// The maximum that one token adds to a count.
 const STRIDE: u32 = 1000;
-
-/// The maximum number of brackets that a token opens, except for the "lengthy" tokens.
-const BRACKETS: usize = 8;
-
-/// The maximum number of consecutive digits in a token, except for the "lengthy" tokens.
-const DIGITS: usize = 18;
 
 /// The maximum number of bytes to keep before the values: a header with the name of a function.
 const LONGEST_HEAD: usize = 512;
@@ -181,25 +176,6 @@ impl Ends {
         let mut value = self.value.clone();
         vocabulary.text(token).iter().any(|byte| value.step(*byte))
     }
-}
-
-/// Whether a number may continue with this text.
-pub(super) fn goes_on_with_a_number(text: &[u8]) -> bool {
-    text.first()
-        .is_some_and(|first| first.is_ascii_digit() || b".eE+-".contains(first))
-}
-
-/// Whether a text alone may exceed a limit, at the beginning of a value.
-pub(super) fn is_lengthy(text: &[u8]) -> bool {
-    let digits = text
-        .split(|byte| !byte.is_ascii_digit())
-        .map(<[u8]>::len)
-        .max();
-    let brackets = text
-        .iter()
-        .filter(|byte| matches!(byte, b'[' | b'{'))
-        .count();
-    digits.is_some_and(|digits| digits > DIGITS) || brackets > BRACKETS
 }
 
 /// The open parts of a value.

@@ -26,7 +26,9 @@ const IN_QUOTES: &str = r"([^'\\]|\\['\\\/bfnrt])*";
 /// Any text that is not empty.
 const ANYTHING: &str = "(?s:.+)";
 
-pub(super) fn text_or_calls(writer: Writer<'_>, calls: Calls<'_>) -> Source {
+/// Text, or calls, for syntaxes in which no marker begins a call, but the beginning of the
+/// answer or a header does.
+pub(crate) fn text_or_calls(writer: Writer<'_>, calls: Calls<'_>) -> Source {
     if writer.syntax.answer_head().is_empty() {
         objects(writer, calls)
     } else {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use llguidance::toktrie::SimpleVob;
 
-use super::compile::Grammar;
+use super::compiled::Grammar;
 use super::machine::Machine;
 use super::vocabulary::Vocabulary;
 use crate::Token;

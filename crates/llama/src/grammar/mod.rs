@@ -1,14 +1,16 @@
 //! Grammars: they constrain an answer to a JSON schema, to calls, or to the client's own grammar.
 //!
 //! Reading order: `source`, `narrow` and `free` (the text of a grammar), [`Grammars`] (compiles and
-//! caches), `machine` (the state of a grammar during one answer), `held` (when the grammar begins:
-//! after the reasoning, or with a call), `vocabulary` (tokens as bytes), `gbnf` (the language of
+//! caches), `compiled` (a compiled grammar), `machine` (the state of a grammar during one answer),
+//! `held` (when the grammar begins: after the reasoning, or with a call), `vocabulary` (tokens as
+//! bytes), `ends` and `token_kinds` (limits that a grammar does not have), `gbnf` (the language of
 //! llama.cpp's grammars). llguidance handles JSON schemas; `docs/decisions/0009-grammars.md` has
 //! the reasons.
 
 mod bounds;
 mod cache;
 mod compile;
+mod compiled;
 mod ends;
 mod free;
 mod gbnf;
@@ -16,9 +18,11 @@ mod held;
 mod machine;
 mod narrow;
 mod source;
+mod token_kinds;
 mod vocabulary;
 
 pub(crate) use compile::{Grammars, Refused};
+pub(crate) use free::text_or_calls;
 pub(crate) use held::{Beginning, Held};
 pub(crate) use source::{Calls, Part, Source, Writer};
 pub(crate) use vocabulary::{Vocabulary, Words};

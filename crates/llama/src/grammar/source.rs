@@ -12,7 +12,6 @@ use serde_json::{Map, Value, json};
 
 use super::bounds::bound;
 use super::ends::Scope;
-use super::free;
 use super::narrow::close;
 use super::vocabulary::Vocabulary;
 use crate::syntax::{CallForm, Syntax};
@@ -207,12 +206,6 @@ impl Writer<'_> {
             values,
             scope: Scope::AtOnce,
         }
-    }
-
-    /// Text, or calls, for syntaxes in which no marker begins a call, but the beginning of the
-    /// answer or a header does.
-    pub(crate) fn text_or_calls(self, calls: Calls<'_>) -> Source {
-        free::text_or_calls(self, calls)
     }
 
     fn calls_into(self, calls: Calls<'_>, rules: &mut String, values: &mut Vec<Part>) {

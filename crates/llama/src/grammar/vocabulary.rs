@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use llguidance::toktrie::{INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
-use super::ends;
+use super::token_kinds;
 use crate::Token;
 
 /// Longer tokens (in bytes) are never chosen under a constraint, because the trie cannot hold them.
@@ -81,8 +81,8 @@ impl Vocabulary {
                 .collect()
         };
         let (numeric, lengthy) = (
-            all_that(ends::goes_on_with_a_number),
-            all_that(ends::is_lengthy),
+            all_that(token_kinds::continues_a_number),
+            all_that(token_kinds::is_lengthy),
         );
         Some(Self {
             env: Arc::new(Trie(trie)),

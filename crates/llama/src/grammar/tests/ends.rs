@@ -319,11 +319,14 @@ fn a_number_in_free_text_is_as_long_as_it_is() {
             syntax: &syntax,
             vocabulary: grammars.vocabulary(),
         };
-        let source = writer.text_or_calls(Calls {
-            functions: &functions,
-            several: true,
-            all_strict: false,
-        });
+        let source = text_or_calls(
+            writer,
+            Calls {
+                functions: &functions,
+                several: true,
+                all_strict: false,
+            },
+        );
         let beginning = Beginning {
             reasoning: None,
             begins: Begins::Text,

@@ -24,11 +24,14 @@ fn held(template: &str, several: bool) -> Held {
         syntax: &syntax,
         vocabulary: grammars.vocabulary(),
     };
-    let source = writer.text_or_calls(Calls {
-        functions: &functions,
-        several,
-        all_strict: false,
-    });
+    let source = text_or_calls(
+        writer,
+        Calls {
+            functions: &functions,
+            several,
+            all_strict: false,
+        },
+    );
     let beginning = Beginning {
         reasoning: None,
         begins: Begins::Text,

@@ -63,7 +63,7 @@ fn grammars() -> Grammars {
 }
 
 /// Compiles a grammar outside of a runtime.
-fn compile(grammars: &Grammars, source: Source) -> Result<super::compile::Grammar, Refused> {
+fn compile(grammars: &Grammars, source: Source) -> Result<super::compiled::Grammar, Refused> {
     tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap()
