@@ -1,10 +1,9 @@
-//! Adds bounds to the parts of a schema that are open-ended without need: integers, and strings
+//! Adds bounds to those parts of a schema that need none to be open-ended: integers, and strings
 //! that are not free text. An answer that is valid for the narrower schema is also valid for the
-//! original one. Without bounds, a small model often goes on writing digits until its context is
-//! full.
+//! original one. Without bounds, a small model often writes digits until its context is full.
 //!
 //! `ends` limits the parts that no keyword can bound: fractions, exponents, nesting. Texts and
-//! lists stay as long as the model makes them.
+//! lists may be as long as the model makes them.
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 use serde_json::{Map, Value, json};
@@ -14,11 +13,11 @@ const LARGEST: i64 = 9_223_372_036_854_774_784;
 
 /// The maximum number of characters of a string, by format.
 const FORMATS: [(&str, u64); 6] = [
-    // With nanoseconds and an offset.
+    // The longest form has nanoseconds and an offset.
     ("date-time", 35),
     ("time", 24),
     ("duration", 40),
-    // RFC 5321, and RFC 1035.
+    // These lengths are from RFC 5321 and RFC 1035.
     ("email", 254),
     ("hostname", 253),
     // The limit that all browsers, proxies and search engines accept.
@@ -28,7 +27,7 @@ const FORMATS: [(&str, u64); 6] = [
 /// The maximum number of characters of a string whose pattern matches no space.
 const LONGEST_CODE: u64 = 1024;
 
-/// Adds the missing bounds to a schema and its subschemas.
+/// Adds missing bounds to a schema and its subschemas.
 pub(super) fn bound(schema: &mut Value) {
     let Value::Object(fields) = schema else {
         return;
@@ -59,8 +58,8 @@ fn has_type(fields: &Map<String, Value>, name: &str) -> bool {
     }
 }
 
-/// Bounds integers, and multiples of a number. A number with bounds cannot have an exponent, and
-/// these never need one.
+/// Bounds integers, and multiples of a number. With bounds, a number cannot have an exponent; these
+/// numbers never need one.
 fn bound_integer(fields: &mut Map<String, Value>) {
     let is_integer = has_type(fields, "integer") && !has_type(fields, "number");
     if !(is_integer || has_type(fields, "number") && fields.contains_key("multipleOf")) {

@@ -3,14 +3,14 @@
 use super::compiled::Grammar;
 use super::source::Source;
 
-/// The maximum number of grammars.
+/// The maximum number of cached grammars.
 const MOST: usize = 64;
 
 /// The maximum size of all sources in bytes. The memory of a grammar grows with the size of its
 /// source.
 const MOST_BYTES: usize = 512 << 10;
 
-/// The cache. Its entries are in order of use; the most recently used is the last.
+/// The cache. The most recently used entry is the last.
 #[derive(Default)]
 pub(super) struct Cache(Vec<(Source, Grammar)>);
 

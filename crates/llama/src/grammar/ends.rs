@@ -13,19 +13,20 @@ use super::vocabulary::Vocabulary;
 /// The maximum sizes of the parts of a value.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Digits before the decimal point: any 64-bit integer but the largest.
+    /// The number of digits before the decimal point: enough for any 64-bit integer but the
+    /// largest.
     integer: u32,
-    /// Digits after the decimal point: more than a double can distinguish, and as many as the
-    /// smallest unit of any currency has.
+    /// The number of digits after the decimal point: more than a double can distinguish, and as
+    /// many as the smallest unit of any currency has.
     fraction: u32,
-    /// The exponent. With that many digits before the point, a double can still represent the
-    /// number.
+    /// The exponent. Even with the maximum number of digits before the point, a double can still
+    /// represent the number.
     exponent: u32,
-    /// Open brackets: parsers reject 128.
+    /// The number of open brackets. Parsers reject 128.
     depth: usize,
-    /// Entries of one list or object.
+    /// The number of entries of one list or object.
     entries: u32,
-    /// Characters of one string.
+    /// The number of characters of one string.
     characters: u32,
 }
 
@@ -39,16 +40,17 @@ const LIMITS: Limits = Limits {
     characters: 1 << 20,
 };
 
-/// The maximum that one token adds to a count.
+/// The maximum number of characters or entries that one token adds.
 const STRIDE: u32 = 1000;
 
-/// The maximum number of bytes to keep before the values: a header with the name of a function.
+/// The maximum number of bytes that are kept of the text before the values: a header with the name
+/// of a function.
 const LONGEST_HEAD: usize = 512;
 
 /// Where the JSON values of an answer begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
-    /// At once: everything is a value, except for the markup around calls.
+    /// At the beginning: everything is a value, except for the markup around calls.
     AtOnce,
     /// After the key of a call's arguments; before it, any text is valid.
     AfterKey,
@@ -211,7 +213,7 @@ impl Value {
     fn is_near(&self) -> bool {
         let near = |count: u32, most: u32| count.saturating_add(STRIDE) > most;
         let is_long = matches!(self.at, At::Text { characters, .. } if near(characters, self.limits.characters));
-        // Tokens with so many brackets are "lengthy", and checked separately.
+        // Tokens with that many brackets are "lengthy", and are checked separately.
         let is_deep = self.open.len() + BRACKETS > self.limits.depth;
         is_long
             || is_deep
@@ -278,7 +280,7 @@ impl Value {
     }
 }
 
-/// A number, as far as it was written.
+/// A number that is being written.
 #[derive(Debug, Clone, Copy, Default)]
 struct Number {
     part: Part,
@@ -305,8 +307,8 @@ impl Number {
             .any(|is_beyond| is_beyond)
     }
 
-    /// Whether the number exceeds a limit with this byte; `None` if the byte is not part of the
-    /// number.
+    /// Returns whether the number exceeds a limit with this byte. Returns `None` if the byte is not
+    /// part of the number.
     fn step(&mut self, byte: u8, limits: &Limits) -> Option<bool> {
         match (byte, self.part) {
             (b'0'..=b'9', _) => {
@@ -337,8 +339,8 @@ impl Number {
 
     fn is_beyond(&self, limits: &Limits) -> bool {
         match self.part {
-            // Numbers with as many digits as the largest 64-bit integer may be larger if they begin
-            // with a 9.
+            // A number with as many digits as the largest 64-bit integer may be larger than it if
+            // the number begins with a 9.
             Part::Integer => self.digits > limits.integer - u32::from(self.first == b'9'),
             Part::Fraction => self.digits > limits.fraction,
             Part::Exponent => self.value > limits.exponent || self.digits > 3,

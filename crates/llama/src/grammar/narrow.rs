@@ -109,7 +109,7 @@ enum Relation {
     AllOf,
 }
 
-/// Visits the subschemas in a keyword, each with its path.
+/// Visits the subschemas that a keyword contains, each with its path.
 fn each_within(keyword: &str, value: &Value, mut visit: impl FnMut(String, &Value, Relation)) {
     match (keyword, value) {
         ("properties" | "$defs" | "definitions" | "patternProperties", Value::Object(named)) => {

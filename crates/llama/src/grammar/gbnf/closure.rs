@@ -1,12 +1,12 @@
-//! The places in the rules, each with the place to return to after its rule, and the places that a
-//! step leads to.
+//! Tracks the places in the rules that a text can have reached, each with the place to return to
+//! after its rule.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::rules::{Element, Rules, meets};
 
-/// A place and its way back, by number.
+/// The number of a place together with its return place.
 pub(super) type Place = u32;
 
 /// The end of the grammar.
@@ -18,7 +18,7 @@ struct Point {
     rule: u32,
     alternative: u32,
     element: u32,
-    /// Where to continue after the rule.
+    /// The place to continue at after the rule.
     back: Place,
 }
 
@@ -52,14 +52,14 @@ impl Places {
         }
     }
 
-    /// The places before the first character. `None` if there are too many.
+    /// Returns the places before the first character. Returns `None` if there are too many.
     pub(super) fn first(&mut self) -> Option<Vec<Place>> {
         let mut found = HashSet::new();
         self.enter(self.rules.root, END, &mut found)?;
         Some(sorted(found))
     }
 
-    /// The places after a character. `None` if there are too many.
+    /// Returns the places after a character. Returns `None` if there are too many.
     pub(super) fn after(&mut self, places: &[Place], character: u32) -> Option<Vec<Place>> {
         let mut found = HashSet::new();
         for &place in places {
@@ -136,7 +136,7 @@ impl Places {
                     continue;
                 }
                 Some(&Element::Rule(inner)) => {
-                    // After the last element, there is nothing to return to in this rule.
+                    // After the last element of a rule, no place in it has to be returned to.
                     let is_last = point.element as usize + 1 == alternative.len();
                     let after = Point {
                         element: point.element + 1,

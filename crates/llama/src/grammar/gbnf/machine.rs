@@ -1,5 +1,5 @@
 //! Steps through the rules byte by byte, over the trie of the vocabulary. Computed steps are
-//! cached: in a part of a grammar without nesting, a step is a table lookup.
+//! cached, so that in a part of a grammar without nesting a step is a table lookup.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use crate::Token;
 use crate::grammar::vocabulary::Vocabulary;
 use crate::sample::Stuck;
 
-/// A state, by number: all simultaneous places, and the bytes of an incomplete character.
+/// The number of a state. A state is the set of all simultaneous places, and the bytes of an
+/// incomplete character.
 type State = u32;
 
 /// The state from which nothing can follow.
@@ -21,13 +22,13 @@ const DEAD: State = u32::MAX;
 /// The maximum number of states of one answer.
 const MOST_STATES: usize = 50_000;
 
-/// The maximum number of places in all states together: four bytes each.
+/// The maximum number of places in all states together. Each takes four bytes.
 const MOST_STORED: usize = 2_000_000;
 
-/// The maximum number of cached steps; others are computed again.
+/// The maximum number of cached steps. Other steps are computed again.
 const MOST_STEPS: usize = 500_000;
 
-/// The maximum number of cached masks, some KiB each.
+/// The maximum number of cached masks. Each takes some KiB.
 const MOST_MASKS: usize = 256;
 
 /// An incomplete character: its bits so far, and the number of missing bytes.
@@ -35,7 +36,7 @@ const MOST_MASKS: usize = 256;
 struct Begun {
     bits: u32,
     missing: u8,
-    /// The minimum code point; a smaller one would be an overlong encoding, which is not valid
+    /// The minimum code point. A smaller one would be an overlong encoding, which is not valid
     /// UTF-8.
     least: u32,
 }
@@ -57,7 +58,7 @@ struct Table {
     steps: HashMap<(State, u8), State>,
     /// The number of places in all states together.
     stored: usize,
-    /// A state could not be stored, so results since then are invalid.
+    /// Whether a state could not be stored, so that results since then are invalid.
     is_full: bool,
 }
 
@@ -203,7 +204,7 @@ impl Table {
 }
 
 impl Begun {
-    /// The character with one more byte; `None` if that is not valid UTF-8.
+    /// Returns the character with one more byte. Returns `None` if that is not valid UTF-8.
     fn with(self, byte: u8) -> Option<Self> {
         let bits = u32::from(byte);
         if self.missing > 0 {
@@ -240,7 +241,7 @@ impl Begun {
         }
     }
 
-    /// The range of characters that it may become.
+    /// The range of characters that the incomplete character may become.
     fn range(self) -> (u32, u32) {
         let shift = 6 * u32::from(self.missing);
         let first = self.bits << shift;
