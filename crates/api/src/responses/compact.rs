@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use loggia_wire::openai::responses::{Input, Item, ResponseRequest};
 use loggia_wire::openai::{Content, Message, Role};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::admit::Asked;
@@ -25,7 +26,7 @@ pub(crate) const TRIGGER: &str = "compaction_trigger";
 /// The most tokens of a summary, unless the client sets another limit.
 pub(crate) const MOST_TOKENS: i64 = 2048;
 
-/// The most bytes of the user's messages that `POST /v1/responses/compact` returns beside the
+/// The most bytes of the user's messages that `POST /v1/responses/compact` seals beside the
 /// summary. Older ones are left out.
 const MOST_BYTES_KEPT: usize = 32 << 10;
 
@@ -42,8 +43,19 @@ const INTRODUCED: &str = "The conversation before this message was replaced by t
 pub(crate) enum Compaction {
     /// In the output of a response, as its only item.
     Response,
-    /// Into a compacted conversation, after these items.
+    /// In a compacted conversation, beside these messages of the user.
     Conversation(Vec<Value>),
+}
+
+/// What a compaction item has sealed. The user's messages are in it, not beside it: the types of
+/// OpenAI's SDKs have no place for them in a compacted conversation, and their strict clients
+/// refuse it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Compacted {
+    pub(crate) summary: String,
+    /// The newest messages of the user, word for word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) messages: Vec<Value>,
 }
 
 /// Returns whether the input asks for a compaction.
@@ -69,7 +81,7 @@ pub(crate) fn is_told(message: &Message) -> bool {
     text.is_some_and(|text| text.starts_with(INTRODUCED))
 }
 
-/// Returns the newest messages of the user as items of a compacted conversation.
+/// Returns the newest messages of the user, as items.
 pub(crate) fn kept(input: &[Item]) -> Vec<Value> {
     let is_users = |item: &&Item| {
         matches!(item.kind.as_deref(), None | Some("message"))
@@ -115,7 +127,7 @@ impl Door {
         parts: Parts,
         body: &[u8],
     ) -> Result<Asked<AskedResponse>, ApiError> {
-        let request = AskedResponse::read(body)?;
+        let (request, dropped) = self.read_response(&parts, body).await?;
         let profile = profile_of(body, &self.policy);
         let request = to_compact(request)?;
         let kept = match &request.input {
@@ -123,7 +135,9 @@ impl Door {
             _ => Vec::new(),
         };
         let mut asked = self.ask_for(parts, request, profile).await?;
-        Arc::make_mut(&mut asked.request).returns_conversation(kept);
+        let compacting = Arc::make_mut(&mut asked.request);
+        compacting.returns_conversation(kept);
+        compacting.ignore(&dropped);
         Ok(asked)
     }
 }

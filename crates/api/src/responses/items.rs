@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::{typed, wrong_at};
-use crate::responses::compact;
+use crate::responses::compact::{self, Compacted};
 use crate::responses::ignored::Ignored;
 use crate::responses::names::Places;
 use crate::responses::sealed::{Sealed, not_opened};
@@ -431,10 +431,14 @@ impl Reader<'_> {
             self.ignore("input[].compaction".to_owned());
             return Ok(());
         }
-        let summary = Sealed::Compaction.open(self.keys, sealed, &place)?;
-        let summary = summary.ok_or_else(|| not_opened(&place, "another server made it"))?;
+        let opened = Sealed::Compaction.open(self.keys, sealed, &place)?;
+        let compacted = opened.and_then(|text| serde_json::from_str::<Compacted>(&text).ok());
+        let compacted = compacted.ok_or_else(|| not_opened(&place, "another server made it"))?;
+        for message in compacted.messages {
+            self.message(place.clone(), typed_at(&place, message)?)?;
+        }
         self.end_turn()?;
-        self.push(place, compact::told(&summary));
+        self.push(place, compact::told(&compacted.summary));
         Ok(())
     }
 

@@ -1,12 +1,42 @@
 //! What `--lenient` does with a request for a response that lacks the model or the input, or has
 //! too much.
 
-use loggia_backend::Backend;
+use http::request::Parts;
 use loggia_wire::openai::responses::{Input, ResponseRequest};
 use serde_json::Value;
 
+use crate::responses::ask::AskedResponse;
+use crate::{ApiError, Door, Strictness};
+
+impl Door {
+    /// Parses a request for a response. Under `--lenient`, completes it. Returns the names of the
+    /// fields that it drops, too.
+    pub(crate) async fn read_response(
+        &self,
+        parts: &Parts,
+        body: &[u8],
+    ) -> Result<(ResponseRequest, Vec<&'static str>), ApiError> {
+        let is_lenient = |model| self.strictness_for(parts, model) == Strictness::Lenient;
+        let mut request = AskedResponse::read(body).or_else(|error| {
+            let completed = is_lenient("").then(|| without_model(body)).flatten();
+            completed.ok_or(error)
+        })?;
+        if !is_lenient(&request.model) {
+            return Ok((request, Vec::new()));
+        }
+        if request.model.is_empty()
+            && let Ok(models) = self.backend.models().await
+            && let Some(first) = models.into_iter().next()
+        {
+            request.model = first.id;
+        }
+        let dropped = complete(&mut request);
+        Ok((request, dropped))
+    }
+}
+
 /// Parses a request that has no model.
-pub(crate) fn without_model(body: &[u8]) -> Option<ResponseRequest> {
+fn without_model(body: &[u8]) -> Option<ResponseRequest> {
     let mut request: Value = serde_json::from_slice(body).ok()?;
     let fields = request.as_object_mut()?;
     let model = fields.entry("model").or_insert(Value::Null);
@@ -16,18 +46,9 @@ pub(crate) fn without_model(body: &[u8]) -> Option<ResponseRequest> {
     serde_json::from_value(request).ok()
 }
 
-/// Completes a request: the first model that the backend lists, an empty input. Returns the names
-/// of the fields that it drops: a template of OpenAI's, and a response beside a conversation.
-pub(crate) async fn complete(
-    request: &mut ResponseRequest,
-    backend: &dyn Backend,
-) -> Vec<&'static str> {
-    if request.model.is_empty()
-        && let Ok(models) = backend.models().await
-        && let Some(first) = models.into_iter().next()
-    {
-        request.model = first.id;
-    }
+/// Adds an empty input where nothing else is to be answered. Drops a template of OpenAI's, and a
+/// response beside a conversation.
+fn complete(request: &mut ResponseRequest) -> Vec<&'static str> {
     let mut dropped = Vec::new();
     if request.prompt.take().is_some() {
         dropped.push("prompt");

@@ -1,6 +1,8 @@
 //! `POST /v1/responses`: reads the request, loads what it refers to from the store, and answers, at
 //! once or in the background.
 
+use std::sync::Arc;
+
 use bytes::Buf;
 use http::request::Parts;
 use http::{Request, Response};
@@ -13,9 +15,9 @@ use crate::door::read;
 use crate::responses::ask::AskedResponse;
 use crate::responses::recall::{Memory, Recalled};
 use crate::responses::turn::{self, Turn};
-use crate::responses::{background, lenient, request};
+use crate::responses::{background, request};
 use crate::stored::{may_see_stored, metadata, owner};
-use crate::{ApiError, Body, Door, RequestId, Strictness};
+use crate::{ApiError, Body, Door, RequestId};
 
 impl Door {
     /// `POST /v1/responses`.
@@ -41,13 +43,11 @@ impl Door {
         parts: Parts,
         body: &[u8],
     ) -> Result<Asked<AskedResponse>, ApiError> {
-        let request = AskedResponse::read(body).or_else(|error| {
-            let is_lenient = self.strictness_for(&parts, "") == Strictness::Lenient;
-            let completed = is_lenient.then(|| lenient::without_model(body)).flatten();
-            completed.ok_or(error)
-        })?;
+        let (request, dropped) = self.read_response(&parts, body).await?;
         let profile = profile_of(body, &self.policy);
-        self.ask_for(parts, request, profile).await
+        let mut asked = self.ask_for(parts, request, profile).await?;
+        Arc::make_mut(&mut asked.request).ignore(&dropped);
+        Ok(asked)
     }
 
     /// Loads what a request refers to from the store, and turns both into a chat.
@@ -57,10 +57,6 @@ impl Door {
         mut request: ResponseRequest,
         profile: Profile,
     ) -> Result<Asked<AskedResponse>, ApiError> {
-        let mut dropped = Vec::new();
-        if self.strictness_for(&parts, &request.model) == Strictness::Lenient {
-            dropped = lenient::complete(&mut request, &*self.backend).await;
-        }
         self.check_request(&request, &parts)?;
         let owner = owner(&parts);
         let id = RequestId::of(&parts);
@@ -68,20 +64,17 @@ impl Door {
         let recalled = memory.recall(&mut request).await?;
         let turn = turn(&request, &recalled)?;
         let is_stored = recalled.is_stored;
-        let mut asked = AskedResponse::new(
+        let asked = AskedResponse::new(
             request,
             recalled,
             turn,
             self.keys.as_ref(),
             &self.policy.ceilings,
         )?;
-        asked.ignore(&dropped);
-        let mut asked = Asked::new(self, parts, std::sync::Arc::new(asked), profile);
+        let mut asked = Asked::new(self, parts, Arc::new(asked), profile);
         if is_stored {
-            let entry = self
-                .live
-                .enter(std::sync::Arc::clone(&asked.head.id), owner);
-            std::sync::Arc::make_mut(&mut asked.request).enter(entry);
+            let entry = self.live.enter(Arc::clone(&asked.head.id), owner);
+            Arc::make_mut(&mut asked.request).enter(entry);
         }
         Ok(asked)
     }
@@ -111,7 +104,7 @@ impl Door {
         parts: Parts,
         body: &[u8],
     ) -> Result<Asked<AskedResponse>, ApiError> {
-        let mut request = AskedResponse::read(body)?;
+        let (mut request, dropped) = self.read_response(&parts, body).await?;
         let profile = profile_of(body, &self.policy);
         self.check_request(&request, &parts)?;
         request.store = Some(false);
@@ -120,14 +113,15 @@ impl Door {
         let id = RequestId::of(&parts);
         let memory = Memory::of(self, &owner, id.as_deref()).only_reading();
         let recalled = memory.recall(&mut request).await?;
-        let asked = AskedResponse::new(
+        let mut asked = AskedResponse::new(
             request,
             recalled,
             None,
             self.keys.as_ref(),
             &self.policy.ceilings,
         )?;
-        Ok(Asked::new(self, parts, std::sync::Arc::new(asked), profile))
+        asked.ignore(&dropped);
+        Ok(Asked::new(self, parts, Arc::new(asked), profile))
     }
 
     /// Checks a request before anything is brought back for it.

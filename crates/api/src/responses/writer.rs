@@ -12,14 +12,13 @@ use loggia_wire::openai::responses::{
     ResponseError, ResponseEvent, ResponseStatus, ResponseUsage, SummaryPart, write_event,
 };
 use loggia_wire::openai::{ChunkChoice, Delta, FinishReason, TokenLogprob, ToolCallDelta};
-use serde_json::Value;
 
 use crate::ApiError;
 use crate::answer::chunks::put_json;
 use crate::answer::id;
 use crate::answer::writer::{Head, Writer};
 use crate::responses::called;
-use crate::responses::compact::Compaction;
+use crate::responses::compact::{Compacted, Compaction};
 use crate::responses::sealed::Sealed;
 use crate::responses::shape::ResponseShape;
 use crate::responses::tools::ToolKind;
@@ -139,22 +138,22 @@ impl ResponseWriter {
     /// Fails if the answer has not ended.
     pub(crate) fn write_whole(mut self, out: &mut Vec<u8>) -> Result<Box<Response>, BackendError> {
         self.settle()?;
-        if let Some(Compaction::Conversation(kept)) = &self.shape.compaction {
-            self.write_conversation(kept, out)?;
+        if let Some(Compaction::Conversation(_)) = &self.shape.compaction {
+            self.write_conversation(out)?;
         } else {
             put_json(out, &self.response)?;
         }
         Ok(Box::new(self.response))
     }
 
-    /// Writes a compacted conversation: the kept items, then the summary.
-    fn write_conversation(&self, kept: &[Value], out: &mut Vec<u8>) -> Written {
-        let summaries = self.response.output.iter();
-        let summaries = summaries.filter_map(|item| serde_json::to_value(item).ok());
+    /// Writes a compacted conversation.
+    fn write_conversation(&self, out: &mut Vec<u8>) -> Written {
+        let output = self.response.output.iter();
+        let output = output.filter_map(|item| serde_json::to_value(item).ok());
         let conversation = CompactedResponse {
             id: &self.response.id,
             object: "response.compaction",
-            output: kept.iter().cloned().chain(summaries).collect(),
+            output: output.collect(),
             created_at: self.response.created_at,
             usage: self.response.usage.as_ref(),
         };
@@ -292,7 +291,16 @@ impl ResponseWriter {
                 message: "the model wrote no summary".to_owned(),
             });
         };
-        let sealed = Sealed::Compaction.seal(keys, summary);
+        let compacted = Compacted {
+            summary: summary.to_owned(),
+            messages: match &self.shape.compaction {
+                Some(Compaction::Conversation(kept)) => kept.clone(),
+                _ => Vec::new(),
+            },
+        };
+        let mut json = Vec::new();
+        put_json(&mut json, &compacted)?;
+        let sealed = Sealed::Compaction.seal(keys, &String::from_utf8_lossy(&json));
         if let Some(OutputItem::Compaction(item)) = self.response.output.last_mut() {
             item.encrypted_content = sealed;
         }

@@ -621,6 +621,8 @@ async fn lenient_completes_what_a_request_lacks_and_drops_what_it_has_too_much()
         Some("prompt, previous_response_id")
     );
     assert_eq!(stand.asked(), pairs(&[("user", "And now?")]));
+    let answer = stand.post("/v1/responses/compact", &json!({})).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
 
     let stand = Stand::new(StandIn::hello());
     for (body, param) in [
