@@ -121,7 +121,7 @@ fn in_one(value: &str) -> String {
 enum Ended {
     /// The value is complete.
     Whole,
-    /// The text ended first. The output has been closed.
+    /// The text ended before the value was complete. The output has been closed.
     Cut,
 }
 

@@ -53,8 +53,8 @@ impl Resolve for SystemResolver {
 /// Connects to targets.
 pub(super) struct Connector {
     resolver: Arc<dyn Resolve>,
-    /// Initialised on first use, because most servers never fetch an image. `None` if the machine
-    /// has no root certificates.
+    /// The TLS connector. It is initialised on first use, because most servers never fetch an
+    /// image. `None` if the machine has no root certificates.
     tls: OnceCell<Option<TlsConnector>>,
 }
 

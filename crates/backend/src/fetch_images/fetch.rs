@@ -164,7 +164,8 @@ impl Fetcher {
         }
     }
 
-    /// Reads an image that is used `uses` times.
+    /// Reads an image. Its size counts `uses` times towards the total, because the request uses the
+    /// image that often.
     async fn read(
         &self,
         response: Response<Incoming>,

@@ -134,7 +134,7 @@ impl Aliases {
     /// Follows an alias as if no model existed, to detect loops. A pattern whose target matches
     /// itself (`gpt-*=gpt-oss`) ends there.
     fn check_ends(&self, start: &Alias) -> Result<(), AliasError> {
-        // Stands for any text that `*` matches. No name contains it.
+        // This character stands for any text that `*` matches. No name contains it.
         let mut name = start.to.replacen('*', "\u{1}", 1);
         let mut applied = vec![start];
         loop {

@@ -330,8 +330,8 @@ impl Backend for Roster {
         })
     }
 
-    /// Deletes a model. Aliases are not followed: a deletion must use the model's own name. The
-    /// list is refreshed, so that it lacks the model at once.
+    /// Deletes a model. Aliases are not followed: a deletion must use the model's own name. The list
+    /// of models is refreshed immediately, so that it no longer has the model.
     fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
             let ResolvedModel {

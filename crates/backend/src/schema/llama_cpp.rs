@@ -2,7 +2,7 @@
 //! the first keyword that it finds, and silently ignores the others.
 //!
 //! The facts come from `common/json-schema-to-grammar.cpp` and were checked against the grammars of
-//! build 11549. If versions differ, the facts hold for all.
+//! build 11549. Where versions differ, this module states only what holds for all of them.
 
 use serde_json::{Map, Value};
 

@@ -375,7 +375,7 @@ fn an_adapter_for_another_model_is_refused_with_what_does_not_go_together() {
     new()
         .having(&[(a, &[32, 1, 2], 0), (b, &[1, 2, 2], 0)])
         .is_refused_for("its factors for");
-    // 32-bit integers.
+    // Type 26 is a 32-bit integer, which cannot be a factor.
     new()
         .having(&[(a, &[32, 1], 26), (b, &[1, 2], 0)])
         .is_refused_for("a type that llama.cpp cannot multiply by");
