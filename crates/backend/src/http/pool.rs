@@ -24,7 +24,8 @@ const IDLE_CONNECTIONS: usize = 512;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pool(Arc<Mutex<Shelves>>);
 
-/// One shelf per place. A linear search beats hashing, because they are few.
+/// The idle connections, with one shelf per destination. A linear search beats hashing, because
+/// there are few destinations.
 type Shelves = Vec<Shelf>;
 
 /// The destination of a connection, and its runtime.

@@ -8,7 +8,7 @@ const KEPT: usize = 4096;
 /// hold some of them back.
 const TIMES: usize = 24;
 
-/// The end of an answer.
+/// The last bytes of an answer.
 #[derive(Debug, Default)]
 pub(super) struct Tail(String);
 

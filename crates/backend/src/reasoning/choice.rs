@@ -30,13 +30,13 @@ pub(super) struct Choice {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    /// Before anything but spaces.
+    /// At the beginning: only spaces have arrived.
     #[default]
     Beginning,
-    /// After the opening tag: spaces here are dropped.
+    /// After the opening tag. Spaces here are dropped.
     Opened,
     Thoughts,
-    /// After the closing tag: spaces here are dropped too.
+    /// After the closing tag. Spaces here are dropped too.
     Closed,
     /// In the content.
     Text,

@@ -57,7 +57,7 @@ impl Models {
         self.names.get(&format!("{name}:latest")).cloned()
     }
 
-    /// Returns the backend's name for this model in another spelling that the backend accepts.
+    /// Returns the backend's own spelling of this name of a model, if the backend accepts the name.that the backend accepts.
     fn spelled(&self, name: &str, backend: &dyn Backend) -> Option<String> {
         self.list
             .iter()
@@ -97,7 +97,7 @@ impl Member {
         }
     }
 
-    /// Returns the backend's name for this model in another spelling.
+    /// Returns the backend's own spelling of this name of a model, if the backend accepts the name.
     pub(super) fn spelled(&self, models: &Models, name: &str) -> Option<String> {
         models.spelled(name, &*self.backend)
     }

@@ -33,11 +33,12 @@ pub(super) struct Form {
 /// The text between the marker and the arguments.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Head {
-    /// Nothing: one object that is the call follows, or a list of such objects.
+    /// No text: after the marker follows one object that is the call, or a list of such objects.
     Objects,
-    /// Nothing: one object that is the call follows, a list of such objects, or a call in tags.
+    /// No text: after the marker follows one object that is the call, a list of such objects, or a
+    /// call in tags.
     ObjectsOrTags,
-    /// Nothing: the marker is the beginning of a call in tags.
+    /// No text: the marker itself begins a call in tags.
     Tags,
     /// The name, which this function extracts from the text before the arguments.
     Name(fn(&str) -> Option<&str>),

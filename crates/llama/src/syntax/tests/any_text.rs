@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Pieces of every family's syntax, of JSON, and of neither.
+/// Pieces of text: some of every family's syntax, some of JSON, and some of neither.
 const PIECES: [&str; 58] = [
     "<tool_call>",
     "</tool_call>",
