@@ -19,6 +19,9 @@ pub enum Ability {
     TextArguments,
     /// `strict` functions under `tool_choice: auto`: the arguments of a call match the schema.
     StrictTools,
+    /// Grammars of custom tools: the text of a call matches the grammar. For optional calls,
+    /// [`StrictTools`](Self::StrictTools) is needed too.
+    InputGrammars,
     /// `parallel_tool_calls: false`: at most one call per answer.
     SingleToolCall,
     /// `response_format` `json_object`.

@@ -24,6 +24,7 @@ mod error;
 mod event;
 pub mod fetch_images;
 pub mod http;
+pub mod input_grammar;
 mod nearest;
 pub mod ollama;
 pub mod openai;

@@ -21,8 +21,8 @@ use crate::engine_options::EngineOptions;
 use crate::error::{EngineError, LoadError};
 use crate::events::Events;
 use crate::gguf::{Gguf, Pooling};
-use crate::grammar::{Grammars, Held, Vocabulary};
-use crate::hold;
+use crate::grammar::{Grammars, Vocabulary};
+use crate::hold::{self, Holding};
 use crate::identity;
 use crate::media::{self, ProjectorThread};
 use crate::model::Model;
@@ -335,16 +335,12 @@ impl Llama {
         request: &ChatCompletionRequest,
         syntax: Syntax,
         begins: Begins,
-    ) -> Result<(Option<Held>, Vec<String>), BackendError> {
+    ) -> Result<Holding, BackendError> {
         let grammars = async || {
             let make = || grammars(Arc::clone(&self.model));
             self.grammars.get_or_try_init(make).await
         };
-        let holding = hold::hold(request, head.strict, grammars, syntax, begins).await?;
-        Ok(match holding {
-            Some((it, left_out)) => (Some(it), left_out),
-            None => (None, Vec::new()),
-        })
+        hold::hold(request, head.strict, grammars, syntax, begins).await
     }
 }
 

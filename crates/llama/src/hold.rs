@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::grammar::{
     Beginning, Calls, Grammars, Held, Part, Refused, Source, Writer, text_or_calls,
 };
+use crate::input_grammars;
 use crate::loosen;
 use crate::syntax::{Begins, Syntax, Tags, Watch};
 
@@ -57,7 +58,7 @@ pub(crate) fn syntax(request: &ChatCompletionRequest, model: Syntax) -> Syntax {
     let functions = request.callable_functions();
     if !functions.is_empty() && !model.knows_tools() {
         model.with_described_tools()
-    } else if is_free(request) && functions.iter().copied().any(is_strict) {
+    } else if is_free(request) && functions.iter().copied().any(is_promised) {
         model.watched()
     } else {
         model
@@ -80,8 +81,9 @@ fn is_free(request: &ChatCompletionRequest) -> bool {
     any_text && !request.must_call() && gbnf(request).is_ok_and(|gbnf| gbnf.is_none())
 }
 
-fn is_strict(function: &FunctionDefinition) -> bool {
-    function.strict == Some(true)
+/// Whether the arguments of an optional call conform to the schema or the grammar of the function.
+fn is_promised(function: &FunctionDefinition) -> bool {
+    function.strict == Some(true) || function.input_grammar.is_some()
 }
 
 /// The constraint of a request; `None` if any answer is valid.
@@ -115,8 +117,8 @@ fn wanted(
         }));
     }
     // A model that was not trained to make calls is always constrained to their form.
-    let held =
-        may_call && (syntax.has_described_tools() || functions.all.iter().copied().any(is_strict));
+    let held = may_call
+        && (syntax.has_described_tools() || functions.all.iter().copied().any(is_promised));
     Ok(syntax
         .watch()
         .filter(|_| held)
@@ -136,50 +138,55 @@ pub(crate) fn field(request: &ChatCompletionRequest) -> &'static str {
     }
 }
 
-/// The compiled constraint of an answer, and the names of the parts that were left out of it.
-pub(crate) type Holding = (Held, Vec<String>);
+/// The compiled constraint of an answer (`None` if any answer is valid), and the names of the parts
+/// that were left out of it.
+pub(crate) type Holding = (Option<Held>, Vec<String>);
 
 /// Compiles the constraint of a request, for an answer that begins with `begins`. With `strict`,
-/// nothing may be left out. Returns `None` if any answer is valid.
+/// nothing may be left out.
 pub(crate) async fn hold<'g>(
     request: &ChatCompletionRequest,
     strict: bool,
     grammars: impl AsyncFnOnce() -> Result<&'g Grammars, BackendError>,
     syntax: Syntax,
     begins: Begins,
-) -> Result<Option<Holding>, BackendError> {
-    let Some(wanted) = wanted(request, syntax)? else {
-        return Ok(None);
-    };
+) -> Result<Holding, BackendError> {
+    let mut first = wanted(request, syntax)?;
+    if first.is_none() {
+        return Ok((None, Vec::new()));
+    }
+    let mut request = Cow::Borrowed(request);
+    let mut left_out = Vec::new();
+    while let Some(refused) = input_grammars::unwritable(&request, syntax) {
+        if strict || refused.is_invalid || !input_grammars::leave_out(&mut request, &refused.param)
+        {
+            return Err(explain(refused));
+        }
+        input_grammars::name(&mut left_out);
+    }
     let compiler = Compiler {
         grammars: grammars().await?,
         syntax,
         begins,
     };
-    let refused = match compiler.compile(wanted, DescribedCalls::All).await {
-        Ok(held) => return Ok(Some((held, Vec::new()))),
-        Err(refused) => at_its_place(refused, request),
-    };
-    let loosened = if strict {
-        Err(refused)
-    } else {
-        compiler.loosened(request, refused).await
-    };
-    match loosened {
-        Ok((held, names)) => {
-            // Calls that are optional carry no guarantee.
-            let is_promised = request.must_call() || value(request).is_some();
-            Ok(Some((held, if is_promised { names } else { Vec::new() })))
+    loop {
+        let wanted = match (&request, first.take()) {
+            (Cow::Borrowed(_), Some(first)) => Some(first),
+            (request, _) => wanted(request, syntax)?,
+        };
+        let Some(wanted) = wanted else {
+            return Ok((None, left_out));
+        };
+        match compiler.hold(wanted, &request, strict).await {
+            Ok((held, more)) => {
+                left_out.extend(more);
+                return Ok((held, left_out));
+            }
+            Err(refused) if !strict && input_grammars::leave_out(&mut request, &refused.param) => {
+                input_grammars::name(&mut left_out);
+            }
+            Err(refused) => return Err(explain(refused)),
         }
-        Err(refused) if syntax.has_described_tools() && !request.must_call() => {
-            let Some(wanted) = self::wanted(request, syntax)? else {
-                return Ok(None);
-            };
-            let held = compiler.compile(wanted, DescribedCalls::Strict).await;
-            held.map(|held| Some((held, Vec::new())))
-                .map_err(|_| explain(refused))
-        }
-        Err(refused) => Err(explain(refused)),
     }
 }
 
@@ -203,6 +210,43 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
+    /// Compiles the constraint of a request, with simpler schemas if it has to be.
+    async fn hold(
+        self,
+        wanted: Wanted<'_>,
+        request: &ChatCompletionRequest,
+        strict: bool,
+    ) -> Result<Holding, Refused> {
+        let refused = match self.compile(wanted, DescribedCalls::All).await {
+            Ok(held) => return Ok((Some(held), Vec::new())),
+            Err(refused) => at_its_place(refused, request),
+        };
+        let is_of_grammar = input_grammars::is_param(&refused.param);
+        let loosened = if strict || is_of_grammar {
+            Err(refused)
+        } else {
+            self.loosened(request, refused).await
+        };
+        match loosened {
+            Ok((held, names)) => {
+                // Calls that are optional carry no guarantee.
+                let is_promised = request.must_call() || value(request).is_some();
+                Ok((held, if is_promised { names } else { Vec::new() }))
+            }
+            Err(refused)
+                if self.syntax.has_described_tools() && !request.must_call() && !is_of_grammar =>
+            {
+                let Ok(Some(wanted)) = self::wanted(request, self.syntax) else {
+                    return Ok((None, Vec::new()));
+                };
+                let held = self.compile(wanted, DescribedCalls::Strict).await;
+                held.map(|held| (Some(held), Vec::new()))
+                    .map_err(|_| refused)
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
     /// Compiles a constraint with simpler schemas in place of those that are too complex. Returns
     /// the names of the left-out parts too.
     async fn loosened(
@@ -233,7 +277,7 @@ impl Compiler<'_> {
                 match self.compile(wanted, DescribedCalls::All).await {
                     Ok(held) => {
                         names.extend(left_out);
-                        return Ok((held, names));
+                        return Ok((Some(held), names));
                     }
                     Err(other) => {
                         let other = at_its_place(other, &request);
@@ -384,12 +428,16 @@ fn at_its_place(refused: Refused, request: &ChatCompletionRequest) -> Refused {
     }
 }
 
-fn explain(Refused { param, message }: Refused) -> BackendError {
+fn explain(Refused { param, message, .. }: Refused) -> BackendError {
     if param.is_empty() {
         return BackendError::Engine { message };
     }
     if param == "grammar" {
         return invalid(&param, &format!("Invalid grammar: {message}."));
+    }
+    if input_grammars::is_param(&param) {
+        let message = format!("Invalid grammar for '{param}': {message}.");
+        return invalid(&param, &message);
     }
     let message = format!("Invalid schema for '{param}': {message}.");
     BackendError::InvalidRequest {

@@ -35,6 +35,7 @@ mod gguf;
 mod grammar;
 mod hold;
 mod identity;
+mod input_grammars;
 #[cfg(feature = "portable")]
 mod libraries;
 mod loosen;

@@ -263,6 +263,19 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
         |_| (),
     ),
     effect(
+        "tools[].format",
+        Ability::InputGrammars,
+        has_input_grammar,
+        drop_input_grammars,
+    ),
+    // An optional call conforms to the grammar where it conforms to a strict schema.
+    effect(
+        "tools[].format",
+        Ability::StrictTools,
+        |r| offers_tools(r) && has_input_grammar(r),
+        drop_input_grammars,
+    ),
+    effect(
         "functions[].strict",
         Ability::StrictTools,
         may_call_strict_functions,
@@ -656,6 +669,20 @@ fn may_call_strict_tools(request: &Request) -> bool {
         .flatten()
         .filter_map(|tool| tool.function.as_ref());
     offers_tools(request) && functions.any(|function| function.strict == Some(true))
+}
+
+/// Returns whether a tool that may be called stands for a custom tool with a grammar.
+fn has_input_grammar(request: &Request) -> bool {
+    let callable = request.callable_functions();
+    callable.iter().any(|one| one.input_grammar.is_some())
+}
+
+fn drop_input_grammars(request: &mut Request) {
+    for tool in request.tools.iter_mut().flatten() {
+        if let Some(function) = &mut tool.function {
+            function.input_grammar = None;
+        }
+    }
 }
 
 /// OpenAI's API does not have `strict` in the older form, where it has the same meaning.

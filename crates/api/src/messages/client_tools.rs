@@ -24,6 +24,7 @@ pub(crate) fn definition(kind: &str, tool: &Tool) -> Option<FunctionDefinition> 
         description: Some(description),
         parameters: Some(parameters),
         exact_parameters: None,
+        input_grammar: None,
         strict: tool.strict.filter(|strict| *strict),
         extra: Extra::new(),
     })

@@ -267,6 +267,7 @@ fn custom(place: &str, tool: &Tool) -> Result<FunctionDefinition, ApiError> {
         description: Some(description).filter(|text| !text.is_empty()),
         parameters: Some(schema.clone()),
         exact_parameters: None,
+        input_grammar: None,
         strict: tool.strict.filter(|strict| *strict),
         extra: Extra::new(),
     })

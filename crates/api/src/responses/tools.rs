@@ -5,9 +5,12 @@
 //! patches, a search for tools) becomes a function with the fields of its call. A function in a
 //! namespace gets a longer name. Hosted tools are left out and named as ignored.
 
+use loggia_backend::input_grammar;
 use loggia_wire::Extra;
 use loggia_wire::openai::responses::ResponseTool;
-use loggia_wire::openai::{FunctionDefinition, FunctionName, Tool, ToolChoice, ToolMode};
+use loggia_wire::openai::{
+    FunctionDefinition, FunctionName, GrammarSyntax, InputGrammar, Tool, ToolChoice, ToolMode,
+};
 use serde_json::{Value, json};
 
 use crate::ApiError;
@@ -21,7 +24,7 @@ const LONGEST_NAME: usize = 64;
 const BETWEEN: &str = "__";
 
 /// The argument that a custom tool's text is, as a function has it.
-pub(crate) const CUSTOM_INPUT: &str = "input";
+pub(crate) const CUSTOM_INPUT: &str = InputGrammar::ARGUMENT;
 
 /// The type of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +182,7 @@ impl Tools {
             description: tool.description.clone(),
             parameters: tool.parameters.clone(),
             exact_parameters: None,
+            input_grammar: None,
             strict: tool.strict.filter(|strict| *strict),
             extra: Extra::new(),
         };
@@ -197,24 +201,22 @@ impl Tools {
         check_name(&format!("{place}.name"), name)?;
         let mut input =
             json!({"type": "string", "description": "The whole input of the tool, as plain text."});
-        let grammar = tool
-            .format
-            .as_ref()
-            .filter(|format| format["type"] == "grammar");
+        let grammar = input_grammar(place, tool.format.as_ref())?;
         let mut description = tool.description.clone().unwrap_or_default();
-        if let Some(grammar) = grammar {
-            let (syntax, definition) = (text(grammar, "syntax"), text(grammar, "definition"));
+        if let Some(InputGrammar { syntax, definition }) = &grammar {
             input["description"] =
                 json!("The whole input of the tool, as plain text that keeps to its grammar.");
+            let syntax = syntax.as_str();
             description = format!(
                 "{description}\n\nThe input keeps to this grammar ({syntax}):\n{definition}"
             );
-            // The model is shown it, and nothing holds the model to it.
-            self.ignored.add("tools[].format".to_owned());
         }
         let parameters = json!({"type": "object", "properties": {CUSTOM_INPUT: input},
             "required": [CUSTOM_INPUT], "additionalProperties": false});
-        let definition = definition(description.trim(), parameters);
+        let definition = FunctionDefinition {
+            input_grammar: grammar,
+            ..definition(description.trim(), parameters)
+        };
         self.offer(place, ToolKind::Custom, name, namespace, tool, definition);
         Ok(())
     }
@@ -402,8 +404,58 @@ fn needed_name<'a>(place: &str, tool: &'a ResponseTool) -> Result<&'a str, ApiEr
         .ok_or_else(|| missing(format!("{place}.name")))
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
+/// The grammar in the `format` of a custom tool, if there is one.
+fn input_grammar(place: &str, format: Option<&Value>) -> Result<Option<InputGrammar>, ApiError> {
+    let place = format!("{place}.format");
+    let format = match format {
+        None | Some(Value::Null) => return Ok(None),
+        Some(format) => {
+            is_object(&place, Some(format))?;
+            format
+        }
+    };
+    match needed_text(&place, format, "type")? {
+        "text" => return Ok(None),
+        "grammar" => {}
+        other => {
+            let message =
+                format!("Invalid value: '{other}'. Supported values are: 'text' and 'grammar'.");
+            let param = format!("{place}.type");
+            return Err(ApiError::invalid(param, "invalid_value", message));
+        }
+    }
+    let syntax = match needed_text(&place, format, "syntax")? {
+        "lark" => GrammarSyntax::Lark,
+        "regex" => GrammarSyntax::Regex,
+        other => {
+            let message =
+                format!("Invalid value: '{other}'. Supported values are: 'lark' and 'regex'.");
+            let param = format!("{place}.syntax");
+            return Err(ApiError::invalid(param, "invalid_value", message));
+        }
+    };
+    let grammar = InputGrammar {
+        syntax,
+        definition: needed_text(&place, format, "definition")?.to_owned(),
+    };
+    input_grammar::check(&grammar).map_err(|wrong| {
+        let param = format!("{place}.definition");
+        let message = format!("Invalid grammar for '{param}': {wrong}.");
+        ApiError::invalid(param, "invalid_value", message)
+    })?;
+    Ok(Some(grammar))
+}
+
+fn needed_text<'a>(place: &str, fields: &'a Value, key: &str) -> Result<&'a str, ApiError> {
+    let param = || format!("{place}.{key}");
+    match fields.get(key) {
+        None | Some(Value::Null) => Err(missing(param())),
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => {
+            let message = format!("Invalid type for '{}': expected a string.", param());
+            Err(ApiError::invalid(param(), "invalid_type", message))
+        }
+    }
 }
 
 /// Joins a namespace and a name to one function name.
@@ -425,6 +477,7 @@ fn definition(description: &str, parameters: Value) -> FunctionDefinition {
         description: Some(description.to_owned()).filter(|text| !text.is_empty()),
         parameters: Some(parameters),
         exact_parameters: None,
+        input_grammar: None,
         strict: None,
         extra: Extra::new(),
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use loggia_wire::frame::Lines;
-use loggia_wire::openai::{Model, Vector};
+use loggia_wire::openai::{InputGrammar, Model, Vector};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -33,6 +33,9 @@ pub(super) enum ToHost {
         /// Whether the prompt is to be counted only.
         counts: bool,
         request: Box<RawValue>,
+        /// The grammars of the chat's tools, which are not in its JSON: one entry for each tool, or
+        /// none at all.
+        input_grammars: Vec<Option<InputGrammar>>,
     },
     /// The reader has consumed this number of events.
     Taken { call: CallNumber, events: u32 },

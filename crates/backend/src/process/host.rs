@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::BytesMut;
 use futures_util::{FutureExt as _, StreamExt as _};
 use loggia_wire::frame::ndjson;
-use loggia_wire::openai::ChatCompletionRequest;
+use loggia_wire::openai::{ChatCompletionRequest, InputGrammar};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -110,12 +110,18 @@ impl ReceivedCall {
         work: WorkKind,
         counts: bool,
         request: &RawValue,
+        input_grammars: Vec<Option<InputGrammar>>,
     ) -> serde_json::Result<Self> {
         let request = request.get();
         let work = match work {
             WorkKind::Chat => {
                 let mut work: ChatCompletionRequest = serde_json::from_str(request)?;
                 work.keep_long_numbers(request.as_bytes());
+                for (tool, grammar) in work.tools.iter_mut().flatten().zip(input_grammars) {
+                    if let Some(function) = &mut tool.function {
+                        function.input_grammar = grammar;
+                    }
+                }
                 let work = Arc::new(work);
                 if counts {
                     return Ok(Self::Count(ChatCall { head, work }));
@@ -158,6 +164,7 @@ impl Calls {
                     work,
                     counts,
                     request,
+                    input_grammars,
                 } => {
                     let head = CallHead {
                         caller,
@@ -165,7 +172,9 @@ impl Calls {
                         strict,
                         ..CallHead::new(id)
                     };
-                    self.begin(call, ReceivedCall::parse(head, work, counts, &request));
+                    let received =
+                        ReceivedCall::parse(head, work, counts, &request, input_grammars);
+                    self.begin(call, received);
                 }
                 ToHost::Taken { call, events } => self.give_room(call, events),
                 ToHost::Left { call } => self.end(call),

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use loggia_wire::frame::ndjson;
-use loggia_wire::openai::Model;
+use loggia_wire::openai::{ChatCompletionRequest, InputGrammar, Model};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -135,7 +135,18 @@ impl Shared {
         work: WorkKind,
         request: &impl Serialize,
     ) -> Result<Answer, BackendError> {
-        self.send(head, work, false, request)
+        self.send(head, work, false, request, Vec::new())
+    }
+
+    /// Sends a chat, to be answered or only to count its tokens.
+    fn chat(
+        self: &Arc<Self>,
+        head: CallHead,
+        counts: bool,
+        request: &ChatCompletionRequest,
+    ) -> Result<Answer, BackendError> {
+        let grammars = input_grammars(request);
+        self.send(head, WorkKind::Chat, counts, request, grammars)
     }
 
     fn send(
@@ -144,6 +155,7 @@ impl Shared {
         work: WorkKind,
         counts: bool,
         request: &impl Serialize,
+        input_grammars: Vec<Option<InputGrammar>>,
     ) -> Result<Answer, BackendError> {
         let number = self.next_call.fetch_add(1, Ordering::Relaxed);
         // The window, plus `Accepted` and the last message.
@@ -177,6 +189,7 @@ impl Shared {
             work,
             counts,
             request,
+            input_grammars,
         };
         self.outgoing.send(frame).map_err(|_| self.cut_short())?;
         Ok(answer)
@@ -217,7 +230,7 @@ impl Backend for Remote {
         Box::pin(async move {
             let Call { head, work } = call;
             let answer = match &work {
-                Work::Chat(request) => self.shared.call(head, work.kind(), &**request),
+                Work::Chat(request) => self.shared.chat(head, false, request),
                 Work::Completion(request) => self.shared.call(head, work.kind(), &**request),
             };
             answer?.begun().await
@@ -241,7 +254,7 @@ impl Backend for Remote {
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
         Box::pin(async move {
             let ChatCall { head, work } = call;
-            let mut answer = self.shared.send(head, WorkKind::Chat, true, &*work)?;
+            let mut answer = self.shared.chat(head, true, &work)?;
             match answer.first().await? {
                 CallMessage::Counted(count) => {
                     answer.over = true;
@@ -354,6 +367,19 @@ impl Drop for Answer {
                 .outgoing
                 .send(ToHost::Left { call: self.number });
         }
+    }
+}
+
+/// The grammars of a chat's tools, one entry for each; empty if no tool has one.
+fn input_grammars(request: &ChatCompletionRequest) -> Vec<Option<InputGrammar>> {
+    let of_tools = request.tools.iter().flatten();
+    let grammars: Vec<Option<InputGrammar>> = of_tools
+        .map(|tool| tool.function.as_ref()?.input_grammar.clone())
+        .collect();
+    if grammars.iter().all(Option::is_none) {
+        Vec::new()
+    } else {
+        grammars
     }
 }
 

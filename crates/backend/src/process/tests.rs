@@ -1,12 +1,14 @@
 //! Tests with both ends connected by pipes within one process.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
-use loggia_wire::openai::{ChatCompletionRequest, ChunkChoice, CompletionUsage, Model};
+use loggia_wire::openai::{
+    ChatCompletionRequest, ChunkChoice, CompletionUsage, GrammarSyntax, InputGrammar, Model,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
@@ -22,6 +24,8 @@ struct Counting {
     under_way: Arc<AtomicUsize>,
     /// The number of events that all calls have sent.
     given: Arc<AtomicUsize>,
+    /// The chats that it was asked for.
+    asked: Mutex<Vec<Arc<ChatCompletionRequest>>>,
 }
 
 /// Counts the running calls.
@@ -70,6 +74,7 @@ impl Backend for Counting {
             let Work::Chat(request) = call.work else {
                 return Err(call.work.unsupported());
             };
+            self.asked.lock().unwrap().push(Arc::clone(&request));
             let count = request.max_tokens.unwrap_or(0);
             assert!(count != -2, "a panic, as the test wants it");
             if count < 0 {
@@ -166,6 +171,28 @@ async fn parameters_over_several_lines_reach_the_process_whole() {
         .expect("the process reads it");
     assert!(reply.events.count().await >= 2);
     assert!(other.events.next().await.is_some_and(|event| event.is_ok()));
+}
+
+/// The JSON of a function has no place for the grammar of its input.
+#[tokio::test]
+async fn the_grammars_of_tools_reach_the_process() {
+    let backend = Arc::new(Counting::default());
+    let remote = connected(Arc::clone(&backend) as Arc<dyn Backend>).await;
+    let tools = json!([{"type": "function", "function": {"name": "f"}}, {"type": "web_search"},
+        {"type": "function", "function": {"name": "g"}}]);
+    let request = json!({"model": "m", "messages": [], "max_tokens": 1, "tools": tools});
+    let mut request: ChatCompletionRequest = serde_json::from_value(request).unwrap();
+    let function = request.tools.as_mut().unwrap()[2].function.as_mut();
+    function.unwrap().input_grammar = Some(InputGrammar {
+        syntax: GrammarSyntax::Lark,
+        definition: "start: \"a\"+\n".to_owned(),
+    });
+    let reply = remote
+        .start(ChatCall::new("chatcmpl-1", Arc::new(request.clone())).into())
+        .await
+        .unwrap();
+    assert!(reply.events.count().await >= 1);
+    assert_eq!(*backend.asked.lock().unwrap()[0], request);
 }
 
 fn embedding(fields: &Value) -> EmbeddingCall {

@@ -1,7 +1,7 @@
 //! Compiles grammars: each once, with limits on size and steps, and on a separate thread, never on
 //! the engine's.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use llguidance::{Matcher, ParserFactory};
@@ -12,8 +12,10 @@ use super::cache::Cache;
 use super::compiled::Grammar;
 use super::ends::Ends;
 use super::gbnf;
-use super::machine::{Guided, Machine};
-use super::source::{Part, Source};
+use super::inputs::{InputParser, QUOTES, Tries};
+use super::machine::{Guided, Machine, Reading};
+use super::part::{Part, PartText};
+use super::source::Source;
 use super::vocabulary::Vocabulary;
 
 /// The maximum size of a grammar's text in bytes.
@@ -31,18 +33,37 @@ const MOST_SYMBOLS: usize = 200_000;
 /// The maximum number of lexer states of one answer: some KiB each.
 const MOST_STATES: usize = 50_000;
 
+/// The message for a grammar that no answer satisfies.
+const UNSATISFIABLE: &str = "nothing satisfies it";
+
 /// Why a grammar could not be compiled, for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refused {
     /// The request field at fault; empty if the cause is not in the request.
     pub(crate) param: String,
     pub(crate) message: String,
+    /// Whether no engine could use it.
+    pub(crate) is_invalid: bool,
+}
+
+/// What compiling needs to know of a model.
+struct Compiler {
+    vocabulary: Arc<Vocabulary>,
+    factory: ParserFactory,
+    /// Initialized with the first grammar of a custom tool.
+    tries: OnceLock<Result<Arc<Tries>, String>>,
+}
+
+impl Compiler {
+    fn tries(&self) -> Result<Arc<Tries>, String> {
+        let make = || Tries::of(&self.vocabulary).map(Arc::new);
+        self.tries.get_or_init(make).clone()
+    }
 }
 
 /// Compiles and caches the grammars of one model.
 pub(crate) struct Grammars {
-    vocabulary: Arc<Vocabulary>,
-    factory: Arc<ParserFactory>,
+    compiler: Arc<Compiler>,
     cache: Arc<Mutex<Cache>>,
     /// Only one grammar is compiled at a time, because compiling takes time from other requests.
     turn: Arc<Semaphore>,
@@ -51,7 +72,7 @@ pub(crate) struct Grammars {
 impl std::fmt::Debug for Grammars {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Grammars")
-            .field("vocabulary", &self.vocabulary)
+            .field("vocabulary", self.vocabulary())
             .finish_non_exhaustive()
     }
 }
@@ -67,15 +88,18 @@ impl Grammars {
         limits.max_grammar_size = MOST_SYMBOLS;
         limits.max_lexer_states = MOST_STATES;
         Ok(Self {
-            vocabulary: Arc::new(vocabulary),
-            factory: Arc::new(factory),
+            compiler: Arc::new(Compiler {
+                vocabulary: Arc::new(vocabulary),
+                factory,
+                tries: OnceLock::new(),
+            }),
             cache: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
         })
     }
 
     pub(crate) fn vocabulary(&self) -> &Arc<Vocabulary> {
-        &self.vocabulary
+        &self.compiler.vocabulary
     }
 
     /// Returns the grammar of a source, from the cache or newly compiled.
@@ -86,6 +110,7 @@ impl Grammars {
         let broken = || Refused {
             param: String::new(),
             message: "the grammar could not be compiled".to_owned(),
+            is_invalid: false,
         };
         let turn = Arc::clone(&self.turn)
             .acquire_owned()
@@ -95,18 +120,14 @@ impl Grammars {
             return Ok(known);
         }
         let (tell, told) = oneshot::channel();
-        let (factory, vocabulary, cache) = (
-            Arc::clone(&self.factory),
-            Arc::clone(&self.vocabulary),
-            Arc::clone(&self.cache),
-        );
+        let (compiler, cache) = (Arc::clone(&self.compiler), Arc::clone(&self.cache));
         let work = move || {
-            let compiled = compile(&factory, &vocabulary, &source);
-            if let Ok(grammar) = &compiled {
+            let result = compile(&compiler, &source);
+            if let Ok(grammar) = &result {
                 lock(&cache).put(source, grammar.clone());
             }
             drop(turn);
-            let _ = tell.send(compiled);
+            let _ = tell.send(result);
         };
         // A panic ends the thread and closes the channel, which is reported as an error.
         let thread = std::thread::Builder::new()
@@ -131,18 +152,23 @@ fn lock(cache: &Mutex<Cache>) -> std::sync::MutexGuard<'_, Cache> {
     cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn compile(
-    factory: &ParserFactory,
-    vocabulary: &Arc<Vocabulary>,
-    source: &Source,
-) -> Result<Grammar, Refused> {
+fn compile(compiler: &Compiler, source: &Source) -> Result<Grammar, Refused> {
+    let Compiler {
+        factory,
+        vocabulary,
+        ..
+    } = compiler;
     let param = match source {
         Source::Gbnf(_) => "grammar",
-        Source::Guided { values, .. } => values.first().map_or("", |value| value.param.as_str()),
+        Source::Guided { values, .. } => {
+            let largest = values.iter().max_by_key(|value| value.size());
+            largest.map_or("", |value| value.param.as_str())
+        }
     };
     let refused = |message: String| Refused {
         param: param.to_owned(),
         message,
+        is_invalid: false,
     };
     if source.size() > LONGEST_SOURCE {
         return Err(refused("it is too large".to_owned()));
@@ -153,7 +179,7 @@ fn compile(
             values,
             scope,
         } => {
-            let matcher = guided(factory, rules, values)?;
+            let matcher = guided(compiler, rules, values)?;
             let (ends, vocabulary) = (Ends::new(*scope), Arc::clone(vocabulary));
             Machine::Guided(Box::new(Guided {
                 matcher,
@@ -168,58 +194,106 @@ fn compile(
     };
     // This detects grammars that nothing can satisfy, and does the work for the first token once
     // for all answers.
-    machine
-        .allowed()
-        .map_err(|_| refused("nothing satisfies it".to_owned()))?;
+    machine.allowed().map_err(|_| match source {
+        Source::Guided { values, .. } => at_fault(factory, values, UNSATISFIABLE),
+        Source::Gbnf(_) => refused(UNSATISFIABLE.to_owned()),
+    })?;
     Ok(Grammar::new(machine))
 }
 
-fn guided(factory: &ParserFactory, rules: &str, values: &[Part]) -> Result<Matcher, Refused> {
+fn guided(compiler: &Compiler, rules: &str, values: &[Part]) -> Result<Reading, Refused> {
+    let factory = &compiler.factory;
     let mut grammars = vec![GrammarWithLexer::from_lark(rules.to_owned())];
     for value in values {
-        grammars.push(json_value(value)?);
+        grammars.push(alone(value)?);
+    }
+    let has_inputs = values.iter().any(Part::is_input);
+    if has_inputs {
+        grammars.extend(QUOTES.map(|(name, rules)| GrammarWithLexer {
+            name: Some(name.to_owned()),
+            ..GrammarWithLexer::from_lark(rules.to_owned())
+        }));
+    }
+    // The mask of the first token says nothing of an input, which begins later.
+    let mut inputs = values.iter().filter(|value| value.is_input());
+    if let Some(refused) = inputs.find_map(|input| fault(factory, input)) {
+        return Err(refused);
     }
     let parser = factory.create_parser(TopLevelGrammar {
         grammars,
         max_tokens: None,
     });
     let parser = parser.map_err(|error| at_fault(factory, values, &error.to_string()))?;
-    Ok(Matcher::new(Ok(parser)))
+    if !has_inputs {
+        return Ok(Reading::Plain(Box::new(Matcher::new(Ok(parser)))));
+    }
+    let tries = compiler.tries().map_err(|message| Refused {
+        param: String::new(),
+        message,
+        is_invalid: false,
+    })?;
+    Ok(Reading::Inputs(Box::new(InputParser::new(
+        parser.parser,
+        tries,
+    ))))
 }
 
-fn json_value(value: &Part) -> Result<GrammarWithLexer, Refused> {
+/// The grammar of a part.
+fn alone(part: &Part) -> Result<GrammarWithLexer, Refused> {
     let refused = |message: &str| Refused {
-        param: value.param.clone(),
+        param: part.param.clone(),
         message: message.to_owned(),
+        is_invalid: false,
     };
-    if value.schema.matches("\"$ref\"").count() > MOST_REFERENCES {
-        return Err(refused("it has too many references"));
-    }
-    let schema: Value =
-        serde_json::from_str(&value.schema).map_err(|_| refused("it is nested too deeply"))?;
+    let grammar = match &part.text {
+        PartText::Rules(rules) => GrammarWithLexer::from_lark(rules.clone()),
+        PartText::Schema(schema) => {
+            if schema.matches("\"$ref\"").count() > MOST_REFERENCES {
+                return Err(refused("it has too many references"));
+            }
+            let schema: Value =
+                serde_json::from_str(schema).map_err(|_| refused("it is nested too deeply"))?;
+            GrammarWithLexer::from_json_schema(schema)
+        }
+    };
     Ok(GrammarWithLexer {
-        name: Some(value.name.clone()),
-        ..GrammarWithLexer::from_json_schema(schema)
+        name: Some(part.name.clone()),
+        ..grammar
     })
 }
 
-/// Finds the schema at fault by compiling each one alone.
+/// What is wrong with a part, found by compiling it alone.
+fn fault(factory: &ParserFactory, part: &Part) -> Option<Refused> {
+    let grammar = match alone(part) {
+        Ok(grammar) => TopLevelGrammar::from_grammar(grammar),
+        Err(refused) => return Some(refused),
+    };
+    let message = match factory.create_parser(grammar) {
+        Err(error) => plain(&error.to_string()),
+        Ok(parser) => {
+            let mut matcher = Matcher::new(Ok(parser));
+            matcher.compute_mask().err()?;
+            UNSATISFIABLE.to_owned()
+        }
+    };
+    Some(Refused {
+        param: part.param.clone(),
+        message,
+        is_invalid: false,
+    })
+}
+
+/// Finds the part at fault by compiling each one alone.
 fn at_fault(factory: &ParserFactory, values: &[Part], message: &str) -> Refused {
-    let alone = values.iter().find_map(|value| {
-        let grammar = TopLevelGrammar::from_grammar(json_value(value).ok()?);
-        let error = factory.create_parser(grammar).err()?;
-        Some(Refused {
-            param: value.param.clone(),
-            message: plain(&error.to_string()),
-        })
-    });
+    let at_fault = values.iter().find_map(|value| fault(factory, value));
     let param = values
         .first()
         .map(|value| value.param.clone())
         .unwrap_or_default();
-    alone.unwrap_or_else(|| Refused {
+    at_fault.unwrap_or_else(|| Refused {
         param,
         message: plain(message),
+        is_invalid: false,
     })
 }
 

@@ -9,7 +9,8 @@ use std::fmt::Write;
 use loggia_wire::openai::FunctionDefinition;
 
 use super::ends::Scope;
-use super::source::{Calls, MORE_CALLS, Part, Source, Writer};
+use super::part::Arguments;
+use super::source::{Calls, MORE_CALLS, Source, Writer};
 
 /// Space between the parts of a call, enough for an indentation.
 const SPACE: &str = r"[ \t\r\n]{0,16}";
@@ -72,6 +73,7 @@ CLOSE: /{SPACE}\}}/
         names = names.join("|"),
     );
     let (mut call, mut values) = ("call: ".to_owned(), Vec::new());
+    let mut of_arguments = String::new();
     for (number, function) in calls.functions.iter().enumerate() {
         let arguments = arguments(number, function, calls);
         let name = literal(&function.name);
@@ -82,13 +84,15 @@ CLOSE: /{SPACE}\}}/
         let or = if number == 0 { "" } else { " | " };
         let _ = write!(
             call,
-            "{or}OPEN{number} PARAMETERS @{} CLOSE",
-            arguments.name
+            "{or}OPEN{number} PARAMETERS {} CLOSE",
+            arguments.symbol
         );
-        values.push(arguments);
+        of_arguments.push_str(&arguments.rules);
+        values.push(arguments.part);
     }
     rules.push_str(&call);
     rules.push('\n');
+    rules.push_str(&of_arguments);
     Source::Guided {
         rules,
         values,
@@ -114,6 +118,7 @@ json: ({constrain} "json")?
     );
     let (channel, message) = (writer.text("<|channel|>"), writer.text("<|message|>"));
     let (mut call, mut values) = ("call: ".to_owned(), Vec::new());
+    let mut of_arguments = String::new();
     for (number, function) in calls.functions.iter().enumerate() {
         let arguments = arguments(number, function, calls);
         let name = literal(&function.name);
@@ -125,14 +130,16 @@ json: ({constrain} "json")?
         let or = if number == 0 { "" } else { " | " };
         let _ = write!(
             call,
-            "{or}({channel} INCHANNEL{number} | INAUTHOR{number} {channel} INAUTHORCHANNEL) json {message} @{}",
-            arguments.name
+            "{or}({channel} INCHANNEL{number} | INAUTHOR{number} {channel} INAUTHORCHANNEL) json {message} {}",
+            arguments.symbol
         );
-        values.push(arguments);
+        of_arguments.push_str(&arguments.rules);
+        values.push(arguments.part);
     }
     rules.push_str("INAUTHORCHANNEL: /commentary( json| ?)/\n");
     rules.push_str(&call);
     rules.push('\n');
+    rules.push_str(&of_arguments);
     Source::Guided {
         rules,
         values,
@@ -140,9 +147,9 @@ json: ({constrain} "json")?
     }
 }
 
-fn arguments(number: usize, function: &FunctionDefinition, calls: Calls<'_>) -> Part {
+fn arguments(number: usize, function: &FunctionDefinition, calls: Calls<'_>) -> Arguments {
     let keeps = calls.all_strict || function.strict == Some(true);
-    Part::arguments(format!("arguments{number}"), function, keeps)
+    Arguments::of(number, function, keeps)
 }
 
 /// A name as a regular expression. Characters other than letters, digits, `_` and `-` are escaped.

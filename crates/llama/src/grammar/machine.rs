@@ -7,6 +7,7 @@ use llguidance::toktrie::SimpleVob;
 
 use super::ends::Ends;
 use super::gbnf;
+use super::inputs::InputParser;
 use super::vocabulary::Vocabulary;
 use crate::Token;
 use crate::sample::Stuck;
@@ -23,17 +24,56 @@ pub(super) enum Machine {
 
 /// The state in a grammar of llguidance.
 pub(super) struct Guided {
-    pub(super) matcher: Matcher,
+    pub(super) matcher: Reading,
     pub(super) ends: Ends,
     pub(super) vocabulary: Arc<Vocabulary>,
 }
 
+/// How the text of an answer is read.
+pub(super) enum Reading {
+    /// As it is.
+    Plain(Box<Matcher>),
+    /// With the inputs of custom tools decoded.
+    Inputs(Box<InputParser>),
+}
+
+impl Reading {
+    fn compute_mask(&mut self) -> Result<SimpleVob, Stuck> {
+        let mask = match self {
+            Self::Plain(matcher) => matcher.compute_mask().map_err(|error| error.to_string()),
+            Self::Inputs(parser) => parser.compute_mask(),
+        };
+        mask.map_err(|error| Stuck(first_line(&error)))
+    }
+
+    fn consume_token(&mut self, token: Token) -> Result<(), Stuck> {
+        let consumed = match self {
+            Self::Plain(matcher) => matcher
+                .consume_token(token)
+                .map_err(|error| error.to_string()),
+            Self::Inputs(parser) => parser.consume_token(token),
+        };
+        consumed.map_err(|error| Stuck(first_line(&error)))
+    }
+
+    fn is_stopped(&self) -> bool {
+        match self {
+            Self::Plain(matcher) => matcher.is_stopped(),
+            Self::Inputs(parser) => parser.is_stopped(),
+        }
+    }
+
+    fn deep_clone(&self) -> Self {
+        match self {
+            Self::Plain(matcher) => Self::Plain(Box::new(matcher.deep_clone())),
+            Self::Inputs(parser) => Self::Inputs(Box::new(parser.deep_clone())),
+        }
+    }
+}
+
 impl Guided {
     fn allowed(&mut self) -> Result<SimpleVob, Stuck> {
-        let mut allowed = self
-            .matcher
-            .compute_mask()
-            .map_err(|error| Stuck(first_line(&error.to_string())))?;
+        let mut allowed = self.matcher.compute_mask()?;
         if !self.ends.narrow(&mut allowed, &self.vocabulary) {
             self.look_ahead(&mut allowed);
         }
@@ -65,9 +105,7 @@ impl Guided {
     }
 
     fn accept(&mut self, token: Token) -> Result<(), Stuck> {
-        self.matcher
-            .consume_token(token)
-            .map_err(|error| Stuck(first_line(&error.to_string())))?;
+        self.matcher.consume_token(token)?;
         self.ends.read(self.vocabulary.text(token));
         Ok(())
     }

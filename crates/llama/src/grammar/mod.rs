@@ -1,11 +1,11 @@
 //! Grammars: they constrain an answer to a JSON schema, to calls, or to the client's own grammar.
 //!
-//! Reading order: `source`, `narrow` and `free` (the text of a grammar), [`Grammars`] (compiles and
-//! caches), `compiled` (a compiled grammar), `machine` (the state of a grammar during one answer),
-//! `held` (when the grammar begins: after the reasoning, or with a call), `vocabulary` (tokens as
-//! bytes), `ends` and `token_kinds` (limits that a grammar does not have), `gbnf` (the language of
-//! llama.cpp's grammars). llguidance handles JSON schemas; `docs/decisions/0009-grammars.md` has
-//! the reasons.
+//! Reading order: `source`, `part`, `narrow` and `free` (the text of a grammar), [`Grammars`]
+//! (compiles and caches), `compiled` (a compiled grammar), `machine` (the state of a grammar during
+//! one answer), `inputs` (the texts of custom tools), `held` (when the grammar begins: after the
+//! reasoning, or with a call), `vocabulary` (tokens as bytes), `ends` and `token_kinds` (limits that
+//! a grammar does not have), `gbnf` (the language of llama.cpp's grammars). llguidance handles JSON
+//! schemas; `docs/decisions/0009-grammars.md` has the reasons.
 
 mod bounds;
 mod cache;
@@ -15,8 +15,10 @@ mod ends;
 mod free;
 mod gbnf;
 mod held;
+mod inputs;
 mod machine;
 mod narrow;
+mod part;
 mod source;
 mod token_kinds;
 mod vocabulary;
@@ -24,7 +26,8 @@ mod vocabulary;
 pub(crate) use compile::{Grammars, Refused};
 pub(crate) use free::text_or_calls;
 pub(crate) use held::{Beginning, Held};
-pub(crate) use source::{Calls, Part, Source, Writer};
+pub(crate) use part::Part;
+pub(crate) use source::{Calls, Source, Writer};
 pub(crate) use vocabulary::{Vocabulary, Words};
 
 #[cfg(test)]

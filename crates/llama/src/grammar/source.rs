@@ -4,26 +4,22 @@
 
 use std::fmt::Write;
 
-use loggia_backend::SchemaEngine;
-use loggia_backend::references;
-use loggia_backend::schema::{arguments, fitted};
 use loggia_wire::openai::FunctionDefinition;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::bounds::bound;
 use super::ends::Scope;
-use super::narrow::close;
+use super::part::{Arguments, Part};
 use super::vocabulary::Vocabulary;
 use crate::syntax::{CallForm, Syntax};
 
 /// The source of a grammar.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
-    /// llguidance's language, with the JSON values that it refers to.
+    /// llguidance's language, with the parts that it refers to.
     Guided {
         /// Rules in llguidance's dialect of Lark.
         rules: String,
-        /// The JSON values that the rules refer to.
+        /// The parts that the rules refer to.
         values: Vec<Part>,
         /// Where in the answer the values begin.
         scope: Scope,
@@ -37,98 +33,16 @@ impl Source {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Guided { rules, values, .. } => {
-                rules.len() + values.iter().map(|part| part.schema.len()).sum::<usize>()
+                rules.len() + values.iter().map(Part::size).sum::<usize>()
             }
             Self::Gbnf(text) => text.len(),
         }
     }
 }
 
-/// A JSON value with a schema.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Part {
-    /// The name of the value in the rules.
-    pub(crate) name: String,
-    /// The request field with the schema.
-    pub(crate) param: String,
-    /// The schema, as text.
-    pub(crate) schema: String,
-}
-
-/// Space between the parts of a value: one space, or a line break and an indentation. With more
-/// allowed, a small model would write spaces forever.
-const SPACE: &str = " |\\n[ ]{0,16}";
-
-/// Each character has only one spelling: otherwise a used property name could be repeated with
-/// other escapes.
-const ESCAPES: &str = "nrbtf\\\"";
-
 /// How many calls may follow the first one in an answer: a small model repeats the same one without
 /// end.
 pub(super) const MORE_CALLS: &str = "{0,63}";
-
-impl Part {
-    /// The schema in a request field.
-    pub(crate) fn new(name: impl Into<String>, param: impl Into<String>, schema: &Value) -> Self {
-        let mut closed = fitted(schema, SchemaEngine::Llguidance);
-        close(&mut closed);
-        bound(&mut closed);
-        let mut schema = match closed {
-            Value::Object(fields) => fields,
-            // `true` allows any value, `false` none.
-            other => Map::from_iter([("allOf".to_owned(), json!([other]))]),
-        };
-        let how = json!({"whitespace_pattern": SPACE, "json_allowed_escapes": ESCAPES});
-        schema.insert("x-guidance".to_owned(), how);
-        Self {
-            name: name.into(),
-            param: param.into(),
-            schema: Value::Object(schema).to_string(),
-        }
-    }
-
-    /// The arguments of a function, which are always an object.
-    pub(super) fn arguments(
-        name: String,
-        function: &FunctionDefinition,
-        keeps_to_schema: bool,
-    ) -> Self {
-        Self::new(
-            name,
-            param(function),
-            &Value::Object(arguments_schema(function, keeps_to_schema)),
-        )
-    }
-
-    /// A call that is an object and the whole answer. As an alternative to another value it must
-    /// have the same kind of rule: otherwise the grammar's lexer would assign their common first
-    /// characters to the longer text, and could not return.
-    fn object_call(
-        name: String,
-        function: &FunctionDefinition,
-        keeps_to_schema: bool,
-        key: &str,
-    ) -> Self {
-        let mut arguments = arguments_schema(function, keeps_to_schema);
-        arguments.retain(|keyword, _| !matches!(keyword.as_str(), "$id" | "$schema"));
-        let arguments = references::moved(Value::Object(arguments), &format!("#/properties/{key}"));
-        let schema = json!({"type": "object", "properties": {"name": {"const": function.name}, key: arguments},
-            "required": ["name", key], "additionalProperties": false});
-        Self::new(name, param(function), &schema)
-    }
-}
-
-/// The request field with the function's schema.
-fn param(function: &FunctionDefinition) -> String {
-    format!("tools[{}].function.parameters", function.name)
-}
-
-fn arguments_schema(function: &FunctionDefinition, keeps_to_schema: bool) -> Map<String, Value> {
-    match arguments(function) {
-        Value::Object(fields) if keeps_to_schema => fields,
-        _ => Map::from_iter([("type".to_owned(), json!("object"))]),
-    }
-}
 
 /// The functions that may be called.
 #[derive(Debug, Clone, Copy)]
@@ -229,10 +143,11 @@ impl Writer<'_> {
             self.text(form.head),
             self.text(form.tail)
         );
+        let mut of_arguments = String::new();
         for (number, function) in calls.functions.iter().enumerate() {
             let or = if number == 0 { "" } else { " | " };
             let keeps = calls.all_strict || function.strict == Some(true);
-            let arguments = Part::arguments(format!("arguments{number}"), function, keeps);
+            let arguments = Arguments::of(number, function, keeps);
             let before = format!(
                 "{}{}{}",
                 form.open,
@@ -241,14 +156,16 @@ impl Writer<'_> {
             );
             let _ = write!(
                 rules,
-                "{or}{} @{} {}",
+                "{or}{} {} {}",
                 self.text(&before),
-                arguments.name,
+                arguments.symbol,
                 self.text(form.close)
             );
-            values.push(arguments);
+            of_arguments.push_str(&arguments.rules);
+            values.push(arguments.part);
         }
         rules.push('\n');
+        rules.push_str(&of_arguments);
     }
 
     /// The author of a message after the first.

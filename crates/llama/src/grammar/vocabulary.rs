@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use llguidance::toktrie::{INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
+use llguidance::toktrie::{
+    INVALID_TOKEN, SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
+};
 
 use super::token_kinds;
 use crate::Token;
@@ -108,6 +110,11 @@ impl Vocabulary {
 
     pub(super) fn trie(&self) -> &TokTrie {
         self.env.tok_trie()
+    }
+
+    /// The trie of some of the tokens.
+    pub(super) fn part_of(&self, tokens: &SimpleVob) -> TokEnv {
+        Arc::new(Trie(self.trie().filter(tokens)))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -310,6 +310,7 @@ fn tool() -> Tool {
             json!({"type": "object", "properties": {"of": {"type": "string", "description": "What."}}}),
         ),
         exact_parameters: None,
+        input_grammar: None,
         strict: None,
         extra: Extra::new(),
     };

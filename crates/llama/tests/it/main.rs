@@ -10,6 +10,7 @@ mod draft;
 mod embed;
 mod families;
 mod held;
+mod inputs;
 mod media;
 mod scored;
 mod support;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::ChatCompletionRequest;
 use crate::Extra;
-use crate::object::object;
+use crate::object::{object, words};
 
 /// A function that the model may call.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,10 +23,37 @@ pub struct FunctionDefinition {
     /// The JSON text of `parameters`, if it contains a number with more digits than a `Value` can
     /// keep. It is written instead of `parameters`, unless `parameters` has changed since.
     pub exact_parameters: Option<Arc<str>>,
+    /// The grammar of the only argument, if the function stands for a `custom` tool with one.
+    /// OpenAI's functions have none, so it is neither read from JSON nor written to it.
+    pub input_grammar: Option<InputGrammar>,
     /// Whether the arguments must match the schema exactly.
     pub strict: Option<bool>,
     /// Fields that OpenAI's API does not have, or that came later than this type.
     pub extra: Extra,
+}
+
+/// The grammar that the text of a `custom` tool must match.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct InputGrammar {
+    /// The language of the definition.
+    pub syntax: GrammarSyntax,
+    /// The grammar.
+    pub definition: String,
+}
+
+impl InputGrammar {
+    /// The argument with the text, in a function that stands for a `custom` tool.
+    pub const ARGUMENT: &str = "input";
+}
+
+words! {
+    /// The language of a grammar.
+    pub enum GrammarSyntax {
+        /// Lark, in the dialect of llguidance.
+        Lark = "lark",
+        /// A regular expression of Rust's crate `regex`, for the whole text.
+        Regex = "regex",
+    }
 }
 
 object! {
@@ -46,6 +73,7 @@ impl<'de> Deserialize<'de> for FunctionDefinition {
             description: read.description,
             parameters: read.parameters,
             exact_parameters: None,
+            input_grammar: None,
             strict: read.strict,
             extra: read.extra,
         })

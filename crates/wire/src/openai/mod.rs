@@ -32,7 +32,7 @@ pub use embedding::{
 };
 pub use error::{ErrorBody, ErrorObject};
 pub use format::{JsonSchemaFormat, ResponseFormat};
-pub use function::FunctionDefinition;
+pub use function::{FunctionDefinition, GrammarSyntax, InputGrammar};
 pub use message::{Message, Role};
 pub use model::{DeletedModel, Model, ModelList};
 pub use prompt::{OnePrompt, Prompt};

@@ -45,6 +45,7 @@ impl Kind {
             A::Tools,
             A::ToolChoice,
             A::StrictTools,
+            A::InputGrammars,
             A::SingleToolCall,
             A::JsonObject,
             A::JsonSchema,
@@ -185,9 +186,14 @@ impl StandIn {
     }
 
     /// Returns the last request.
-    pub(crate) fn asked(&self) -> Value {
+    pub(crate) fn request(&self) -> ChatCompletionRequest {
         let asked = self.asked.lock().expect("no panic");
-        serde_json::to_value(asked.as_ref().expect("a chat")).expect("JSON")
+        asked.clone().expect("a chat")
+    }
+
+    /// Returns the last request as JSON.
+    pub(crate) fn asked(&self) -> Value {
+        serde_json::to_value(self.request()).expect("JSON")
     }
 }
 

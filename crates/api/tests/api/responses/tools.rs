@@ -1,10 +1,14 @@
 //! Tools of every type: what the model is offered, and the items that its calls become.
 
-use loggia_api::Strictness;
-use loggia_wire::openai::FinishReason;
+use std::sync::Arc;
+
+use loggia_api::{Policy, Strictness};
+use loggia_wire::openai::{FinishReason, GrammarSyntax};
 use serde_json::{Value, json};
 
-use super::stand_in::{KINDS, Kind, StandIn, call, hi, ignored, refusal, refusal_under, response};
+use super::stand_in::{
+    KINDS, Kind, StandIn, ask, call, hi, ignored, refusal, refusal_under, response,
+};
 
 #[expect(
     clippy::needless_pass_by_value,
@@ -80,21 +84,114 @@ async fn a_custom_tool_takes_text() {
     assert_eq!(function["parameters"]["required"], json!(["input"]));
 }
 
+fn with_grammar(syntax: &str, definition: &str) -> Value {
+    let format = json!({"type": "grammar", "syntax": syntax, "definition": definition});
+    json!([{"type": "function", "name": "f"},
+        {"type": "custom", "name": "patch", "description": "Patches.", "format": format}])
+}
+
 #[tokio::test]
-async fn the_grammar_of_a_custom_tool_is_shown_and_named() {
-    let format = json!({"type": "grammar", "syntax": "lark", "definition": "start: \"x\"+"});
-    let tools =
-        json!([{"type": "custom", "name": "patch", "description": "Patches.", "format": format}]);
-    let (_, engine) = response(StandIn::hello(), &with(tools.clone())).await;
-    let description = engine.asked()["tools"][0]["function"]["description"].clone();
-    assert!(
-        description
-            .as_str()
-            .is_some_and(|text| text.contains("start: \"x\"+"))
+async fn the_grammar_of_a_custom_tool_is_shown_and_enforced_where_the_engine_can() {
+    let tools = with_grammar("lark", "start: \"x\"+");
+    let (_, engine) = response(StandIn::hello().of(Kind::Embedded), &with(tools.clone())).await;
+    let request = engine.request();
+    let function = request.tools.unwrap()[1].function.clone().unwrap();
+    assert!(function.description.is_some_and(|text| {
+        text.ends_with("\n\nThe input keeps to this grammar (lark):\nstart: \"x\"+")
+    }));
+    let grammar = function.input_grammar.unwrap();
+    assert_eq!(
+        (grammar.syntax, grammar.definition.as_str()),
+        (GrammarSyntax::Lark, "start: \"x\"+")
     );
-    assert_eq!(ignored(Kind::Ollama, &with(tools)).await, "tools[].format");
-    let text = json!([{"type": "custom", "name": "patch", "format": {"type": "text"}}]);
-    assert_eq!(ignored(Kind::Ollama, &with(text)).await, "");
+    assert_eq!(ignored(Kind::Embedded, &with(tools.clone())).await, "");
+    let mut forced = with(tools.clone());
+    forced["tool_choice"] = json!({"type": "custom", "name": "patch"});
+    assert_eq!(ignored(Kind::Embedded, &forced).await, "");
+    forced["tool_choice"] = json!({"type": "function", "name": "f"});
+    assert_eq!(ignored(Kind::Ollama, &forced).await, "");
+    for kind in [Kind::Ollama, Kind::OpenAi] {
+        let (_, engine) = response(StandIn::hello().of(kind), &with(tools.clone())).await;
+        let functions = engine.request().tools.unwrap();
+        let function = functions[1].function.as_ref().unwrap();
+        assert_eq!(function.input_grammar, None);
+        assert!(
+            function
+                .description
+                .as_ref()
+                .unwrap()
+                .contains("start: \"x\"+")
+        );
+        assert_eq!(ignored(kind, &with(tools.clone())).await, "tools[].format");
+        let strict = refusal_under(Strictness::Strict, kind, &with(tools.clone())).await;
+        assert_eq!((strict.0, strict.2.as_str()), (400, "tools[].format"));
+    }
+    for format in [json!({"type": "text"}), Value::Null] {
+        let text = json!([{"type": "custom", "name": "patch", "format": format}]);
+        assert_eq!(ignored(Kind::Ollama, &with(text)).await, "");
+    }
+}
+
+#[tokio::test]
+async fn a_format_that_is_none_or_a_broken_grammar_is_refused_for_every_engine() {
+    let invalid = "invalid_value";
+    for (format, code, param) in [
+        (json!("text"), "invalid_type", ""),
+        (json!({}), "missing_required_parameter", ".type"),
+        (json!({"type": "json"}), invalid, ".type"),
+        (
+            json!({"type": "grammar", "definition": "start: \"a\""}),
+            "missing_required_parameter",
+            ".syntax",
+        ),
+        (
+            json!({"type": "grammar", "syntax": "gbnf", "definition": "root ::= \"a\""}),
+            invalid,
+            ".syntax",
+        ),
+        (
+            json!({"type": "grammar", "syntax": "lark"}),
+            "missing_required_parameter",
+            ".definition",
+        ),
+        (
+            json!({"type": "grammar", "syntax": "lark", "definition": 1}),
+            "invalid_type",
+            ".definition",
+        ),
+        (
+            json!({"type": "grammar", "syntax": "lark", "definition": "start: nothing"}),
+            invalid,
+            ".definition",
+        ),
+        (
+            json!({"type": "grammar", "syntax": "regex", "definition": "a("}),
+            invalid,
+            ".definition",
+        ),
+    ] {
+        let tool = json!({"type": "custom", "name": "patch", "format": format});
+        let tools = json!([{"type": "function", "name": "f"}, {"type": "namespace", "name": "n", "tools": [tool]}]);
+        for kind in KINDS {
+            for strictness in [Strictness::Strict, Strictness::Plain, Strictness::Lenient] {
+                assert_eq!(
+                    refusal_under(strictness, kind, &with(tools.clone())).await,
+                    (
+                        400,
+                        code.to_owned(),
+                        format!("tools[1].tools[0].format{param}")
+                    ),
+                    "{format}"
+                );
+            }
+        }
+    }
+    let broken = with(with_grammar("lark", "start: \"a\" | b"));
+    let answer = ask(&Arc::new(StandIn::hello()), Policy::default(), &broken).await;
+    assert_eq!(
+        answer.json()["error"]["message"],
+        "Invalid grammar for 'tools[1].format.definition': line 1, column 14: 'b' is not defined."
+    );
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod either;
 mod ends;
 mod free;
 mod gbnf;
+mod inputs;
 mod schemas;
 
 use std::sync::Arc;
