@@ -201,7 +201,7 @@ def test_the_tool_runner_goes_on_without_a_thread_where_nothing_is_kept():
         """
         return f"Sun in {city}."
 
-    with scripted_model.engine("openai", weather) as (arguments, _), loggia(*arguments, "--store", "false") as url:
+    with scripted_model.engine("openai", weather) as (arguments, _), loggia(*arguments, environment={"LOGGIA_STORE": "false"}) as url:
         runner = connected(url).beta.messages.tool_runner(**asked("Weather in Paris?"), tools=[get_weather])
         assert runner.until_done().content[-1].text == "Sun in Paris."
 
@@ -209,7 +209,7 @@ def test_the_tool_runner_goes_on_without_a_thread_where_nothing_is_kept():
 def test_a_thread_outlives_the_server(tmp_path):
     with scripted_model.engine("openai", weather) as (arguments, engine):
         with loggia(*arguments, data=tmp_path) as url:
-            first = connected(url).beta.messages.create(**asked("Weather in Paris?"), thread={"type": "create"})
+            first = connected(url).beta.messages.create(**asked("Hello."), thread={"type": "create"})
         with loggia(*arguments, data=tmp_path) as url:
             more = asked("Which cities?", thread={"type": "continue", "previous_message_id": first.id})
             connected(url).beta.messages.create(**more)
