@@ -1,5 +1,5 @@
-//! The constraint of an answer, from a request's `response_format`, `tool_choice`, `strict` and
-//! `grammar`.
+//! Builds the constraint of an answer from a request's `response_format`, `tool_choice`, `strict`
+//! and `grammar`.
 //!
 //! Pure, except for the compiling, which `grammar` does.
 
@@ -22,16 +22,16 @@ use crate::syntax::{Begins, Syntax, Tags, Watch};
 /// The constraint that a request puts on its answer.
 #[derive(Debug)]
 enum Wanted<'a> {
-    /// Calls only.
+    /// The answer must consist of calls.
     Calls(Functions<'a>),
-    /// A JSON value, or calls if the model may make some.
+    /// The answer must be a JSON value, or calls if the model may make some.
     Json {
         value: Part,
         calls: Option<Functions<'a>>,
     },
-    /// Free text; but a call, once it has begun, follows its schema.
+    /// The answer may be any text, but a call in it must match its schema.
     FreeCalls(Functions<'a>, Watch),
-    /// A text that matches the client's own grammar.
+    /// The answer must match the client's own grammar.
     Gbnf(&'a str),
 }
 
@@ -65,8 +65,8 @@ pub(crate) fn syntax(request: &ChatCompletionRequest, model: Syntax) -> Syntax {
     }
 }
 
-/// The messages for the template. If it does not support tools, they include a description of the
-/// functions.
+/// The messages that the template renders. If the template does not support tools, they include a
+/// description of the functions.
 pub(crate) fn messages(request: &ChatCompletionRequest, model: Syntax) -> Cow<'_, [Message]> {
     if model.knows_tools() || request.callable_functions().is_empty() {
         Cow::Borrowed(&request.messages)
@@ -75,7 +75,7 @@ pub(crate) fn messages(request: &ChatCompletionRequest, model: Syntax) -> Cow<'_
     }
 }
 
-/// Whether the schemas of its calls are the only constraint on the answer.
+/// Whether nothing but the schemas of calls constrains the answer.
 fn is_free(request: &ChatCompletionRequest) -> bool {
     let any_text = matches!(request.response_format, None | Some(ResponseFormat::Text));
     any_text && !request.must_call() && gbnf(request).is_ok_and(|gbnf| gbnf.is_none())
@@ -86,7 +86,7 @@ fn is_promised(function: &FunctionDefinition) -> bool {
     function.strict == Some(true) || function.input_grammar.is_some()
 }
 
-/// The constraint of a request; `None` if any answer is valid.
+/// Returns the constraint of a request. Returns `None` if any answer is valid.
 fn wanted(
     request: &ChatCompletionRequest,
     syntax: Syntax,
@@ -116,7 +116,8 @@ fn wanted(
             calls: may_call.then_some(functions),
         }));
     }
-    // A model that was not trained to make calls is always constrained to their form.
+    // If a model was not trained to make calls, its calls are always constrained to the described
+    // form.
     let held = may_call
         && (syntax.has_described_tools() || functions.all.iter().copied().any(is_promised));
     Ok(syntax
@@ -190,8 +191,7 @@ pub(crate) async fn hold<'g>(
     }
 }
 
-/// Which functions are constrained to their schemas, for a model that learns of them from the
-/// prompt.
+/// Which functions are constrained to their schemas, if the prompt describes the tools.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum DescribedCalls {
     All,
@@ -201,7 +201,7 @@ enum DescribedCalls {
 /// The maximum number of schemas that are simplified for one request.
 const MOST_LOOSENED: usize = 16;
 
-/// Compiles for one model and one beginning of an answer.
+/// Compiles constraints for one model and one beginning of an answer.
 #[derive(Clone, Copy)]
 struct Compiler<'a> {
     grammars: &'a Grammars,
@@ -247,8 +247,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// Compiles a constraint with simpler schemas in place of those that are too complex. Returns
-    /// the names of the left-out parts too.
+    /// Compiles a constraint in which schemas that are too complex are replaced by simpler ones.
+    /// Also returns the names of the parts that were left out.
     async fn loosened(
         self,
         request: &ChatCompletionRequest,
@@ -308,7 +308,7 @@ impl Compiler<'_> {
     }
 }
 
-/// The source to compile, and how the answer begins.
+/// Returns the source to compile, and how the answer begins.
 fn source(
     wanted: Wanted<'_>,
     grammars: &Grammars,
@@ -337,7 +337,7 @@ fn source(
         }
         Wanted::FreeCalls(functions, Watch::Whole) => {
             if !syntax.answer_head().is_empty() {
-                // The grammar covers the reasoning too.
+                // The grammar also covers the reasoning.
                 beginning.reasoning = None;
             }
             text_or_calls(writer, functions.calls(false))

@@ -1,5 +1,5 @@
-//! Compiles grammars: each once, with limits on size and steps, and on a separate thread, never on
-//! the engine's.
+//! Compiles grammars. Each is compiled once, with limits on size and steps, on a separate thread
+//! and never on the engine's.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -21,16 +21,16 @@ use super::vocabulary::Vocabulary;
 /// The maximum size of a grammar's text in bytes.
 const LONGEST_SOURCE: usize = 256 << 10;
 
-/// The maximum number of references in one schema: following one takes room on the stack.
+/// The maximum number of references in one schema. Following a reference takes stack memory.
 const MOST_REFERENCES: usize = 2000;
 
-/// The stack of the compiling thread. Schemas are nested, and compiling recurses.
+/// The stack size of the compiling thread. Schemas are nested, and the compiler is recursive.
 const STACK: usize = 64 << 20;
 
 /// The maximum number of symbols in a grammar.
 const MOST_SYMBOLS: usize = 200_000;
 
-/// The maximum number of lexer states of one answer: some KiB each.
+/// The maximum number of lexer states of one answer. Each takes some KiB.
 const MOST_STATES: usize = 50_000;
 
 /// The message for a grammar that no answer satisfies.
@@ -39,7 +39,7 @@ const UNSATISFIABLE: &str = "nothing satisfies it";
 /// Why a grammar could not be compiled, for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refused {
-    /// The request field at fault; empty if the cause is not in the request.
+    /// The path of the request field at fault. Empty if the cause is not in the request.
     pub(crate) param: String,
     pub(crate) message: String,
     /// Whether no engine could use it.
@@ -65,7 +65,8 @@ impl Compiler {
 pub(crate) struct Grammars {
     compiler: Arc<Compiler>,
     cache: Arc<Mutex<Cache>>,
-    /// Only one grammar is compiled at a time, because compiling takes time from other requests.
+    /// Allows one compilation at a time, because compiling takes processor time from other
+    /// requests.
     turn: Arc<Semaphore>,
 }
 
@@ -78,7 +79,7 @@ impl std::fmt::Debug for Grammars {
 }
 
 impl Grammars {
-    /// Prepares compiling for a vocabulary. Takes some milliseconds.
+    /// Creates the compiler for a vocabulary. This takes some milliseconds.
     pub(crate) fn new(vocabulary: Vocabulary) -> Result<Self, String> {
         let mut factory =
             ParserFactory::new_simple(vocabulary.env()).map_err(|error| error.to_string())?;
@@ -297,7 +298,7 @@ fn at_fault(factory: &ParserFactory, values: &[Part], message: &str) -> Refused 
     })
 }
 
-/// llguidance's message in one line, without its advice for developers.
+/// Returns llguidance's message in one line, without its advice for developers.
 fn plain(message: &str) -> String {
     let message = message.replace(
         "Enable 'coerce_one_of' option to approximate oneOf with anyOf",

@@ -18,7 +18,8 @@ const SPACE: &str = r"[ \t\r\n]{0,16}";
 /// Space between the parts of a text that only begins like a call.
 const SPACES: &str = r"[ \t\r\n]*";
 
-/// The content of a JSON string, without `\u` escapes: so every string has only one spelling.
+/// The content of a JSON string. `\u` escapes are not allowed, so that every string has only one
+/// spelling.
 const IN_STRING: &str = r#"([^"\\]|\\["\\\/bfnrt])*"#;
 
 /// The content of a string in Python's single quotes, without `\u` escapes.
@@ -27,8 +28,8 @@ const IN_QUOTES: &str = r"([^'\\]|\\['\\\/bfnrt])*";
 /// Any text that is not empty.
 const ANYTHING: &str = "(?s:.+)";
 
-/// Text, or calls, for syntaxes in which no marker begins a call, but the beginning of the
-/// answer or a header does.
+/// Writes the grammar of an answer that is text or calls, for syntaxes in which no marker begins a
+/// call, but the beginning of the answer or a header does.
 pub(crate) fn text_or_calls(writer: Writer<'_>, calls: Calls<'_>) -> Source {
     if writer.syntax.answer_head().is_empty() {
         objects(writer, calls)
@@ -152,7 +153,8 @@ fn arguments(number: usize, function: &FunctionDefinition, calls: Calls<'_>) -> 
     Arguments::of(number, function, keeps)
 }
 
-/// A name as a regular expression. Characters other than letters, digits, `_` and `-` are escaped.
+/// Converts a name to a regular expression. Characters other than letters, digits, `_` and `-` are
+/// escaped.
 fn literal(name: &str) -> String {
     let mut written = String::with_capacity(name.len());
     for c in name.chars() {

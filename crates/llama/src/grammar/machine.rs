@@ -1,4 +1,5 @@
-//! A compiled grammar during one answer: the tokens that may come next, and whether any may.
+//! The state of a compiled grammar during one answer: the tokens that may come next, and whether
+//! any may.
 
 use std::sync::Arc;
 
@@ -80,8 +81,8 @@ impl Guided {
         Ok(allowed)
     }
 
-    /// For the case that every token exceeds a limit because the value is still incomplete: allows
-    /// the tokens after which the value may end, if there are any. For example, an excluded bound
+    /// Called if every token exceeds a limit because the value is still incomplete. Allows the
+    /// tokens after which the value may end, if there are any. For example, an excluded bound
     /// (`"exclusiveMinimum": 0`) needs a digit other than 0, and a pattern like `\S` needs a
     /// character other than a space.
     fn look_ahead(&self, allowed: &mut SimpleVob) {
@@ -112,7 +113,8 @@ impl Guided {
 }
 
 impl Clone for Guided {
-    /// The clone has its own tables, so the memory that one answer adds is freed when it ends.
+    /// Copies the tables too, so that the memory that one answer adds is freed when the answer
+    /// ends.
     fn clone(&self) -> Self {
         Self {
             matcher: self.matcher.deep_clone(),

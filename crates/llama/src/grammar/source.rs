@@ -29,7 +29,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The size of its text in bytes.
+    /// The size of the source's text in bytes.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Guided { rules, values, .. } => {
@@ -40,8 +40,8 @@ impl Source {
     }
 }
 
-/// How many calls may follow the first one in an answer: a small model repeats the same one without
-/// end.
+/// The number of calls that may follow the first one in an answer. Without a limit, a small model
+/// repeats the same call forever.
 pub(super) const MORE_CALLS: &str = "{0,63}";
 
 /// The functions that may be called.
@@ -62,7 +62,7 @@ pub(crate) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// An answer that is a JSON value or, if `calls` is set, calls instead.
+    /// Writes the source of an answer that is a JSON value or, if `calls` is set, calls instead.
     pub(crate) fn answer(self, answer: Part, calls: Option<Calls<'_>>) -> Source {
         let either = if calls.is_some() {
             "(answer | calls)"
@@ -86,7 +86,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Calls only.
+    /// Writes the source of an answer that consists of calls.
     pub(crate) fn calls(self, calls: Calls<'_>) -> Source {
         let (mut rules, mut values) = (format!("start: {}calls", self.author()), Vec::new());
         self.calls_into(calls, &mut rules, &mut values);
@@ -97,7 +97,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The rest of calls whose first marker has been generated.
+    /// Writes the source of the rest of calls whose first marker has been generated.
     pub(crate) fn rest_of_calls(self, calls: Calls<'_>, mark: &str) -> Source {
         let form = self.syntax.form();
         let rest = |text: &'static str| text.strip_prefix(mark).unwrap_or(text);
@@ -168,7 +168,7 @@ impl Writer<'_> {
         rules.push_str(&of_arguments);
     }
 
-    /// The author of a message after the first.
+    /// Writes the author of a message after the first.
     fn author(self) -> String {
         self.syntax
             .author()
@@ -176,7 +176,7 @@ impl Writer<'_> {
             .unwrap_or_default()
     }
 
-    /// A text in the rules: markers become their tokens, the rest strings.
+    /// Writes a text in the rules: markers become their tokens, and the rest becomes strings.
     pub(super) fn text(self, text: &str) -> String {
         let (mut written, mut plain) = (String::new(), String::new());
         let mut rest = text;
@@ -195,7 +195,7 @@ impl Writer<'_> {
     }
 }
 
-/// One call, as an object that is the whole answer.
+/// Writes a call that is an object and the whole answer.
 fn object_calls_into(key: &str, calls: Calls<'_>, rules: &mut String, values: &mut Vec<Part>) {
     rules.push_str("\ncalls: ");
     for (number, function) in calls.functions.iter().enumerate() {
@@ -213,7 +213,7 @@ fn string_into(written: &mut String, plain: &mut String) {
     }
 }
 
-/// A name as it is written in a call. In a JSON string, special characters are escaped.
+/// Writes a name as it is in a call. In a JSON string, special characters are escaped.
 fn written_name(name: &str, quoted: bool) -> String {
     if !quoted {
         return name.to_owned();

@@ -13,13 +13,14 @@ use llguidance::toktrie::{
 use super::token_kinds;
 use crate::Token;
 
-/// Longer tokens (in bytes) are never chosen under a constraint, because the trie cannot hold them.
+/// The maximum length of a token in bytes. Longer tokens are never chosen under a constraint,
+/// because the trie cannot hold them.
 const LONGEST_TOKEN: usize = 1000;
 
-/// The maximum bytes of all tokens together: the trie holds four million nodes.
+/// The maximum length of all tokens together, in bytes. The trie holds four million nodes.
 const MOST_BYTES: usize = 4_000_000;
 
-/// The input for a vocabulary.
+/// The tokens from which a vocabulary is built.
 #[derive(Debug, Default)]
 pub(crate) struct Words {
     /// The bytes of each token, as they appear in an answer.
@@ -140,7 +141,7 @@ impl Vocabulary {
         &self.words.ends
     }
 
-    /// The marker at the beginning of a text: its length and its token.
+    /// Finds the marker at the beginning of a text. Returns its length and its token.
     pub(super) fn marker_at(&self, text: &str) -> Option<(usize, Token)> {
         let found = self
             .words
@@ -150,7 +151,7 @@ impl Vocabulary {
         found.map(|&(mark, token)| (mark.len(), token)).max()
     }
 
-    /// The tokens that a text may begin with. Each is a prefix of the text.
+    /// Returns the tokens with which a text may begin. The text of each is a prefix of the text.
     pub(super) fn beginnings<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Token> + 'a {
         let ordinary =
             (1..=text.len()).filter_map(|end| self.trie().token_id_at_bytes(&text[..end]));
@@ -195,7 +196,8 @@ impl TokenizerEnv for Trie {
         self.0.greedy_tokenize(text)
     }
 
-    /// The grammar does not force tokens: the model chooses how a text is divided into tokens.
+    /// Returns `false`, so that the grammar does not force tokens: the model chooses how a text is
+    /// divided into tokens.
     fn tokenize_is_canonical(&self) -> bool {
         false
     }
