@@ -8,11 +8,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::{Shared, WeakShared};
 use loggia_api::store::{Change, Owner, StoreError};
 
-use crate::file::Database;
+use crate::file::{Database, Turn};
 use crate::read::Access;
 use crate::sealing::Sealing;
-use crate::sql::Sql;
-use crate::write::length;
+use crate::sql::{Sql, Statement};
+use crate::write::{is_script, length};
 
 /// The limits of one transaction.
 const MOST_WRITES: usize = 64;
@@ -121,41 +121,83 @@ impl Gathered {
     }
 }
 
+/// What became of the writes of a batch that were tried together.
+enum Tried {
+    /// All of them ended this way.
+    Together(Result<(), StoreError>),
+    /// One of them failed, and nothing was written.
+    Undone,
+}
+
 /// Makes all writes in one transaction. If one fails, each is made in a transaction of its own.
 async fn transact(
     database: Arc<Database>,
     sealing: Sealing,
     gathered: Arc<Mutex<Gathered>>,
 ) -> Done {
-    let turn = database.begin().await;
+    let turn = database.turn().await;
     let writes = lock(&gathered).begin();
-    let together = match turn {
-        Ok(mut turn) => {
-            let done = make(&mut turn.connection, &sealing, &writes).await;
-            let is_made = done.is_ok();
-            let ended = turn.end(done).await;
-            if writes.len() > 1 && !is_made {
-                None
-            } else {
-                Some(ended)
-            }
-        }
-        Err(error) => Some(Err(error)),
+    let tried = match turn {
+        Err(error) => Tried::Together(Err(error)),
+        Ok(turn) => match &writes[..] {
+            [write] if is_script(&write.changes) => at_once(turn, &sealing, write).await,
+            _ => together(turn, &sealing, &writes).await,
+        },
     };
     let mut done = Vec::with_capacity(writes.len());
     for write in &writes {
-        done.push(match &together {
-            Some(done) => done.clone(),
-            None => alone(&database, &sealing, write).await,
+        done.push(match &tried {
+            Tried::Together(done) => done.clone(),
+            Tried::Undone => alone(&database, &sealing, write).await,
         });
     }
     Arc::new(done)
 }
 
+/// Makes one write with its transaction as a single script: the connection is another thread, and
+/// each statement of its own costs the way there and back.
+async fn at_once(mut turn: Turn, sealing: &Sealing, write: &Write) -> Tried {
+    let sql = Sql::Sqlite(&mut turn.connection);
+    let mut access = Access { sql, sealing };
+    let mut script = Statement::new("BEGIN IMMEDIATE; ");
+    access.script(&mut script, &write.owner, &write.changes);
+    script.push("COMMIT");
+    match access.sql.run(&script).await {
+        Ok(_) => {
+            turn.release();
+            Tried::Together(Ok(()))
+        }
+        // Which id is taken is found out by single statements.
+        Err(StoreError::Duplicate { id }) => {
+            let undone = turn.end::<()>(Err(StoreError::Duplicate { id })).await;
+            match undone {
+                Err(StoreError::Duplicate { .. }) => Tried::Undone,
+                failed => Tried::Together(failed),
+            }
+        }
+        Err(error) => Tried::Together(turn.end(Err(error)).await),
+    }
+}
+
+async fn together(mut turn: Turn, sealing: &Sealing, writes: &[Write]) -> Tried {
+    let done = match turn.run("BEGIN IMMEDIATE").await {
+        Ok(()) => make(&mut turn.connection, sealing, writes).await,
+        Err(error) => return Tried::Together(Err(error)),
+    };
+    let is_undone = done.is_err() && writes.len() > 1;
+    let ended = turn.end(done).await;
+    if is_undone {
+        Tried::Undone
+    } else {
+        Tried::Together(ended)
+    }
+}
+
 async fn alone(database: &Database, sealing: &Sealing, write: &Write) -> Result<(), StoreError> {
     let mut turn = database.begin().await?;
-    let one = std::slice::from_ref(write);
-    let done = make(&mut turn.connection, sealing, one).await;
+    let sql = Sql::Sqlite(&mut turn.connection);
+    let mut access = Access { sql, sealing };
+    let done = access.write(&write.owner, &write.changes).await;
     turn.end(done).await
 }
 
@@ -166,8 +208,14 @@ async fn make(
 ) -> Result<(), StoreError> {
     let sql = Sql::Sqlite(connection);
     let mut access = Access { sql, sealing };
-    for write in writes {
-        access.write(&write.owner, &write.changes).await?;
+    for Write { owner, changes } in writes {
+        if is_script(changes) && writes.len() > 1 {
+            let mut script = Statement::new("");
+            access.script(&mut script, owner, changes);
+            access.sql.run(&script).await?;
+        } else {
+            access.write(owner, changes).await?;
+        }
     }
     Ok(())
 }

@@ -80,7 +80,12 @@ pub(crate) fn fact(error: &sqlx::Error) -> StoreError {
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
     // Extended codes of SQLite have the primary one in their lowest byte.
+    let is_taken = error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation);
     match code.as_deref() {
+        // Which id it is, is not known here.
+        _ if is_taken => StoreError::Duplicate { id: String::new() },
         Some(code) if FULL.contains(&code) => StoreError::Full,
         _ => StoreError::Unavailable {
             cause: cause(error),

@@ -58,25 +58,9 @@ impl Access<'_> {
         object: &Object,
         items: &[Item],
     ) -> Result<(), StoreError> {
-        let place = Place::Object(&object.id);
-        let (body, sealed) = self.sealing.columns(place, &object.body);
-        let insert = Statement::new(
-            "INSERT INTO objects \
-            (id, kind, owner, created, changed, model, metadata, body, sealed, previous, size) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-            ON CONFLICT DO NOTHING RETURNING seq",
-        )
-        .with(object.id.as_str())
-        .with(object.kind.as_str())
-        .with(column(owner))
-        .with(i64::try_from(object.created).unwrap_or(i64::MAX))
-        .with(now())
-        .with(object.model.as_deref())
-        .with(json(&object.metadata))
-        .with(body)
-        .with(sealed)
-        .with(object.previous.as_deref())
-        .with(size(items));
+        let mut insert = Statement::new("");
+        self.insert(&mut insert, owner, object, items);
+        insert.push(" ON CONFLICT DO NOTHING RETURNING seq");
         let row = self.sql.row(&insert).await?;
         let row = row.ok_or_else(|| StoreError::Duplicate {
             id: object.id.clone(),
@@ -85,6 +69,87 @@ impl Access<'_> {
         self.label(seq, &object.metadata).await?;
         let at = at(owner, object.kind, &object.id);
         self.add(seq, at, items).await
+    }
+
+    /// Writes the statement that adds the row of an object.
+    fn insert<'a>(
+        &self,
+        insert: &mut Statement<'a>,
+        owner: &Owner,
+        object: &'a Object,
+        items: &[Item],
+    ) {
+        let place = Place::Object(&object.id);
+        let (body, sealed) = self.sealing.columns(place, &object.body);
+        insert.push(
+            "INSERT INTO objects \
+            (id, kind, owner, created, changed, model, metadata, body, sealed, previous, size) \
+            VALUES (",
+        );
+        let created = i64::try_from(object.created).unwrap_or(i64::MAX);
+        insert.bind(object.id.as_str()).push(", ");
+        insert.bind(object.kind.as_str()).push(", ");
+        insert.bind(column(owner)).push(", ");
+        insert.bind(created).push(", ");
+        insert.bind(now()).push(", ");
+        insert.bind(object.model.as_deref()).push(", ");
+        insert.bind(json(&object.metadata)).push(", ");
+        insert.bind(body).push(", ");
+        insert.bind(sealed).push(", ");
+        insert.bind(object.previous.as_deref()).push(", ");
+        insert.bind(size(items)).push(")");
+    }
+
+    /// Writes the statement that adds items to an object; `object` is its place as SQL.
+    fn insert_items<'a>(
+        &self,
+        insert: &mut Statement<'a>,
+        object: &str,
+        at: ObjectRef<'_>,
+        items: &'a [Item],
+    ) {
+        insert.push("INSERT INTO items (object, side, owner, id, body, sealed) VALUES ");
+        for (index, item) in items.iter().enumerate() {
+            let (body, sealed) = self.sealing.columns(Place::Item(&item.id), &item.body);
+            insert.push(if index == 0 { "(" } else { ", (" });
+            insert.push(object).push(", ");
+            insert.bind(number(item.side)).push(", ");
+            insert.bind(finder(at, item.side)).push(", ");
+            insert.bind(item.id.as_str()).push(", ");
+            insert.bind(body).push(", ");
+            insert.bind(sealed).push(")");
+        }
+    }
+
+    /// Writes changes that only create objects as statements of one text, which SQLite makes without
+    /// a pause between them. If an id is taken, one of them fails.
+    pub(crate) fn script<'a>(
+        &self,
+        script: &mut Statement<'a>,
+        owner: &'a Owner,
+        changes: &'a [Change],
+    ) {
+        for change in changes {
+            let Change::Create { object, items } = change else {
+                continue;
+            };
+            self.insert(script, owner, object, items);
+            script.push("; ");
+            for (name, value) in &object.metadata {
+                script.push("INSERT INTO labels SELECT seq, ");
+                script.bind(name.as_str()).push(", ");
+                script.bind(value.as_str());
+                script.push(" FROM objects WHERE id = ");
+                script.bind(object.id.as_str()).push("; ");
+            }
+            for some in items.chunks(AT_ONCE) {
+                let place = "(SELECT seq FROM objects WHERE id = ";
+                let place = script.reference(place, object.id.as_str());
+                let at = at(owner, object.kind, &object.id);
+                self.insert_items(script, &place, at, some);
+                script.push("; ");
+            }
+        }
     }
 
     async fn replace(
@@ -231,17 +296,8 @@ impl Access<'_> {
     /// Adds items to an object.
     async fn add(&mut self, seq: i64, at: ObjectRef<'_>, items: &[Item]) -> Result<(), StoreError> {
         for some in items.chunks(AT_ONCE) {
-            let mut insert =
-                Statement::new("INSERT INTO items (object, side, owner, id, body, sealed) VALUES ");
-            for (index, item) in some.iter().enumerate() {
-                let (body, sealed) = self.sealing.columns(Place::Item(&item.id), &item.body);
-                insert.push(if index == 0 { "(" } else { ", (" });
-                insert.bind(seq).push(", ").bind(number(item.side));
-                insert.push(", ").bind(finder(at, item.side));
-                insert.push(", ").bind(item.id.as_str());
-                insert.push(", ").bind(body).push(", ").bind(sealed);
-                insert.push(")");
-            }
+            let mut insert = Statement::new("");
+            self.insert_items(&mut insert, &seq.to_string(), at, some);
             insert.push(" ON CONFLICT DO NOTHING RETURNING side, id");
             let mut added = HashSet::new();
             let mut rows = self.sql.rows(&insert);
@@ -264,6 +320,12 @@ impl Access<'_> {
 
 fn at<'a>(owner: &'a Owner, kind: Kind, id: &'a str) -> ObjectRef<'a> {
     ObjectRef { owner, kind, id }
+}
+
+/// Whether changes can be a [`script`](Access::script).
+pub(crate) fn is_script(changes: &[Change]) -> bool {
+    let creates = |change: &Change| matches!(change, Change::Create { .. });
+    changes.iter().all(creates)
 }
 
 /// The owner who may look for an item by its id alone, as the column has it.
