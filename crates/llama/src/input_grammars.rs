@@ -11,7 +11,7 @@ use loggia_wire::openai::{ChatCompletionRequest, ResponseFormat};
 use crate::grammar::Refused;
 use crate::syntax::Syntax;
 
-/// The end of the names of their fields in errors.
+/// The end of the field names of these grammars, as errors have them.
 const DEFINITION: &str = ".format.definition";
 
 /// Whether an error is about the grammar of a custom tool.
@@ -19,7 +19,7 @@ pub(crate) fn is_param(param: &str) -> bool {
     param.starts_with("tools[") && param.ends_with(DEFINITION)
 }
 
-/// Adds the name of the field that was left out.
+/// Adds the name of the omitted field to the list.
 pub(crate) fn name(left_out: &mut Vec<String>) {
     const NAME: &str = "tools[].format";
     if left_out.iter().all(|name| name != NAME) {

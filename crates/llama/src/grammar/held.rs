@@ -26,7 +26,7 @@ pub(crate) struct Beginning {
     pub(crate) trigger: Option<Trigger>,
 }
 
-/// An answer with a grammar.
+/// The constraint of one answer, with its state.
 #[derive(Clone)]
 pub(crate) struct Held {
     vocabulary: Arc<Vocabulary>,
@@ -42,17 +42,17 @@ pub(crate) struct Held {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum At {
-    /// The beginning of the answer: either a part of the reasoning tag (with this number of bytes),
-    /// or the answer's own text.
+    /// At the beginning of the answer. It is either a part of the reasoning tag (with this number
+    /// of bytes), or the answer's own text.
     Opening {
         tag: usize,
         itself: bool,
     },
-    /// In the reasoning. Holds the end of its text.
+    /// In the reasoning, with the last bytes of its text.
     Reasoning(Vec<u8>),
     /// After the reasoning; a line break may follow.
     Between,
-    /// Unconstrained text before a marker, with the end of the text.
+    /// In unconstrained text before a marker, with the last bytes of the text.
     Free(Vec<u8>),
     Held,
 }

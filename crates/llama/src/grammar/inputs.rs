@@ -14,7 +14,7 @@ use llguidance::toktrie::{Recognizer, SimpleVob, TokTrie};
 use super::vocabulary::Vocabulary;
 use crate::Token;
 
-/// The byte in place of the quote before an input, and of the one after it.
+/// The bytes in place of the quote before an input, and of the quote after it.
 const OPENING: u8 = 0xf8;
 const CLOSING: u8 = 0xf9;
 
@@ -85,13 +85,14 @@ pub(super) struct InputParser {
 /// How the next byte is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// As it is.
+    /// The parser reads the byte unchanged.
     Outside,
-    /// As a part of an input.
+    /// The byte is a part of an input.
     Inside,
-    /// As the letter of an escape.
+    /// The byte is the letter of an escape.
     Escape,
-    /// As a digit of `\u001b`, with the digits before it and their number.
+    /// The byte is a digit of an escape such as `\u001b`, with the value and the number of the
+    /// digits before it.
     Digits { value: u32, count: u32 },
 }
 
@@ -105,7 +106,7 @@ impl InputParser {
         }
     }
 
-    /// A copy with its own tables.
+    /// Copies the state, with its own tables.
     pub(super) fn deep_clone(&self) -> Self {
         Self {
             parser: self.parser.deep_clone(),
@@ -116,7 +117,7 @@ impl InputParser {
 
     pub(super) fn compute_mask(&mut self) -> Result<SimpleVob, String> {
         self.guarded(|it| {
-            // The parser does not see the mode, and may be where it was.
+            // The parser does not know the mode, so its cached mask may belong to another mode.
             it.parser.invalidate_bias_cache();
             let masks = Masks {
                 tries: &it.tries,
@@ -150,7 +151,7 @@ impl InputParser {
             }
             let tries = Arc::clone(&it.tries);
             let bytes = tries.vocabulary.trie().token(token);
-            // A marker is no text.
+            // A marker is not text.
             if bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER) {
                 it.apply(bytes, token)?;
             } else {
@@ -257,7 +258,7 @@ struct Decoding<'a, R> {
     steps: Vec<Step>,
 }
 
-/// What became of a byte.
+/// The result of decoding one byte.
 struct Step {
     /// The byte that the parser has read.
     read: Option<u8>,
@@ -329,7 +330,7 @@ impl<'a, R: Recognizer> Decoding<'a, R> {
             .any(|code| self.parser.byte_allowed(code))
     }
 
-    /// Goes on with the code of a control character.
+    /// Continues the escape of a control character.
     fn digits(&mut self, value: u32, count: u32) -> Option<Step> {
         if !self.can_be(value, count) {
             return None;

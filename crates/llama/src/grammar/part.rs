@@ -14,9 +14,9 @@ use super::narrow::close;
 /// A part of a grammar.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Part {
-    /// The name of the part in the rules.
+    /// The name of the part in the rules of the grammar.
     pub(crate) name: String,
-    /// The request field with its schema or grammar.
+    /// The path of the request field that has the schema or grammar.
     pub(crate) param: String,
     pub(super) text: PartText,
 }
@@ -30,8 +30,8 @@ pub(super) enum PartText {
     Rules(String),
 }
 
-/// Space between the parts of a value: one space, or a line break and an indentation. With more
-/// allowed, a small model would write spaces forever.
+/// The space between the parts of a value: one space, or a line break and an indentation. If more
+/// were allowed, a small model would write spaces forever.
 const SPACE: &str = " |\\n[ ]{0,16}";
 
 /// Each character has only one spelling: otherwise a used property name could be repeated with
@@ -39,7 +39,7 @@ const SPACE: &str = " |\\n[ ]{0,16}";
 const ESCAPES: &str = "nrbtf\\\"";
 
 impl Part {
-    /// A JSON value, with the schema in a request field.
+    /// Creates the part for a JSON value whose schema is in a request field.
     pub(crate) fn new(name: impl Into<String>, param: impl Into<String>, schema: &Value) -> Self {
         let mut closed = fitted(schema, SchemaEngine::Llguidance);
         close(&mut closed);
@@ -75,12 +75,12 @@ impl Part {
         Self::new(name, parameters_param(function), &schema)
     }
 
-    /// Whether it is the text of a custom tool's input.
+    /// Whether the part is the text of a custom tool's input.
     pub(super) fn is_input(&self) -> bool {
         matches!(self.text, PartText::Rules(_))
     }
 
-    /// The size of its text in bytes.
+    /// The size of the part's text in bytes.
     pub(super) fn size(&self) -> usize {
         match &self.text {
             PartText::Schema(text) | PartText::Rules(text) => text.len(),
@@ -90,7 +90,7 @@ impl Part {
 
 /// The arguments of a call in the rules of a grammar.
 pub(super) struct Arguments {
-    /// The symbol that stands for them.
+    /// The symbol that stands for the arguments.
     pub(super) symbol: String,
     /// The rules that define the symbol, if any are needed.
     pub(super) rules: String,
