@@ -14,9 +14,11 @@ from agents import (
     CustomTool,
     ModelSettings,
     OpenAIConversationsSession,
+    OpenAIResponsesCompactionSession,
     OpenAIResponsesModel,
     Runner,
     ShellTool,
+    SQLiteSession,
     function_tool,
     set_tracing_disabled,
 )
@@ -44,7 +46,7 @@ def get_weather(city: str) -> str:
 @contextlib.contextmanager
 def before(kind: str, script: scripted_model.Script):
     """The address of a loggia before such an engine, and what the engine was asked."""
-    with scripted_model.engine(kind, script) as (arguments, asked), loggia(*arguments) as direct, watched(direct) as url:
+    with scripted_model.engine(kind, script) as (arguments, asked), loggia(*arguments, "--alias", "gpt-*=m") as direct, watched(direct) as url:
         yield url, asked
 
 
@@ -123,6 +125,28 @@ def test_a_conversation_is_named_by_its_id(scripted):
         assert result.final_output == "You asked about Paris."
         kinds = [item.type for item in client.conversations.items.list(conversation.id, order="asc")]
     assert kinds == ["message", "reasoning", "function_call", "function_call_output", "message", "message", "message"]
+
+
+def test_a_session_is_compacted(scripted):
+    """The server's own summary takes the place of the history, and the next turn goes on from it."""
+    url, asked = scripted
+
+    async def run():
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=60, _strict_response_validation=True) as client:
+            history = SQLiteSession("s")
+            session = OpenAIResponsesCompactionSession("s", history, client=client, model="gpt-4.1", compaction_mode="input")
+            agent = Agent(name="a", model=OpenAIResponsesModel(model="m", openai_client=client), tools=[get_weather])
+            await Runner.run(agent, "Weather in Paris?", session=session)
+            before = [item.get("type", "message") for item in await history.get_items()]
+            await session.run_compaction({"force": True})
+            after = [item["type"] for item in await history.get_items()]
+            return before, after, (await Runner.run(agent, "What did I ask?", session=session)).final_output
+
+    before, after, told = asyncio.run(run())
+    assert before == ["message", "reasoning", "function_call", "function_call_output", "message"]
+    assert after == ["compaction"]
+    assert told == "You asked about Paris."
+    assert [message["role"] for message in asked[-1]["messages"]] == ["user", "user", "user"], "the user's messages, the summary, the question"
 
 
 def test_the_output_is_an_instance_of_the_class(scripted):

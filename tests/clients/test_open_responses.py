@@ -154,28 +154,20 @@ def test_a_response_has_every_field_whatever_was_asked(server):
     response(server, input="Hi.", instructions="Be brief.", max_output_tokens=16, max_tool_calls=1, store=False)
 
 
-@pytest.fixture
-def compaction(server):
-    """A server that compacts."""
-    if post(server, "/v1/responses/compact").status in (404, 405):
-        pytest.skip("this server does not compact")
-    return server
-
-
 SAID = [message("user", "We launch on Tuesday. The code word is slate."), message("assistant", "Understood.")]
 
 
 @SCRIPTED
-def test_compact_response(compaction):
-    answer = post(compaction, "/v1/responses/compact", input=SAID, prompt_cache_key="k")
+def test_compact_response(server):
+    answer = post(server, "/v1/responses/compact", input=SAID, prompt_cache_key="k")
     assert answer.status == 200, answer.body
     open_responses.check(open_responses.COMPACTION, answer.json())
     assert "compaction" in [item["type"] for item in answer.json()["output"]]
 
 
 @SCRIPTED
-def test_compact_missing_model(compaction):
-    answer = raw.ask(compaction[0], "POST", "/v1/responses/compact", json.dumps({"input": SAID}).encode(), {"content-type": "application/json"})
+def test_compact_missing_model(server):
+    answer = raw.ask(server[0], "POST", "/v1/responses/compact", json.dumps({"input": SAID}).encode(), {"content-type": "application/json"})
     assert answer.status in (400, 422)
 
 
@@ -268,7 +260,7 @@ def test_websocket_failed_continuation_evicts_cache(sockets):
 
 
 @SCRIPTED
-def test_websocket_compact_new_chain(sockets, compaction):
-    window = post(compaction, "/v1/responses/compact", input=[*SAID, message("user", "Compress this.")]).json()["output"]
+def test_websocket_compact_new_chain(sockets, server):
+    window = post(server, "/v1/responses/compact", input=[*SAID, message("user", "Compress this.")]).json()["output"]
     with sockets() as socket:
         completed(socket.create(input=[*window, message("user", "Go on.")], tools=[]))
