@@ -7,7 +7,7 @@ use loggia_backend::{Abilities, Ability, Profile, Work, WorkKind};
 use loggia_seal::Keys;
 use loggia_wire::Extra;
 use loggia_wire::openai::ChatCompletionRequest;
-use loggia_wire::openai::responses::{InputTokens, ResponseRequest};
+use loggia_wire::openai::responses::{InputTokens, ResponseRequest, tool_texts};
 use serde_json::Value;
 
 use crate::admit::parse::tracked;
@@ -79,6 +79,22 @@ impl AskedResponse {
     pub(crate) fn returns_conversation(&mut self, kept: Vec<Value>) {
         let shape = Arc::make_mut(&mut self.shape);
         shape.compaction = Some(Compaction::Conversation(kept));
+    }
+
+    /// Keeps the text of the tools' parameters that have long numbers. `body` is the client's
+    /// request.
+    pub(crate) fn keep_long_numbers(&mut self, body: &[u8]) {
+        let texts = tool_texts(body);
+        if texts.is_empty() {
+            return;
+        }
+        let places = Arc::clone(&self.places);
+        let tools = self.chat().tools.iter_mut().flatten();
+        for (tool, place) in tools.zip(&places.tools) {
+            if let (Some(function), Some(text)) = (&mut tool.function, texts.get(place)) {
+                function.keep_exact_parameters(text);
+            }
+        }
     }
 
     /// Adds fields to those that have no effect.

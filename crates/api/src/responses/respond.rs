@@ -46,7 +46,9 @@ impl Door {
         let (request, dropped) = self.read_response(&parts, body).await?;
         let profile = profile_of(body, &self.policy);
         let mut asked = self.ask_for(parts, request, profile).await?;
-        Arc::make_mut(&mut asked.request).ignore(&dropped);
+        let request = Arc::make_mut(&mut asked.request);
+        request.ignore(&dropped);
+        request.keep_long_numbers(body);
         Ok(asked)
     }
 
@@ -121,6 +123,7 @@ impl Door {
             &self.policy.ceilings,
         )?;
         asked.ignore(&dropped);
+        asked.keep_long_numbers(body);
         Ok(Asked::new(self, parts, Arc::new(asked), profile))
     }
 

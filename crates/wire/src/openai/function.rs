@@ -149,7 +149,9 @@ impl ChatCompletionRequest {
 }
 
 impl FunctionDefinition {
-    fn keep_exact_parameters(&mut self, json: &str) {
+    /// Sets `exact_parameters` if the parameters contain a long number. `json` must be the object
+    /// that they were parsed from.
+    pub fn keep_exact_parameters(&mut self, json: &str) {
         let parameters = serde_json::from_str::<ParametersText<'_>>(json)
             .ok()
             .and_then(|text| text.parameters)
@@ -204,7 +206,7 @@ const LONG: usize = 16;
 
 /// Returns whether `json` may contain a number of at least [`LONG`] digits. The digits may also
 /// belong to a string.
-fn has_long_number(json: &[u8]) -> bool {
+pub(crate) fn has_long_number(json: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
     // A run of `LONG` digits includes a position that is a multiple of `LONG`.
     let mut at = LONG - 1;

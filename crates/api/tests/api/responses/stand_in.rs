@@ -303,9 +303,19 @@ pub(crate) async fn ask_at(
     policy: Policy,
     body: &Value,
 ) -> Answer {
+    ask_text(path, engine, policy, body.to_string()).await
+}
+
+/// Returns the answer to a body with this text.
+pub(crate) async fn ask_text(
+    path: &str,
+    engine: &Arc<StandIn>,
+    policy: Policy,
+    body: String,
+) -> Answer {
     let request = Request::post(path)
         .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body.to_string())))
+        .body(Full::new(Bytes::from(body)))
         .expect("a request");
     let backend = Emulate::new(Arc::clone(engine) as Arc<dyn Backend>);
     let response = Door::new(Arc::new(backend), policy).serve(request).await;

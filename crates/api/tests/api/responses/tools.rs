@@ -7,7 +7,7 @@ use loggia_wire::openai::{FinishReason, GrammarSyntax};
 use serde_json::{Value, json};
 
 use super::stand_in::{
-    KINDS, Kind, StandIn, ask, call, hi, ignored, refusal, refusal_under, response,
+    KINDS, Kind, StandIn, ask, ask_text, call, hi, ignored, refusal, refusal_under, response,
 };
 
 #[expect(
@@ -449,6 +449,45 @@ async fn a_call_that_is_cut_is_incomplete() {
         assert_eq!(
             (&item["type"], &item["status"]),
             (&json!(kind), &json!("incomplete"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn numbers_in_a_tools_schema_keep_all_their_digits() {
+    let number = "12345678901234567890.1234567890123456789";
+    let tool = |name: &str| {
+        json!({"type": "function", "name": name,
+            "parameters": {"type": "object", "properties": {"n": {"maximum": 5, "title": "N"}}}})
+    };
+    let tools = json!([
+        {"type": "custom", "name": "patch"},
+        {"type": "web_search"},
+        tool("f"),
+        {"type": "namespace", "name": "n", "tools": [tool("g")]}
+    ]);
+    let found = json!({"type": "tool_search_output", "call_id": "c", "execution": "client", "tools": [tool("h")]});
+    let search =
+        json!({"type": "tool_search_call", "call_id": "c", "execution": "client", "arguments": {}});
+    let mut body = with(tools);
+    body["input"] = json!([{"role": "user", "content": "Hi"}, search, found]);
+    let text = body
+        .to_string()
+        .replace("\"maximum\":5", &format!("\"maximum\":{number}"));
+    let engine = Arc::new(StandIn::hello());
+    let answer = ask_text("/v1/responses", &engine, Policy::default(), text).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let functions = engine.request().tools.unwrap();
+    let written: Vec<String> = functions
+        .iter()
+        .map(|tool| serde_json::to_string(tool).unwrap())
+        .collect();
+    assert_eq!(written.len(), 4);
+    for (function, has_number) in written.iter().zip([false, true, true, true]) {
+        assert_eq!(
+            function.contains(&format!("\"maximum\":{number},")),
+            has_number,
+            "{function}"
         );
     }
 }

@@ -13,6 +13,7 @@ mod item;
 mod output;
 mod request;
 mod response;
+mod tool_texts;
 
 pub use event::{ResponseEvent, write_event};
 pub use input_tokens::InputTokens;
@@ -29,3 +30,4 @@ pub use response::{
     CompactedResponse, ConversationRef, IncompleteDetails, InputTokensDetails, InputTransformation,
     OutputTokensDetails, Response, ResponseError, ResponseStatus, ResponseUsage,
 };
+pub use tool_texts::tool_texts;
