@@ -6,11 +6,14 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use futures_core::future::BoxFuture;
 use futures_util::StreamExt;
 use futures_util::future::Either;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Request, Response};
-use loggia_backend::{Backend, BackendError, Call, CallHead, EarlyEnd, Profile, ServedBy, Work};
+use loggia_backend::{
+    Backend, BackendError, Call, CallHead, EarlyEnd, Profile, Reply, ServedBy, Work,
+};
 use loggia_wire::openai::responses;
 use tokio::time::Instant;
 
@@ -24,6 +27,7 @@ use crate::answer::stream::{Beginning, Begun, EventStream, NotBegun, Speech, too
 use crate::answer::writer::{Head, Shape};
 use crate::door::read;
 use crate::fit::fit;
+use crate::responses::server_tools::{self, ServerTools};
 use crate::stored::keep::{Keep, Keeping, ToStore};
 use crate::{ApiError, Body, Door, Ended, wording};
 
@@ -46,6 +50,11 @@ pub(crate) trait Generate: Ask {
     fn include_usage(&self) -> bool;
 
     fn work(request: Arc<Self>) -> Work;
+
+    /// Returns the tools that the server runs for this request.
+    fn server_tools(&self) -> Option<Arc<ServerTools>> {
+        None
+    }
 
     /// Returns the messages that may be dropped to fit the context, the oldest first, if the client
     /// allows that.
@@ -78,6 +87,20 @@ pub(crate) struct Admitted {
     pub(crate) truncated: String,
     /// What is to be stored with the answer.
     pub(crate) keep: Option<Box<Keep>>,
+    /// The tools that the server runs.
+    pub(crate) tools: Option<Arc<ServerTools>>,
+}
+
+/// Calls the engine. With tools that the server runs, the reply goes on over several calls.
+pub(crate) fn start(
+    backend: &Arc<dyn Backend>,
+    call: Call,
+    tools: Option<Arc<ServerTools>>,
+) -> BoxFuture<'_, Result<Reply, BackendError>> {
+    match tools {
+        None => backend.start(call),
+        Some(tools) => Box::pin(server_tools::start(Arc::clone(backend), call, tools)),
+    }
 }
 
 /// What is the same in every piece of the answer to a request.
@@ -112,6 +135,7 @@ pub(crate) async fn admitted<R: Generate>(
         ..
     } = asked;
     let answer = head_of(&head, &*request);
+    let tools = request.server_tools();
     let work = R::work(request);
     Ok(Admitted {
         call: Call { head, work },
@@ -120,6 +144,7 @@ pub(crate) async fn admitted<R: Generate>(
         ignored: listed(&ignored),
         truncated,
         keep,
+        tools,
     })
 }
 
@@ -186,7 +211,7 @@ impl Door {
                 let truncated = std::mem::take(&mut admitted.truncated);
                 let keep = admitted.keep.take();
                 let stored = keep.map(|keep| Box::new((keep, admitted.head.clone())));
-                (collect(&*self.backend, admitted), stored, truncated)
+                (collect(&self.backend, admitted), stored, truncated)
             };
             let Whole {
                 served_by,
@@ -277,9 +302,10 @@ impl Door {
                 mut ignored,
                 truncated,
                 keep,
+                tools,
             } = admitted;
             let begun = async {
-                let mut reply = self.backend.start(call).await?;
+                let mut reply = start(&self.backend, call, tools).await?;
                 progress.accepted(&reply.served_by);
                 let first = reply.first_word().await?;
                 Ok((reply, first))
@@ -343,7 +369,7 @@ struct Whole {
 }
 
 fn collect(
-    backend: &dyn Backend,
+    backend: &Arc<dyn Backend>,
     admitted: Admitted,
 ) -> impl Future<Output = Result<Whole, BackendError>> + Send {
     let Admitted {
@@ -353,8 +379,9 @@ fn collect(
         ignored: _,
         truncated: _,
         keep: _,
+        tools,
     } = admitted;
-    let starting = backend.start(call);
+    let starting = start(backend, call, tools);
     async move {
         let mut reply = starting.await?;
         progress.accepted(&reply.served_by);

@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use loggia_wire::Extra;
 use loggia_wire::openai::{ChunkChoice, CompletionUsage};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::BackendError;
@@ -99,6 +100,46 @@ pub enum Event {
     /// The number of tokens used. Sent once, after the last chunk, even if the client did not
     /// request it.
     Usage(CompletionUsage),
+    /// A tool that the server itself runs. No engine sends it.
+    ServerTool(ServerTool),
+}
+
+/// What happens to a tool that the server itself runs: a tool of an MCP server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerTool {
+    /// The tools of a server were listed.
+    Listed {
+        /// The name that the request gives the server.
+        server: String,
+        /// The tools, as OpenAI's API shows them.
+        tools: Vec<Value>,
+    },
+    /// The client is asked whether a tool may be called.
+    NeedsApproval {
+        /// The name that the request gives the server.
+        server: String,
+        /// The name of the tool.
+        name: String,
+        /// The arguments, as JSON.
+        arguments: String,
+    },
+    /// A call begins.
+    Begun {
+        /// The name that the request gives the server.
+        server: String,
+        /// The name of the tool.
+        name: String,
+        /// The arguments, as JSON.
+        arguments: String,
+        /// The approval request that the client granted.
+        approval: Option<String>,
+    },
+    /// The call that began last has ended.
+    Ended {
+        /// The text of the result, or the error as OpenAI's API shows it.
+        result: Result<String, Value>,
+    },
 }
 
 /// The reason why there is no content yet.

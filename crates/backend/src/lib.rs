@@ -45,6 +45,8 @@ pub use call::{Call, CallHead, ChatCall, CompletionCall, EmbeddingCall, Profile,
 pub use count::TokenCount;
 pub use embedding::{Embeddings, normalise};
 pub use error::{BackendError, NotDeleted, Phase, WorkKind};
-pub use event::{Chunk, EarlyEnd, Event, Events, Reply, ServedBy, Waiting, fingerprint};
+pub use event::{
+    Chunk, EarlyEnd, Event, Events, Reply, ServedBy, ServerTool, Waiting, fingerprint,
+};
 pub use nearest::nearest;
 pub use wrap::Wrap;

@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     began.elapsed()
                 );
             }
-            Event::Waiting(_) | Event::EndedEarly(_) => {}
+            Event::Waiting(_) | Event::EndedEarly(_) | Event::ServerTool(_) => {}
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use axum::routing::get;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Response;
-use loggia_api::{Caller, Door, Policy, Route, Store};
+use loggia_api::{Caller, Door, McpClient, Policy, Route, Store};
 use loggia_backend::Backend;
 use loggia_seal::Keys;
 use tower::{Service, ServiceBuilder};
@@ -58,6 +58,15 @@ impl AppState {
     pub fn with_keys(self, keys: Arc<Keys>) -> Self {
         Self {
             door: self.door.with_keys(keys),
+            ..self
+        }
+    }
+
+    /// Adds a client for MCP servers, so that the app runs tools of the type `mcp`.
+    #[must_use]
+    pub fn with_mcp(self, mcp: Arc<dyn McpClient>) -> Self {
+        Self {
+            door: self.door.with_mcp(mcp),
             ..self
         }
     }

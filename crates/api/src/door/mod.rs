@@ -30,6 +30,7 @@ use crate::answer::stream::took_too_long;
 use crate::door::caller::Only;
 use crate::door::routes::Handler;
 use crate::door::speaks::Speaks;
+use crate::mcp::McpClient;
 use crate::responses::live::Live;
 use crate::{ApiError, Body, Caller, Policy, Route, Store, Strictness};
 
@@ -86,6 +87,8 @@ pub struct Door {
     pub(crate) store: Option<Arc<dyn Store>>,
     /// Seal what a client carries for the server, such as encrypted reasoning.
     pub(crate) keys: Option<Arc<Keys>>,
+    /// Lists and calls the tools of MCP servers.
+    pub(crate) mcp: Option<Arc<dyn McpClient>>,
     /// The responses that are being made.
     pub(crate) live: Arc<Live>,
     /// Where background responses are made. `None`: where the request is answered.
@@ -102,6 +105,7 @@ impl Door {
             policy: Arc::new(policy),
             store: None,
             keys: None,
+            mcp: None,
             live: Arc::default(),
             runtime: None,
             forwards_head: false,
@@ -128,6 +132,15 @@ impl Door {
         }
     }
 
+    /// Adds a client for MCP servers. The door then runs tools of the type `mcp`.
+    #[must_use]
+    pub fn with_mcp(self, mcp: Arc<dyn McpClient>) -> Self {
+        Self {
+            mcp: Some(mcp),
+            ..self
+        }
+    }
+
     /// Sets the runtime that makes background responses. It should outlive the threads that answer
     /// requests.
     #[must_use]
@@ -149,6 +162,7 @@ impl Door {
             policy,
             store: None,
             keys: None,
+            mcp: None,
             live: Arc::default(),
             runtime: None,
             forwards_head: true,
@@ -269,6 +283,7 @@ impl Door {
             policy: Arc::clone(&self.policy),
             store: self.store.clone(),
             keys: self.keys.clone(),
+            mcp: self.mcp.clone(),
             live: Arc::clone(&self.live),
             runtime: self.runtime.clone(),
             forwards_head: self.forwards_head,

@@ -396,7 +396,7 @@ impl MessageWriter {
 impl Writer for MessageWriter {
     fn push(&mut self, event: Event, out: &mut Vec<u8>) -> Written {
         match event {
-            Event::Waiting(_) => Ok(()),
+            Event::Waiting(_) | Event::ServerTool(_) => Ok(()),
             Event::EndedEarly(why) => {
                 self.ended_early = Some(why);
                 Ok(())

@@ -18,9 +18,11 @@ use crate::count::Count;
 use crate::generate::Generate;
 use crate::responses::compact::Compaction;
 use crate::responses::live::Entry;
+use crate::responses::mcp::Servers;
 use crate::responses::names::{self, Places};
 use crate::responses::recall::Recalled;
 use crate::responses::request::{Translated, translate};
+use crate::responses::server_tools::ServerTools;
 use crate::responses::shape::ResponseShape;
 use crate::responses::truncation;
 use crate::responses::turn::Turn;
@@ -39,6 +41,8 @@ pub(crate) struct AskedResponse {
     pub(crate) shape: Arc<ResponseShape>,
     /// What is stored together with the answer.
     turn: Option<Turn>,
+    /// The tools that the server runs.
+    server_tools: Option<Arc<ServerTools>>,
 }
 
 impl AskedResponse {
@@ -56,6 +60,7 @@ impl AskedResponse {
         request: ResponseRequest,
         recalled: Recalled,
         turn: Option<Turn>,
+        servers: Servers,
         keys: Option<&Arc<Keys>>,
         ceilings: &Ceilings,
     ) -> Result<Self, ApiError> {
@@ -64,7 +69,8 @@ impl AskedResponse {
             places,
             ignored,
             shape,
-        } = translate(request, recalled, keys, ceilings)?;
+            server_tools,
+        } = translate(request, recalled, servers, keys, ceilings)?;
         chat::check_whole(&mut chat, ceilings).map_err(|error| renamed(error, &places))?;
         Ok(Self {
             chat: Arc::new(chat),
@@ -72,6 +78,7 @@ impl AskedResponse {
             ignored,
             shape: Arc::new(shape),
             turn,
+            server_tools: server_tools.map(Arc::new),
         })
     }
 
@@ -185,6 +192,10 @@ impl Generate for AskedResponse {
 
     fn include_usage(&self) -> bool {
         false
+    }
+
+    fn server_tools(&self) -> Option<Arc<ServerTools>> {
+        self.server_tools.clone()
     }
 
     fn take_stored(&mut self, _: &str) -> Result<Option<ToStore>, ApiError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
-use loggia_backend::{Backend, BackendError, Call};
+use loggia_backend::{Backend, BackendError, Call, Reply};
 use loggia_wire::openai::responses::ResponseStatus;
 use tokio::runtime::Handle;
 
@@ -17,9 +17,10 @@ use crate::answer::headers::{name_ignored, name_truncated, within};
 use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
 use crate::answer::writer::Writer;
-use crate::generate::{Admitted, admitted, event_stream, respond};
+use crate::generate::{Admitted, admitted, event_stream, respond, start};
 use crate::responses::ask::AskedResponse;
 use crate::responses::live::{Entry, Running};
+use crate::responses::server_tools::ServerTools;
 use crate::responses::turn::{RENEWED_EVERY, hold};
 use crate::responses::writer::ResponseWriter;
 use crate::store::{Kind, Owner};
@@ -52,6 +53,7 @@ async fn begin(
         ignored,
         truncated,
         keep,
+        tools,
     } = admitted(door, asked).await?;
     let keep = keep.ok_or_else(damaged)?;
     let entered = door
@@ -75,6 +77,7 @@ async fn begin(
     });
     let task = Task {
         backend: Arc::clone(&door.backend),
+        tools,
         limit: door.policy.ceilings.whole_time,
         refusals: refusals.clone(),
         writer,
@@ -107,6 +110,7 @@ fn too_many() -> ApiError {
 /// Makes one response in the background.
 struct Task {
     backend: Arc<dyn Backend>,
+    tools: Option<Arc<ServerTools>>,
     limit: Option<Duration>,
     refusals: Refusals,
     writer: ResponseWriter,
@@ -121,13 +125,8 @@ impl Task {
         let id = self.writer.so_far().id.clone();
         let mut last = Vec::new();
         let made = {
-            let making = make(
-                &*self.backend,
-                call,
-                &mut self.writer,
-                &mut self.progress,
-                &running,
-            );
+            let starting = start(&self.backend, call, self.tools.take());
+            let making = make(starting, &mut self.writer, &mut self.progress, &running);
             let limit = self.limit;
             let mut making = std::pin::pin!(making);
             let making = within(limit, &mut making);
@@ -186,8 +185,7 @@ impl Task {
 
 /// Calls the engine and writes all events except the last into the log.
 async fn make(
-    backend: &dyn Backend,
-    call: Call,
+    starting: impl Future<Output = Result<Reply, BackendError>>,
     writer: &mut ResponseWriter,
     progress: &mut Progress,
     running: &Running,
@@ -195,7 +193,7 @@ async fn make(
     let mut out = Vec::new();
     writer.begin(&mut out)?;
     running.push(&mut out);
-    let mut reply = backend.start(call).await?;
+    let mut reply = starting.await?;
     progress.accepted(&reply.served_by);
     while let Some(event) = reply.events.next().await {
         let event = event?;

@@ -59,7 +59,7 @@ pub(crate) fn item(
             execution: "client".to_owned(),
             arguments: Value::Object(fields),
         })),
-        ToolKind::Function | ToolKind::Custom => None,
+        ToolKind::Function | ToolKind::Custom | ToolKind::Mcp => None,
     });
     known.unwrap_or_else(|| {
         OutputItem::FunctionCall(FunctionToolCall {

@@ -4,7 +4,7 @@
 //! becomes one message. The outputs of its calls follow this message, wherever they are in the
 //! input.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use loggia_seal::Keys;
 use loggia_wire::Extra;
@@ -20,6 +20,7 @@ use crate::responses::compact::{self, Compacted};
 use crate::responses::ignored::Ignored;
 use crate::responses::names::Places;
 use crate::responses::sealed::{Sealed, not_opened};
+use crate::responses::server_tools::Approved;
 use crate::responses::tools::{CUSTOM_INPUT, Offered, ToolKind, Tools};
 
 /// The output that the model sees for an `async` call whose output has not arrived yet.
@@ -85,7 +86,12 @@ pub(crate) fn conversation(
     offered: &Offered,
     keys: Option<&Keys>,
 ) -> Result<Conversation, ApiError> {
+    let requests = items.iter().enumerate();
+    let made = requests.filter(|(_, item)| {
+        item.kind.as_deref() == Some("mcp_approval_request") && was_made(&items, item)
+    });
     let mut reader = Reader {
+        made: made.map(|(index, _)| index).collect(),
         outputs: paired(&items, origin)?,
         origin,
         keys,
@@ -114,6 +120,7 @@ fn call_kind(kind: &str) -> Option<ToolKind> {
         "shell_call" => ToolKind::Shell,
         "apply_patch_call" => ToolKind::ApplyPatch,
         "tool_search_call" => ToolKind::ToolSearch,
+        "mcp_call" | "mcp_approval_request" => ToolKind::Mcp,
         _ => return None,
     })
 }
@@ -129,11 +136,9 @@ fn output_kind(kind: &str) -> Option<ToolKind> {
 fn call_id(item: &Item) -> Option<&str> {
     let id = item.call_id.as_deref().filter(|id| !id.is_empty());
     id.or_else(|| {
-        let is_shell = item
-            .kind
-            .as_deref()
-            .is_some_and(|kind| kind.starts_with("local_shell"));
-        item.id.as_deref().filter(|_| is_shell)
+        let has_own_id = |kind: &str| kind.starts_with("local_shell") || kind.starts_with("mcp_");
+        let has_own_id = item.kind.as_deref().is_some_and(has_own_id);
+        item.id.as_deref().filter(|_| has_own_id)
     })
 }
 
@@ -154,6 +159,13 @@ fn paired(items: &[Item], origin: Origin) -> Result<HashMap<usize, Output>, ApiE
     let mut outputs = HashMap::new();
     for (index, item) in items.iter().enumerate() {
         let kind = item.kind.as_deref().unwrap_or_default();
+        if kind.starts_with("mcp_") {
+            if let Some(text) = told_of_mcp(items, item) {
+                let (at, media) = (index, Vec::new());
+                outputs.insert(index, Output { at, text, media });
+            }
+            continue;
+        }
         if call_kind(kind).is_some() {
             open.push(index);
             continue;
@@ -173,6 +185,82 @@ fn paired(items: &[Item], origin: Origin) -> Result<HashMap<usize, Output>, ApiE
         outputs.insert(at, output);
     }
     Ok(outputs)
+}
+
+/// What the model reads of a call of a tool of an MCP server.
+fn told_of_mcp(items: &[Item], item: &Item) -> Option<String> {
+    match item.kind.as_deref()? {
+        "mcp_call" => {
+            let error = item.extra.get("error").filter(|error| !error.is_null());
+            let failed = error.map(|error| format!("The call failed: {}", as_text(error)));
+            let output = item.output.as_ref().map(as_text);
+            Some(
+                output
+                    .filter(|_| failed.is_none())
+                    .or(failed)
+                    .unwrap_or_default(),
+            )
+        }
+        "mcp_approval_request" => Some(match approval_of(items, item) {
+            None => "Nobody has allowed this call yet.".to_owned(),
+            Some((true, _)) => String::new(),
+            Some((false, reason)) => match reason {
+                Some(reason) => format!("The user did not allow this call: {reason}"),
+                None => "The user did not allow this call.".to_owned(),
+            },
+        }),
+        _ => None,
+    }
+}
+
+/// What the client answered to an approval request: whether it allows the call, and why not.
+fn approval_of(items: &[Item], request: &Item) -> Option<(bool, Option<String>)> {
+    let id = request.id.as_deref()?;
+    let text = |item: &Item, name: &str| {
+        let value = item.extra.get(name).and_then(Value::as_str);
+        value.map(str::to_owned)
+    };
+    let answers = |item: &&Item| {
+        item.kind.as_deref() == Some("mcp_approval_response")
+            && text(item, "approval_request_id").as_deref() == Some(id)
+    };
+    let answer = items.iter().rev().find(answers)?;
+    let is_allowed = answer.extra.get("approve").and_then(Value::as_bool);
+    Some((is_allowed.unwrap_or(false), text(answer, "reason")))
+}
+
+/// The calls that the client has allowed and nobody has made.
+pub(crate) fn approved(items: &[Item]) -> Vec<Approved> {
+    let text = |item: &Item, name: &str| {
+        let value = item.extra.get(name).and_then(Value::as_str);
+        value.map(str::to_owned)
+    };
+    let is_approved = |item: &&Item| {
+        item.kind.as_deref() == Some("mcp_approval_request")
+            && matches!(approval_of(items, item), Some((true, _)))
+            && !was_made(items, item)
+    };
+    let requests = items.iter().filter(is_approved);
+    let approved = requests.filter_map(|item| {
+        Some(Approved {
+            request: item.id.clone()?,
+            server: text(item, "server_label")?,
+            name: item.name.clone()?,
+            arguments: item.arguments.as_ref().map(as_text).unwrap_or_default(),
+        })
+    });
+    approved.collect()
+}
+
+/// Whether the call of an approval request was made: then its own item stands for it.
+fn was_made(items: &[Item], request: &Item) -> bool {
+    items.iter().any(|item| {
+        let made = item
+            .extra
+            .get("approval_request_id")
+            .and_then(Value::as_str);
+        item.kind.as_deref() == Some("mcp_call") && made.is_some() && made == request.id.as_deref()
+    })
 }
 
 /// The index of the call that an output answers.
@@ -249,7 +337,7 @@ fn output(place: &str, kind: ToolKind, item: &Item) -> Result<(String, Vec<Part>
             };
             Ok((text, Vec::new()))
         }
-        ToolKind::LocalShell | ToolKind::Shell => Ok((as_text(given), Vec::new())),
+        ToolKind::LocalShell | ToolKind::Shell | ToolKind::Mcp => Ok((as_text(given), Vec::new())),
     }
 }
 
@@ -289,6 +377,8 @@ struct Call {
 }
 
 struct Reader<'a> {
+    /// The approval requests whose calls were made: their own items stand for them.
+    made: HashSet<usize>,
     outputs: HashMap<usize, Output>,
     origin: Origin,
     keys: Option<&'a Keys>,
@@ -311,8 +401,12 @@ impl Reader<'_> {
             "reasoning" => self.reasoning(place, &item),
             "compaction" | "compaction_summary" => self.compaction(place, &item),
             "configuration_update" => self.configuration(&place, item),
-            // References were replaced by their items, and these tools were added, before.
-            "item_reference" | "additional_tools" => Ok(()),
+            // References were replaced by their items, these tools were added, and approvals were read
+            // with their requests, before.
+            "item_reference" | "additional_tools" | "mcp_list_tools" | "mcp_approval_response" => {
+                Ok(())
+            }
+            "mcp_approval_request" if self.made.contains(&index) => Ok(()),
             kind if output_kind(kind).is_some() => {
                 // The output was already assigned to its call, and is written after the call.
                 self.end_turn()
@@ -468,7 +562,9 @@ impl Reader<'_> {
     ) -> Result<(), ApiError> {
         let id = call_id(item).ok_or_else(|| missing(format!("{place}.call_id")))?;
         let (name, arguments) = match kind {
-            ToolKind::Function => (item.name.as_deref(), item.arguments.as_ref().map(as_text)),
+            ToolKind::Function | ToolKind::Mcp => {
+                (item.name.as_deref(), item.arguments.as_ref().map(as_text))
+            }
             ToolKind::Custom => {
                 let input = item.input.as_ref().map(as_text);
                 let arguments = input.map(|input| json!({ CUSTOM_INPUT: input }).to_string());
@@ -479,10 +575,10 @@ impl Reader<'_> {
             ToolKind::ApplyPatch => (Some("apply_patch"), item.operation.as_ref().map(as_text)),
             ToolKind::ToolSearch => (Some("tool_search"), item.arguments.as_ref().map(as_text)),
         };
+        let label = item.extra.get("server_label").and_then(Value::as_str);
+        let namespace = item.namespace.as_deref().or(label);
         let name = name.ok_or_else(|| missing(format!("{place}.name")))?;
-        let function = self
-            .offered
-            .function_of(kind, name, item.namespace.as_deref());
+        let function = self.offered.function_of(kind, name, namespace);
         let is_async = item.is_async == Some(true) || self.offered.is_async(&function);
         let call = ToolCall {
             id: id.to_owned(),
@@ -591,6 +687,9 @@ impl Reader<'_> {
             "environment",
             "max_output_length",
             "role",
+            "server_label",
+            "approval_request_id",
+            "error",
         ];
         let is_read = item.kind.as_deref().is_none_or(|kind| {
             kind == "message" || call_kind(kind).is_some() || output_kind(kind).is_some()

@@ -6,7 +6,8 @@
 //! `items.rs` (input items → messages), `tools.rs` (tools → functions), `names.rs` (a chat's fields
 //! by their names here), `shape.rs` and `writer.rs` (events, and the whole response), `called.rs` (calls of
 //! functions → items), `truncation.rs` (which messages may be dropped), `sealed.rs` (what a client
-//! carries for the server), `compact.rs` (summaries). Those are functions of values. Then what is
+//! carries for the server), `compact.rs` (summaries), `mcp.rs` and `server_tools.rs` (tools
+//! that the server runs). Those are functions of values. Then what is
 //! stored: `turn.rs` (a request with its answer), `live.rs` and `background.rs` (responses that are
 //! being made), `fetch.rs` (the routes of a stored response), `replay.rs` (a stored response as a
 //! stream).
@@ -20,12 +21,14 @@ pub(crate) mod ignored;
 mod items;
 mod lenient;
 pub(crate) mod live;
+mod mcp;
 pub(crate) mod names;
 mod recall;
 mod replay;
 mod request;
 mod respond;
 mod sealed;
+pub(crate) mod server_tools;
 mod shape;
 mod tools;
 mod truncation;

@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 use crate::admit::checks::{between, check_model, missing, one_of, too_long};
 use crate::responses::compact::{self, Compaction};
 use crate::responses::items::{self, Conversation, Origin};
+use crate::responses::mcp::Servers;
 use crate::responses::names::Places;
 use crate::responses::recall::Recalled;
+use crate::responses::server_tools::ServerTools;
 use crate::responses::shape::ResponseShape;
 use crate::responses::tools::{self, Tools};
 use crate::{ApiError, Ceilings};
@@ -54,6 +56,8 @@ pub(crate) struct Translated {
     /// Fields that have no effect, by their names in the client's request.
     pub(crate) ignored: Vec<String>,
     pub(crate) shape: ResponseShape,
+    /// The tools that the server runs, if there are any.
+    pub(crate) server_tools: Option<ServerTools>,
 }
 
 /// Turns a request into a chat.
@@ -63,11 +67,12 @@ pub(crate) struct Translated {
 pub(crate) fn translate(
     mut request: ResponseRequest,
     recalled: Recalled,
+    servers: Servers,
     keys: Option<&Arc<Keys>>,
     most: &Ceilings,
 ) -> Result<Translated, ApiError> {
     check(&request)?;
-    let mut ignored = unread(&mut request, recalled.is_stored, keys.is_some());
+    let mut ignored = unread(&mut request, &recalled, keys.is_some(), &servers);
 
     let input = match request.input.take() {
         Some(Input::Text(text)) => vec![user(&text)],
@@ -92,12 +97,13 @@ pub(crate) fn translate(
     if items.len() > most.messages {
         return Err(too_long("input", most.messages, items.len()));
     }
-    let mut tools = Tools::at_most(most.tools);
+    let mut tools = Tools::at_most(most.tools, &servers);
     tools.add_all("tools", request.tools.as_deref().unwrap_or_default())?;
     items::add_tools(&items, origin, &mut tools)?;
     let choice = request.tool_choice.as_ref();
     let tool_choice = choice.map(|choice| tools.choice(choice)).transpose()?;
 
+    let approved = items::approved(&items);
     let mut conversation =
         items::conversation(items, origin, &tools.offered, keys.map(|keys| &**keys))?;
     if let Some(instructions) = &request.instructions {
@@ -133,6 +139,12 @@ pub(crate) fn translate(
     }
     template.input_transformations = std::mem::take(&mut conversation.removed);
     let seals = request.includes(ENCRYPTED) || compacts;
+    let server_tools = servers.client().is_some().then(|| ServerTools {
+        servers,
+        offered: tools.offered.clone(),
+        approved,
+        most_calls: request.max_tool_calls.and_then(|most| most.try_into().ok()),
+    });
     let shape = ResponseShape {
         template,
         keys: keys.filter(|_| seals).map(Arc::clone),
@@ -162,6 +174,7 @@ pub(crate) fn translate(
         places,
         ignored,
         shape,
+        server_tools,
     })
 }
 
@@ -213,12 +226,17 @@ fn nothing_to_read() -> ApiError {
 }
 
 /// Takes out what has no effect here, and names it.
-fn unread(request: &mut ResponseRequest, is_stored: bool, seals: bool) -> Vec<String> {
+fn unread(
+    request: &mut ResponseRequest,
+    recalled: &Recalled,
+    seals: bool,
+    servers: &Servers,
+) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    if request.store == Some(true) && !is_stored {
+    if request.store == Some(true) && !recalled.is_stored {
         names.push("store".to_owned());
     }
-    if request.max_tool_calls.is_some() {
+    if request.max_tool_calls.is_some() && servers.client().is_none() {
         names.push("max_tool_calls".to_owned());
     }
     let labels = [

@@ -13,6 +13,7 @@ use crate::admit::Asked;
 use crate::admit::parse::profile_of;
 use crate::door::read;
 use crate::responses::ask::AskedResponse;
+use crate::responses::mcp::Servers;
 use crate::responses::recall::{Memory, Recalled};
 use crate::responses::turn::{self, Turn};
 use crate::responses::{background, request};
@@ -64,12 +65,14 @@ impl Door {
         let id = RequestId::of(&parts);
         let memory = Memory::of(self, &owner, id.as_deref());
         let recalled = memory.recall(&mut request).await?;
+        let servers = self.mcp_servers(&request, &recalled).await?;
         let turn = turn(&request, &recalled)?;
         let is_stored = recalled.is_stored;
         let asked = AskedResponse::new(
             request,
             recalled,
             turn,
+            servers,
             self.keys.as_ref(),
             &self.policy.ceilings,
         )?;
@@ -115,16 +118,32 @@ impl Door {
         let id = RequestId::of(&parts);
         let memory = Memory::of(self, &owner, id.as_deref()).only_reading();
         let recalled = memory.recall(&mut request).await?;
+        let servers = self.mcp_servers(&request, &recalled).await?;
         let mut asked = AskedResponse::new(
             request,
             recalled,
             None,
+            servers,
             self.keys.as_ref(),
             &self.policy.ceilings,
         )?;
         asked.ignore(&dropped);
         asked.keep_long_numbers(body);
         Ok(Asked::new(self, parts, Arc::new(asked), profile))
+    }
+
+    /// Finds the MCP servers of a request, and lists their tools.
+    async fn mcp_servers(
+        &self,
+        request: &ResponseRequest,
+        recalled: &Recalled,
+    ) -> Result<Servers, ApiError> {
+        let input = match &request.input {
+            Some(Input::Items(items)) => items.as_slice(),
+            _ => &[],
+        };
+        let items: Vec<_> = recalled.history.iter().chain(input).collect();
+        Servers::of(self, request, &items).await
     }
 
     /// Checks a request before anything is brought back for it.

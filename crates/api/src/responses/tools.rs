@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::admit::checks::{check_name, is_object, missing, too_long};
 use crate::responses::ignored::Ignored;
+use crate::responses::mcp::Servers;
 
 /// The longest name of a function.
 const LONGEST_NAME: usize = 64;
@@ -35,6 +36,8 @@ pub(crate) enum ToolKind {
     Shell,
     ApplyPatch,
     ToolSearch,
+    /// A tool of an MCP server, which the server calls.
+    Mcp,
 }
 
 /// A tool, and the function that stands for it.
@@ -102,13 +105,16 @@ pub(crate) struct Tools {
     pub(crate) ignored: Ignored,
     /// The most tools that a request may have.
     most: usize,
+    /// The MCP servers of the request.
+    servers: Servers,
 }
 
 impl Tools {
     /// No tools yet, and never more than this.
-    pub(crate) fn at_most(most: usize) -> Self {
+    pub(crate) fn at_most(most: usize, servers: &Servers) -> Self {
         Self {
             most,
+            servers: servers.clone(),
             ..Self::default()
         }
     }
@@ -158,6 +164,10 @@ impl Tools {
             }
             "tool_search" if tool.execution.as_deref() == Some("client") => {
                 self.add_client_tool(place, ToolKind::ToolSearch, tool, tool_search(tool));
+                Ok(())
+            }
+            "mcp" if self.servers.client().is_some() => {
+                self.add_mcp(place, tool);
                 Ok(())
             }
             // One that a server runs: nothing is deferred here, so that nothing has to be found.
@@ -235,6 +245,31 @@ impl Tools {
             self.add(&format!("{place}.tools[{index}]"), inner, Some(namespace))?;
         }
         Ok(())
+    }
+
+    /// The tools of an MCP server: functions with the name of the server before their own.
+    fn add_mcp(&mut self, place: &str, tool: &ResponseTool) {
+        let label = tool.extra.get("server_label").and_then(Value::as_str);
+        let Some(server) = label.and_then(|label| self.servers.get(label)).cloned() else {
+            return;
+        };
+        let label = server.endpoint.label;
+        for one in server.tools {
+            let description = one.description.unwrap_or_default();
+            let schema = match one.input_schema {
+                schema @ Value::Object(_) => schema,
+                _ => json!({"type": "object", "properties": {}}),
+            };
+            let definition = definition(&description, schema);
+            self.offer(
+                place,
+                ToolKind::Mcp,
+                &one.name,
+                Some(&label),
+                tool,
+                definition,
+            );
+        }
     }
 
     /// A tool that has one name alone, its type's.
@@ -333,6 +368,9 @@ impl Tools {
         if kind == "allowed_tools" {
             return self.allowed(choice).map(Some);
         }
+        if kind == "mcp" && choice.get("name").is_none_or(Value::is_null) {
+            return Ok(Some(self.any_of_server(choice)));
+        }
         if matches!(kind, "function" | "custom") && choice.get("name").is_none() {
             return Err(missing("tool_choice.name".to_owned()));
         }
@@ -374,6 +412,30 @@ impl Tools {
         })
     }
 
+    /// The model must call any tool of this MCP server.
+    fn any_of_server(&self, choice: &Value) -> ToolChoice {
+        let label = choice.get("server_label").and_then(Value::as_str);
+        let is_its =
+            |tool: &&OfferedTool| tool.kind == ToolKind::Mcp && tool.namespace.as_deref() == label;
+        let functions: Vec<FunctionName> = self
+            .offered
+            .0
+            .iter()
+            .filter(is_its)
+            .map(|tool| FunctionName {
+                name: tool.function.clone(),
+            })
+            .collect();
+        if functions.is_empty() {
+            return ToolChoice::Other(choice.clone());
+        }
+        ToolChoice::Allowed {
+            mode: ToolMode::Required,
+            functions,
+            others: Vec::new(),
+        }
+    }
+
     /// The function that a choice of one tool means. A name that is not offered stays as it is, for
     /// the check of chats to refuse.
     fn chosen(&self, tool: &Value) -> Option<String> {
@@ -385,6 +447,12 @@ impl Tools {
             "shell" => return self.only(ToolKind::Shell),
             "apply_patch" => return self.only(ToolKind::ApplyPatch),
             "tool_search" => return self.only(ToolKind::ToolSearch),
+            "mcp" => {
+                let label = tool.get("server_label").and_then(Value::as_str);
+                let name = tool.get("name").and_then(Value::as_str)?;
+                let offered = self.offered.find(ToolKind::Mcp, name, label);
+                return offered.map(|tool| tool.function.clone());
+            }
             _ => return None,
         };
         let name = tool.get("name").and_then(Value::as_str)?;
@@ -483,6 +551,18 @@ fn definition(description: &str, parameters: Value) -> FunctionDefinition {
     }
 }
 
+/// A response is stored and shown: it repeats no token and no header.
+fn hide_secrets(tool: &mut Value) {
+    if let Some(fields) = tool.as_object_mut() {
+        fields.remove("authorization");
+        if let Some(Value::Object(headers)) = fields.get_mut("headers") {
+            for value in headers.values_mut() {
+                *value = "<redacted>".into();
+            }
+        }
+    }
+}
+
 /// What `local_shell_call` has in its action.
 fn local_shell() -> FunctionDefinition {
     let parameters = json!({"type": "object", "properties": {
@@ -542,6 +622,9 @@ pub(crate) fn echoed(tool: &ResponseTool) -> Value {
             fields.entry(absent).or_insert(Value::Null);
         }
         fields.entry("strict").or_insert(Value::Bool(false));
+    }
+    if tool.kind == "mcp" {
+        hide_secrets(&mut echo);
     }
     echo
 }

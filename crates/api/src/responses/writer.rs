@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
-use loggia_backend::{BackendError, Chunk, EarlyEnd, Event};
+use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, ServerTool};
 use loggia_wire::openai::responses::{
-    CompactedResponse, CompactionItem, FunctionToolCall, IncompleteDetails, ItemStatus, OutputItem,
-    OutputMessage, OutputPart, OutputText, ReasoningItem, ReasoningText, RefusalText, Response,
-    ResponseError, ResponseEvent, ResponseStatus, ResponseUsage, SummaryPart, write_event,
+    CompactedResponse, CompactionItem, FunctionToolCall, IncompleteDetails, ItemStatus,
+    McpApprovalRequest, McpCall, McpCallStatus, McpListTools, OutputItem, OutputMessage,
+    OutputPart, OutputText, ReasoningItem, ReasoningText, RefusalText, Response, ResponseError,
+    ResponseEvent, ResponseStatus, ResponseUsage, SummaryPart, write_event,
 };
 use loggia_wire::openai::{ChunkChoice, Delta, FinishReason, TokenLogprob, ToolCallDelta};
+use serde_json::Value;
 
 use crate::ApiError;
 use crate::answer::chunks::put_json;
@@ -53,6 +55,8 @@ enum Open {
     Message,
     Call(Call),
     Compaction,
+    /// A call of a tool of an MCP server, which the server is making.
+    McpCall,
 }
 
 /// A call, as much of it as has arrived.
@@ -555,7 +559,7 @@ impl ResponseWriter {
     fn close(&mut self, status: ItemStatus, out: &mut Vec<u8>) -> Written {
         match &self.open {
             Open::Nothing => return Ok(()),
-            Open::Compaction => {}
+            Open::Compaction | Open::McpCall => {}
             Open::Message => self.end_part(out)?,
             Open::Reasoning => {
                 self.end_part(out)?;
@@ -656,6 +660,148 @@ impl ResponseWriter {
             output_index,
             input,
         };
+        self.events.write(&event, out)
+    }
+
+    /// Writes what happened to a tool that the server runs.
+    fn server_tool(&mut self, tool: ServerTool, out: &mut Vec<u8>) -> Written {
+        self.begin(out)?;
+        match tool {
+            ServerTool::Listed { server, tools } => self.listed(server, tools, out),
+            ServerTool::NeedsApproval {
+                server,
+                name,
+                arguments,
+            } => {
+                self.close(ItemStatus::Completed, out)?;
+                let item = OutputItem::McpApprovalRequest(McpApprovalRequest {
+                    id: self.item_id("mcpr_"),
+                    server_label: server,
+                    name,
+                    arguments,
+                });
+                self.add(item, out)?;
+                self.done(out)
+            }
+            ServerTool::Begun {
+                server,
+                name,
+                arguments,
+                approval,
+            } => {
+                self.close(ItemStatus::Completed, out)?;
+                let item = OutputItem::McpCall(McpCall {
+                    id: self.item_id("mcp_"),
+                    server_label: server,
+                    name,
+                    arguments: String::new(),
+                    output: None,
+                    error: None,
+                    status: McpCallStatus::InProgress,
+                    approval_request_id: approval,
+                });
+                self.add(item, out)?;
+                self.open = Open::McpCall;
+                self.mcp_call_begun(arguments, out)
+            }
+            ServerTool::Ended { result } => self.mcp_call_ended(result, out),
+        }
+    }
+
+    fn listed(&mut self, server: String, tools: Vec<Value>, out: &mut Vec<u8>) -> Written {
+        let item = OutputItem::McpListTools(McpListTools {
+            id: self.item_id("mcpl_"),
+            server_label: server,
+            tools: Vec::new(),
+        });
+        self.add(item, out)?;
+        let output_index = self.response.output.len() - 1;
+        let Some(OutputItem::McpListTools(item)) = self.response.output.last_mut() else {
+            return Ok(());
+        };
+        item.tools = tools;
+        let item_id = item.id.as_str();
+        self.events.write(
+            &ResponseEvent::McpListingTools {
+                item_id,
+                output_index,
+            },
+            out,
+        )?;
+        self.events.write(
+            &ResponseEvent::McpListedTools {
+                item_id,
+                output_index,
+            },
+            out,
+        )?;
+        self.done(out)
+    }
+
+    fn mcp_call_begun(&mut self, arguments: String, out: &mut Vec<u8>) -> Written {
+        let output_index = self.response.output.len() - 1;
+        let Some(OutputItem::McpCall(item)) = self.response.output.last_mut() else {
+            return Ok(());
+        };
+        item.arguments = arguments;
+        let (item_id, arguments) = (item.id.as_str(), item.arguments.as_str());
+        self.events.write(
+            &ResponseEvent::McpCalling {
+                item_id,
+                output_index,
+            },
+            out,
+        )?;
+        if !arguments.is_empty() {
+            let event = ResponseEvent::McpArgumentsDelta {
+                item_id,
+                output_index,
+                delta: arguments,
+            };
+            self.events.write(&event, out)?;
+        }
+        let event = ResponseEvent::McpArgumentsDone {
+            item_id,
+            output_index,
+            arguments,
+        };
+        self.events.write(&event, out)
+    }
+
+    fn mcp_call_ended(&mut self, result: Result<String, Value>, out: &mut Vec<u8>) -> Written {
+        let output_index = self.response.output.len().saturating_sub(1);
+        let Some(OutputItem::McpCall(item)) = self.response.output.last_mut() else {
+            return Ok(());
+        };
+        let item_id = item.id.as_str();
+        let event = match result {
+            Ok(text) => {
+                item.output = Some(text);
+                item.status = McpCallStatus::Completed;
+                ResponseEvent::McpCalled {
+                    item_id,
+                    output_index,
+                }
+            }
+            Err(error) => {
+                item.error = Some(error);
+                item.status = McpCallStatus::Failed;
+                ResponseEvent::McpFailed {
+                    item_id,
+                    output_index,
+                }
+            }
+        };
+        self.events.write(&event, out)?;
+        self.open = Open::Nothing;
+        self.done(out)
+    }
+
+    /// Writes that the last item is complete.
+    fn done(&mut self, out: &mut Vec<u8>) -> Written {
+        let output_index = self.response.output.len() - 1;
+        let item = &self.response.output[output_index];
+        let event = ResponseEvent::OutputItemDone { output_index, item };
         self.events.write(&event, out)
     }
 
@@ -785,6 +931,7 @@ impl Writer for ResponseWriter {
                 Ok(())
             }
             Event::Chunk(chunk) => self.chunk(chunk, out),
+            Event::ServerTool(tool) => self.server_tool(tool, out),
         }
     }
 

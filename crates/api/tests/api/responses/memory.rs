@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use loggia_api::store::{Change, Kind, Owner};
-use loggia_api::{Caller, Door, MemoryStore, Policy, Store, Strictness};
+use loggia_api::{Caller, Door, McpClient, MemoryStore, Policy, Store, Strictness};
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_seal::Keys;
@@ -70,6 +70,12 @@ impl Stand {
             head: http::Response::from_parts(parts, ()),
             body,
         }
+    }
+
+    /// The same door with a client for MCP servers.
+    pub(super) fn with_mcp(mut self, mcp: Arc<dyn McpClient>) -> Self {
+        self.door = self.door.with_mcp(mcp);
+        self
     }
 
     pub(super) async fn post(&self, path: &str, body: &Value) -> Answer {

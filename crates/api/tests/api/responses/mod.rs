@@ -3,6 +3,7 @@
 mod ask;
 mod clients;
 mod count;
+mod mcp;
 mod memory;
 mod output;
 mod sealed;

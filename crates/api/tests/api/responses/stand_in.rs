@@ -1,5 +1,6 @@
 //! An engine with scripted answers behind a door, and requests for it.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -90,6 +91,8 @@ pub(crate) struct StandIn {
     accepts_after: Duration,
     /// Where it waits for a permit before it accepts a request.
     gate: Option<Arc<Semaphore>>,
+    /// What it says to later requests.
+    later: Mutex<VecDeque<Vec<Event>>>,
     /// How many requests have come.
     came: AtomicUsize,
     asked: Mutex<Option<ChatCompletionRequest>>,
@@ -124,6 +127,7 @@ impl StandIn {
             dies: false,
             accepts_after: Duration::ZERO,
             gate: None,
+            later: Mutex::default(),
             came: AtomicUsize::new(0),
             asked: Mutex::default(),
             context: None,
@@ -169,6 +173,13 @@ impl StandIn {
     /// Creates an engine that waits for a permit before it accepts a request.
     pub(crate) fn behind(mut self, gate: &Arc<Semaphore>) -> Self {
         self.gate = Some(Arc::clone(gate));
+        self
+    }
+
+    /// The same, and this to the next request.
+    pub(crate) fn then(self, deltas: &[Value], reason: FinishReason) -> Self {
+        let next = Self::says(deltas, reason).events;
+        self.later.lock().expect("no panic").push_back(next);
         self
     }
 
@@ -229,12 +240,16 @@ impl Backend for StandIn {
     }
 
     fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        self.came.fetch_add(1, Ordering::Relaxed);
+        let is_first = self.came.fetch_add(1, Ordering::Relaxed) == 0;
         let Work::Chat(request) = call.work else {
             panic!("a response is a chat");
         };
         *self.asked.lock().expect("no panic") = Some((*request).clone());
-        let said: Vec<Result<Event, BackendError>> = self.events.iter().cloned().map(Ok).collect();
+        let mut later = self.later.lock().expect("no panic");
+        let next = if is_first { None } else { later.pop_front() };
+        drop(later);
+        let events = next.unwrap_or_else(|| self.events.clone());
+        let said: Vec<Result<Event, BackendError>> = events.into_iter().map(Ok).collect();
         let death = self.dies.then(|| {
             Err(BackendError::CutShort {
                 backend: "stand-in".to_owned(),

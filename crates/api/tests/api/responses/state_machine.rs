@@ -96,6 +96,18 @@ impl StreamChecker {
             "response.custom_tool_call_input.done" => {
                 self.whole_call("custom_tool_call", "input", event);
             }
+            "response.mcp_list_tools.in_progress" | "response.mcp_list_tools.completed" => {
+                assert_eq!(self.item(event)["type"], "mcp_list_tools", "{event}");
+            }
+            "response.mcp_call.in_progress" => {
+                assert_eq!(self.item(event)["type"], "mcp_call", "{event}");
+            }
+            "response.mcp_call_arguments.delta" => self.call_delta("mcp_call", "arguments", event),
+            "response.mcp_call_arguments.done" => self.whole_call("mcp_call", "arguments", event),
+            "response.mcp_call.completed" | "response.mcp_call.failed" => {
+                assert!(self.call_done, "before its arguments are: {event}");
+                assert_eq!(self.item(event)["type"], "mcp_call", "{event}");
+            }
             "response.compaction.compacting" => {
                 assert_eq!(self.item(event)["type"], "compaction", "{event}");
             }
@@ -121,7 +133,13 @@ impl StreamChecker {
         let item = event["item"].clone();
         let is_new = self.done.iter().all(|done| done["id"] != item["id"]);
         assert!(is_new && item["id"].is_string(), "{event}");
-        let may_lack_status = item["type"] == "reasoning" || item["type"] == "compaction";
+        let without = [
+            "reasoning",
+            "compaction",
+            "mcp_list_tools",
+            "mcp_approval_request",
+        ];
+        let may_lack_status = without.iter().any(|kind| item["type"] == *kind);
         if !may_lack_status || item["status"] != Value::Null {
             assert_eq!(item["status"], "in_progress", "{event}");
         }
@@ -218,6 +236,23 @@ impl StreamChecker {
         let has_deltas = ["function_call", "custom_tool_call"];
         if has_deltas.iter().any(|kind| open["type"] == *kind) {
             assert!(self.call_done, "before its arguments are: {event}");
+        }
+        if open["type"] == "mcp_list_tools" {
+            open["tools"] = event["item"]["tools"].clone();
+        }
+        if open["type"] == "mcp_call" {
+            for result in ["output", "error", "status"] {
+                open[result] = event["item"][result].clone();
+            }
+            assert_ne!(open["output"].is_null(), open["error"].is_null(), "{event}");
+        }
+        if open["type"]
+            .as_str()
+            .is_some_and(|kind| kind.starts_with("mcp_"))
+        {
+            assert_eq!(event["item"], open);
+            self.done.push(open);
+            return;
         }
         if open["type"] == "compaction" {
             open["encrypted_content"] = event["item"]["encrypted_content"].clone();

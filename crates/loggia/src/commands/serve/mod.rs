@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_backend::fetch_images::FetchImages;
+use loggia_mcp::HttpMcpClient;
 use loggia_server::{AppState, app};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -47,7 +48,7 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     let keys = state::keys(config)?;
     let state = AppState::new(backend.clone(), policy, options.clone());
     let state = state.with_keys(Arc::clone(&keys));
-    let mut state = state.with_runtime(runtime.clone());
+    let mut state = state.with_runtime(runtime.clone()).with_mcp(mcp(config));
     if let Some(store) = state::open(config, &keys).await? {
         runtime.spawn(state::clean(Arc::clone(&store)));
         state = state.with_store(store);
@@ -68,6 +69,16 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
         served = loggia_server::run(listener, app, shutdown, &options) => served.context("the listener failed"),
         failed = beside => failed,
     }
+}
+
+/// The client for MCP servers. They are held to the addresses and ports that images have.
+fn mcp(config: &Config) -> Arc<HttpMcpClient> {
+    let images = config.images.limits();
+    Arc::new(HttpMcpClient::new(loggia_mcp::Limits {
+        ports: images.ports,
+        networks: images.networks,
+        ..loggia_mcp::Limits::default()
+    }))
 }
 
 /// The roster, wrapped from the inside out. The images are fetched once for all parallel calls of a

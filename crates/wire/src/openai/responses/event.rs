@@ -240,6 +240,59 @@ events! {
         /// The whole input.
         input: &'a str,
     },
+    /// The tools of an MCP server are being listed.
+    McpListingTools = "response.mcp_list_tools.in_progress" {
+        /// The id of the item.
+        item_id: &'a str,
+        /// The index of the item in `output`.
+        output_index: usize,
+    },
+    /// The tools of an MCP server are listed.
+    McpListedTools = "response.mcp_list_tools.completed" {
+        /// The id of the item.
+        item_id: &'a str,
+        /// The index of the item in `output`.
+        output_index: usize,
+    },
+    /// A call of a tool of an MCP server begins.
+    McpCalling = "response.mcp_call.in_progress" {
+        /// The id of the item.
+        item_id: &'a str,
+        /// The index of the item in `output`.
+        output_index: usize,
+    },
+    /// A piece of the arguments of a call of a tool of an MCP server.
+    McpArgumentsDelta = "response.mcp_call_arguments.delta" {
+        /// The id of the item.
+        item_id: &'a str,
+        /// The index of the item in `output`.
+        output_index: usize,
+        /// The piece.
+        delta: &'a str,
+    },
+    /// The arguments of a call of a tool of an MCP server are complete.
+    McpArgumentsDone = "response.mcp_call_arguments.done" {
+        /// The id of the item.
+        item_id: &'a str,
+        /// The index of the item in `output`.
+        output_index: usize,
+        /// All of them.
+        arguments: &'a str,
+    },
+    /// A call of a tool of an MCP server has a result.
+    McpCalled = "response.mcp_call.completed" {
+        /// The id of the item.
+        item_id: &'a str,
+        /// The index of the item in `output`.
+        output_index: usize,
+    },
+    /// A call of a tool of an MCP server failed.
+    McpFailed = "response.mcp_call.failed" {
+        /// The id of the item.
+        item_id: &'a str,
+        /// The index of the item in `output`.
+        output_index: usize,
+    },
     /// The model summarizes the conversation.
     Compacting = "response.compaction.compacting" {
         /// The id of the item.
@@ -258,6 +311,7 @@ impl ResponseEvent<'_> {
             | Self::ReasoningTextDelta { delta, .. }
             | Self::SummaryTextDelta { delta, .. }
             | Self::ArgumentsDelta { delta, .. }
+            | Self::McpArgumentsDelta { delta, .. }
             | Self::CustomInputDelta { delta, .. } => Some(delta),
             _ => None,
         }

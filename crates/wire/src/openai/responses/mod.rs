@@ -20,8 +20,9 @@ pub use input_tokens::InputTokens;
 pub use item::{AudioData, Item, ItemPart};
 pub use output::{
     ApplyPatchCall, CompactionItem, CustomToolCall, FunctionToolCall, ItemStatus, LocalShellCall,
-    OutputItem, OutputMessage, OutputPart, OutputText, ReasoningItem, ReasoningText, RefusalText,
-    ShellCall, SummaryPart, ToolSearchCall,
+    McpApprovalRequest, McpCall, McpCallStatus, McpListTools, OutputItem, OutputMessage,
+    OutputPart, OutputText, ReasoningItem, ReasoningText, RefusalText, ShellCall, SummaryPart,
+    ToolSearchCall,
 };
 pub use request::{
     Input, Reasoning, ResponseRequest, ResponseStreamOptions, ResponseTool, TextConfig, TextFormat,

@@ -27,6 +27,12 @@ pub enum OutputItem {
     ToolSearchCall(ToolSearchCall),
     /// A summary of the conversation, in place of it.
     Compaction(CompactionItem),
+    /// The tools of an MCP server.
+    McpListTools(McpListTools),
+    /// A call of a tool of an MCP server, which the server made.
+    McpCall(McpCall),
+    /// A question to the client: whether a tool of an MCP server may be called.
+    McpApprovalRequest(McpApprovalRequest),
 }
 
 impl OutputItem {
@@ -42,6 +48,9 @@ impl OutputItem {
             Self::ApplyPatchCall(item) => &item.id,
             Self::ToolSearchCall(item) => &item.id,
             Self::Compaction(item) => &item.id,
+            Self::McpListTools(item) => &item.id,
+            Self::McpCall(item) => &item.id,
+            Self::McpApprovalRequest(item) => &item.id,
         }
     }
 
@@ -58,12 +67,19 @@ impl OutputItem {
                 item.encrypted_content = None;
             }
             Self::Compaction(item) => item.encrypted_content.clear(),
+            Self::McpListTools(item) => item.tools.clear(),
+            Self::McpCall(item) => {
+                item.arguments.clear();
+                item.output = None;
+                item.error = None;
+            }
             Self::FunctionCall(item) => item.arguments.clear(),
             Self::CustomToolCall(item) => item.input.clear(),
             Self::LocalShellCall(_)
             | Self::ShellCall(_)
             | Self::ApplyPatchCall(_)
-            | Self::ToolSearchCall(_) => {}
+            | Self::ToolSearchCall(_)
+            | Self::McpApprovalRequest(_) => {}
         }
         begun
     }
@@ -83,7 +99,13 @@ impl OutputItem {
                 }
             }
             Self::ToolSearchCall(item) => item.status = status,
-            Self::Compaction(_) => {}
+            Self::McpCall(item) if item.status != McpCallStatus::Failed => {
+                item.status = status.into();
+            }
+            Self::Compaction(_)
+            | Self::McpListTools(_)
+            | Self::McpCall(_)
+            | Self::McpApprovalRequest(_) => {}
         }
     }
 }
@@ -296,4 +318,74 @@ pub struct CompactionItem {
     pub id: String,
     /// The summary, sealed for the server.
     pub encrypted_content: String,
+}
+
+/// `MCPListTools`: the tools of an MCP server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct McpListTools {
+    /// The id, `mcpl_…`.
+    pub id: String,
+    /// The name that the request gives the server.
+    pub server_label: String,
+    /// The tools: `name`, `description`, `input_schema`, `annotations`.
+    pub tools: Vec<Value>,
+}
+
+/// `MCPToolCall`: a call of a tool of an MCP server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct McpCall {
+    /// The id, `mcp_…`.
+    pub id: String,
+    /// The name that the request gives the server.
+    pub server_label: String,
+    /// The name of the tool.
+    pub name: String,
+    /// The arguments, as JSON in a string.
+    pub arguments: String,
+    /// The text of the result.
+    pub output: Option<String>,
+    /// Why the call failed: `type`, and what the type has.
+    pub error: Option<Value>,
+    /// The status of the call.
+    pub status: McpCallStatus,
+    /// The approval request that the client granted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval_request_id: Option<String>,
+}
+
+/// `MCPToolCallStatus`: the status of a call of a tool of an MCP server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum McpCallStatus {
+    /// The call has not ended.
+    InProgress,
+    /// The call has a result.
+    Completed,
+    /// The response ended before the call did.
+    Incomplete,
+    /// The call failed.
+    Failed,
+}
+
+impl From<ItemStatus> for McpCallStatus {
+    fn from(status: ItemStatus) -> Self {
+        match status {
+            ItemStatus::InProgress => Self::InProgress,
+            ItemStatus::Completed => Self::Completed,
+            ItemStatus::Incomplete => Self::Incomplete,
+        }
+    }
+}
+
+/// `MCPApprovalRequest`: a question whether a tool may be called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct McpApprovalRequest {
+    /// The id, `mcpr_…`.
+    pub id: String,
+    /// The name that the request gives the server.
+    pub server_label: String,
+    /// The name of the tool.
+    pub name: String,
+    /// The arguments, as JSON in a string.
+    pub arguments: String,
 }

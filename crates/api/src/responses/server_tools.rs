@@ -1,0 +1,506 @@
+//! A response whose model calls tools of MCP servers: the calls are made here, and the model goes on
+//! with their results, until it answers or calls something that the client must run or allow.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt};
+use loggia_backend::{
+    Backend, BackendError, Call, CallHead, Chunk, Event, Events, Reply, ServerTool, Work,
+};
+use loggia_wire::Extra;
+use loggia_wire::openai::{
+    ChatCompletionRequest, ChunkChoice, CompletionUsage, Content, FinishReason, FunctionCall,
+    Message, Role, ToolCall, ToolCallDelta,
+};
+use serde_json::{Map, Value, json};
+
+use crate::mcp::{McpClient, McpError};
+use crate::responses::mcp::Servers;
+use crate::responses::tools::{Offered, ToolKind};
+
+/// The most calls of one response, unless `max_tool_calls` sets a lower limit.
+const MOST_CALLS: usize = 64;
+
+/// What the model reads in place of a result when it calls too often.
+const TOO_MANY: &str = "The limit of tool calls of this response is reached. Answer without tools.";
+
+/// The tools of a response that the server runs.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerTools {
+    pub(crate) servers: Servers,
+    /// The tools by the functions that the model calls.
+    pub(crate) offered: Offered,
+    /// The calls that the client has allowed.
+    pub(crate) approved: Vec<Approved>,
+    /// `max_tool_calls`.
+    pub(crate) most_calls: Option<usize>,
+}
+
+/// A call that the client has allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Approved {
+    /// The id of the approval request, which the call and its result have in the chat.
+    pub(crate) request: String,
+    pub(crate) server: String,
+    pub(crate) name: String,
+    pub(crate) arguments: String,
+}
+
+/// Starts a call whose tools the server runs.
+pub(crate) async fn start(
+    backend: Arc<dyn Backend>,
+    call: Call,
+    tools: Arc<ServerTools>,
+) -> Result<Reply, BackendError> {
+    let Some(client) = tools.servers.client().map(Arc::clone) else {
+        return backend.start(call).await;
+    };
+    let Work::Chat(chat) = call.work else {
+        return backend.start(call).await;
+    };
+    let mut run = Run {
+        backend,
+        client,
+        head: call.head,
+        chat,
+        queue: VecDeque::new(),
+        inner: None,
+        round: Round::default(),
+        todo: VecDeque::new(),
+        making: None,
+        is_over: false,
+        results: Vec::new(),
+        calls: 0,
+        next_index: 0,
+        usage: None,
+        tools,
+    };
+    for server in run.tools.servers.new_ones() {
+        run.queue.push_back(Event::ServerTool(ServerTool::Listed {
+            server: server.endpoint.label.clone(),
+            tools: server.shown(),
+        }));
+    }
+    run.make_approved_calls().await;
+    let mut reply = run.ask().await?;
+    run.inner = Some(std::mem::replace(
+        &mut reply.events,
+        stream::empty().boxed(),
+    ));
+    reply.events = stream::try_unfold(run, |mut run| async move {
+        let next = run.next().await?;
+        Ok(next.map(|event| (event, run)))
+    })
+    .boxed();
+    Ok(reply)
+}
+
+struct Run {
+    backend: Arc<dyn Backend>,
+    client: Arc<dyn McpClient>,
+    tools: Arc<ServerTools>,
+    head: CallHead,
+    chat: Arc<ChatCompletionRequest>,
+    /// Events that are ready.
+    queue: VecDeque<Event>,
+    /// The events of the model's answer, until it ends.
+    inner: Option<Events>,
+    round: Round,
+    /// The calls of the last answer that are still to be made.
+    todo: VecDeque<Made>,
+    /// The call that is made next: its beginning was sent.
+    making: Option<Making>,
+    /// Whether the response ends when they are made: then something is the client's turn.
+    is_over: bool,
+    /// The calls of the last answer that were made, with what the model reads of them.
+    results: Vec<(Made, String)>,
+    /// How many calls were made.
+    calls: usize,
+    /// The index of the next call of a function: they count on over all answers.
+    next_index: u32,
+    usage: Option<CompletionUsage>,
+}
+
+/// One answer of the model.
+#[derive(Default)]
+struct Round {
+    text: String,
+    reasoning: String,
+    /// The calls by their index in this answer.
+    calls: BTreeMap<u32, Made>,
+    finish: Option<FinishReason>,
+}
+
+/// A call of a tool of a server's.
+#[derive(Debug)]
+struct Making {
+    made: Made,
+    server: String,
+    name: String,
+}
+
+/// A call as far as it has come.
+#[derive(Clone, Debug, Default)]
+struct Made {
+    id: Option<String>,
+    function: String,
+    arguments: String,
+}
+
+impl Run {
+    /// The next event of the response.
+    async fn next(&mut self) -> Result<Option<Event>, BackendError> {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return Ok(Some(event));
+            }
+            if let Some(call) = self.making.take() {
+                let told = self.make(&call).await;
+                self.results.push((call.made, told));
+                continue;
+            }
+            if let Some(made) = self.todo.pop_front() {
+                self.begin(made);
+                continue;
+            }
+            if !self.results.is_empty() {
+                self.go_on().await?;
+                continue;
+            }
+            let Some(inner) = &mut self.inner else {
+                return Ok(None);
+            };
+            if let Some(event) = inner.next().await.transpose()? {
+                self.take(event);
+            } else {
+                self.inner = None;
+                self.end_round();
+            }
+        }
+    }
+
+    /// Asks the model.
+    fn ask(&self) -> impl Future<Output = Result<Reply, BackendError>> + Send + use<> {
+        let call = Call {
+            head: self.head.clone(),
+            work: Work::Chat(Arc::clone(&self.chat)),
+        };
+        let backend = Arc::clone(&self.backend);
+        async move { backend.start(call).await }
+    }
+
+    fn is_servers(&self, function: &str) -> bool {
+        let tool = self.tools.offered.called(function);
+        tool.is_some_and(|tool| tool.kind == ToolKind::Mcp)
+    }
+
+    /// Takes an event of the model's. What the client does not get is left out.
+    fn take(&mut self, event: Event) {
+        let mut chunk = match event {
+            Event::Chunk(chunk) => chunk,
+            Event::Usage(usage) => {
+                add(&mut self.usage, usage);
+                return;
+            }
+            event => {
+                self.queue.push_back(event);
+                return;
+            }
+        };
+        for choice in &mut chunk.choices {
+            if choice.index != 0 {
+                continue;
+            }
+            let delta = &mut choice.delta;
+            self.round
+                .text
+                .push_str(delta.content.as_deref().unwrap_or_default());
+            let reasoning = delta
+                .reasoning_content
+                .as_ref()
+                .or(delta.reasoning.as_ref());
+            self.round
+                .reasoning
+                .push_str(reasoning.map_or("", String::as_str));
+            let calls = delta.tool_calls.take().unwrap_or_default();
+            let calls: Vec<ToolCallDelta> = calls
+                .into_iter()
+                .filter_map(|call| self.take_call(call))
+                .collect();
+            delta.tool_calls = (!calls.is_empty()).then_some(calls);
+            self.round.finish = self.round.finish.or(choice.finish_reason.take());
+        }
+        chunk
+            .choices
+            .retain(|choice| !choice.delta.is_empty() || choice.logprobs.is_some());
+        if !chunk.choices.is_empty() {
+            self.queue.push_back(Event::Chunk(chunk));
+        }
+    }
+
+    /// Takes a piece of a call. Returns it if it belongs to a tool of the client's.
+    fn take_call(&mut self, mut piece: ToolCallDelta) -> Option<ToolCallDelta> {
+        let call = self.round.calls.entry(piece.index).or_default();
+        if call.id.is_none() {
+            call.id.clone_from(&piece.id);
+        }
+        if let Some(function) = &piece.function {
+            call.function
+                .push_str(function.name.as_deref().unwrap_or_default());
+            call.arguments
+                .push_str(function.arguments.as_deref().unwrap_or_default());
+        }
+        let function = call.function.clone();
+        if self.is_servers(&function) {
+            return None;
+        }
+        piece.index += self.next_index;
+        Some(piece)
+    }
+
+    /// The model's answer has ended: makes its calls, or ends the response.
+    fn end_round(&mut self) {
+        let calls: Vec<Made> = self.round.calls.values().cloned().collect();
+        let was_cut = self.round.finish != Some(FinishReason::ToolCalls)
+            && self.round.finish != Some(FinishReason::Stop);
+        let (own, others): (Vec<Made>, Vec<Made>) = calls
+            .into_iter()
+            .partition(|call| self.is_servers(&call.function));
+        if own.is_empty() || was_cut {
+            self.end();
+            return;
+        }
+        self.is_over = !others.is_empty();
+        for call in own {
+            let tool = self.tools.offered.called(&call.function);
+            let Some((label, name)) = tool.and_then(|tool| {
+                let label = tool.namespace.clone()?;
+                Some((label, tool.name.clone()))
+            }) else {
+                continue;
+            };
+            let server = self.tools.servers.get(&label);
+            if server.is_none_or(|server| server.needs_approval(&name)) {
+                self.is_over = true;
+                self.queue
+                    .push_back(Event::ServerTool(ServerTool::NeedsApproval {
+                        server: label,
+                        name,
+                        arguments: call.arguments,
+                    }));
+            } else {
+                self.todo.push_back(call);
+            }
+        }
+        // Calls that need nobody are made all the same: the next request has their results.
+        self.round.finish = Some(FinishReason::ToolCalls);
+        if self.todo.is_empty() {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(reason) = self.round.finish {
+            let finish = ChunkChoice::finish(0, reason);
+            self.queue.push_back(Event::Chunk(Chunk::of(finish)));
+        }
+        if let Some(usage) = self.usage.take() {
+            self.queue.push_back(Event::Usage(usage));
+        }
+    }
+
+    /// Whether no more calls may be made.
+    fn has_called_enough(&self) -> bool {
+        self.calls >= self.tools.most_calls.unwrap_or(MOST_CALLS).min(MOST_CALLS)
+    }
+
+    /// Tells the client of a call that is made next.
+    fn begin(&mut self, made: Made) {
+        if self.has_called_enough() {
+            self.results.push((made, TOO_MANY.to_owned()));
+            return;
+        }
+        let tool = self.tools.offered.called(&made.function);
+        let Some((server, name)) =
+            tool.and_then(|tool| Some((tool.namespace.clone()?, tool.name.clone())))
+        else {
+            return;
+        };
+        self.tell_begun(&server, &name, &made.arguments, None);
+        self.making = Some(Making { made, server, name });
+    }
+
+    fn tell_begun(&mut self, server: &str, name: &str, arguments: &str, approval: Option<String>) {
+        self.calls += 1;
+        self.queue.push_back(Event::ServerTool(ServerTool::Begun {
+            server: server.to_owned(),
+            name: name.to_owned(),
+            arguments: arguments.to_owned(),
+            approval,
+        }));
+    }
+
+    /// Makes a call. Returns what the model reads of it.
+    async fn make(&mut self, making: &Making) -> String {
+        let Making { made, server, name } = making;
+        let result = self.call(server, name, &made.arguments).await;
+        self.tell_ended(result)
+    }
+
+    fn tell_ended(&mut self, result: Result<String, McpError>) -> String {
+        let (told, result) = match result {
+            Ok(text) => (text.clone(), Ok(text)),
+            Err(error) => (format!("The call failed: {error}"), Err(shown(&error))),
+        };
+        self.queue
+            .push_back(Event::ServerTool(ServerTool::Ended { result }));
+        told
+    }
+
+    fn call(
+        &self,
+        label: &str,
+        name: &str,
+        arguments: &str,
+    ) -> impl Future<Output = Result<String, McpError>> + Send + use<> {
+        let (client, tools) = (Arc::clone(&self.client), Arc::clone(&self.tools));
+        let (label, name) = (label.to_owned(), name.to_owned());
+        let arguments = object(arguments);
+        async move {
+            let Some(server) = tools.servers.get(&label) else {
+                return Err(McpError::Protocol {
+                    code: -32601,
+                    message: format!("the request has no MCP server '{label}'"),
+                });
+            };
+            client.call_tool(&server.endpoint, &name, arguments?).await
+        }
+    }
+
+    /// Makes the calls that the client has allowed, and puts their results into the chat.
+    async fn make_approved_calls(&mut self) {
+        for call in self.tools.approved.clone() {
+            let Approved {
+                request,
+                server,
+                name,
+                arguments,
+            } = call;
+            let told = if self.has_called_enough() {
+                TOO_MANY.to_owned()
+            } else {
+                self.tell_begun(&server, &name, &arguments, Some(request.clone()));
+                let result = self.call(&server, &name, &arguments).await;
+                self.tell_ended(result)
+            };
+            let chat = Arc::make_mut(&mut self.chat);
+            let result = chat.messages.iter_mut().find(|message| {
+                message.role == Role::Tool && message.tool_call_id.as_ref() == Some(&request)
+            });
+            if let Some(message) = result {
+                message.content = Some(Content::Text(told));
+            }
+        }
+    }
+
+    /// Gives the model the results of its calls, and asks it again.
+    async fn go_on(&mut self) -> Result<(), BackendError> {
+        let results = std::mem::take(&mut self.results);
+        if self.is_over {
+            self.end();
+            return Ok(());
+        }
+        let round = std::mem::take(&mut self.round);
+        let last = round.calls.keys().next_back().map_or(0, |last| last + 1);
+        self.next_index = self.next_index.saturating_add(last);
+        let chat = Arc::make_mut(&mut self.chat);
+        let numbered = results.iter().enumerate();
+        let calls: Vec<ToolCall> = numbered
+            .map(|(index, (call, _))| ToolCall {
+                id: id_of(call, self.calls, index),
+                kind: "function".to_owned(),
+                function: FunctionCall {
+                    name: call.function.clone(),
+                    arguments: call.arguments.clone(),
+                    extra: Extra::new(),
+                },
+                extra: Extra::new(),
+            })
+            .collect();
+        let told: Vec<Message> = calls
+            .iter()
+            .zip(results)
+            .map(|(call, (_, told))| Message {
+                tool_call_id: Some(call.id.clone()),
+                ..Message::text(Role::Tool, told)
+            })
+            .collect();
+        chat.messages.push(Message {
+            content: (!round.text.is_empty()).then_some(Content::Text(round.text)),
+            reasoning_content: (!round.reasoning.is_empty()).then_some(round.reasoning),
+            tool_calls: Some(calls),
+            ..Message::text(Role::Assistant, "")
+        });
+        chat.messages.extend(told);
+        // The choice was for the first answer: a model that has to call would never end.
+        chat.tool_choice = None;
+        if self.has_called_enough() {
+            let chat = Arc::make_mut(&mut self.chat);
+            chat.tools = None;
+            chat.parallel_tool_calls = None;
+        }
+        self.inner = Some(self.ask().await?.events);
+        Ok(())
+    }
+}
+
+/// The arguments of a call.
+fn object(arguments: &str) -> Result<Map<String, Value>, McpError> {
+    if arguments.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_str(arguments).map_err(|_| McpError::Protocol {
+        code: -32602,
+        message: "the arguments are not a JSON object".to_owned(),
+    })
+}
+
+fn id_of(call: &Made, calls: usize, index: usize) -> String {
+    let id = call.id.clone();
+    id.unwrap_or_else(|| format!("call_{calls}_{index}"))
+}
+
+/// An error as OpenAI's API shows it.
+fn shown(error: &McpError) -> Value {
+    match error {
+        McpError::Http { status, message } => {
+            json!({"type": "http_error", "code": status, "message": message})
+        }
+        McpError::Protocol { code, message } => {
+            json!({"type": "mcp_protocol_error", "code": code, "message": message})
+        }
+        McpError::Tool { message } => {
+            json!({"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": message}]})
+        }
+    }
+}
+
+/// Adds the usage of another answer.
+fn add(all: &mut Option<CompletionUsage>, more: CompletionUsage) {
+    let Some(all) = all else {
+        *all = Some(more);
+        return;
+    };
+    all.prompt_tokens += more.prompt_tokens;
+    all.completion_tokens += more.completion_tokens;
+    all.total_tokens = all.prompt_tokens + all.completion_tokens;
+    if let Some(more) = more.prompt_tokens_details {
+        let details = all.prompt_tokens_details.get_or_insert_default();
+        details.cached_tokens += more.cached_tokens;
+    }
+    if let Some(more) = more.completion_tokens_details {
+        let details = all.completion_tokens_details.get_or_insert_default();
+        details.reasoning_tokens += more.reasoning_tokens;
+    }
+}
