@@ -173,6 +173,9 @@ fn paired(items: &[Item], origin: Origin) -> Result<HashMap<usize, Output>, ApiE
         let Some(kind) = output_kind(kind) else {
             continue;
         };
+        if repeats(items, &open, &outputs, item) {
+            continue;
+        }
         let place = origin.place(index);
         let at = answered(items, &open, item, &place)?;
         open.retain(|call| *call != at);
@@ -261,6 +264,25 @@ fn was_made(items: &[Item], request: &Item) -> bool {
             .and_then(Value::as_str);
         item.kind.as_deref() == Some("mcp_call") && made.is_some() && made == request.id.as_deref()
     })
+}
+
+/// Whether its call has the same output already. The AI SDK sends the outputs of earlier steps
+/// again within a conversation.
+fn repeats(
+    items: &[Item],
+    open: &[usize],
+    outputs: &HashMap<usize, Output>,
+    output: &Item,
+) -> bool {
+    let Some(id) = call_id(output) else {
+        return false;
+    };
+    let is_its = |call: &usize| call_id(&items[*call]) == Some(id);
+    let is_same = |at: usize| items[at].output == output.output;
+    !open.iter().any(is_its)
+        && outputs
+            .iter()
+            .any(|(call, earlier)| is_its(call) && is_same(earlier.at))
 }
 
 /// The index of the call that an output answers.

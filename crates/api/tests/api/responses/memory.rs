@@ -592,6 +592,32 @@ async fn a_background_stream_can_be_left_and_resumed() {
 }
 
 #[tokio::test]
+async fn an_output_that_a_conversation_has_already_may_come_again() {
+    let stand = Stand::new(StandIn::hello());
+    let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"});
+    let output =
+        |text: &str| json!({"type": "function_call_output", "call_id": "c", "output": text});
+    let user = json!({"role": "user", "content": "Hi"});
+    let items = json!({"items": [user, call, output("4")]});
+    let made = stand.post("/v1/conversations", &items).await.json();
+    let again = |text: &str| {
+        let input = json!([user, output(text)]);
+        json!({"model": "m", "conversation": id(&made), "input": input})
+    };
+    let answer = stand.post("/v1/responses", &again("4")).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let expected = [
+        ("user", "Hi"),
+        ("assistant", ""),
+        ("tool", "4"),
+        ("user", "Hi"),
+    ];
+    assert_eq!(stand.asked(), pairs(&expected));
+    let answer = stand.post("/v1/responses", &again("5")).await;
+    assert_eq!(refused(&answer).0, 400);
+}
+
+#[tokio::test]
 async fn starting_after_has_no_effect_without_a_stream() {
     let stand = Stand::new(StandIn::hello());
     let response = stand.respond(json!({})).await;
