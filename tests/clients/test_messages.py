@@ -88,6 +88,17 @@ def test_the_asynchronous_stream_gives_the_same(target):
     assert streamed == whole != ""
 
 
+def test_a_stop_sequence_is_named_where_the_engine_reports_it(messages, target):
+    if target.is_ollamas:
+        pytest.skip("only what was recorded")
+    whole = messages.messages.create(model=target.model, **STOPPED).content[0].text
+    word = whole.split()[2]
+    message = messages.messages.create(model=target.model, stop_sequences=["never", word], **STOPPED)
+    assert word not in message.content[0].text
+    named = (message.stop_reason, message.stop_sequence)
+    assert named == (("stop_sequence", word) if target.kind == "embedded" else ("end_turn", None))
+
+
 def test_a_missing_model_is_a_404(messages, target):
     with pytest.raises(anthropic.NotFoundError) as refused:
         messages.messages.create(model="no-such-model", **CAPITAL)

@@ -97,6 +97,9 @@ pub enum Event {
     /// The engine ended the answer before the model did. The `finish_reason` that follows is
     /// `length`.
     EndedEarly(EarlyEnd),
+    /// This stop string ended the answer. The `finish_reason` that follows is `stop`. Sent by engines
+    /// that report it.
+    StopString(String),
     /// The number of tokens used. Sent once, after the last chunk, even if the client did not
     /// request it.
     Usage(CompletionUsage),

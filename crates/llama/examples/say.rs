@@ -46,7 +46,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                     began.elapsed()
                 );
             }
-            Event::Waiting(_) | Event::EndedEarly(_) | Event::ServerTool(_) => {}
+            Event::Waiting(_)
+            | Event::EndedEarly(_)
+            | Event::ServerTool(_)
+            | Event::StopString(_) => {}
         }
     }
     Ok(())

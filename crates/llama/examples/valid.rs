@@ -69,7 +69,10 @@ async fn judge(llama: &Llama, question: &str, schema: &Value) -> Result<(bool, u
                     .filter_map(|choice| choice.delta.content),
             ),
             Event::Usage(usage) => tokens = usage.completion_tokens,
-            Event::Waiting(_) | Event::EndedEarly(_) | Event::ServerTool(_) => {}
+            Event::Waiting(_)
+            | Event::EndedEarly(_)
+            | Event::ServerTool(_)
+            | Event::StopString(_) => {}
         }
     }
     let value = serde_json::from_str::<Value>(&text);

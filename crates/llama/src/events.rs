@@ -135,12 +135,19 @@ impl Events {
                 Some((_, Ok(Output::Reading))) => Event::Waiting(Waiting::ReadingPrompt),
                 Some((choice, Ok(Output::Piece(piece)))) => {
                     let finish = piece.end.map(|end| end.finish);
+                    let stopped_by = piece.stopped_by.clone();
                     match self.chunk(choice, piece).map(Event::Chunk) {
                         Some(chunk) if finish == Some(Finish::ContextFull) => {
                             self.next = Some(chunk);
                             Event::EndedEarly(EarlyEnd::Context)
                         }
-                        Some(chunk) => chunk,
+                        Some(chunk) => match stopped_by {
+                            Some(stop) => {
+                                self.next = Some(chunk);
+                                Event::StopString(stop)
+                            }
+                            None => chunk,
+                        },
                         None => continue,
                     }
                 }

@@ -25,6 +25,8 @@ pub(crate) struct Text {
     held: String,
     /// The number of text bytes so far, released or not.
     seen: usize,
+    /// The stop string that ended the text.
+    stopped_by: Option<String>,
 }
 
 impl Text {
@@ -35,6 +37,7 @@ impl Text {
             bytes: Vec::new(),
             held: String::new(),
             seen: 0,
+            stopped_by: None,
         }
     }
 
@@ -57,6 +60,11 @@ impl Text {
         }
     }
 
+    /// Takes the stop string that ended the text.
+    pub(crate) fn take_stopped_by(&mut self) -> Option<String> {
+        self.stopped_by.take()
+    }
+
     /// The number of text bytes so far, released or held back, in whole characters only.
     pub(crate) fn seen(&self) -> usize {
         self.seen
@@ -68,7 +76,8 @@ impl Text {
     }
 
     fn release(&mut self, out: &mut String) -> Pushed {
-        if let Some(start) = first_stop(&self.held, &self.stops) {
+        if let Some((start, stop)) = first_stop(&self.held, &self.stops) {
+            self.stopped_by = Some(stop.to_owned());
             out.push_str(&self.held[..start]);
             // The stop string and everything after it do not count as text.
             self.seen -= self.held.len() - start;
@@ -106,14 +115,14 @@ fn take_characters(bytes: &mut Vec<u8>, text: &mut String) {
     bytes.drain(..taken);
 }
 
-/// The start of the stop string that is completed first. It need not be the one that begins first:
+/// The start of the stop string that is completed first, and the string. It need not be the one that begins first:
 /// a client that reads the stream character by character could not know that one yet.
-fn first_stop(text: &str, stops: &[String]) -> Option<usize> {
+fn first_stop<'a>(text: &str, stops: &'a [String]) -> Option<(usize, &'a str)> {
     let found = stops.iter().filter_map(|stop| {
         text.find(stop.as_str())
-            .map(|start| (start + stop.len(), start))
+            .map(|start| (start + stop.len(), start, stop.as_str()))
     });
-    found.min().map(|(_end, start)| start)
+    found.min().map(|(_end, start, stop)| (start, stop))
 }
 
 /// The length of the longest suffix of `text` that is the beginning of a stop string.
@@ -211,6 +220,9 @@ mod tests {
         for step in 1..=5 {
             assert_eq!(run(b"xabcy", step, &["abc", "b"]), ("xa".to_owned(), true));
         }
+        let mut text = Text::new(vec!["abc".to_owned(), "b".to_owned()]);
+        text.push(b"xabcy", &mut String::new());
+        assert_eq!(text.take_stopped_by().as_deref(), Some("b"));
     }
 
     #[test]

@@ -59,7 +59,10 @@ impl Chunks {
     /// Returns the chunk of an event, if it has one. Creates the prefix on the first call.
     pub(crate) fn chunk_of(&mut self, event: Event) -> Result<Option<Chunk>, BackendError> {
         match event {
-            Event::Waiting(_) | Event::EndedEarly(_) | Event::ServerTool(_) => Ok(None),
+            Event::Waiting(_)
+            | Event::EndedEarly(_)
+            | Event::ServerTool(_)
+            | Event::StopString(_) => Ok(None),
             Event::Usage(usage) => {
                 self.usage = Some(usage);
                 Ok(None)

@@ -131,7 +131,7 @@ impl AllChoices {
 
     fn push(&mut self, event: Event) {
         match event {
-            Event::Waiting(_) | Event::ServerTool(_) => {}
+            Event::Waiting(_) | Event::ServerTool(_) | Event::StopString(_) => {}
             Event::EndedEarly(why) => self.ended_early = Some(why),
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Chunk(chunk) => self.chunk(chunk),

@@ -105,6 +105,7 @@ pub(crate) fn translate(
     let leaves_thinking_open = request.thinking.is_none() && effort.is_none();
     let shape = MessageShape {
         signer,
+        stops: request.stop_sequences.clone().unwrap_or_default(),
         omits_thinking: display(request.thinking.as_ref()) == Some("omitted"),
         lists_edits: request.context_management.is_some(),
         diagnoses: request.diagnostics.is_some(),

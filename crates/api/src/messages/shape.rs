@@ -10,6 +10,8 @@ pub(crate) struct MessageShape {
     pub(crate) signer: Signer,
     /// The tools that the model may call.
     pub(crate) offered: Offered,
+    /// The client's stop sequences.
+    pub(crate) stops: Vec<String>,
     /// Whether the text of the reasoning is left out.
     pub(crate) omits_thinking: bool,
     /// Whether the answer lists the edits of `context_management`.

@@ -178,8 +178,9 @@ impl MessageWriter {
             // vLLM reports the string that matched, and SGLang does under another name.
             let matched = ["stop_reason", "matched_stop"];
             let matched = matched.iter().find_map(|name| choice.extra.get(*name));
-            let matched = matched.and_then(Value::as_str).map(str::to_owned);
-            self.stop_sequence = self.stop_sequence.take().or(matched);
+            if let Some(stop) = matched.and_then(Value::as_str) {
+                self.stopped_by(stop.to_owned());
+            }
             self.close(out)?;
         }
         Ok(())
@@ -346,6 +347,13 @@ impl MessageWriter {
         self.event(&StreamEvent::ContentBlockStop { index }, out)
     }
 
+    /// Notes the stop string of an engine. It may be one of the operator's.
+    fn stopped_by(&mut self, stop: String) {
+        if self.shape.stops.contains(&stop) {
+            self.stop_sequence = Some(stop);
+        }
+    }
+
     /// Signs the reasoning of the open block.
     fn sign(&mut self, out: &mut Vec<u8>) -> Written {
         let signature = if self.shape.omits_thinking {
@@ -399,6 +407,10 @@ impl Writer for MessageWriter {
             Event::Waiting(_) | Event::ServerTool(_) => Ok(()),
             Event::EndedEarly(why) => {
                 self.ended_early = Some(why);
+                Ok(())
+            }
+            Event::StopString(stop) => {
+                self.stopped_by(stop);
                 Ok(())
             }
             Event::Usage(used) => {

@@ -921,7 +921,7 @@ impl ResponseWriter {
 impl Writer for ResponseWriter {
     fn push(&mut self, event: Event, out: &mut Vec<u8>) -> Written {
         match event {
-            Event::Waiting(_) => Ok(()),
+            Event::Waiting(_) | Event::StopString(_) => Ok(()),
             Event::EndedEarly(why) => {
                 self.ended_early = Some(why);
                 Ok(())

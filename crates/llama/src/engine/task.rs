@@ -168,6 +168,7 @@ impl Task {
             finish,
             usage: self.usage(),
         });
+        let stopped_by = self.text.take_stopped_by();
         let logprobs = self.released_logprobs();
         self.next = Some(token);
         if prompt.is_some() || !text.is_empty() || !logprobs.is_empty() || end.is_some() {
@@ -176,6 +177,7 @@ impl Task {
                 text,
                 tokens: self.generated,
                 logprobs,
+                stopped_by,
                 end,
             })));
         }

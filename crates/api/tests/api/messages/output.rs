@@ -166,6 +166,14 @@ async fn a_stop_sequence_is_named_where_the_engine_reports_it() {
         assert_eq!(message["stop_reason"], "stop_sequence");
         assert_eq!(message["stop_sequence"], "END");
     }
+    // The embedded engine has an event of its own; one of the operator's strings is no sequence.
+    for (stop, reason) in [("END", "stop_sequence"), ("</s>", "end_turn")] {
+        let end = Event::Chunk(Chunk::of(ChunkChoice::finish(0, FinishReason::Stop)));
+        let said = delta(&json!({"content": "x"}));
+        let engine = StandIn::with(vec![said, Event::StopString(stop.to_owned()), end]);
+        let (message, _) = message(engine, &hi(json!({"stop_sequences": ["END"]}))).await;
+        assert_eq!(message["stop_reason"], reason);
+    }
     // vLLM reports the id of a token so.
     let mut end = ChunkChoice::finish(0, FinishReason::Stop);
     end.extra.insert("stop_reason".to_owned(), json!(151_645));

@@ -57,7 +57,12 @@ pub(super) async fn told(reply: Reply) -> (Vec<Value>, Option<BackendError>) {
                 told.push(value);
             }
             Ok(Event::Usage(usage)) => told.push(json!({"usage": usage})),
-            Ok(other @ (Event::Waiting(_) | Event::EndedEarly(_) | Event::ServerTool(_))) => {
+            Ok(
+                other @ (Event::Waiting(_)
+                | Event::EndedEarly(_)
+                | Event::ServerTool(_)
+                | Event::StopString(_)),
+            ) => {
                 panic!("no engine of this kind tells {other:?}")
             }
             Err(error) => return (told, Some(error)),

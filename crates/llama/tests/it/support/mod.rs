@@ -114,7 +114,7 @@ impl Whole {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Waiting(_) => {}
+            Event::Waiting(_) | Event::ServerTool(_) | Event::StopString(_) => {}
             Event::EndedEarly(why) => self.ended_early = Some(why),
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Chunk(chunk) => {
