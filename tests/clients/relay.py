@@ -5,7 +5,7 @@ specification.
 
 It forwards all bytes unchanged in both directions, and so the end of a connection: Loggia sees when a client
 leaves. It parses the bytes on the side: each complete answer, each event of a stream as soon as it arrives,
-and the body of each error. Streams of responses must follow the rules of `response_events.py`, those of messages the rules of `message_events.py`. If OPENAI_SPEC
+and the body of each error. Streams of responses, over a WebSocket too, must follow the rules of `response_events.py`, those of messages the rules of `message_events.py`. If OPENAI_SPEC
 is the path of OpenAI's specification, everything is compared with it too.
 
 It listens on a free port and prints its address. When its standard input ends, it prints a line of JSON: the
@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import openai_spec
 from message_events import MessageEvents
-from response_events import ResponseEvents
+from response_events import ENDS, ResponseEvents
 
 PIECE = 65536
 LINGER = 5.0
@@ -136,9 +136,14 @@ class Answers(Messages):
         self.fault = fault
         # The checker of the current stream, if it is a response or a message.
         self.response: ResponseEvents | MessageEvents | None = None
+        # The checkers of a WebSocket's lanes.
+        self.lanes: dict[str | None, ResponseEvents] = {}
 
     def head(self, first: str, headers: dict[str, str]) -> int | str:
         self.status = int(first.split(" ")[1])
+        if self.status == 101:
+            self.asking = self.requests.asked.pop(0)
+            return 0
         if self.status < 200:
             self.asking, self.body, self.is_stream = None, b"", False
             return 0
@@ -181,7 +186,37 @@ class Answers(Messages):
             self.held(lambda: self.response.push(json.loads(data)))
         self.held(lambda: openai_spec.check_event(*self.asking, data))
 
+    def in_frame(self) -> bool:
+        """A frame of a WebSocket from the server: whole, and not masked."""
+        if len(self.rest) < 10 and len(self.rest) < 2 + {126: 2, 127: 8}.get(self.rest[1] if len(self.rest) > 1 else 127, 0):
+            return False
+        size, start = self.rest[1], 2
+        if size > 125:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(self.rest[2:start], "big")
+        if len(self.rest) < start + size:
+            return False
+        if self.rest[0] == 0x81:
+            self.held(lambda frame=self.rest[start : start + size]: self.frame(json.loads(frame)))
+        self.rest = self.rest[start + size :]
+        return True
+
+    def frame(self, event: dict) -> None:
+        lane = event.pop("stream_id", None)
+        kind = event["type"]
+        if kind in ("error", "response.steer.pending", "response.steer.failed"):
+            self.lanes.pop(lane, None)
+        elif kind == "response.steer.accepted" and lane not in self.lanes:
+            pass  # The response ended before the input came.
+        else:
+            self.lanes.setdefault(lane, ResponseEvents()).push(event)
+            if kind in ENDS:
+                self.lanes.pop(lane).end()
+
     def end(self) -> None:
+        if self.status == 101:
+            self.step = self.in_frame
+            return
         if self.asking is None or self.asking[0] == "HEAD":
             return
         if self.is_stream:

@@ -99,6 +99,8 @@ class ResponseEvents:
             getattr(self, f"call_{last}")(*CALLS[name], event)
         elif kind in PROGRESS:
             holds(self.item(event)["type"] == PROGRESS[kind], "another type of item", event)
+        elif kind == "response.steer.accepted":
+            holds(event["steer"]["previous_response_id"] == self.id and event["steer"]["id"], "another response", event)
         else:
             raise Broken(f"an unknown event: {short(event)}")
 

@@ -167,8 +167,16 @@ def test_codex_reads_a_file_edits_it_runs_a_command_and_ends(scripted, tmp_path,
     assert (Path(change["path"]).name, change["kind"]) == ("greeting.txt", "update")
     assert run.events[-1]["type"] == "turn.completed"
     assert run.events[-1]["usage"]["output_tokens"] == 4 * scripted_model.USAGE["completion_tokens"]
-    assert len(asked) == 4, "one request for each step, and none twice"
+    # Over a WebSocket Codex warms up first.
+    turns = [request for request in asked if not warms_up(request)]
+    assert len(turns) == 4, "one request for each step, and none twice"
+    assert len(asked) - len(turns) == int(websockets)
     assert not run.asked_the_world
+
+
+def warms_up(request: dict) -> bool:
+    """Whether an engine only reads the prompt."""
+    return 1 in (request.get("max_completion_tokens"), request.get("max_tokens"), request.get("options", {}).get("num_predict"))
 
 
 def test_codex_goes_on_where_an_earlier_run_ended(scripted, tmp_path):

@@ -8,7 +8,6 @@ embedded engine too.
 import json
 
 import pytest
-from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 import open_responses

@@ -23,6 +23,7 @@ use crate::answer::collect::Collector;
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{name_early_end, name_ignored, name_server, name_truncated, within};
 use crate::answer::ignored::{add_listed, listed};
+use crate::answer::interrupt::Interrupt;
 use crate::answer::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
 use crate::answer::writer::{Head, Shape};
 use crate::door::read;
@@ -66,6 +67,11 @@ pub(crate) trait Generate: Ask {
     fn drop_messages(&mut self, dropped: &[Range<usize>]) -> Vec<String> {
         let _ = dropped;
         Vec::new()
+    }
+
+    /// Returns what can end the stream from outside, if anything can.
+    fn interrupt(&self) -> Option<Arc<Interrupt>> {
+        None
     }
 
     /// Takes out what the door honours because it has a store. Returns `None` if nothing is to be
@@ -249,6 +255,7 @@ impl Door {
     async fn stream<R: Generate>(&self, asked: Asked<R>) -> Response<Body> {
         let (profile, refusals) = (asked.head.profile, asked.refusals.clone());
         let head = head_of(&asked.head, &*asked.request);
+        let interrupt = asked.request.interrupt();
         let mut beginning: Beginning = Box::pin(self.clone().begin(asked));
         let whole = self.policy.ceilings.whole_time;
         let until = whole.map(|time| (Instant::now() + time, time));
@@ -263,7 +270,7 @@ impl Door {
             }
             let every = self.policy.heartbeat_every;
             let events = EventStream::beginning(beginning, head, every, refusals);
-            return event_stream(Body::stream(events.until(until)));
+            return event_stream(Body::stream(events.until(until).under(interrupt)));
         };
         match begun {
             Ok(Begun {
@@ -273,7 +280,7 @@ impl Door {
                 speech,
             }) => {
                 let events = EventStream::speaking(speech, refusals);
-                let mut response = event_stream(Body::stream(events.until(until)));
+                let mut response = event_stream(Body::stream(events.until(until).under(interrupt)));
                 name_server(&mut response, &served_by);
                 name_ignored(&mut response, &ignored);
                 name_truncated(&mut response, &truncated);

@@ -37,4 +37,5 @@ pub use door::{Door, RequestId};
 pub use error::ApiError;
 pub use layer::{EitherBody, OpenAi, OpenAiLayer};
 pub use mcp::McpClient;
+pub use responses::session::{Create, Session};
 pub use store::{MemoryStore, Store};

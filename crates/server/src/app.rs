@@ -21,6 +21,7 @@ use crate::body::AnswerBody;
 use crate::cors::PagesLayer;
 use crate::keys::CallerLayer;
 use crate::request_id::RequestIdLayer;
+use crate::websocket::Sessions;
 use crate::{InFlight, ServerOptions, health, keys, panic};
 
 /// Everything that the app needs: a backend, the policy of the API, and the server's options.
@@ -102,6 +103,8 @@ pub fn app(state: AppState) -> Router {
             get(move || health::readyz(backend, ready_within)),
         )
         .method_not_allowed_fallback(health::only_get);
+    let accounts = AccountLayer::new(in_flight, vec![Box::new(Log)]);
+    let sessions = Sessions::new(door.clone(), accounts.clone(), &options);
     // One service instead of a handler inside axum's layers: axum builds and boxes those again for
     // each request.
     Router::new().fallback_service(
@@ -115,12 +118,13 @@ pub fn app(state: AppState) -> Router {
             .layer(CallerLayer::new(options.keys.clone()))
             // Counts and logs the request with the status that the client receives, until the body
             // ends.
-            .layer(AccountLayer::new(in_flight, vec![Box::new(Log)]))
+            .layer(accounts)
             // Answers preflights before a key is required, and lets pages read every error.
             .layer(PagesLayer::new(&options.origins, !options.keys.is_empty()))
             .service(Routes {
                 door,
                 own,
+                sessions: Arc::new(sessions),
                 requires_key: !options.keys.is_empty(),
             }),
     )
@@ -131,6 +135,8 @@ pub fn app(state: AppState) -> Router {
 struct Routes {
     door: Door,
     own: Router,
+    /// Responses over a WebSocket.
+    sessions: Arc<Sessions>,
     /// Whether OpenAI's routes require an API key. The server's own routes never require one.
     requires_key: bool,
 }
@@ -160,6 +166,9 @@ impl Service<Request> for Routes {
             // The body has not been read yet.
             let refused = door.refuse_request(&request, keys::refusal(request.headers()));
             return Box::pin(async move { Ok(refused.map(AnswerBody::from)) });
+        }
+        if let Some(answer) = self.sessions.answer(&request) {
+            return Box::pin(async move { Ok(answer) });
         }
         Box::pin(async move {
             let answer = AssertUnwindSafe(door.serve(request)).catch_unwind().await;

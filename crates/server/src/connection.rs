@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use futures_util::TryFutureExt;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 use tower::Service;
 
 use crate::ServerOptions;
+use crate::websocket::Upgraded;
 
 /// How long a client may continue to send after its last answer: in total, and between two pieces.
 const LINGER: Duration = Duration::from_secs(30);
@@ -44,6 +46,15 @@ impl TlsNotice {
             );
         }
     }
+}
+
+/// What a connection was asked for.
+#[derive(Default)]
+struct Asked {
+    /// Whether a request has come.
+    anything: AtomicBool,
+    /// What the connection becomes after its HTTP has ended.
+    upgraded: Upgraded,
 }
 
 /// Serves connections: the app, HTTP settings, and the signal to close.
@@ -75,13 +86,17 @@ impl Connection {
     /// frees its place among the open connections.
     pub(crate) async fn serve(mut self, stream: TcpStream, _place: OwnedSemaphorePermit) {
         self.tune(&stream);
-        let asked = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(Asked::default());
         let service = service_fn({
             let (app, asked) = (self.app, asked.clone());
             move |request: Request<Incoming>| {
-                asked.store(true, Ordering::Relaxed);
+                asked.anything.store(true, Ordering::Relaxed);
+                let asked = asked.clone();
                 // A router is always ready.
-                app.clone().call(request)
+                app.clone().call(request).map_ok(move |mut response| {
+                    asked.upgraded.note(&mut response);
+                    response
+                })
             }
         });
         let mut connection = self.http.serve_connection(TokioIo::new(stream), service);
@@ -92,13 +107,22 @@ impl Connection {
         };
         match ended {
             // The server stops. A client that has sent no request is not waited for.
-            None if asked.load(Ordering::Relaxed) => {
+            None if asked.anything.load(Ordering::Relaxed) => {
                 Pin::new(&mut connection).graceful_shutdown();
                 // By reference: moving the connection would copy it.
                 log_error((&mut connection).await);
             }
             None => {}
-            Some(Ok(())) => Box::pin(close(connection.into_parts().io.into_inner())).await,
+            Some(Ok(())) => {
+                let parts = connection.into_parts();
+                let stream = parts.io.into_inner();
+                match asked.upgraded.take() {
+                    Some(upgrade) => {
+                        Box::pin(upgrade.serve(stream, parts.read_buf, self.closed)).await;
+                    }
+                    None => Box::pin(close(stream)).await,
+                }
+            }
             Some(Err(error)) => {
                 if error.is_parse() && connection.into_parts().read_buf.starts_with(TLS_GREETING) {
                     self.tls_notice.give();
@@ -135,7 +159,7 @@ fn log_error(ended: hyper::Result<()>) {
 /// Closes a connection so that the client receives the last answer. An answer may be sent before
 /// the request was read completely (413). Closing a socket with unread bytes sends a reset, which
 /// can overtake the answer. So this shuts down the sending side first and reads for a while.
-async fn close(mut stream: TcpStream) {
+pub(crate) async fn close(mut stream: TcpStream) {
     let to_its_end = async {
         stream.shutdown().await?;
         let mut unwanted = vec![0; 16 << 10];

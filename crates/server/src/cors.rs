@@ -49,6 +49,15 @@ impl Origins {
         }
         Ok(Self::These(these))
     }
+
+    /// Whether a page of this origin may use the API.
+    pub(crate) fn allow(&self, origin: &HeaderValue) -> bool {
+        match self {
+            Self::ThisMachine => is_of_this_machine(origin),
+            Self::Any => true,
+            Self::These(these) => these.contains(origin),
+        }
+    }
 }
 
 /// Parses an origin as browsers send it: scheme, host, and a port that is not the default one; no

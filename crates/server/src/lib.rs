@@ -19,6 +19,7 @@ mod panic;
 mod request_id;
 mod run;
 mod threads;
+mod websocket;
 
 pub use account::InFlight;
 pub use app::{AppState, app};

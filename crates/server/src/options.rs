@@ -29,6 +29,12 @@ pub struct ServerOptions {
     /// How long running answers may continue after the server gets the signal to stop. The default
     /// is 30 s, as in Kubernetes.
     pub shutdown_timeout: Duration,
+    /// How long one WebSocket connection may be used; its responses are then finished. The default is
+    /// 60 minutes, as at OpenAI.
+    pub websocket_timeout: Duration,
+    /// How long a WebSocket connection may be without a frame while no response is made. The default
+    /// is 10 minutes: agents keep one open while their user thinks.
+    pub websocket_idle_timeout: Duration,
     /// The web pages that may use the API. The default is those of this machine.
     pub origins: Origins,
     /// The API keys. Without any, no key is required, which is the default.
@@ -45,6 +51,8 @@ impl Default for ServerOptions {
             stall_timeout: Duration::from_mins(1),
             ready_timeout: Duration::from_secs(5),
             shutdown_timeout: Duration::from_secs(30),
+            websocket_timeout: Duration::from_hours(1),
+            websocket_idle_timeout: Duration::from_mins(10),
             origins: Origins::default(),
             keys: Keys::default(),
         }

@@ -2,8 +2,8 @@
 //!
 //! Reading order: `writer.rs` (the trait for writers of streams), `chunks.rs`, `chat.rs` and
 //! `text.rs` (the two writers), `collect.rs` (complete answers), `stream.rs` (pulls events and
-//! passes them to a writer), `body.rs` and `ended.rs` (the body of an answer and its outcome),
-//! `headers.rs`, `refusal.rs`.
+//! passes them to a writer), `interrupt.rs` (ends a stream from outside), `body.rs` and `ended.rs`
+//! (the body of an answer and its outcome), `headers.rs`, `refusal.rs`.
 
 pub(crate) mod body;
 pub(crate) mod chat;
@@ -13,6 +13,7 @@ pub(crate) mod ended;
 pub(crate) mod headers;
 pub(crate) mod id;
 pub(crate) mod ignored;
+pub(crate) mod interrupt;
 pub(crate) mod refusal;
 pub(crate) mod stream;
 pub(crate) mod text;

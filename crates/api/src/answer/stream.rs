@@ -1,6 +1,7 @@
 //! The body of a streamed answer: pulls events, writes them, and reports the outcome.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::ApiError;
 use crate::answer;
 use crate::answer::ended::{Ended, Outcome, Progress};
 use crate::answer::headers::{self, X_LOGGIA_CUT_SHORT, X_LOGGIA_TRUNCATED};
+use crate::answer::interrupt::Interrupt;
 use crate::answer::refusal::Refusals;
 use crate::answer::writer::{Head, Writer};
 use crate::stored::keep::Keeping;
@@ -65,6 +67,8 @@ pub(crate) struct EventStream {
     heartbeat: Option<Heartbeat>,
     /// The deadline, and the time limit that it was computed from.
     deadline: Option<(Pin<Box<Sleep>>, Duration)>,
+    /// Ends it from outside.
+    interrupt: Option<Arc<Interrupt>>,
     refusals: Refusals,
 }
 
@@ -86,6 +90,7 @@ impl EventStream {
             state: State::Speaking(speech),
             heartbeat: None,
             deadline: None,
+            interrupt: None,
             refusals,
         }
     }
@@ -106,6 +111,7 @@ impl EventStream {
             state: State::Beginning(beginning, Box::new(head)),
             heartbeat: Some(heartbeat),
             deadline: None,
+            interrupt: None,
             refusals,
         }
     }
@@ -114,6 +120,11 @@ impl EventStream {
     pub(crate) fn until(mut self, end: Option<(Instant, Duration)>) -> Self {
         self.deadline = end.map(|(end, time)| (Box::pin(tokio::time::sleep_until(end)), time));
         self
+    }
+
+    /// Sets what can end the answer from outside.
+    pub(crate) fn under(self, interrupt: Option<Arc<Interrupt>>) -> Self {
+        Self { interrupt, ..self }
     }
 
     /// Returns how the answer would have ended if the body were dropped now.
@@ -137,6 +148,7 @@ impl EventStream {
     pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut out = Vec::new();
         self.poll_begun(cx, &mut out);
+        self.interrupt(&mut out);
         self.poll_speech(cx, &mut out);
         self.poll_deadline(cx, &mut out);
         if out.is_empty() {
@@ -181,6 +193,31 @@ impl EventStream {
         match begun {
             Ok(begun) => self.state = State::Speaking(begun.speech),
             Err(NotBegun { error, .. }) => self.refuse(&error, out),
+        }
+    }
+
+    /// Does what is wanted from outside.
+    fn interrupt(&mut self, out: &mut Vec<u8>) {
+        let Some(interrupt) = &self.interrupt else {
+            return;
+        };
+        let wanted = interrupt.take();
+        for id in wanted.steers {
+            let State::Speaking(speech) = &mut self.state else {
+                break;
+            };
+            match speech.writer.steer(&id, out) {
+                // The engine stops when its events are dropped.
+                Ok(true) => {
+                    speech.first = None;
+                    speech.events = Box::pin(futures_util::stream::empty());
+                }
+                Ok(false) => {}
+                Err(error) => self.fail(error, out),
+            }
+        }
+        if let Some(error) = wanted.error {
+            self.fail_with(&error, out);
         }
     }
 

@@ -26,6 +26,13 @@ pub(crate) trait Writer: Send {
         Ok(None)
     }
 
+    /// Writes that input which steers the answer is accepted, and ends the output, if the answer
+    /// can end here. Returns whether it has ended.
+    fn steer(&mut self, id: &str, out: &mut Vec<u8>) -> Result<bool, BackendError> {
+        let _ = (id, out);
+        Ok(false)
+    }
+
     /// Writes the event that reports an error. Nothing follows.
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>);
 }

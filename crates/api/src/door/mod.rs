@@ -18,7 +18,7 @@ use bytes::Buf;
 use futures_util::future::{Either, FutureExt as _, ready};
 use http::header::{CONTENT_TYPE, UPGRADE};
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Request, Response};
+use http::{Extensions, HeaderValue, Method, Request, Response};
 use loggia_backend::{Abilities, Backend, BackendError, nearest};
 use loggia_seal::Keys;
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest};
@@ -32,6 +32,7 @@ use crate::door::routes::Handler;
 use crate::door::speaks::Speaks;
 use crate::mcp::McpClient;
 use crate::responses::live::Live;
+use crate::responses::session::local::Budget;
 use crate::{ApiError, Body, Caller, Policy, Route, Store, Strictness};
 
 /// The id of a request, for the log. A server that creates one adds it to the request's extensions.
@@ -93,6 +94,8 @@ pub struct Door {
     pub(crate) live: Arc<Live>,
     /// Where background responses are made. `None`: where the request is answered.
     pub(crate) runtime: Option<Handle>,
+    /// The bytes that all sessions keep.
+    pub(crate) sessions: Budget,
     /// Whether the backend receives the head of the client's request.
     pub(crate) forwards_head: bool,
 }
@@ -108,6 +111,7 @@ impl Door {
             mcp: None,
             live: Arc::default(),
             runtime: None,
+            sessions: Budget::default(),
             forwards_head: false,
         }
     }
@@ -165,8 +169,14 @@ impl Door {
             mcp: None,
             live: Arc::default(),
             runtime: None,
+            sessions: Budget::default(),
             forwards_head: true,
         }
+    }
+
+    /// Returns the maximum size of a request's body in bytes.
+    pub fn body_limit(&self) -> usize {
+        self.policy.body_limit
     }
 
     /// Returns the strictness for a model: that of the caller's key, otherwise that of the model.
@@ -205,14 +215,7 @@ impl Door {
                 let answering = self.answered(route, request, speaks.is_anthropic());
                 Either::Left(answering.map(|response| speaks.finished(response)))
             }
-            Err(error) => {
-                let error = if wants_websocket(request.headers()) {
-                    error.without_websocket()
-                } else {
-                    error
-                };
-                Either::Right(ready(speaks.finished(self.refuse(error))))
-            }
+            Err(error) => Either::Right(ready(speaks.finished(self.refuse(error)))),
         }
     }
 
@@ -233,6 +236,7 @@ impl Door {
             Handler::Completions => Box::pin(door.generate::<CompletionRequest, B>(request)).await,
             Handler::Responses => Box::pin(door.responses(request)).await,
             Handler::Compact => Box::pin(door.compact(request)).await,
+            Handler::Session => self.refuse(without_upgrade(&request)),
             Handler::InputTokens => Box::pin(door.input_tokens(request)).await,
             Handler::Messages => Box::pin(door.messages(request)).await,
             Handler::CountTokens => Box::pin(door.count_message_tokens(request)).await,
@@ -275,7 +279,7 @@ impl Door {
     }
 
     /// Returns the door for a [`Caller`] that may not use every model.
-    fn restricted(&self, extensions: &Extensions) -> Option<Self> {
+    pub(crate) fn restricted(&self, extensions: &Extensions) -> Option<Self> {
         let models = extensions.get::<Caller>()?.models.clone()?;
         let backend = Arc::new(Only::new(Arc::clone(&self.backend), models));
         Some(Self {
@@ -286,6 +290,7 @@ impl Door {
             mcp: self.mcp.clone(),
             live: Arc::clone(&self.live),
             runtime: self.runtime.clone(),
+            sessions: self.sessions.clone(),
             forwards_head: self.forwards_head,
         })
     }
@@ -342,8 +347,15 @@ fn hello() -> Response<Body> {
     response
 }
 
-/// Returns whether the client asks for a WebSocket.
-fn wants_websocket(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
-    upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+/// Returns the error for `GET /v1/responses` without a server that upgrades the connection.
+fn without_upgrade<B>(request: &Request<B>) -> ApiError {
+    let path = request.uri().path();
+    let error = ApiError::wrong_method(request.method(), path, vec![Method::POST]);
+    let upgrade = request.headers().get(UPGRADE);
+    let upgrade = upgrade.and_then(|value| value.to_str().ok());
+    if upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+        error.without_websocket()
+    } else {
+        error
+    }
 }

@@ -14,6 +14,7 @@ pub(crate) enum Handler {
     Chat,
     Completions,
     Responses,
+    Session,
     Messages,
     CountTokens,
     InputTokens,
@@ -114,6 +115,7 @@ static ROUTES: &[Row] = &[
         Handler::Responses,
         &["responses", "response"],
     ),
+    row(Method::GET, "/v1/responses", Handler::Session, &[]),
     row(
         Method::POST,
         MESSAGES,
@@ -250,6 +252,11 @@ impl Route {
     /// because it contains nothing that a client sent.
     pub fn path(&self) -> &'static str {
         self.row.path
+    }
+
+    /// Returns whether a client opens a WebSocket by this route.
+    pub fn opens_session(&self) -> bool {
+        self.row.handler == Handler::Session
     }
 
     /// Returns the methods of all routes, without duplicates.

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::admit::parse::tracked;
 use crate::admit::{Ask, chat};
 use crate::answer::id;
+use crate::answer::interrupt::Interrupt;
 use crate::answer::writer::Shape;
 use crate::count::Count;
 use crate::generate::Generate;
@@ -23,6 +24,7 @@ use crate::responses::names::{self, Places};
 use crate::responses::recall::Recalled;
 use crate::responses::request::{Translated, translate};
 use crate::responses::server_tools::ServerTools;
+use crate::responses::session::Link;
 use crate::responses::shape::ResponseShape;
 use crate::responses::truncation;
 use crate::responses::turn::Turn;
@@ -43,6 +45,8 @@ pub(crate) struct AskedResponse {
     turn: Option<Turn>,
     /// The tools that the server runs.
     server_tools: Option<Arc<ServerTools>>,
+    /// What connects it with its session.
+    pub(crate) link: Option<Arc<Link>>,
 }
 
 impl AskedResponse {
@@ -79,6 +83,7 @@ impl AskedResponse {
             shape: Arc::new(shape),
             turn,
             server_tools: server_tools.map(Arc::new),
+            link: None,
         })
     }
 
@@ -196,6 +201,11 @@ impl Generate for AskedResponse {
 
     fn server_tools(&self) -> Option<Arc<ServerTools>> {
         self.server_tools.clone()
+    }
+
+    fn interrupt(&self) -> Option<Arc<Interrupt>> {
+        let link = self.link.as_ref();
+        link.map(|link| Arc::clone(&link.interrupt))
     }
 
     fn take_stored(&mut self, _: &str) -> Result<Option<ToStore>, ApiError> {

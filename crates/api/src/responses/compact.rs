@@ -134,7 +134,7 @@ impl Door {
             Some(Input::Items(items)) => kept(items),
             _ => Vec::new(),
         };
-        let mut asked = self.ask_for(parts, request, profile).await?;
+        let mut asked = self.ask_for(parts, request, profile, None).await?;
         let compacting = Arc::make_mut(&mut asked.request);
         compacting.returns_conversation(kept);
         compacting.ignore(&dropped);

@@ -10,7 +10,7 @@
 //! that the server runs). Those are functions of values. Then what is
 //! stored: `turn.rs` (a request with its answer), `live.rs` and `background.rs` (responses that are
 //! being made), `fetch.rs` (the routes of a stored response), `replay.rs` (a stored response as a
-//! stream).
+//! stream). `session/` makes responses over a WebSocket.
 
 mod ask;
 mod background;
@@ -29,6 +29,7 @@ mod request;
 mod respond;
 mod sealed;
 pub(crate) mod server_tools;
+pub(crate) mod session;
 mod shape;
 mod tools;
 mod truncation;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::responses::live::Live;
+use crate::responses::session::local::Local;
 use crate::responses::turn::HeldConversation;
 use crate::store::{self, Kind, ObjectRef, Order, Owner, Page, Side, Store, StoreError};
 use crate::stored::{damaged, failed, log};
@@ -38,6 +39,8 @@ pub(crate) struct Recalled {
 pub(crate) struct Memory<'a> {
     pub(crate) store: Option<&'a Arc<dyn Store>>,
     pub(crate) live: &'a Live,
+    /// What is kept for the session of the request.
+    pub(crate) local: Option<&'a Local>,
     pub(crate) owner: &'a Owner,
     pub(crate) request_id: Option<&'a str>,
     /// Whether to hold the conversation for this turn.
@@ -49,10 +52,17 @@ impl<'a> Memory<'a> {
         Self {
             store: door.store.as_ref(),
             live: &door.live,
+            local: None,
             owner,
             request_id,
             holds: true,
         }
+    }
+
+    /// Adds what is kept for the session of the request.
+    pub(crate) fn with(mut self, local: Option<&'a Local>) -> Self {
+        self.local = local;
+        self
     }
 
     /// Returns the same without holding the conversation, for a request that stores nothing.
@@ -98,6 +108,18 @@ impl<'a> Memory<'a> {
 
     /// Returns the items of a response and of the responses before it.
     async fn before(&self, id: &str) -> Result<Vec<Item>, ApiError> {
+        let Some(found) = self.local.and_then(|local| local.find(id)) else {
+            return self.stored_before(id).await;
+        };
+        let mut items = match &found.stored {
+            Some(id) => self.stored_before(id).await?,
+            None => Vec::new(),
+        };
+        items.extend(read(found.items)?);
+        Ok(items)
+    }
+
+    async fn stored_before(&self, id: &str) -> Result<Vec<Item>, ApiError> {
         let Some(store) = self.store else {
             return Err(no_previous(
                 id,

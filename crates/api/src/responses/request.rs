@@ -22,6 +22,7 @@ use crate::responses::recall::Recalled;
 use crate::responses::server_tools::ServerTools;
 use crate::responses::shape::ResponseShape;
 use crate::responses::tools::{self, Tools};
+use crate::responses::turn::HeldConversation;
 use crate::{ApiError, Ceilings};
 
 /// The value of `include` that asks for log-probabilities of the text.
@@ -72,6 +73,7 @@ pub(crate) fn translate(
     most: &Ceilings,
 ) -> Result<Translated, ApiError> {
     check(&request)?;
+    let prewarms = takes_prewarm(&mut request);
     let mut ignored = unread(&mut request, &recalled, keys.is_some(), &servers);
 
     let input = match request.input.take() {
@@ -133,10 +135,7 @@ pub(crate) fn translate(
     let response_format = format.as_ref().map(|format| chat_format(place, format));
     let mut template = template(&request, format.as_ref());
     template.store = recalled.is_stored;
-    if let Some(held) = &recalled.conversation {
-        let id = held.id().to_owned();
-        template.conversation = Some(ConversationRef { id });
-    }
+    template.conversation = conversation_of(recalled.conversation.as_deref());
     template.input_transformations = std::mem::take(&mut conversation.removed);
     let seals = request.includes(ENCRYPTED) || compacts;
     let server_tools = servers.client().is_some().then(|| ServerTools {
@@ -152,6 +151,7 @@ pub(crate) fn translate(
         offered: tools.offered,
         summarizes: summary(request.reasoning.as_ref()).is_some(),
         obfuscates: obfuscates(&request),
+        prewarms,
     };
     let places = conversation.places(tools.places);
     let mut chat = chat(request, conversation);
@@ -169,6 +169,7 @@ pub(crate) fn translate(
     if chat.tool_choice == Some(ToolChoice::None) && chat.tools.is_none() {
         chat.tool_choice = None;
     }
+    set_prewarm(&mut chat, prewarms);
     Ok(Translated {
         chat,
         places,
@@ -218,6 +219,39 @@ fn no_keys() -> ApiError {
     let message =
         "This server cannot compact a conversation: it has no keys that seal the summary.";
     ApiError::invalid("input", "unsupported_parameter", message)
+}
+
+/// Returns the conversation of the request as the response repeats it.
+fn conversation_of(held: Option<&HeldConversation>) -> Option<ConversationRef> {
+    let id = held?.id().to_owned();
+    Some(ConversationRef { id })
+}
+
+/// Takes out whether the request only fills the engine's cache.
+fn takes_prewarm(request: &mut ResponseRequest) -> bool {
+    let Some(Value::Object(options)) = &mut request.prompt_cache_options else {
+        return false;
+    };
+    let Some(prewarms) = options.get("prewarm").and_then(Value::as_bool) else {
+        return false;
+    };
+    options.shift_remove("prewarm");
+    if options.is_empty() {
+        request.prompt_cache_options = None;
+    }
+    prewarms
+}
+
+/// Makes a chat end once its prompt is read. No engine reads a prompt without an answer: one token
+/// is the shortest, and the response leaves it out.
+fn set_prewarm(chat: &mut ChatCompletionRequest, prewarms: bool) {
+    if !prewarms {
+        return;
+    }
+    chat.max_completion_tokens = Some(1);
+    if chat.tool_choice != Some(ToolChoice::None) {
+        chat.tool_choice = None;
+    }
 }
 
 fn nothing_to_read() -> ApiError {

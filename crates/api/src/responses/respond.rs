@@ -15,8 +15,10 @@ use crate::door::read;
 use crate::responses::ask::AskedResponse;
 use crate::responses::mcp::Servers;
 use crate::responses::recall::{Memory, Recalled};
+use crate::responses::session::Link;
 use crate::responses::turn::{self, Turn};
 use crate::responses::{background, request};
+use crate::store::Item;
 use crate::stored::{may_see_stored, metadata, owner};
 use crate::{ApiError, Body, Door, RequestId};
 
@@ -46,7 +48,7 @@ impl Door {
     ) -> Result<Asked<AskedResponse>, ApiError> {
         let (request, dropped) = self.read_response(&parts, body).await?;
         let profile = profile_of(body, &self.policy);
-        let mut asked = self.ask_for(parts, request, profile).await?;
+        let mut asked = self.ask_for(parts, request, profile, None).await?;
         let request = Arc::make_mut(&mut asked.request);
         request.ignore(&dropped);
         request.keep_long_numbers(body);
@@ -59,16 +61,25 @@ impl Door {
         parts: Parts,
         mut request: ResponseRequest,
         profile: Profile,
+        link: Option<Arc<Link>>,
     ) -> Result<Asked<AskedResponse>, ApiError> {
         self.check_request(&request, &parts)?;
         let owner = owner(&parts);
         let id = RequestId::of(&parts);
-        let memory = Memory::of(self, &owner, id.as_deref());
+        let local = link.as_ref().map(|link| &*link.local);
+        let memory = Memory::of(self, &owner, id.as_deref()).with(local);
         let recalled = memory.recall(&mut request).await?;
         let servers = self.mcp_servers(&request, &recalled).await?;
         let turn = turn(&request, &recalled)?;
         let is_stored = recalled.is_stored;
-        let asked = AskedResponse::new(
+        if let Some(link) = &link {
+            let previous = request.previous_response_id.as_deref();
+            let is_local = previous.is_some_and(|id| link.local.has(id));
+            if !is_stored || is_local {
+                link.begin(previous, stored_input(&request)?);
+            }
+        }
+        let mut asked = AskedResponse::new(
             request,
             recalled,
             turn,
@@ -76,6 +87,7 @@ impl Door {
             self.keys.as_ref(),
             &self.policy.ceilings,
         )?;
+        asked.link = link;
         let mut asked = Asked::new(self, parts, Arc::new(asked), profile);
         if is_stored {
             let entry = self.live.enter(Arc::clone(&asked.head.id), owner);
@@ -174,11 +186,7 @@ fn turn(request: &ResponseRequest, recalled: &Recalled) -> Result<Option<Turn>, 
     if !recalled.is_stored && recalled.conversation.is_none() {
         return Ok(None);
     }
-    let input = match &request.input {
-        Some(Input::Text(text)) => turn::input(&[request::user(text)])?,
-        Some(Input::Items(items)) => turn::input(items)?,
-        None => Vec::new(),
-    };
+    let input = stored_input(request)?;
     let metadata = if recalled.is_stored {
         metadata::checked(request.metadata.clone())?
     } else {
@@ -192,4 +200,13 @@ fn turn(request: &ResponseRequest, recalled: &Recalled) -> Result<Option<Turn>, 
         is_stored: recalled.is_stored,
         entry: None,
     }))
+}
+
+/// The input of a request, as it is stored.
+fn stored_input(request: &ResponseRequest) -> Result<Vec<Item>, ApiError> {
+    match &request.input {
+        Some(Input::Text(text)) => turn::input(&[request::user(text)]),
+        Some(Input::Items(items)) => turn::input(items),
+        None => Ok(Vec::new()),
+    }
 }

@@ -23,6 +23,8 @@ pub(crate) struct ResponseShape {
     pub(crate) summarizes: bool,
     /// Whether deltas are padded, so that their lengths reveal nothing about the text.
     pub(crate) obfuscates: bool,
+    /// Whether the request only fills the engine's cache: its output is empty.
+    pub(crate) prewarms: bool,
 }
 
 impl ResponseShape {

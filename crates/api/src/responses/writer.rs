@@ -10,9 +10,11 @@ use loggia_wire::openai::responses::{
     CompactedResponse, CompactionItem, FunctionToolCall, IncompleteDetails, ItemStatus,
     McpApprovalRequest, McpCall, McpCallStatus, McpListTools, OutputItem, OutputMessage,
     OutputPart, OutputText, ReasoningItem, ReasoningText, RefusalText, Response, ResponseError,
-    ResponseEvent, ResponseStatus, ResponseUsage, SummaryPart, write_event,
+    ResponseEvent, ResponseStatus, ResponseUsage, SteerRef, SummaryPart, write_event,
 };
-use loggia_wire::openai::{ChunkChoice, Delta, FinishReason, TokenLogprob, ToolCallDelta};
+use loggia_wire::openai::{
+    ChunkChoice, CompletionUsage, Delta, FinishReason, TokenLogprob, ToolCallDelta,
+};
 use serde_json::Value;
 
 use crate::ApiError;
@@ -45,6 +47,8 @@ pub(crate) struct ResponseWriter {
     logprobs: Vec<TokenLogprob>,
     finish_reason: Option<FinishReason>,
     ended_early: Option<EarlyEnd>,
+    /// Whether it was cut for input that steers it.
+    was_steered: bool,
 }
 
 /// The unfinished item: the last one of the output, or a call that is not in the output yet.
@@ -128,6 +132,7 @@ impl ResponseWriter {
             logprobs: Vec::new(),
             finish_reason: None,
             ended_early: None,
+            was_steered: false,
         }
     }
 
@@ -167,6 +172,8 @@ impl ResponseWriter {
     /// Sets the final status.
     fn settle(&mut self) -> Written {
         let reason = match self.finish_reason.ok_or(BackendError::Unfinished)? {
+            _ if self.was_steered => Some("steered"),
+            _ if self.shape.prewarms => None,
             FinishReason::Length => Some("max_output_tokens"),
             FinishReason::ContentFilter => Some("content_filter"),
             FinishReason::Stop | FinishReason::ToolCalls | FinishReason::FunctionCall => None,
@@ -224,7 +231,13 @@ impl ResponseWriter {
     fn chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Written {
         self.begin(out)?;
         for choice in chunk.choices {
-            if choice.index == 0 && self.finish_reason.is_none() {
+            if choice.index != 0 || self.finish_reason.is_some() {
+                continue;
+            }
+            if self.shape.prewarms {
+                // The prompt is in the cache now. What the model says to it is not wanted.
+                self.finish_reason = choice.finish_reason;
+            } else {
                 self.choice(choice, out)?;
             }
         }
@@ -926,7 +939,13 @@ impl Writer for ResponseWriter {
                 self.ended_early = Some(why);
                 Ok(())
             }
-            Event::Usage(usage) => {
+            Event::Usage(mut usage) => {
+                if self.shape.prewarms {
+                    usage = CompletionUsage {
+                        prompt_tokens_details: usage.prompt_tokens_details.take(),
+                        ..CompletionUsage::new(usage.prompt_tokens, 0)
+                    };
+                }
                 self.response.usage = Some((&usage).into());
                 Ok(())
             }
@@ -948,6 +967,28 @@ impl Writer for ResponseWriter {
     fn response(&mut self) -> Result<Option<&mut Response>, BackendError> {
         self.settle()?;
         Ok(Some(&mut self.response))
+    }
+
+    fn steer(&mut self, id: &str, out: &mut Vec<u8>) -> Result<bool, BackendError> {
+        let steer = SteerRef {
+            id,
+            previous_response_id: &self.response.id,
+        };
+        self.events
+            .write(&ResponseEvent::SteerAccepted { steer }, out)?;
+        let is_call =
+            |item: &OutputItem| !matches!(item, OutputItem::Message(_) | OutputItem::Reasoning(_));
+        // A call that has begun is finished: the client answers it first. So is a summary.
+        let is_whole_or_nothing = matches!(self.open, Open::Call(_))
+            || self.shape.compaction.is_some()
+            || self.response.output.iter().any(is_call);
+        if self.finish_reason.is_some() || is_whole_or_nothing {
+            return Ok(false);
+        }
+        self.close(ItemStatus::Incomplete, out)?;
+        self.finish_reason = Some(FinishReason::Stop);
+        self.was_steered = true;
+        Ok(true)
     }
 
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {

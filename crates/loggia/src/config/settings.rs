@@ -232,6 +232,14 @@ settings! {
     #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
     stall_timeout: Span { default(Span(ServerOptions::default().stall_timeout)) }
 
+    /// How long a WebSocket connection may be used before its client has to open a new one
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    websocket_timeout: Span { default(Span(ServerOptions::default().websocket_timeout)) }
+
+    /// How long a WebSocket connection may be without a frame while no response is made
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    websocket_idle_timeout: Span { default(Span(ServerOptions::default().websocket_idle_timeout)) }
+
     /// How long GET /readyz waits for the backends
     #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
     ready_timeout: Span { default(Span(ServerOptions::default().ready_timeout)) }

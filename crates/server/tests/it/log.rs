@@ -1,70 +1,9 @@
 //! The log: one line per request, without anything that the client sent.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
-use std::io;
-use std::sync::{Arc, Mutex};
 
 use loggia_api::{Caller, Policy};
 use loggia_server::{KeyDigest, Keys, ServerOptions};
-use tracing_subscriber::fmt::MakeWriter;
 
-use crate::test_server::{TestChat, TestServer, chat, last, until};
-
-/// The lines of the log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Collects everything that this thread logs from now on. The test and the server share the
-    /// thread.
-    fn everything(&self) -> tracing::subscriber::DefaultGuard {
-        let level = tracing::Level::TRACE;
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_ansi(false)
-            .with_writer(self.clone());
-        tracing::subscriber::set_default(subscriber.finish())
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-
-    /// The lines of the access log, from the request id on; without the duration.
-    fn answered(&self) -> Vec<String> {
-        let text = self.text();
-        let lines = text.lines().filter_map(|line| {
-            line.split_once("loggia_server::access: answered ")
-                .map(|(_, rest)| rest)
-        });
-        lines.map(without_what_varies).collect()
-    }
-}
-
-fn without_what_varies(line: &str) -> String {
-    let steady = line
-        .split(' ')
-        .filter(|word| !word.starts_with("ms=") && !word.starts_with("request_id="));
-    steady.collect::<Vec<_>>().join(" ")
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
+use crate::test_server::{Log, TestChat, TestServer, chat, last, until};
 
 #[tokio::test]
 async fn each_request_is_one_line_that_tells_how_it_ended() {

@@ -9,3 +9,4 @@ mod keys;
 mod log;
 mod shutdown;
 mod test_server;
+mod websocket;

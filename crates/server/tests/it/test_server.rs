@@ -2,6 +2,7 @@
 //! that sends and receives bytes.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// The event that makes a stream panic.
 const PANIC: Event = Event::Waiting(Waiting::LoadingModel);
@@ -269,8 +271,16 @@ impl Client {
         self.0.write_all(bytes.as_bytes()).await.unwrap();
     }
 
+    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.unwrap();
+    }
+
     /// Reads up to and including `end`.
     pub(crate) async fn read_until(&mut self, end: &str) -> String {
+        String::from_utf8(self.read_bytes_until(end).await).unwrap()
+    }
+
+    pub(crate) async fn read_bytes_until(&mut self, end: &str) -> Vec<u8> {
         let mut seen = Vec::new();
         soon(async {
             while !seen.ends_with(end.as_bytes()) {
@@ -281,7 +291,7 @@ impl Client {
             }
         })
         .await;
-        String::from_utf8(seen).unwrap()
+        seen
     }
 
     /// Reads until the server closes the connection properly.
@@ -290,6 +300,13 @@ impl Client {
         soon(self.0.read_to_string(&mut seen))
             .await
             .unwrap_or_else(|error| panic!("{error} after {seen:?}"));
+        seen
+    }
+
+    /// Reads bytes until the server closes the connection.
+    pub(crate) async fn rest_of_bytes(&mut self) -> Vec<u8> {
+        let mut seen = Vec::new();
+        soon(self.0.read_to_end(&mut seen)).await.unwrap();
         seen
     }
 
@@ -330,4 +347,60 @@ pub(crate) fn body(answer: &str) -> &str {
         .split_once("\r\n\r\n")
         .map(|(_, body)| body)
         .expect("a head")
+}
+
+/// The lines of the log.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Collects everything that this thread logs from now on. The test and the server share the
+    /// thread.
+    pub(crate) fn everything(&self) -> tracing::subscriber::DefaultGuard {
+        let level = tracing::Level::TRACE;
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_ansi(false)
+            .with_writer(self.clone());
+        tracing::subscriber::set_default(subscriber.finish())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The lines of the access log, from the request id on; without the duration.
+    pub(crate) fn answered(&self) -> Vec<String> {
+        let text = self.text();
+        let lines = text.lines().filter_map(|line| {
+            line.split_once("loggia_server::access: answered ")
+                .map(|(_, rest)| rest)
+        });
+        lines.map(without_what_varies).collect()
+    }
+}
+
+fn without_what_varies(line: &str) -> String {
+    let steady = line
+        .split(' ')
+        .filter(|word| !word.starts_with("ms=") && !word.starts_with("request_id="));
+    steady.collect::<Vec<_>>().join(" ")
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut *self.0.lock().unwrap(), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
 }

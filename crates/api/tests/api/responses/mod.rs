@@ -7,6 +7,7 @@ mod mcp;
 mod memory;
 mod output;
 mod sealed;
+mod session;
 pub(crate) mod stand_in;
 pub(crate) mod state_machine;
 mod tools;

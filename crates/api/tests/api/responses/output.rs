@@ -8,7 +8,7 @@ use loggia_wire::openai::FinishReason;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::stand_in::{StandIn, ask, call, delta, hi, response, without_ids};
+use super::stand_in::{KINDS, StandIn, ask, call, delta, hi, response, without_ids};
 use super::state_machine::{checked, events};
 
 fn text(text: &str) -> Value {
@@ -30,6 +30,31 @@ async fn a_text_is_a_message_with_one_part() {
         (&response["status"], &response["completed_at"]),
         (&json!("completed"), &json!(1))
     );
+}
+
+#[tokio::test]
+async fn a_warm_up_over_http_has_no_output_either() {
+    for kind in KINDS {
+        let mut said = vec![
+            json!({"reasoning_content": "Hm."}),
+            json!({"content": "Hel"}),
+        ];
+        said.extend(call(0, "call_1", "look", &["{}"]));
+        let engine = StandIn::says(&said, FinishReason::Length).of(kind);
+        let tools = json!([{"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}]);
+        let more = json!({"prompt_cache_options": {"prewarm": true}, "tools": tools, "tool_choice": "required"});
+        let (warm, engine) = response(engine, &hi(more)).await;
+        assert_eq!(warm["output"], json!([]));
+        assert_eq!(
+            (&warm["status"], &warm["incomplete_details"]),
+            (&json!("completed"), &Value::Null)
+        );
+        assert_eq!(warm["usage"]["output_tokens"], 0);
+        assert_eq!(warm["usage"]["input_tokens_details"]["cached_tokens"], 16);
+        assert_eq!(warm["tool_choice"], "required");
+        assert_eq!(engine.asked()["max_completion_tokens"], 1);
+        assert_eq!(engine.asked().get("tool_choice"), None);
+    }
 }
 
 #[tokio::test]

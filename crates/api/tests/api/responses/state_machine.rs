@@ -8,14 +8,18 @@ use serde_json::{Value, json};
 ///
 /// If the stream breaks a rule.
 pub(crate) fn checked(stream: &str) -> Value {
-    let events = events(stream);
+    checked_events(&events(stream))
+}
+
+/// Returns the response in the last of these events, as [`checked`] does.
+pub(crate) fn checked_events(events: &[Value]) -> Value {
     let mut seen = StreamChecker::default();
     for (number, event) in events.iter().enumerate() {
         assert_eq!(event["sequence_number"], number, "{event}");
         assert_eq!(seen.end, Value::Null, "after the end: {event}");
         seen.event(number, event);
     }
-    assert_ne!(seen.end, Value::Null, "no end: {stream}");
+    assert_ne!(seen.end, Value::Null, "no end: {events:?}");
     seen.end
 }
 
@@ -110,6 +114,10 @@ impl StreamChecker {
             }
             "response.compaction.compacting" => {
                 assert_eq!(self.item(event)["type"], "compaction", "{event}");
+            }
+            "response.steer.accepted" => {
+                assert_eq!(event["steer"]["previous_response_id"], self.id, "{event}");
+                assert!(event["steer"]["id"].is_string(), "{event}");
             }
             _ => panic!("an unknown event: {event}"),
         }

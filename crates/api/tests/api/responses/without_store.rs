@@ -84,7 +84,7 @@ async fn store_is_named_only_where_the_client_asked_for_it() {
 }
 
 #[tokio::test]
-async fn a_websocket_is_refused_so_that_clients_go_on_with_post() {
+async fn a_door_without_a_server_refuses_a_websocket_so_that_clients_go_on_with_post() {
     let door = Door::new(Arc::new(StandIn::hello()), Policy::default());
     let get = |path: &str, upgrade: &str| {
         let request = Request::get(path).header("upgrade", upgrade);

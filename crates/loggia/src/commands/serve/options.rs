@@ -41,6 +41,8 @@ pub(super) fn options(config: &Config) -> anyhow::Result<ServerOptions> {
         ready_timeout: config.ready_timeout.0,
         max_connections: config.max_connections.get() as usize,
         shutdown_timeout: config.shutdown_timeout.0,
+        websocket_timeout: config.websocket_timeout.0,
+        websocket_idle_timeout: config.websocket_idle_timeout.0,
         origins,
         keys: config::keys(&config.key),
     })

@@ -300,6 +300,20 @@ events! {
         /// The index of the item in `output`.
         output_index: usize,
     },
+    /// The server accepted input that steers the response. Over WebSocket only.
+    SteerAccepted = "response.steer.accepted" {
+        /// The accepted input.
+        steer: SteerRef<'a>,
+    },
+}
+
+/// Names input that steers a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SteerRef<'a> {
+    /// The id of the input.
+    pub id: &'a str,
+    /// The id of the response that it steers.
+    pub previous_response_id: &'a str,
 }
 
 impl ResponseEvent<'_> {

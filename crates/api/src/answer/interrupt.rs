@@ -1,0 +1,41 @@
+//! [`Interrupt`]: ends a stream from outside, with its proper last event.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::ApiError;
+
+/// Ends a stream from outside, with its proper last event. It wakes nobody: whoever uses it polls
+/// the stream afterwards.
+#[derive(Debug, Default)]
+pub(crate) struct Interrupt(Mutex<Wanted>);
+
+/// What is to happen to a stream.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// The error that the stream ends with.
+    pub(crate) error: Option<ApiError>,
+    /// The ids of inputs that steer it.
+    pub(crate) steers: Vec<Arc<str>>,
+}
+
+impl Interrupt {
+    /// Lets the stream end with an error.
+    pub(crate) fn fail(&self, error: ApiError) {
+        self.lock().error = Some(error);
+    }
+
+    /// Lets the stream accept input that steers it.
+    pub(crate) fn steer(&self, id: Arc<str>) {
+        self.lock().steers.push(id);
+    }
+
+    /// Takes what is to happen.
+    pub(crate) fn take(&self) -> Wanted {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// No code panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, Wanted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,622 @@
+//! Responses over a WebSocket: [`Session`] is what one connection asks and gets. It knows no socket:
+//! frames of the client go in, frames for the client come out.
+//!
+//! Each `response.create` is answered as `POST /v1/responses` with `stream: true` is: by
+//! [`Door::respond`](crate::Door::respond), which the server wraps in its layers. Its events are
+//! frames.
+//!
+//! Reading order: this file, `envelope.rs` (frames of the client), `create.rs` (how one response is
+//! asked for), `running.rs` (one response), `frames.rs` (frames for the client), `local.rs` (what is
+//! continued without a store), `steer.rs` (input for a response that is being made).
+
+mod create;
+mod envelope;
+mod frames;
+pub(crate) mod local;
+mod running;
+mod steer;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use loggia_wire::frame::sse::Event;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tower::{Service, ServiceExt};
+
+use crate::answer::id;
+use crate::store::{Item, Side};
+use crate::{ApiError, Door, RequestId};
+pub use create::Create;
+pub(crate) use create::Link;
+use envelope::{ClientFrame, CreateFrame, SteerFrame};
+use local::Local;
+use running::{Running, Step};
+use steer::{MOST_STEERS, Pending, Steer};
+
+/// The most responses that are made at the same time, as OpenAI has it.
+const MOST_RUNNING: usize = 16;
+
+/// The most names of lanes, as OpenAI has it.
+const MOST_LANES: usize = 32;
+
+/// The most requests that wait for an earlier one of their lane.
+const MOST_WAITING: usize = 64;
+
+/// What one WebSocket connection asks and gets: several responses, one after the other in each lane,
+/// lanes at the same time.
+///
+/// [`receive`](Self::receive) takes a frame of the client, [`next`](Self::next) returns the next one
+/// for it. What is not taken is not made: a response goes on only as its frames are taken.
+pub struct Session<S, B> {
+    /// Answers a request for one response.
+    service: S,
+    /// The head of every request.
+    head: Head,
+    local: Arc<Local>,
+    lanes: Vec<Lane<B>>,
+    /// The lane that is looked at first.
+    first: usize,
+    /// Frames that are ready.
+    ready: VecDeque<Bytes>,
+    /// The most bytes of requests that wait.
+    most_bytes: usize,
+    asked: u64,
+    /// Why no more responses are made.
+    closing: Option<ApiError>,
+}
+
+/// The head of every request of a session.
+struct Head {
+    request_id: Option<Arc<str>>,
+    template: Parts,
+}
+
+/// Responses that are made one after the other.
+struct Lane<B> {
+    name: Option<Arc<str>>,
+    running: Option<Running<B>>,
+    waiting: VecDeque<CreateFrame>,
+    /// The response that continues a steered one. It goes before those that wait.
+    successor: Option<(CreateFrame, Vec<Steer>)>,
+    pending: Option<Pending>,
+    /// The last response that has ended.
+    last: Option<String>,
+}
+
+/// The first event of a response.
+#[derive(Deserialize)]
+struct Created {
+    response: CreatedResponse,
+}
+
+#[derive(Deserialize)]
+struct CreatedResponse {
+    id: String,
+}
+
+/// The last event of a response.
+#[derive(Deserialize)]
+struct Terminal {
+    response: TerminalResponse,
+    sequence_number: u64,
+}
+
+#[derive(Deserialize)]
+struct TerminalResponse {
+    id: String,
+    output: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct ItemId {
+    id: String,
+}
+
+impl<S, B> Session<S, B>
+where
+    S: Service<Request<Create>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: http_body::Body<Data = Bytes, Error: Display> + Unpin + Send + 'static,
+{
+    /// Begins the session of a connection that was opened by a request with this head. `service`
+    /// answers the requests of the session: the door, inside of what the server puts around it.
+    pub fn new(door: &Door, opened_by: &Parts, service: S) -> Self {
+        let most_bytes = door.policy.body_limit;
+        Self {
+            service,
+            head: Head::of(opened_by),
+            local: Arc::new(Local::new(door.sessions.clone(), most_bytes)),
+            lanes: Vec::new(),
+            first: 0,
+            ready: VecDeque::new(),
+            most_bytes,
+            asked: 0,
+            closing: None,
+        }
+    }
+
+    /// Takes a frame of the client.
+    pub fn receive(&mut self, frame: Bytes) {
+        match envelope::read(frame) {
+            Ok(ClientFrame::Create(create)) => self.create(create),
+            Ok(ClientFrame::Steer(steer)) => self.steer(steer),
+            Err((lane, error)) => self.refuse(error, lane.as_deref()),
+        }
+    }
+
+    /// Whether every frame that is ready was taken. Otherwise a frame of the client should wait, so
+    /// that those for it do not pile up.
+    pub fn can_receive(&self) -> bool {
+        self.ready.is_empty()
+    }
+
+    /// Returns the next frame for the client. Waits for ever if no response is being made.
+    pub async fn next(&mut self) -> Bytes {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Polls for the next frame for the client.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Poll::Ready(frame);
+            }
+            let Some((at, step)) = self.poll_step(cx) else {
+                return Poll::Pending;
+            };
+            match step {
+                Step::Event(event) => self.event(at, event),
+                Step::Refused(status, headers, body) => self.refused(at, status, &headers, &body),
+                Step::Over => self.over(at),
+            }
+        }
+    }
+
+    /// Whether no response is being made and every frame was taken.
+    pub fn is_idle(&self) -> bool {
+        let waits = |lane: &Lane<B>| !lane.waiting.is_empty() || lane.successor.is_some();
+        self.ready.is_empty() && self.running() == 0 && !self.lanes.iter().any(waits)
+    }
+
+    /// Makes no more responses: those that are asked for from now on are refused with this error.
+    pub fn close(&mut self, error: ApiError) {
+        for at in 0..self.lanes.len() {
+            let waiting = std::mem::take(&mut self.lanes[at].waiting);
+            for create in waiting {
+                self.refuse(error.clone(), create.lane.as_deref());
+            }
+        }
+        self.closing = Some(error);
+    }
+
+    /// Ends every response with this error.
+    pub fn fail(&mut self, error: &ApiError) {
+        self.close(error.clone());
+        for at in 0..self.lanes.len() {
+            let lane = &mut self.lanes[at];
+            match &lane.running {
+                Some(running) if running.has_begun() => running.link.interrupt.fail(error.clone()),
+                Some(_) => {
+                    let name = lane.name.clone();
+                    let running = lane.running.take();
+                    self.refuse(error.clone(), name.as_deref());
+                    if let Some(running) = running {
+                        self.return_input(&running.succeeds, NO_SUCCESSOR, name.as_deref());
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The next thing that comes of any response. Lanes take turns.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Option<(usize, Step)> {
+        let count = self.lanes.len();
+        for offset in 0..count {
+            let at = (self.first + offset) % count;
+            if let Some(running) = &mut self.lanes[at].running
+                && let Poll::Ready(step) = running.poll_step(cx)
+            {
+                self.first = at + 1;
+                return Some((at, step));
+            }
+        }
+        None
+    }
+
+    /// The number of responses that have not ended.
+    fn running(&self) -> usize {
+        let running = self.lanes.iter().filter_map(|lane| lane.running.as_ref());
+        running.filter(|running| !running.has_ended).count()
+    }
+
+    /// `response.create`.
+    fn create(&mut self, mut create: CreateFrame) {
+        if let Some(error) = &self.closing {
+            return self.refuse(error.clone(), create.lane.as_deref());
+        }
+        let Some(at) = self.lane(create.lane.as_ref()) else {
+            let message = format!("A connection has at most {MOST_LANES} streams.");
+            return self.refuse(limit_reached(message), create.lane.as_deref());
+        };
+        let lane = &mut self.lanes[at];
+        let mut pending = Vec::new();
+        if let Some(waiting) = &lane.pending
+            && create.previous.as_deref() == Some(&*waiting.previous)
+        {
+            pending = lane
+                .pending
+                .take()
+                .map_or(pending, |pending| pending.steers);
+            create = create.after(steer::messages(&pending));
+        }
+        if lane.running.is_none() {
+            if self.running() >= MOST_RUNNING {
+                let name = create.lane.as_deref();
+                self.return_input(&pending, NO_SUCCESSOR, name);
+                let message = format!(
+                    "A connection makes at most {MOST_RUNNING} responses at the same time."
+                );
+                return self.refuse(limit_reached(message), name);
+            }
+            return self.start(at, create, pending);
+        }
+        let all = || self.lanes.iter().flat_map(|lane| &lane.waiting);
+        let bytes: usize = all().map(|create| create.frame.len()).sum();
+        if all().count() >= MOST_WAITING || bytes + create.frame.len() > self.most_bytes {
+            let message = "Too many requests wait for earlier ones of their stream.".to_owned();
+            return self.refuse(limit_reached(message), create.lane.as_deref());
+        }
+        self.lanes[at].waiting.push_back(create);
+    }
+
+    /// The lane with this name. `None` if there are too many.
+    fn lane(&mut self, name: Option<&Arc<str>>) -> Option<usize> {
+        let found = self
+            .lanes
+            .iter()
+            .position(|lane| lane.name.as_ref() == name);
+        if found.is_some() {
+            return found;
+        }
+        let named = self.lanes.iter().filter(|lane| lane.name.is_some());
+        if name.is_some() && named.count() >= MOST_LANES {
+            return None;
+        }
+        self.lanes.push(Lane {
+            name: name.cloned(),
+            running: None,
+            waiting: VecDeque::new(),
+            successor: None,
+            pending: None,
+            last: None,
+        });
+        Some(self.lanes.len() - 1)
+    }
+
+    fn start(&mut self, at: usize, create: CreateFrame, succeeds: Vec<Steer>) {
+        let link = Arc::new(Link::new(Arc::clone(&self.local)));
+        let request = self.head.request(
+            self.asked,
+            Create {
+                frame: create.frame,
+                link: Arc::clone(&link),
+            },
+        );
+        self.asked += 1;
+        let service = self.service.clone();
+        let starting = Box::pin(async move {
+            let answered = service.oneshot(request).await;
+            answered.unwrap_or_else(|never| match never {})
+        });
+        let mut running = Running::new(starting, link);
+        running.previous = create.previous;
+        running.can_be_steered = create.can_be_steered;
+        running.settings = create.settings;
+        running.succeeds = succeeds;
+        self.lanes[at].running = Some(running);
+    }
+
+    /// An event of a response.
+    fn event(&mut self, at: usize, event: Event) {
+        let lane = &mut self.lanes[at];
+        let name = lane.name.clone();
+        let Some(running) = &mut lane.running else {
+            return;
+        };
+        let data = event.data;
+        let end = match event.name.as_deref() {
+            Some("response.created") => {
+                let created: Option<Created> = serde_json::from_slice(&data).ok();
+                running.id = created.map(|created| created.response.id);
+                running.succeeds.clear();
+                None
+            }
+            Some("response.steer.accepted") => {
+                let waiting = running.steers.iter_mut().find(|steer| !steer.is_accepted);
+                if let Some(steer) = waiting {
+                    steer.is_accepted = true;
+                }
+                None
+            }
+            Some("response.completed" | "response.incomplete") => {
+                serde_json::from_slice::<Terminal>(&data).ok()
+            }
+            Some("response.failed") => {
+                self.ready.push_back(frames::event(data, name.as_deref()));
+                return self.failed(at);
+            }
+            Some(_) => None,
+            None => {
+                // The server's own error, instead of a last event.
+                if let Some(frame) = frames::broken(&data, name.as_deref()) {
+                    self.ready.push_back(frame);
+                    self.failed(at);
+                }
+                return;
+            }
+        };
+        self.ready.push_back(frames::event(data, name.as_deref()));
+        if let Some(end) = end {
+            self.ended(at, end);
+        }
+    }
+
+    /// A response has ended: keeps it if it is not stored, and goes on with what steers it.
+    fn ended(&mut self, at: usize, end: Terminal) {
+        let lane = &mut self.lanes[at];
+        let Some(running) = &mut lane.running else {
+            return;
+        };
+        running.has_ended = true;
+        let id = end.response.id;
+        if let Some(begun) = running.link.take_begun() {
+            let mut items = begun.input;
+            items.extend(end.response.output.iter().filter_map(|item| output(item)));
+            let name = lane.name.clone();
+            self.local.keep(id.clone(), name, begun.previous, items);
+        }
+        lane.last = Some(id.clone());
+        let steers = std::mem::take(&mut running.steers);
+        if steers.is_empty() {
+            return;
+        }
+        let name = lane.name.clone();
+        let mut number = end.sequence_number;
+        for steer in steers.iter().filter(|steer| !steer.is_accepted) {
+            number += 1;
+            let frame = frames::steer_accepted(steer, number, name.as_deref());
+            self.ready.push_back(frame);
+        }
+        let required = steer::required(&end.response.output);
+        if required.is_empty() {
+            let settings = Arc::clone(&running.settings);
+            let messages = steer::messages(&steers);
+            let successor = CreateFrame::successor(settings, name, &id, messages);
+            lane.successor = Some((successor, steers));
+            return;
+        }
+        for steer in &steers {
+            number += 1;
+            let frame = frames::steer_pending(steer, &required, number, name.as_deref());
+            self.ready.push_back(frame);
+        }
+        let pending = Pending {
+            previous: id.into(),
+            steers,
+        };
+        if let Some(older) = lane.pending.replace(pending) {
+            let why = ("response_not_active", "Another response was steered since.");
+            self.return_input(&older.steers, why, name.as_deref());
+        }
+    }
+
+    /// A response has failed.
+    fn failed(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        let Some(running) = &mut lane.running else {
+            return;
+        };
+        running.has_ended = true;
+        lane.last = running.id.clone();
+        if let Some(previous) = &running.previous {
+            self.local.evict(previous, lane.name.as_ref());
+        }
+        let steers = std::mem::take(&mut running.steers);
+        let lost = std::mem::take(&mut running.succeeds);
+        let name = lane.name.clone();
+        let why = ("response_not_active", "The response failed.");
+        self.return_input(&steers, why, name.as_deref());
+        self.return_input(&lost, NO_SUCCESSOR, name.as_deref());
+    }
+
+    /// A response was refused before its first event.
+    fn refused(&mut self, at: usize, status: StatusCode, headers: &HeaderMap, body: &[u8]) {
+        let name = self.lanes[at].name.clone();
+        let running = self.lanes[at].running.as_ref();
+        // Who steers gets the input back, and no other error.
+        if running.is_none_or(|running| running.succeeds.is_empty()) {
+            let frame = frames::refused(status, headers, body, name.as_deref());
+            self.ready.push_back(frame);
+        }
+        self.failed(at);
+    }
+
+    /// Nothing more comes of a response: goes on with the next one of its lane.
+    fn over(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        let name = lane.name.clone();
+        let has_ended = lane
+            .running
+            .as_ref()
+            .is_none_or(|running| running.has_ended);
+        if !has_ended {
+            let message = "The response ended without its last event.";
+            let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message);
+            self.failed(at);
+            self.refuse(error, name.as_deref());
+        }
+        let lane = &mut self.lanes[at];
+        lane.running = None;
+        if let Some((successor, steers)) = lane.successor.take() {
+            if self.closing.is_some() {
+                return self.return_input(&steers, NO_SUCCESSOR, name.as_deref());
+            }
+            return self.start(at, successor, steers);
+        }
+        if let Some(create) = lane.waiting.pop_front() {
+            // It may continue a response that was steered.
+            self.create(create);
+        }
+    }
+
+    /// `response.steer`.
+    fn steer(&mut self, frame: SteerFrame) {
+        let is_target = |lane: &Lane<B>| {
+            lane.running.as_ref().and_then(|one| one.id.as_deref()) == Some(&frame.previous)
+        };
+        let at = self.lanes.iter().position(is_target);
+        let lane = at.map(|at| &self.lanes[at]);
+        let running = lane.and_then(|lane| lane.running.as_ref());
+        let name = lane.and_then(|lane| lane.name.clone());
+        let refused = self.refused_steer(&frame, running);
+        let (Ok(messages), Some(at), None) = (&frame.messages, at, &refused) else {
+            let (code, message) = refused.unwrap_or_default();
+            let why = (code, message.as_str());
+            let failed =
+                frames::steer_failed(None, &frame.previous, &frame.input, why, name.as_deref());
+            return self.ready.push_back(failed);
+        };
+        let steer = Steer {
+            id: id::item("steer_").into(),
+            previous: frame.previous.as_str().into(),
+            messages: messages.clone(),
+            input: frame.input,
+            is_accepted: false,
+        };
+        if let Some(running) = &mut self.lanes[at].running {
+            running.link.interrupt.steer(Arc::clone(&steer.id));
+            running.steers.push(steer);
+        }
+    }
+
+    /// Why a response cannot be steered, if it cannot: a code and a message.
+    fn refused_steer(
+        &self,
+        frame: &SteerFrame,
+        running: Option<&Running<B>>,
+    ) -> Option<(&'static str, String)> {
+        if let Err(message) = &frame.messages {
+            return Some(("invalid_input", message.clone()));
+        }
+        let id = &frame.previous;
+        let Some(running) = running else {
+            let is_last = |lane: &Lane<B>| lane.last.as_ref() == Some(id);
+            return Some(if self.local.has(id) || self.lanes.iter().any(is_last) {
+                let message = format!(
+                    "The response with id '{id}' has ended. Continue it with response.create."
+                );
+                ("response_already_completed", message)
+            } else {
+                let message =
+                    format!("No response with id '{id}' is being made on this connection.");
+                ("response_not_found", message)
+            });
+        };
+        if running.has_ended {
+            let message =
+                format!("The response with id '{id}' has ended. Continue it with response.create.");
+            return Some(("response_already_completed", message));
+        }
+        if !running.can_be_steered {
+            let message = "Responses of a conversation, with context_management, and with generate: false cannot be steered.";
+            return Some(("steering_not_supported", message.to_owned()));
+        }
+        let waiting: usize = running.steers.iter().map(|one| size(&one.input)).sum();
+        let is_full =
+            running.steers.len() >= MOST_STEERS || waiting + size(&frame.input) > self.most_bytes;
+        is_full.then(|| {
+            let message = format!("At most {MOST_STEERS} inputs can wait for one response.");
+            ("too_many_pending_steers", message)
+        })
+    }
+
+    /// Gives inputs back that steered nothing.
+    fn return_input(&mut self, steers: &[Steer], why: (&str, &str), lane: Option<&str>) {
+        for steer in steers {
+            let frame =
+                frames::steer_failed(Some(&steer.id), &steer.previous, &steer.input, why, lane);
+            self.ready.push_back(frame);
+        }
+    }
+
+    fn refuse(&mut self, error: ApiError, lane: Option<&str>) {
+        self.ready.push_back(frames::error(error, lane));
+    }
+}
+
+const NO_SUCCESSOR: (&str, &str) = (
+    "successor_creation_failed",
+    "The response that continues the steered one could not be made.",
+);
+
+fn limit_reached(message: String) -> ApiError {
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).coded("websocket_stream_limit_reached")
+}
+
+/// About how large a value is.
+fn size(value: &Value) -> usize {
+    value.to_string().len()
+}
+
+/// An item of an output as it is kept.
+fn output(item: &RawValue) -> Option<Item> {
+    let ItemId { id } = serde_json::from_str(item.get()).ok()?;
+    Some(Item {
+        id,
+        body: item.get().to_owned(),
+        side: Side::Output,
+    })
+}
+
+impl Head {
+    /// Takes what the door needs to know of the client: its key, and the name of the server that it
+    /// used.
+    fn of(opened_by: &Parts) -> Self {
+        let (mut template, ()) = Request::new(()).into_parts();
+        template.method = Method::GET;
+        template.uri = opened_by.uri.clone();
+        let host = opened_by.headers.get(http::header::HOST);
+        if let Some(host) = host {
+            template.headers.insert(http::header::HOST, host.clone());
+        }
+        if let Some(caller) = opened_by.extensions.get::<crate::Caller>() {
+            template.extensions.insert(caller.clone());
+        }
+        Self {
+            request_id: RequestId::of(opened_by),
+            template,
+        }
+    }
+
+    /// The request with this number. Its id is that of the connection, and the number.
+    fn request(&self, number: u64, create: Create) -> Request<Create> {
+        let mut parts = self.template.clone();
+        if let Some(id) = &self.request_id {
+            let id = format!("{id}.{number}");
+            parts.extensions.insert(RequestId(id.into()));
+        }
+        Request::from_parts(parts, create)
+    }
+}
