@@ -198,7 +198,9 @@ fn a_stream_whose_engine_is_killed_ends_with_an_error_and_the_next_request_is_an
         // The stream may have finished just before.
         if !end.contains("[DONE]") {
             assert!(
-                end.contains(r#"data: {"error":{"message":"the backend `embedded` ended"#),
+                end.contains(
+                    r#"data: {"error":{"message":"the backend `embedded` closed the connection"#
+                ),
                 "{end}"
             );
             cut_short += 1;
