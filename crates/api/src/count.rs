@@ -2,19 +2,19 @@
 //! writes it. They are admitted as the request that they count would be.
 
 use std::pin::pin;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
-use loggia_backend::{BackendError, ChatCall, TokenCount, Work};
+use loggia_backend::{BackendError, ChatCall, TokenCount};
 
 use crate::admit::{Asked, admit};
 use crate::answer::ended::Outcome;
 use crate::answer::headers::{name_estimated, name_server, name_truncated};
 use crate::answer::ignored::listed;
-use crate::fit::fit;
-use crate::generate::{Generate, respond};
+use crate::fit::{chat, fit};
+use crate::generate::respond;
+use crate::generated::Generate;
 use crate::{ApiError, Body, Door};
 
 /// A request whose prompt can be counted.
@@ -79,15 +79,5 @@ impl Door {
             name_estimated(&mut response, R::FIELD);
         }
         Ok(response)
-    }
-}
-
-/// Returns the chat of a work.
-pub(crate) fn chat(
-    work: Work,
-) -> Result<Arc<loggia_wire::openai::ChatCompletionRequest>, BackendError> {
-    match work {
-        Work::Chat(chat) => Ok(chat),
-        other => Err(other.unsupported()),
     }
 }

@@ -5,15 +5,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use loggia_backend::{BackendError, CallHead, ChatCall};
+use loggia_backend::{BackendError, CallHead, ChatCall, Work};
 use loggia_wire::Extra;
 use loggia_wire::openai::{ChatCompletionRequest, Content, Message, PartKind};
 use serde_json::Value;
 
 use crate::admit::Asked;
 use crate::answer::ignored::listed;
-use crate::count::chat;
-use crate::generate::Generate;
+use crate::generated::Generate;
 use crate::{ApiError, Door, Strictness};
 
 /// The maximum number of tokens kept free for an answer without a limit; in small contexts it is a
@@ -240,6 +239,16 @@ impl Search {
     /// Returns the number of parts to drop.
     fn enough(&self) -> usize {
         self.enough
+    }
+}
+
+/// Returns the chat of a work.
+pub(crate) fn chat(
+    work: Work,
+) -> Result<Arc<loggia_wire::openai::ChatCompletionRequest>, BackendError> {
+    match work {
+        Work::Chat(chat) => Ok(chat),
+        other => Err(other.unsupported()),
     }
 }
 

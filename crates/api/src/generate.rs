@@ -1,7 +1,6 @@
 //! Chats, completions and responses: parses the request, finds the model, calls the backend, writes
 //! the answer.
 
-use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -9,11 +8,9 @@ use bytes::{Buf, Bytes};
 use futures_core::future::BoxFuture;
 use futures_util::StreamExt;
 use futures_util::future::Either;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Request, Response};
-use loggia_backend::{
-    Backend, BackendError, Call, CallHead, EarlyEnd, Profile, Reply, ServedBy, Work,
-};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response};
+use loggia_backend::{Backend, BackendError, Call, CallHead, EarlyEnd, Profile, Reply, ServedBy};
 use loggia_wire::openai::responses;
 use tokio::time::Instant;
 
@@ -21,66 +18,23 @@ use crate::admit::{Ask, Asked, Parse, admit};
 use crate::answer;
 use crate::answer::collect::Collector;
 use crate::answer::ended::{Outcome, Progress};
-use crate::answer::headers::{name_early_end, name_ignored, name_server, name_truncated, within};
+use crate::answer::headers::{
+    event_stream, name_early_end, name_ignored, name_server, name_truncated, within,
+};
 use crate::answer::ignored::{add_listed, listed};
-use crate::answer::interrupt::Interrupt;
 use crate::answer::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
-use crate::answer::writer::{Head, Shape};
+use crate::answer::writer::Head;
 use crate::door::read;
 use crate::fit::fit;
+use crate::generated::Generate;
 use crate::responses::server_tools::{self, ServerTools};
-use crate::stored::keep::{Keep, Keeping, ToStore};
+use crate::store::Owner;
+use crate::stored::keep::{Keep, Keeping};
+use crate::wording::Dialect;
 use crate::{ApiError, Body, Door, Ended, wording};
-
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The initial capacity of the buffer for a complete answer: a short one. It grows if needed.
 const FIRST_BUFFER: usize = 1000;
-
-/// A request whose answer is generated, complete or as a stream of events.
-pub(crate) trait Generate: Ask {
-    fn streams(&self) -> bool;
-
-    /// Returns the kind of the answer.
-    fn shape(&self) -> Shape;
-
-    /// Returns the number of choices.
-    fn choices(&self) -> usize;
-
-    /// Returns whether the client requested a chunk with the usage.
-    fn include_usage(&self) -> bool;
-
-    fn work(request: Arc<Self>) -> Work;
-
-    /// Returns the tools that the server runs for this request.
-    fn server_tools(&self) -> Option<Arc<ServerTools>> {
-        None
-    }
-
-    /// Returns the messages that may be dropped to fit the context, the oldest first, if the client
-    /// allows that.
-    fn droppable(&self) -> Option<Vec<Range<usize>>> {
-        None
-    }
-
-    /// Drops messages. Returns their names.
-    fn drop_messages(&mut self, dropped: &[Range<usize>]) -> Vec<String> {
-        let _ = dropped;
-        Vec::new()
-    }
-
-    /// Returns what can end the stream from outside, if anything can.
-    fn interrupt(&self) -> Option<Arc<Interrupt>> {
-        None
-    }
-
-    /// Takes out what the door honours because it has a store. Returns `None` if nothing is to be
-    /// stored.
-    fn take_stored(&mut self, id: &str) -> Result<Option<ToStore>, ApiError> {
-        let _ = id;
-        Ok(None)
-    }
-}
 
 /// An admitted request.
 pub(crate) struct Admitted {
@@ -109,6 +63,24 @@ pub(crate) fn start(
     }
 }
 
+/// Takes what is stored with the answer out of a request. Returns `None` if nothing is stored.
+fn keep<R: Generate>(door: &Door, asked: &mut Asked<R>) -> Result<Option<Box<Keep>>, ApiError> {
+    // The ids of chats of the original profile are not unique.
+    let has_ids = asked.head.profile == Profile::Openai
+        || matches!(R::DIALECT, Dialect::Responses | Dialect::Messages);
+    let Some(store) = door.store.as_ref().filter(|_| has_ids) else {
+        return Ok(None);
+    };
+    // There is no other reference yet, so this does not copy.
+    let request = Arc::make_mut(&mut asked.request);
+    let Some(what) = request.take_stored(&asked.head.id)? else {
+        return Ok(None);
+    };
+    let owner = Owner::new(asked.head.caller.clone());
+    let request_id = asked.refusals.request_id.clone();
+    Ok(Some(Box::new(Keep::new(store, owner, request_id, what))))
+}
+
 /// What is the same in every piece of the answer to a request.
 fn head_of<R: Generate>(head: &CallHead, request: &R) -> Head {
     Head {
@@ -127,7 +99,7 @@ pub(crate) async fn admitted<R: Generate>(
     mut asked: Asked<R>,
 ) -> Result<Admitted, ApiError> {
     // First, because the client's own request is stored.
-    let keep = Keep::of(door, &mut asked)?;
+    let keep = keep(door, &mut asked)?;
     if let Some(keep) = &keep {
         // Boxed, because it is rare: every request would reserve the memory for it.
         Box::pin(keep.check()).await?;
@@ -409,15 +381,4 @@ fn collect(
             ended_early,
         })
     }
-}
-
-/// A response whose body is a stream of events.
-pub(crate) fn event_stream(body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // nginx buffers a stream without this header.
-    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    response
 }

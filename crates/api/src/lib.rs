@@ -17,6 +17,7 @@ mod embeddings;
 mod error;
 mod fit;
 mod generate;
+mod generated;
 mod layer;
 pub mod mcp;
 mod messages;

@@ -10,7 +10,9 @@ use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::KeysError;
-use crate::keys::Secret;
+
+/// A key.
+pub(crate) type Secret = [u8; 32];
 
 /// The longest file that is read.
 const MOST_BYTES: u64 = 64 << 10;

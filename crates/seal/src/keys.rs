@@ -13,10 +13,8 @@ use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use sha2::{Digest as _, Sha256};
 
-use crate::{KeysError, NotOpened, file};
-
-/// A key.
-pub(crate) type Secret = [u8; 32];
+use crate::file::{self, Secret};
+use crate::{KeysError, NotOpened};
 
 /// The first byte of a sealed text.
 const VERSION: u8 = 1;

@@ -13,18 +13,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::timeout;
 use tower::Service;
 
 use crate::ServerOptions;
+use crate::linger::close;
 use crate::websocket::Upgraded;
-
-/// How long a client may continue to send after its last answer: in total, and between two pieces.
-const LINGER: Duration = Duration::from_secs(30);
-const LINGER_PAUSE: Duration = Duration::from_secs(2);
 
 /// The first bytes of a TLS client: a record of type "handshake", version 3.
 const TLS_GREETING: &[u8] = &[0x16, 0x03];
@@ -154,20 +149,4 @@ fn log_error(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke");
     }
-}
-
-/// Closes a connection so that the client receives the last answer. An answer may be sent before
-/// the request was read completely (413). Closing a socket with unread bytes sends a reset, which
-/// can overtake the answer. So this shuts down the sending side first and reads for a while.
-pub(crate) async fn close(mut stream: TcpStream) {
-    let to_its_end = async {
-        stream.shutdown().await?;
-        let mut unwanted = vec![0; 16 << 10];
-        while timeout(LINGER_PAUSE, stream.read(&mut unwanted))
-            .await
-            .is_ok_and(|read| read.is_ok_and(|bytes| bytes > 0))
-        {}
-        Ok::<_, std::io::Error>(())
-    };
-    let _however_it_ends = timeout(LINGER, to_its_end).await;
 }

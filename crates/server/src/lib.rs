@@ -14,6 +14,7 @@ mod connection;
 mod cors;
 mod health;
 mod keys;
+mod linger;
 mod options;
 mod panic;
 mod request_id;

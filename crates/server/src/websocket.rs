@@ -31,7 +31,7 @@ use tower::{Layer, service_fn};
 
 use crate::account::AccountLayer;
 use crate::body::AnswerBody;
-use crate::connection::close;
+use crate::linger::close;
 use crate::{Origins, ServerOptions, panic};
 
 /// The time between two pings. It keeps the connection open in routers, and finds out that a client

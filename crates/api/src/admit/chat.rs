@@ -16,7 +16,7 @@ use crate::admit::parse::{profile_of, tracked, typed};
 use crate::admit::{Ask, Parse, ceilings, combinations, engine_options, fields, unpack_files};
 use crate::answer::id;
 use crate::answer::writer::Shape;
-use crate::generate::Generate;
+use crate::generated::Generate;
 use crate::stored::keep::ToStore;
 use crate::wording::Dialect;
 use crate::{ApiError, Ceilings, Policy, Strictness};

@@ -14,7 +14,7 @@ use crate::admit::parse::{profile_of, tracked};
 use crate::admit::{Ask, Parse, ceilings, chat, engine_options};
 use crate::answer::id;
 use crate::answer::writer::Shape;
-use crate::generate::Generate;
+use crate::generated::Generate;
 use crate::wording::Dialect;
 use crate::{ApiError, Ceilings, Policy, Strictness};
 

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response};
 use loggia_backend::{EarlyEnd, ServedBy};
 
 use crate::Body;
 
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const X_LOGGIA_CHANGED: HeaderName = HeaderName::from_static("x-loggia-changed");
 const X_LOGGIA_ESTIMATED: HeaderName = HeaderName::from_static("x-loggia-estimated");
 const X_LOGGIA_IGNORED: HeaderName = HeaderName::from_static("x-loggia-ignored");
@@ -87,4 +89,15 @@ fn insert(response: &mut Response<Body>, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
+}
+
+/// A response whose body is a stream of events.
+pub(crate) fn event_stream(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx buffers a stream without this header.
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
 }

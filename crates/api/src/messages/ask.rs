@@ -13,7 +13,7 @@ use crate::admit::{Ask, chat};
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::count::Count;
-use crate::generate::Generate;
+use crate::generated::Generate;
 use crate::messages::names::{self, Places};
 use crate::messages::request::{Translated, translate};
 use crate::messages::shape::MessageShape;

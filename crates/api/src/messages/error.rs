@@ -5,7 +5,11 @@ use loggia_wire::anthropic::ErrorResponse;
 use serde_json::{Value, json};
 
 use crate::ApiError;
-use crate::messages::thread;
+
+/// The codes of errors about threads, which the SDKs recognize. After the first they send the whole
+/// conversation without a thread, after the second in a new one.
+pub(crate) const UNSUPPORTED: &str = "thread_unsupported_request";
+pub(crate) const NOT_FOUND: &str = "thread_not_found";
 
 /// The status of a server that has no capacity left. HTTP does not define it.
 const OVERLOADED: u16 = 529;
@@ -37,8 +41,8 @@ pub(crate) fn body(error: &ApiError, request_id: Option<&str>) -> ErrorResponse 
 fn details(error: &ApiError) -> Option<Value> {
     let code = error.error.code.as_deref()?;
     match code {
-        thread::UNSUPPORTED => Some(json!({"error_code": code, "unsupported": ["thread"]})),
-        thread::NOT_FOUND => Some(json!({"error_code": code})),
+        UNSUPPORTED => Some(json!({"error_code": code, "unsupported": ["thread"]})),
+        NOT_FOUND => Some(json!({"error_code": code})),
         _ => None,
     }
 }

@@ -15,15 +15,11 @@ use crate::admit::checks::{missing, not_among};
 use crate::admit::parse::{typed, wrong_at};
 use crate::answer::id;
 use crate::answer::writer::Head;
+use crate::messages::error::{NOT_FOUND, UNSUPPORTED};
 use crate::store::{self, Change, Item, Kind, Metadata, Object, ObjectRef, Side, StoreError};
 use crate::stored::may_see_stored;
 use crate::stored::{damaged, failed, log, owner};
 use crate::{ApiError, Door, RequestId};
-
-/// The codes of errors about threads, which the SDKs recognize. After the first they send the whole
-/// conversation without a thread, after the second in a new one.
-pub(crate) const UNSUPPORTED: &str = "thread_unsupported_request";
-pub(crate) const NOT_FOUND: &str = "thread_not_found";
 
 /// The id of the item with the system prompt and the tools.
 const SETTINGS: &str = "settings";

@@ -13,11 +13,11 @@ use tokio::runtime::Handle;
 
 use crate::admit::Asked;
 use crate::answer::ended::{Outcome, Progress};
-use crate::answer::headers::{name_ignored, name_truncated, within};
+use crate::answer::headers::{event_stream, name_ignored, name_truncated, within};
 use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
 use crate::answer::writer::Writer;
-use crate::generate::{Admitted, admitted, event_stream, respond, start};
+use crate::generate::{Admitted, admitted, respond, start};
 use crate::responses::ask::AskedResponse;
 use crate::responses::live::{Entry, Running};
 use crate::responses::server_tools::ServerTools;

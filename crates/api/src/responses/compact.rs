@@ -1,6 +1,4 @@
-//! Compaction: the model summarizes a conversation, and the summary takes the conversation's place
-//! in later requests. A client asks for it with an item `compaction_trigger` at the end of the
-//! input, or with `POST /v1/responses/compact`.
+//! `POST /v1/responses/compact`: a response whose answer is a compacted conversation.
 
 use std::sync::Arc;
 
@@ -8,101 +6,15 @@ use bytes::Buf;
 use http::request::Parts;
 use http::{Request, Response};
 use loggia_wire::openai::responses::{Input, Item, ResponseRequest};
-use loggia_wire::openai::{Content, Message, Role};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::admit::Asked;
 use crate::admit::parse::profile_of;
 use crate::door::read;
 use crate::responses::ask::AskedResponse;
 use crate::responses::request;
-use crate::stored::items;
+use crate::responses::summary::{TRIGGER, is_asked, kept};
 use crate::{ApiError, Body, Door};
-
-/// The item that asks for a compaction.
-pub(crate) const TRIGGER: &str = "compaction_trigger";
-
-/// The most tokens of a summary, unless the client sets another limit.
-pub(crate) const MOST_TOKENS: i64 = 2048;
-
-/// The most bytes of the user's messages that `POST /v1/responses/compact` seals beside the
-/// summary. Older ones are left out.
-const MOST_BYTES_KEPT: usize = 32 << 10;
-
-/// The instruction at the end of the prompt.
-const ASKED: &str = "Summarize the conversation so far, so that somebody who has not seen it can continue it. \
-    Say what the user wants, what was done and decided, which facts, names, paths and values matter (write them exactly \
-    as they occurred), and what remains to be done. Write the summary only.";
-
-/// The text before a summary in a later conversation.
-const INTRODUCED: &str = "The conversation before this message was replaced by this summary:";
-
-/// The place of a summary.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Compaction {
-    /// In the output of a response, as its only item.
-    Response,
-    /// In a compacted conversation, beside these messages of the user.
-    Conversation(Vec<Value>),
-}
-
-/// What a compaction item has sealed. The user's messages are in it, not beside it: the types of
-/// OpenAI's SDKs have no place for them in a compacted conversation, and their strict clients
-/// refuse it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Compacted {
-    pub(crate) summary: String,
-    /// The newest messages of the user, word for word.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) messages: Vec<Value>,
-}
-
-/// Returns whether the input asks for a compaction.
-pub(crate) fn is_asked(items: &[Item]) -> bool {
-    items
-        .last()
-        .is_some_and(|item| item.kind.as_deref() == Some(TRIGGER))
-}
-
-/// Returns the message that asks the model for a summary.
-pub(crate) fn question() -> Message {
-    Message::text(Role::User, ASKED)
-}
-
-/// Returns the message that gives the model a summary.
-pub(crate) fn told(summary: &str) -> Message {
-    Message::text(Role::User, format!("{INTRODUCED}\n\n{summary}"))
-}
-
-/// Returns whether a message tells the model a summary.
-pub(crate) fn is_told(message: &Message) -> bool {
-    let text = message.content.as_ref().map(Content::joined_text);
-    text.is_some_and(|text| text.starts_with(INTRODUCED))
-}
-
-/// Returns the newest messages of the user, as items.
-pub(crate) fn kept(input: &[Item]) -> Vec<Value> {
-    let is_users = |item: &&Item| {
-        matches!(item.kind.as_deref(), None | Some("message"))
-            && item.role.as_deref() == Some("user")
-    };
-    let mut bytes = 0;
-    let mut kept: Vec<Value> = Vec::new();
-    for item in input.iter().rev().filter(is_users) {
-        let Ok(value) = serde_json::to_value(item) else {
-            continue;
-        };
-        let item = items::as_they_come(value);
-        bytes += item.body.len();
-        if bytes > MOST_BYTES_KEPT {
-            break;
-        }
-        kept.extend(serde_json::from_str::<Value>(&item.body).ok());
-    }
-    kept.reverse();
-    kept
-}
 
 impl Door {
     /// `POST /v1/responses/compact`.

@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::{typed, wrong_at};
-use crate::responses::compact::{self, Compacted};
 use crate::responses::ignored::Ignored;
 use crate::responses::names::Places;
 use crate::responses::sealed::{Sealed, not_opened};
 use crate::responses::server_tools::Approved;
+use crate::responses::summary::{self, Compacted};
 use crate::responses::tools::{CUSTOM_INPUT, Offered, ToolKind, Tools};
 
 /// The output that the model sees for an `async` call whose output has not arrived yet.
@@ -554,7 +554,7 @@ impl Reader<'_> {
             self.message(place.clone(), typed_at(&place, message)?)?;
         }
         self.end_turn()?;
-        self.push(place, compact::told(&compacted.summary));
+        self.push(place, summary::told(&compacted.summary));
         Ok(())
     }
 

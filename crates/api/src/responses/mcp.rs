@@ -8,10 +8,10 @@ use http::StatusCode;
 use loggia_wire::openai::responses::{Item, ResponseRequest, ResponseTool};
 use serde_json::{Value, json};
 
+use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::typed;
 use crate::mcp::{McpClient, McpError, McpServer, McpTool};
-use crate::{ApiError, Door};
 
 /// The most servers of one request.
 const MOST_SERVERS: usize = 16;
@@ -60,14 +60,14 @@ impl Servers {
     /// Finds the servers of a request, and lists the tools of those that the conversation does not
     /// list yet.
     pub(crate) async fn of(
-        door: &Door,
+        client: Option<&Arc<dyn McpClient>>,
         request: &ResponseRequest,
         history: &[&Item],
     ) -> Result<Self, ApiError> {
         let named = request.tools.iter().flatten().enumerate();
         let named = named.filter(|(_, tool)| tool.kind == "mcp");
         let named: Vec<(usize, &ResponseTool)> = named.collect();
-        let Some(client) = door.mcp.as_ref().filter(|_| !named.is_empty()) else {
+        let Some(client) = client.filter(|_| !named.is_empty()) else {
             return Ok(Self::default());
         };
         if named.len() > MOST_SERVERS {

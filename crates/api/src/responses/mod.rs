@@ -6,7 +6,7 @@
 //! `items.rs` (input items → messages), `tools.rs` (tools → functions), `names.rs` (a chat's fields
 //! by their names here), `shape.rs` and `writer.rs` (events, and the whole response), `called.rs` (calls of
 //! functions → items), `truncation.rs` (which messages may be dropped), `sealed.rs` (what a client
-//! carries for the server), `compact.rs` (summaries), `mcp.rs` and `server_tools.rs` (tools
+//! carries for the server), `summary.rs` (compaction), `mcp.rs` and `server_tools.rs` (tools
 //! that the server runs). Those are functions of values. Then what is
 //! stored: `turn.rs` (a request with its answer), `live.rs` and `background.rs` (responses that are
 //! being made), `fetch.rs` (the routes of a stored response), `replay.rs` (a stored response as a
@@ -31,6 +31,7 @@ mod sealed;
 pub(crate) mod server_tools;
 pub(crate) mod session;
 mod shape;
+mod summary;
 mod tools;
 mod truncation;
 pub(crate) mod turn;

@@ -14,13 +14,13 @@ use loggia_wire::openai::{
 use serde_json::{Value, json};
 
 use crate::admit::checks::{between, check_model, missing, one_of, too_long};
-use crate::responses::compact::{self, Compaction};
 use crate::responses::items::{self, Conversation, Origin};
 use crate::responses::mcp::Servers;
 use crate::responses::names::Places;
 use crate::responses::recall::Recalled;
 use crate::responses::server_tools::ServerTools;
 use crate::responses::shape::ResponseShape;
+use crate::responses::summary::{self, Compaction};
 use crate::responses::tools::{self, Tools};
 use crate::responses::turn::HeldConversation;
 use crate::{ApiError, Ceilings};
@@ -88,7 +88,7 @@ pub(crate) fn translate(
     };
     let mut items = recalled.history;
     items.extend(input);
-    let compacts = compact::is_asked(&items);
+    let compacts = summary::is_asked(&items);
     if compacts {
         if keys.is_none() {
             return Err(no_keys());
@@ -116,7 +116,7 @@ pub(crate) fn translate(
         return Err(nothing_to_read());
     }
     if compacts {
-        conversation.end_with("input", compact::question());
+        conversation.end_with("input", summary::question());
     }
     ignored.extend(tools.ignored.into_names());
     let of_items = std::mem::take(&mut conversation.ignored);
@@ -211,7 +211,7 @@ fn only_text(chat: &mut ChatCompletionRequest) {
     chat.tool_choice = None;
     chat.parallel_tool_calls = None;
     chat.response_format = None;
-    let most = chat.max_completion_tokens.unwrap_or(compact::MOST_TOKENS);
+    let most = chat.max_completion_tokens.unwrap_or(summary::MOST_TOKENS);
     chat.max_completion_tokens = Some(most);
 }
 

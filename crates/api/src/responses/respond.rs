@@ -15,7 +15,7 @@ use crate::door::read;
 use crate::responses::ask::AskedResponse;
 use crate::responses::mcp::Servers;
 use crate::responses::recall::{Memory, Recalled};
-use crate::responses::session::Link;
+use crate::responses::session::link::Link;
 use crate::responses::turn::{self, Turn};
 use crate::responses::{background, request};
 use crate::store::Item;
@@ -155,7 +155,7 @@ impl Door {
             _ => &[],
         };
         let items: Vec<_> = recalled.history.iter().chain(input).collect();
-        Servers::of(self, request, &items).await
+        Servers::of(self.mcp.as_ref(), request, &items).await
     }
 
     /// Checks a request before anything is brought back for it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loggia_seal::Keys;
 use loggia_wire::openai::responses::Response;
 
-use crate::responses::compact::Compaction;
+use crate::responses::summary::Compaction;
 use crate::responses::tools::{Offered, ToolKind};
 
 /// The parts of a response that are known before the model writes.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use loggia_wire::openai::{Content, Message, Role};
 
-use crate::responses::compact;
+use crate::responses::summary;
 
 /// Returns the parts of a conversation that may be dropped, the oldest first. `places` has the
 /// place in the request that each message comes from.
@@ -21,7 +21,7 @@ pub(super) fn droppable(messages: &[Message], places: &[String]) -> Vec<Range<us
     let may_go = |(at, part): &(usize, Range<usize>)| {
         let first = &messages[part.start];
         !matches!(first.role, Role::System | Role::Developer)
-            && !compact::is_told(first)
+            && !summary::is_told(first)
             && Some(*at) != newest_user
             && *at != newest
     };
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_summary_of_what_came_before_stays() {
-        let summary = serde_json::to_value(compact::told("They said hello.")).unwrap();
+        let summary = serde_json::to_value(summary::told("They said hello.")).unwrap();
         let talk = json!([
             summary, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}
         ]);

@@ -22,9 +22,9 @@ use crate::answer::chunks::put_json;
 use crate::answer::id;
 use crate::answer::writer::{Head, Writer};
 use crate::responses::called;
-use crate::responses::compact::{Compacted, Compaction};
 use crate::responses::sealed::Sealed;
 use crate::responses::shape::ResponseShape;
+use crate::responses::summary::{Compacted, Compaction};
 use crate::responses::tools::ToolKind;
 
 /// A delta and its padding together have a multiple of this many bytes.

@@ -5,21 +5,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::future::BoxFuture;
-use loggia_backend::{Event, Profile, ServedBy};
+use loggia_backend::{Event, ServedBy};
 use loggia_wire::openai::ChatCompletionRequest;
 use loggia_wire::openai::responses::Response;
 
 use super::{chats, damaged, failed, log, metadata};
-use crate::admit::Asked;
 use crate::answer::collect::Collector;
 use crate::answer::id;
 use crate::answer::writer::{Head, Writer};
-use crate::generate::Generate;
 use crate::messages::thread::Thread;
 use crate::responses::turn::Turn;
 use crate::store::{Change, Item, Kind, Metadata, Object, Owner, StoreError};
-use crate::wording::Dialect;
-use crate::{ApiError, Door, Store};
+use crate::{ApiError, Store};
 
 /// What is stored of a request, together with its answer.
 pub(crate) enum ToStore {
@@ -58,28 +55,19 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
-    /// Takes what is stored with the answer out of a request. Returns `None` if nothing is stored.
-    pub(crate) fn of<R: Generate>(
-        door: &Door,
-        asked: &mut Asked<R>,
-    ) -> Result<Option<Box<Self>>, ApiError> {
-        // The ids of chats of the original profile are not unique.
-        let has_ids = asked.head.profile == Profile::Openai
-            || matches!(R::DIALECT, Dialect::Responses | Dialect::Messages);
-        let Some(store) = door.store.as_ref().filter(|_| has_ids) else {
-            return Ok(None);
-        };
-        // There is no other reference yet, so this does not copy.
-        let request = Arc::make_mut(&mut asked.request);
-        let Some(what) = request.take_stored(&asked.head.id)? else {
-            return Ok(None);
-        };
-        Ok(Some(Box::new(Self {
+    /// Creates what stores the answer of this caller.
+    pub(crate) fn new(
+        store: &Arc<dyn Store>,
+        owner: Owner,
+        request_id: Option<Arc<str>>,
+        what: ToStore,
+    ) -> Self {
+        Self {
             store: Arc::clone(store),
-            owner: Owner::new(asked.head.caller.clone()),
-            request_id: asked.refusals.request_id.clone(),
+            owner,
+            request_id,
             what,
-        })))
+        }
     }
 
     /// Checks the store before the model starts, so that no finished answer is lost.

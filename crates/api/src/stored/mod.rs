@@ -23,13 +23,13 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::admit::checks::one_of;
+use crate::answer::headers::event_stream;
 use crate::answer::headers::name_ignored;
 use crate::answer::ignored::listed;
 use crate::door::host;
 use crate::door::query::Query;
 use crate::door::read;
 use crate::door::routes::Handler;
-use crate::generate::event_stream;
 use crate::responses::live::Live;
 use crate::store::{Kind, Object, ObjectRef, Owner, StoreError};
 use crate::{ApiError, Body, Caller, Door, RequestId, Route, Store, Strictness};

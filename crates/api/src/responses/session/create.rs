@@ -1,6 +1,6 @@
 //! [`Create`]: the request for one response of a session, and how the door answers it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -8,12 +8,10 @@ use http::{Request, Response};
 use loggia_wire::openai::responses::ResponseRequest;
 use serde_json::{Map, Value, json};
 
-use super::local::{Local, Previous};
+use super::link::Link;
 use crate::admit::Asked;
 use crate::admit::parse::profile_of;
-use crate::answer::interrupt::Interrupt;
 use crate::responses::ask::AskedResponse;
-use crate::store::Item;
 use crate::{ApiError, Body, Door};
 
 /// A request for one response of a [`Session`](crate::Session): the frame that asked for it.
@@ -22,43 +20,6 @@ pub struct Create {
     /// The frame: the fields of a request for a response, and those of the frame.
     pub(super) frame: Bytes,
     pub(super) link: Arc<Link>,
-}
-
-/// What connects one response with its session.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) local: Arc<Local>,
-    pub(crate) interrupt: Arc<Interrupt>,
-    begun: Mutex<Option<Begun>>,
-}
-
-/// What the session keeps of a response if it is not stored.
-#[derive(Debug)]
-pub(super) struct Begun {
-    pub(super) previous: Previous,
-    pub(super) input: Vec<Item>,
-}
-
-impl Link {
-    pub(super) fn new(local: Arc<Local>) -> Self {
-        Self {
-            local,
-            interrupt: Arc::default(),
-            begun: Mutex::default(),
-        }
-    }
-
-    /// Notes what an unstored response continues, and its own input.
-    pub(crate) fn begin(&self, previous: Option<&str>, input: Vec<Item>) {
-        let previous = self.local.previous(previous);
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        *begun = Some(Begun { previous, input });
-    }
-
-    pub(super) fn take_begun(&self) -> Option<Begun> {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.take()
-    }
 }
 
 impl Door {

@@ -12,6 +12,7 @@
 mod create;
 mod envelope;
 mod frames;
+pub(crate) mod link;
 pub(crate) mod local;
 mod running;
 mod steer;
@@ -32,11 +33,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tower::{Service, ServiceExt};
 
+use self::link::Link;
 use crate::answer::id;
 use crate::store::{Item, Side};
 use crate::{ApiError, Door, RequestId};
 pub use create::Create;
-pub(crate) use create::Link;
 use envelope::{ClientFrame, CreateFrame, SteerFrame};
 use local::Local;
 use running::{Running, Step};

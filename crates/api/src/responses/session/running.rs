@@ -10,7 +10,7 @@ use futures_core::future::BoxFuture;
 use http::{HeaderMap, Response, StatusCode};
 use loggia_wire::frame::sse::{Event, Events};
 
-use super::create::Link;
+use super::link::Link;
 use super::steer::Steer;
 
 /// One response that a session is making.
