@@ -26,7 +26,8 @@ impl Asked<'_> {
         // Without `stream` it has no effect. OpenAI's clients send it anyway.
         let starting_after = self.starting_after()?;
         if is_streamed {
-            return self.stream(starting_after.map_or(0, |last| last + 1)).await;
+            let first = starting_after.map_or(0, |last| last.saturating_add(1));
+            return self.stream(first).await;
         }
         Answer::new(&self.found().await?)
     }
@@ -111,6 +112,11 @@ impl Asked<'_> {
         };
         let is_held = object.is_held;
         let mut response = self.whole(object).await?;
+        if is_open(response.status) && !response.output.is_empty() {
+            // The response ended after the object was read: an open response has no output.
+            let object = self.store.object(at).await.map_err(self.refused(KIND))?;
+            response = self.whole(object).await?;
+        }
         let is_running = self.live.find(at.id, &self.owner).is_some();
         if !is_open(response.status) {
             return Ok(response);

@@ -336,7 +336,8 @@ fn is_compaction(body: &str) -> bool {
     item.is_ok_and(|item| item.kind.as_deref() == Some("compaction"))
 }
 
-fn is_reference(item: &Item) -> bool {
+/// Returns whether an item stands for a stored item, whatever other fields it has.
+pub(crate) fn is_reference(item: &Item) -> bool {
     match item.kind.as_deref() {
         Some(kind) => kind == "item_reference",
         None => item.role.is_none() && item.id.is_some(),

@@ -14,7 +14,7 @@ use crate::admit::parse::profile_of;
 use crate::door::read;
 use crate::responses::ask::AskedResponse;
 use crate::responses::mcp::Servers;
-use crate::responses::recall::{Memory, Recalled};
+use crate::responses::recall::{Memory, Recalled, is_reference};
 use crate::responses::session::link::Link;
 use crate::responses::turn::{self, Turn};
 use crate::responses::{background, request};
@@ -172,9 +172,7 @@ impl Door {
 fn names_stored(request: &ResponseRequest) -> bool {
     let refers = |input: &Input| match input {
         Input::Text(_) => false,
-        Input::Items(items) => items
-            .iter()
-            .any(|item| item.role.is_none() && item.id.is_some()),
+        Input::Items(items) => items.iter().any(is_reference),
     };
     request.previous_response_id.is_some()
         || request.conversation.is_some()

@@ -141,6 +141,8 @@ impl Turn {
 
     fn release(&self) -> Option<Change> {
         let conversation = self.conversation.as_ref()?;
+        // A renewal that is written after the release would lock the conversation again.
+        conversation.renewing.abort();
         Some(Change::Release {
             kind: Kind::Conversation,
             id: conversation.id.clone(),
@@ -241,11 +243,21 @@ impl HeldConversation {
         owner: &Owner,
         id: &str,
     ) -> Result<Self, StoreError> {
+        // A task of its own: if the client leaves during the write, the task drops what it holds.
+        let holding = Self::begin(Arc::clone(store), owner.clone(), id.to_owned());
+        let held = tokio::spawn(holding).await;
+        held.unwrap_or_else(|error| {
+            let cause = error.to_string();
+            Err(StoreError::Unavailable { cause })
+        })
+    }
+
+    async fn begin(store: Arc<dyn Store>, owner: Owner, id: String) -> Result<Self, StoreError> {
         let holder = crate::answer::id::item("hold_");
-        let change = hold(Kind::Conversation, id, &holder);
-        store.write(owner, vec![change.clone()]).await?;
+        let change = hold(Kind::Conversation, &id, &holder);
+        store.write(&owner, vec![change.clone()]).await?;
         let renewing = {
-            let (store, owner) = (Arc::clone(store), owner.clone());
+            let (store, owner) = (Arc::clone(&store), owner.clone());
             tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(RENEWED_EVERY).await;
@@ -256,9 +268,9 @@ impl HeldConversation {
             })
         };
         Ok(Self {
-            store: Arc::clone(store),
-            owner: owner.clone(),
-            id: id.to_owned(),
+            store,
+            owner,
+            id,
             holder,
             is_released: AtomicBool::new(false),
             renewing: renewing.abort_handle(),

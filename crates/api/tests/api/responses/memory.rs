@@ -4,10 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_core::future::BoxFuture;
 use futures_util::StreamExt;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
-use loggia_api::store::{Change, Kind, Owner};
+use loggia_api::store::{
+    Change, Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, Side, StoreError,
+};
 use loggia_api::{Caller, Door, McpClient, MemoryStore, Policy, Store, Strictness};
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
@@ -629,6 +632,22 @@ async fn starting_after_has_no_effect_without_a_stream() {
 }
 
 #[tokio::test]
+async fn starting_after_leaves_out_every_number_up_to_the_largest() {
+    let stand = Stand::new(StandIn::hello());
+    let response = stand.respond(json!({})).await;
+    let path = format!("/v1/responses/{}?stream=true", id(&response));
+    let whole = stand.get(&path).await;
+    let all = whole.text();
+    let events: Vec<&str> = all.split_inclusive("\n\n").collect();
+    for last in (0..=events.len()).chain([usize::MAX - 1, usize::MAX]) {
+        let answer = stand.get(&format!("{path}&starting_after={last}")).await;
+        assert_eq!(answer.status(), 200, "{last}");
+        let rest = events.iter().skip(last.saturating_add(1));
+        assert_eq!(answer.text(), rest.copied().collect::<String>(), "{last}");
+    }
+}
+
+#[tokio::test]
 async fn lenient_completes_what_a_request_lacks_and_drops_what_it_has_too_much() {
     let policy = Policy {
         strictness: Strictness::Lenient,
@@ -853,6 +872,37 @@ async fn without_a_key_no_page_of_a_stranger_reads_what_is_stored() {
 }
 
 #[tokio::test]
+async fn without_a_key_a_stranger_refers_to_no_stored_item_but_sends_items_with_ids() {
+    let stand = Stand::new(StandIn::hello());
+    let made = stand.respond(json!({})).await;
+    let stored = &made["output"][0]["id"];
+    let call = json!({"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"});
+    let output =
+        json!({"type": "function_call_output", "id": "fco_1", "call_id": "c", "output": "4"});
+    for (input, status) in [
+        (json!([{"type": "item_reference", "id": stored}]), 403),
+        (json!([{"id": stored}]), 403),
+        // A reference is one with any other field too.
+        (
+            json!([{"type": "item_reference", "id": stored, "role": "user"}]),
+            403,
+        ),
+        (json!([call, output]), 200),
+        (
+            json!([{"type": "message", "id": "msg_1", "role": "user", "content": "Hi"}]),
+            200,
+        ),
+    ] {
+        let body = hi(json!({"input": input, "store": false}));
+        let request = Request::post("/v1/responses")
+            .header("host", "page.example")
+            .body(Full::new(Bytes::from(body.to_string())))
+            .expect("a request");
+        assert_eq!(stand.door.serve(request).await.status(), status, "{input}");
+    }
+}
+
+#[tokio::test]
 async fn a_count_includes_what_a_request_brings_back_and_changes_nothing() {
     let stand = Stand::new(StandIn::hello());
     let count = async |body: Value| {
@@ -915,4 +965,174 @@ async fn what_was_brought_back_is_dropped_first_and_named_by_its_field() {
         json!({"model": "m", "input": "Go on.", "previous_response_id": answer.json()["id"]});
     let count = stand.post("/v1/responses/input_tokens", &third).await;
     assert!(count.json()["input_tokens"].as_u64().expect("a number") > 700);
+}
+
+/// A store whose answers come late: a write is made before its caller knows, and outputs are read
+/// after a pause.
+struct LateStore {
+    inner: Arc<MemoryStore>,
+    written: Semaphore,
+    read: Semaphore,
+}
+
+impl LateStore {
+    /// Puts a late store before the store of a stand. It waits for permits.
+    fn before(stand: &mut Stand, written: usize, read: usize) -> Arc<Self> {
+        let late = Arc::new(Self {
+            inner: Arc::clone(&stand.store),
+            written: Semaphore::new(written),
+            read: Semaphore::new(read),
+        });
+        stand.door = stand
+            .door
+            .clone()
+            .with_store(Arc::clone(&late) as Arc<dyn Store>);
+        late
+    }
+}
+
+impl Store for LateStore {
+    fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.ready()
+    }
+
+    fn write<'a>(
+        &'a self,
+        owner: &'a Owner,
+        changes: Vec<Change>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let written = self.inner.write(owner, changes).await;
+            self.written.acquire().await.expect("open").forget();
+            written
+        })
+    }
+
+    fn object<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Object, StoreError>> {
+        self.inner.object(at)
+    }
+
+    fn objects<'a>(
+        &'a self,
+        owner: &'a Owner,
+        kind: Kind,
+        filter: &'a Filter,
+        page: &'a Page,
+    ) -> BoxFuture<'a, Result<Listed<Object>, StoreError>> {
+        self.inner.objects(owner, kind, filter, page)
+    }
+
+    fn set_metadata<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        metadata: Metadata,
+    ) -> BoxFuture<'a, Result<Object, StoreError>> {
+        self.inner.set_metadata(at, metadata)
+    }
+
+    fn delete<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.inner.delete(at)
+    }
+
+    fn items<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        side: Side,
+        page: &'a Page,
+    ) -> BoxFuture<'a, Result<Listed<Item>, StoreError>> {
+        Box::pin(async move {
+            if side == Side::Output {
+                self.read.acquire().await.expect("open").forget();
+            }
+            self.inner.items(at, side, page).await
+        })
+    }
+
+    fn chain<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Vec<Item>, StoreError>> {
+        self.inner.chain(at)
+    }
+
+    fn find_items<'a>(
+        &'a self,
+        owner: &'a Owner,
+        ids: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<Item>, StoreError>> {
+        self.inner.find_items(owner, ids)
+    }
+
+    fn item<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        item: &'a str,
+    ) -> BoxFuture<'a, Result<Item, StoreError>> {
+        self.inner.item(at, item)
+    }
+
+    fn delete_item<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        item: &'a str,
+    ) -> BoxFuture<'a, Result<Object, StoreError>> {
+        self.inner.delete_item(at, item)
+    }
+}
+
+/// Returns whether an object is held, and its body.
+async fn kept(stand: &Stand, kind: Kind, id: &str) -> (bool, String) {
+    let owner = &Owner::NOBODY;
+    let object = stand.store.object(ObjectRef { owner, kind, id }).await;
+    let object = object.expect("it exists");
+    (object.is_held, object.body)
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_conversation_is_being_locked_leaves_no_lock() {
+    let mut stand = Stand::new(StandIn::hello());
+    let conversation = id(&stand.post("/v1/conversations", &json!({})).await.json());
+    let late = LateStore::before(&mut stand, 0, 1000);
+    let stand = Arc::new(stand);
+    let body = hi(json!({ "conversation": conversation }));
+    let turn = {
+        let stand = Arc::clone(&stand);
+        tokio::spawn(async move { stand.post("/v1/responses", &body).await })
+    };
+    while !kept(&stand, Kind::Conversation, &conversation).await.0 {
+        tokio::task::yield_now().await;
+    }
+    turn.abort();
+    assert!(turn.await.is_err_and(|error| error.is_cancelled()));
+    late.written.add_permits(1000);
+    let released = async {
+        while kept(&stand, Kind::Conversation, &conversation).await.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(5), released).await;
+    in_time.expect("the lock is gone before its time runs out");
+}
+
+#[tokio::test]
+async fn a_response_that_ends_while_it_is_fetched_has_the_status_of_its_output() {
+    let gate = Arc::new(Semaphore::new(0));
+    let mut stand = Stand::new(StandIn::hello().behind(&gate));
+    let late = LateStore::before(&mut stand, 1000, 0);
+    let stand = Arc::new(stand);
+    let made = id(&stand.respond(json!({"background": true})).await);
+    let fetching = {
+        let (stand, made) = (Arc::clone(&stand), made.clone());
+        tokio::spawn(async move { stand.fetched(&made).await })
+    };
+    // The fetch has read the response, and not yet its output.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(1);
+    while kept(&stand, Kind::Response, &made).await.0 {
+        tokio::task::yield_now().await;
+    }
+    late.read.add_permits(1000);
+    let fetched = fetching.await.expect("no panic");
+    assert_eq!(fetched["status"], "completed");
+    assert_eq!(fetched["output"][0]["content"][0]["text"], "Hello!");
+    assert!(fetched["usage"].is_object());
 }
