@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::responses::live::Live;
 use crate::responses::session::local::Local;
-use crate::responses::turn::HeldConversation;
+use crate::responses::turn::{HeldConversation, no_conversation};
 use crate::store::{self, Kind, ObjectRef, Order, Owner, Page, Side, Store, StoreError};
 use crate::stored::{damaged, failed, log};
 use crate::{ApiError, Door};
@@ -404,13 +404,6 @@ fn in_progress(id: &str) -> ApiError {
         "The response with id '{id}' is still in progress. Continue it after it has ended, or cancel it."
     );
     ApiError::invalid("previous_response_id", "response_in_progress", message)
-}
-
-fn no_conversation(id: &str, hint: &str) -> ApiError {
-    let message = format!("Conversation with id '{id}' not found.{hint}");
-    ApiError::new(StatusCode::NOT_FOUND, message)
-        .about("conversation")
-        .coded("conversation_not_found")
 }
 
 fn locked() -> ApiError {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use loggia_wire::openai::responses::{self, OutputItem, Response};
 use serde_json::Value;
 
@@ -150,6 +151,13 @@ impl Turn {
         })
     }
 
+    /// Returns the error for a turn whose conversation was deleted meanwhile.
+    pub(crate) fn without_conversation(&self) -> Option<ApiError> {
+        let conversation = self.conversation.as_ref()?;
+        let hint = " It was deleted before the turn ended; nothing was stored.";
+        Some(no_conversation(conversation.id(), hint))
+    }
+
     /// Notes that the changes were made.
     pub(crate) fn was_stored(&self) {
         if let Some(conversation) = &self.conversation {
@@ -223,6 +231,13 @@ pub(crate) fn whole(object: Object, output: &[Item]) -> Result<Response, ApiErro
         .map(|(name, value)| (name, Value::String(value)))
         .collect();
     Ok(response)
+}
+
+pub(crate) fn no_conversation(id: &str, hint: &str) -> ApiError {
+    let message = format!("Conversation with id '{id}' not found.{hint}");
+    ApiError::new(StatusCode::NOT_FOUND, message)
+        .about("conversation")
+        .coded("conversation_not_found")
 }
 
 /// A conversation that one turn holds, so that no other turn changes it meanwhile. The hold is

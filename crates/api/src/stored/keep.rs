@@ -138,7 +138,9 @@ impl Keep {
 
     fn refuse(&self, error: &StoreError) -> ApiError {
         log(error, self.request_id.as_deref());
-        failed(error)
+        let turn = self.turn().filter(|_| *error == StoreError::NotFound);
+        let deleted = turn.and_then(Turn::without_conversation);
+        deleted.unwrap_or_else(|| failed(error))
     }
 }
 

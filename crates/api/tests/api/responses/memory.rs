@@ -967,6 +967,41 @@ async fn what_was_brought_back_is_dropped_first_and_named_by_its_field() {
     assert!(count.json()["input_tokens"].as_u64().expect("a number") > 700);
 }
 
+#[tokio::test]
+async fn a_conversation_that_is_deleted_during_a_turn_is_not_found() {
+    for stream in [false, true] {
+        let gate = Arc::new(Semaphore::new(0));
+        let stand = Arc::new(Stand::new(StandIn::hello().behind(&gate)));
+        let conversation = id(&stand.post("/v1/conversations", &json!({})).await.json());
+        let body = hi(json!({ "conversation": conversation, "stream": stream }));
+        let turn = {
+            let stand = Arc::clone(&stand);
+            tokio::spawn(async move { stand.post("/v1/responses", &body).await })
+        };
+        while stand.engine.came() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let path = format!("/v1/conversations/{conversation}");
+        let deleted = stand.ask_as(None, Method::DELETE, &path, &Value::Null);
+        assert_eq!(deleted.await.status(), 200);
+        gate.add_permits(1);
+        let answer = turn.await.expect("no panic");
+        if stream {
+            let last = answer.text().trim_end().rsplit("\n\n").next();
+            let last = last.unwrap_or_default();
+            assert!(last.starts_with("event: response.failed"), "{last}");
+            assert!(
+                last.contains(&format!("'{conversation}' not found")),
+                "{last}"
+            );
+        } else {
+            let (code, param) = ("conversation_not_found", "conversation");
+            let expected = (404, code.to_owned(), param.to_owned());
+            assert_eq!(refused(&answer), expected);
+        }
+    }
+}
+
 /// A store whose answers come late: a write is made before its caller knows, and outputs are read
 /// after a pause.
 struct LateStore {
