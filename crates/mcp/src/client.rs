@@ -10,7 +10,9 @@ use hyper_rustls::ConfigBuilderExt as _;
 use loggia_api::mcp::{McpClient, McpError, McpServer, McpTool};
 use loggia_backend::fetch_images::Network;
 use reqwest::redirect;
-use rmcp::model::{CallToolRequestParams, CallToolResult, ClientConfig, ErrorData};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResult, ClientConfig, ErrorData, PaginatedRequestParams,
+};
 use rmcp::service::{RunningService, ServiceError};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
@@ -93,6 +95,9 @@ impl HttpMcpClient {
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(self.limits.list_time)
+            // The SDK makes requests in a task of its own, which a list or a call that is dropped does
+            // not end: without a limit, a server that never answers would hold it for ever.
+            .timeout(self.limits.list_time.max(self.limits.call_time))
             .dns_resolver(Arc::new(resolver))
             .build()
             .ok()
@@ -118,17 +123,9 @@ impl HttpMcpClient {
 
     async fn list(&self, server: &McpServer) -> Result<Vec<McpTool>, McpError> {
         let connection = self.connect(server).await?;
-        let listed = connection.list_all_tools().await.map_err(failed);
+        let listed = self.pages(&connection).await;
         end(connection).await;
         let listed = listed?;
-        if listed.len() > self.limits.tools {
-            let message = format!(
-                "The server has {} tools; this server takes {}.",
-                listed.len(),
-                self.limits.tools
-            );
-            return Err(http_error(0, message));
-        }
         let tool = |tool: rmcp::model::Tool| McpTool {
             name: tool.name.into_owned(),
             description: tool.description.map(std::borrow::Cow::into_owned),
@@ -138,6 +135,32 @@ impl HttpMcpClient {
                 .and_then(|hints| serde_json::to_value(hints).ok()),
         };
         Ok(listed.into_iter().map(tool).collect())
+    }
+
+    /// Reads the pages of a list, as long as the tools are not too many. A server may name a next page
+    /// for ever.
+    async fn pages(&self, connection: &Connection) -> Result<Vec<rmcp::model::Tool>, McpError> {
+        let most = self.limits.tools;
+        let mut listed = Vec::new();
+        let mut next = None;
+        // A page may be empty; so many are not.
+        for _ in 0..=most {
+            let page = PaginatedRequestParams::default().with_cursor(next);
+            let page = connection.list_tools(Some(page)).await.map_err(failed)?;
+            listed.extend(page.tools);
+            if listed.len() > most {
+                let message = format!(
+                    "The server has {} tools or more; this server takes {most}.",
+                    listed.len()
+                );
+                return Err(http_error(0, message));
+            }
+            next = page.next_cursor;
+            if next.is_none() {
+                return Ok(listed);
+            }
+        }
+        Err(http_error(0, "The list of tools has too many pages."))
     }
 
     async fn call(

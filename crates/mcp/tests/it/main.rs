@@ -1,16 +1,21 @@
 //! The client before a real MCP server: the one of the SDK, on a loopback port.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use loggia_api::mcp::{McpError, McpServer};
 use loggia_mcp::{HttpMcpClient, Limits, McpClient};
 use rmcp::handler::server::wrapper::Parameters;
-use rmcp::model::{CallToolResult, ContentBlock, ServerCapabilities, ServerConfig};
+use rmcp::model::{
+    CallToolResult, ContentBlock, ErrorData, ListToolsResult, PaginatedRequestParams,
+    ServerCapabilities, ServerConfig, Tool,
+};
 use rmcp::schemars::JsonSchema;
+use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use rmcp::{ServerHandler, tool, tool_handler, tool_router};
+use rmcp::{RoleServer, ServerHandler, tool, tool_handler, tool_router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -51,8 +56,12 @@ impl ServerHandler for Tools {
 
 /// Starts a server. Returns how a request names it.
 async fn server() -> McpServer {
+    served(|| Tools).await
+}
+
+async fn served<S: ServerHandler>(tools: impl Fn() -> S + Send + Sync + 'static) -> McpServer {
     let service = StreamableHttpService::new(
-        || Ok(Tools),
+        move || Ok(tools()),
         Arc::new(LocalSessionManager::default()),
         StreamableHttpServerConfig::default(),
     );
@@ -141,4 +150,77 @@ async fn a_server_that_is_not_allowed_or_not_there_is_not_reached() {
     let missing = client(Duration::from_secs(5)).list_tools(&nobody).await;
     let missing = missing.expect_err("nobody listens");
     assert!(!missing.to_string().contains("a-token"));
+}
+
+/// A server whose list never ends: each page names a next one.
+struct Endless {
+    tools: usize,
+    pages: Arc<AtomicUsize>,
+}
+
+impl ServerHandler for Endless {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let page = self.pages.fetch_add(1, Ordering::Relaxed);
+        let tool = |index| Tool::new(format!("t{page}_{index}"), "One of many.", Map::new());
+        let mut list = ListToolsResult::with_all_items((0..self.tools).map(tool).collect());
+        list.next_cursor = Some(page.to_string());
+        Ok(list)
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_never_ends_is_left_early() {
+    for (tools, most_pages, why) in [(3, 2, "has 6 tools or more"), (0, 5, "too many pages")] {
+        let pages = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&pages);
+        let server = served(move || Endless {
+            tools,
+            pages: Arc::clone(&count),
+        });
+        let client = HttpMcpClient::new(Limits {
+            networks: vec!["127.0.0.1".parse().expect("a network")],
+            tools: 4,
+            ..Limits::default()
+        });
+        let refused = client.list_tools(&server.await).await.expect_err("no end");
+        assert!(refused.to_string().contains(why), "{refused}");
+        assert_eq!(pages.load(Ordering::Relaxed), most_pages);
+    }
+}
+
+#[tokio::test]
+async fn nothing_stays_of_a_server_that_never_answers() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let server = McpServer {
+        label: "silent".to_owned(),
+        url: format!("http://{}/mcp", listener.local_addr().expect("an address")),
+        authorization: None,
+        headers: Vec::new(),
+    };
+    let client = HttpMcpClient::new(Limits {
+        networks: vec!["127.0.0.1".parse().expect("a network")],
+        list_time: Duration::from_millis(300),
+        call_time: Duration::from_millis(300),
+        ..Limits::default()
+    });
+    let asked = async {
+        let listed = client.list_tools(&server).await;
+        listed.expect_err("it never answers");
+    };
+    let read = async {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let all = async { tokio::join!(asked, read) };
+    let ended = tokio::time::timeout(Duration::from_secs(20), all).await;
+    assert!(ended.is_ok(), "the connection stays open");
 }
