@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::responses::live::Live;
 use crate::responses::session::local::Local;
+use crate::responses::summary::TRIGGER;
 use crate::responses::turn::{HeldConversation, no_conversation};
 use crate::store::{self, Kind, ObjectRef, Order, Owner, Page, Side, Store, StoreError};
 use crate::stored::{damaged, failed, log};
@@ -306,14 +307,18 @@ async fn all(store: &dyn Store, at: ObjectRef<'_>) -> Result<Vec<store::Item>, S
 
 /// Parses stored items. Leaves out calls that were cut short, since no output for them will come.
 fn read(mut items: Vec<store::Item>) -> Result<Vec<Item>, ApiError> {
-    let is_summary = |item: &store::Item| {
+    let is_summary = |at: usize| {
         // Only summaries by a model: a client that sends a summary also sends what belongs after
-        // it.
-        item.side == Side::Output
-            && item.body.contains("\"compaction\"")
-            && is_compaction(&item.body)
+        // it. In a conversation, a summary by a model comes after the item that asked for it.
+        let is_models = |item: &store::Item| {
+            let asked = at.checked_sub(1).and_then(|before| items.get(before));
+            item.side == Side::Output || asked.is_some_and(|asked| is_of_kind(asked, TRIGGER))
+        };
+        items
+            .get(at)
+            .is_some_and(|item| is_of_kind(item, "compaction") && is_models(item))
     };
-    if let Some(last) = items.iter().rposition(is_summary) {
+    if let Some(last) = (0..items.len()).rev().find(|at| is_summary(*at)) {
         items.drain(..last);
     }
     let mut history = Vec::with_capacity(items.len());
@@ -330,10 +335,12 @@ fn read(mut items: Vec<store::Item>) -> Result<Vec<Item>, ApiError> {
     Ok(history)
 }
 
-/// Returns whether a stored item is a summary, which replaces the items before it.
-fn is_compaction(body: &str) -> bool {
-    let item = serde_json::from_str::<Item>(body);
-    item.is_ok_and(|item| item.kind.as_deref() == Some("compaction"))
+/// Returns whether a stored item is of this kind.
+fn is_of_kind(item: &store::Item, kind: &str) -> bool {
+    // Most are not, and need not be parsed.
+    item.body.contains(&format!("\"{kind}\""))
+        && serde_json::from_str::<Item>(&item.body)
+            .is_ok_and(|item| item.kind.as_deref() == Some(kind))
 }
 
 /// Returns whether an item stands for a stored item, whatever other fields it has.

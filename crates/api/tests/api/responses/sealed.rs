@@ -177,6 +177,26 @@ async fn after_a_summary_the_turns_before_it_are_not_read_again() {
 }
 
 #[tokio::test]
+async fn after_a_summary_in_a_conversation_the_turns_before_it_are_not_read_again() {
+    let stand = Stand::new(summarizer());
+    let made = stand.post("/v1/conversations", &json!({})).await.json();
+    let conversation = id(&made);
+    for input in [
+        json!("a long story"),
+        json!([{"type": "compaction_trigger"}]),
+        json!("next"),
+    ] {
+        stand
+            .respond(json!({"conversation": conversation, "input": input}))
+            .await;
+    }
+    let told = stand.asked();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].1.ends_with("They said hi."));
+    assert_eq!(told[1], pairs(&[("user", "next")])[0]);
+}
+
+#[tokio::test]
 async fn a_compacted_conversation_is_an_item_with_the_users_messages_and_a_summary() {
     let stand = Stand::new(summarizer());
     let input = json!([
