@@ -1,6 +1,7 @@
 //! Tools of the type `mcp`: which servers a request names, which of their tools the model may call,
 //! and which calls the client must allow first.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
@@ -78,6 +79,7 @@ impl Servers {
                 message,
             ));
         }
+        distinct_labels(&named)?;
         let found = named
             .into_iter()
             .map(|(index, tool)| find(&**client, index, tool, history));
@@ -136,6 +138,22 @@ impl Filter {
         self.names.as_ref().is_none_or(is_named)
             && self.read_only.is_none_or(|wanted| wanted == is_read_only)
     }
+}
+
+/// Calls go to the server with their label, so no two may have the same.
+fn distinct_labels(named: &[(usize, &ResponseTool)]) -> Result<(), ApiError> {
+    let mut seen = HashSet::new();
+    for (index, tool) in named {
+        let label = tool.extra.get("server_label").and_then(Value::as_str);
+        if let Some(label) = label.filter(|label| !seen.insert(*label)) {
+            let place = format!("tools[{index}].server_label");
+            let message = format!(
+                "Invalid '{place}': another MCP server of this request has the label '{label}'."
+            );
+            return Err(ApiError::invalid(place, "invalid_value", message));
+        }
+    }
+    Ok(())
 }
 
 async fn find(

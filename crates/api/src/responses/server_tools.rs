@@ -492,15 +492,46 @@ fn add(all: &mut Option<CompletionUsage>, more: CompletionUsage) {
         *all = Some(more);
         return;
     };
-    all.prompt_tokens += more.prompt_tokens;
-    all.completion_tokens += more.completion_tokens;
-    all.total_tokens = all.prompt_tokens + all.completion_tokens;
+    // An engine may say any number.
+    let sum = |count: &mut u64, more: u64| *count = count.saturating_add(more);
+    sum(&mut all.prompt_tokens, more.prompt_tokens);
+    sum(&mut all.completion_tokens, more.completion_tokens);
+    all.total_tokens = all.prompt_tokens.saturating_add(all.completion_tokens);
     if let Some(more) = more.prompt_tokens_details {
         let details = all.prompt_tokens_details.get_or_insert_default();
-        details.cached_tokens += more.cached_tokens;
+        sum(&mut details.cached_tokens, more.cached_tokens);
     }
     if let Some(more) = more.completion_tokens_details {
         let details = all.completion_tokens_details.get_or_insert_default();
-        details.reasoning_tokens += more.reasoning_tokens;
+        sum(&mut details.reasoning_tokens, more.reasoning_tokens);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_of_any_size_is_added() {
+        let usage = |count: u64| {
+            let details = json!({"cached_tokens": count, "reasoning_tokens": count});
+            let usage = json!({"prompt_tokens": count, "completion_tokens": count, "total_tokens": count,
+                "prompt_tokens_details": details, "completion_tokens_details": details});
+            serde_json::from_value::<CompletionUsage>(usage).expect("a usage")
+        };
+        let mut all = None;
+        add(&mut all, usage(u64::MAX));
+        add(&mut all, usage(1));
+        let all = all.expect("a sum");
+        let prompt = all.prompt_tokens_details.expect("its details");
+        let completion = all.completion_tokens_details.expect("its details");
+        let sums = [
+            all.prompt_tokens,
+            all.completion_tokens,
+            all.total_tokens,
+            prompt.cached_tokens,
+            completion.reasoning_tokens,
+        ];
+        assert_eq!(sums, [u64::MAX; 5]);
     }
 }

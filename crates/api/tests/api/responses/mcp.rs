@@ -392,3 +392,15 @@ async fn tools_that_name_no_server_are_refused_with_their_place() {
         );
     }
 }
+
+#[tokio::test]
+async fn two_servers_with_one_label_are_refused() {
+    let mcp = Arc::new(Echo::default());
+    let stand = Stand::new(StandIn::hello()).with_mcp(Arc::clone(&mcp) as Arc<dyn McpClient>);
+    let other = docs(&json!({"server_url": "https://other.example/mcp"}));
+    let body = hi(json!({"tools": [docs(&json!({})), other]}));
+    let answer = stand.post("/v1/responses", &body).await;
+    let place = "tools[1].server_label".to_owned();
+    assert_eq!(refused(&answer), (400, "invalid_value".to_owned(), place));
+    assert!(mcp.lists.lock().expect("no panic").is_empty());
+}
