@@ -119,8 +119,7 @@ pub(crate) fn translate(
         conversation.end_with("input", summary::question());
     }
     ignored.extend(tools.ignored.into_names());
-    let of_items = std::mem::take(&mut conversation.ignored);
-    ignored.extend(of_items.into_names());
+    ignored.extend(std::mem::take(&mut conversation.ignored).into_names());
 
     let effort = conversation.effort.take();
     let format = conversation.format.take();
@@ -138,7 +137,9 @@ pub(crate) fn translate(
     template.conversation = conversation_of(recalled.conversation.as_deref());
     template.input_transformations = std::mem::take(&mut conversation.removed);
     let seals = request.includes(ENCRYPTED) || compacts;
-    let server_tools = servers.client().is_some().then(|| ServerTools {
+    // A summary is made without tools: only calls that the client has allowed are made before it.
+    let runs_tools = servers.client().is_some() && !(compacts && approved.is_empty());
+    let server_tools = runs_tools.then(|| ServerTools {
         servers,
         offered: tools.offered.clone(),
         approved,

@@ -404,3 +404,21 @@ async fn two_servers_with_one_label_are_refused() {
     assert_eq!(refused(&answer), (400, "invalid_value".to_owned(), place));
     assert!(mcp.lists.lock().expect("no panic").is_empty());
 }
+
+#[tokio::test]
+async fn a_summary_is_the_only_item_with_tools_of_a_server_too() {
+    let mcp: Arc<dyn McpClient> = Arc::new(Echo::default());
+    let stand = Stand::new(StandIn::hello()).with_mcp(mcp);
+    let story = json!({"role": "user", "content": "a long story"});
+    let trigger = json!({"type": "compaction_trigger"});
+    let tools = json!([docs(&json!({"require_approval": "never"}))]);
+    for (path, input) in [
+        ("/v1/responses", json!([story, trigger])),
+        ("/v1/responses/compact", json!([story])),
+    ] {
+        let body = json!({"model": "m", "tools": tools, "input": input});
+        let answer = stand.post(path, &body).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        assert_eq!(types(&answer.json()), ["compaction"], "{path}");
+    }
+}
