@@ -2,9 +2,11 @@
 //! too much.
 
 use http::request::Parts;
+use loggia_wire::Once;
 use loggia_wire::openai::responses::{Input, ResponseRequest};
 use serde_json::Value;
 
+use crate::admit::parse::{tracked, typed};
 use crate::responses::ask::AskedResponse;
 use crate::{ApiError, Door, Strictness};
 
@@ -17,10 +19,10 @@ impl Door {
         body: &[u8],
     ) -> Result<(ResponseRequest, Vec<&'static str>), ApiError> {
         let is_lenient = |model| self.strictness_for(parts, model) == Strictness::Lenient;
-        let mut request = AskedResponse::read(body).or_else(|error| {
-            let completed = is_lenient("").then(|| without_model(body)).flatten();
-            completed.ok_or(error)
-        })?;
+        let mut request = match AskedResponse::read(body) {
+            Err(error) if is_lenient("") => without_model(body)?.ok_or(error)?,
+            read => read?,
+        };
         if !is_lenient(&request.model) {
             return Ok((request, Vec::new()));
         }
@@ -35,15 +37,20 @@ impl Door {
     }
 }
 
-/// Parses a request that has no model.
-fn without_model(body: &[u8]) -> Option<ResponseRequest> {
-    let mut request: Value = serde_json::from_slice(body).ok()?;
-    let fields = request.as_object_mut()?;
-    let model = fields.entry("model").or_insert(Value::Null);
-    if model.is_null() {
-        *model = Value::String(String::new());
+/// Parses a request that has no model. `None` if it has one.
+///
+/// # Errors
+/// Returns a 400 about the invalid field, which can be a duplicate one.
+fn without_model(body: &[u8]) -> Result<Option<ResponseRequest>, ApiError> {
+    let Once(mut request) = tracked::<Once<Value>>(body)?;
+    let Some(fields) = request.as_object_mut() else {
+        return Ok(None);
+    };
+    if fields.get("model").is_some_and(|model| !model.is_null()) {
+        return Ok(None);
     }
-    serde_json::from_value(request).ok()
+    fields.insert("model".to_owned(), Value::String(String::new()));
+    typed(request).map(Some)
 }
 
 /// Adds an empty input where nothing else is to be answered. Drops a template of OpenAI's, and a

@@ -2,7 +2,7 @@
 //! Each is reported.
 
 use crate::support::{chat, hello, layered, plain_model, post, send, strict};
-use loggia_api::Policy;
+use loggia_api::{Policy, Strictness};
 use loggia_backend::Profile;
 use serde_json::json;
 
@@ -203,6 +203,45 @@ async fn a_field_that_is_there_twice_is_refused_however_deep_it_is() {
             (400, &json!("options.top_k"), &json!("duplicate_parameter")),
             "{path}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_is_there_twice_in_a_response_is_refused_however_lenient() {
+    for (param, body) in [
+        (
+            "model",
+            r#"{"model":"a","model":"b","input":"x","store":false}"#,
+        ),
+        ("model", r#"{"model":null,"model":null,"input":"x"}"#),
+        ("input", r#"{"model":"a","input":"x","input":"y"}"#),
+        ("input", r#"{"model":null,"input":"x","input":"y"}"#),
+        ("input", r#"{"input":"x","input":"y"}"#),
+        (
+            "tools[0].parameters.type",
+            r#"{"model":"a","input":"x","tools":[{"type":"function","name":"f","parameters":{"type":"a","type":"b"}}]}"#,
+        ),
+        (
+            "tools[0].parameters.type",
+            r#"{"model":null,"input":"x","tools":[{"type":"function","name":"f","parameters":{"type":"a","type":"b"}}]}"#,
+        ),
+    ] {
+        for strictness in [Strictness::Strict, Strictness::Plain, Strictness::Lenient] {
+            // The others refuse a model that is null first.
+            if strictness != Strictness::Lenient && body.contains("null") {
+                continue;
+            }
+            let policy = Policy {
+                strictness,
+                ..Policy::default()
+            };
+            let engine = layered(&plain_model(), policy);
+            let answer = send(&engine, post("/v1/responses", body)).await;
+            let error = &answer.json()["error"];
+            let found = (answer.status(), &error["param"], &error["code"]);
+            let expected = (400, &json!(param), &json!("duplicate_parameter"));
+            assert_eq!(found, expected, "{strictness:?}: {body}");
+        }
     }
 }
 
