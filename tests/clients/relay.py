@@ -117,7 +117,11 @@ class Requests(Messages):
         length = headers.get("content-length", "0")
         if len(words) != 3 or not length.isdigit():
             raise Unreadable(first[:80])
-        self.asked.append((words[0], words[1]))
+        path = words[1]
+        if "anthropic-version" in headers and not path.startswith("/v1/messages"):
+            # The answer has Anthropic's form: OpenAI's specification says nothing about it.
+            path = "/anthropic" + path
+        self.asked.append((words[0], path))
         return "chunked" if "chunked" in headers.get("transfer-encoding", "") else int(length)
 
     def data(self, piece: bytes) -> None:
