@@ -26,6 +26,18 @@ const CHAIN: &str = "\
     FROM chain LEFT JOIN items ON items.object = chain.seq AND items.side IN (0, 1) \
     ORDER BY chain.steps DESC, items.side, items.seq";
 
+/// The id of the oldest object in the chain of an object.
+const OLDEST: &str = "\
+    WITH RECURSIVE chain (id, previous, steps) AS ( \
+        SELECT id, previous, CAST(0 AS BIGINT) FROM objects \
+        WHERE id = $1 AND owner = $2 AND kind = $3 \
+        UNION ALL \
+        SELECT objects.id, objects.previous, steps + 1 FROM chain \
+        JOIN objects ON objects.id = chain.previous AND owner = $2 AND kind = $3 \
+        WHERE steps < $4 \
+    ) \
+    SELECT id FROM chain ORDER BY steps DESC LIMIT 1";
+
 /// The most steps in a chain.
 #[expect(clippy::cast_possible_wrap, reason = "the number is small")]
 const MOST_STEPS: i64 = MOST_OBJECTS_OF_A_CHAIN as i64 - 1;
@@ -142,6 +154,17 @@ impl Access<'_> {
             next = rows.try_next().await?;
         }
         Ok(items)
+    }
+
+    pub(crate) async fn oldest(&mut self, at: ObjectRef<'_>) -> Result<Object, StoreError> {
+        let oldest = Statement::new(OLDEST)
+            .with(at.id)
+            .with(column(at.owner))
+            .with(at.kind.as_str())
+            .with(MOST_STEPS);
+        let row = self.sql.row(&oldest).await?.ok_or(StoreError::NotFound)?;
+        let id = row.text("id")?;
+        Ok(self.find(ObjectRef { id: &id, ..at }).await?.1)
     }
 
     pub(crate) async fn find_items(

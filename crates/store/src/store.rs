@@ -347,6 +347,13 @@ impl Store for SqlStore {
         })
     }
 
+    fn oldest<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Object, StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.reader().await?;
+            reader.access(&self.sealing).oldest(at).await
+        })
+    }
+
     fn find_items<'a>(
         &'a self,
         owner: &'a Owner,

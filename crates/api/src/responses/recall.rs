@@ -149,25 +149,50 @@ impl<'a> Memory<'a> {
         if object.is_held && is_open(kept.status) {
             return Err(in_progress(id));
         }
-        let items = match kept.conversation {
-            // The response continues its conversation as it was at that time.
-            Some(conversation) => self
-                .in_conversation(store, at, &conversation.id)
-                .await
-                .map_err(refuse)?,
-            None => store.chain(at).await.map_err(refuse)?,
-        };
+        let items = self.of_chain(store, at, object).await.map_err(refuse)?;
         read(items)
     }
 
-    /// Returns the items of the conversation of a response, up to the last item of the response.
+    /// Returns the items of a response and of those before it. If the oldest one belongs to a
+    /// conversation, it continues the conversation as it was at that time.
+    async fn of_chain(
+        &self,
+        store: &Arc<dyn Store>,
+        at: ObjectRef<'_>,
+        object: store::Object,
+    ) -> Result<Vec<store::Item>, StoreError> {
+        let mut items = store.chain(at).await?;
+        // Only the oldest one can have a conversation: a request names a response or a conversation.
+        let oldest = match object.previous {
+            Some(_) => store.oldest(at).await?,
+            None => object,
+        };
+        let kept = serde_json::from_str::<Kept>(&oldest.body).ok();
+        let Some(conversation) = kept.and_then(|kept| kept.conversation) else {
+            return Ok(items);
+        };
+        let first = ObjectRef {
+            id: &oldest.id,
+            ..at
+        };
+        let own = store.chain(first).await?;
+        let later = items.split_off(own.len().min(items.len()));
+        let mut items = self
+            .in_conversation(store, first, own, &conversation.id)
+            .await?;
+        items.extend(later);
+        Ok(items)
+    }
+
+    /// Returns the items of the conversation of a response, up to the last one of the response's
+    /// own.
     async fn in_conversation(
         &self,
         store: &Arc<dyn Store>,
         at: ObjectRef<'_>,
+        own: Vec<store::Item>,
         conversation: &str,
     ) -> Result<Vec<store::Item>, StoreError> {
-        let own = store.chain(at).await?;
         let conversation = ObjectRef {
             kind: Kind::Conversation,
             id: conversation,

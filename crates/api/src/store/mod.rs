@@ -93,6 +93,22 @@ pub trait Store: Send + Sync {
     /// for more than [`MOST_BYTES_OF_A_CHAIN`] or [`MOST_OBJECTS_OF_A_CHAIN`].
     fn chain<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Vec<Item>, StoreError>>;
 
+    /// Returns the oldest response that exists in the chain of a response, or the response itself.
+    fn oldest<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Object, StoreError>> {
+        Box::pin(async move {
+            let mut oldest = self.object(at).await?;
+            for _ in 1..MOST_OBJECTS_OF_A_CHAIN {
+                let Some(id) = &oldest.previous else { break };
+                match self.object(ObjectRef { id, ..at }).await {
+                    Ok(before) => oldest = before,
+                    Err(StoreError::NotFound) => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(oldest)
+        })
+    }
+
     /// The input and output items with these ids among the owner's conversations and responses, in
     /// the order of the ids. If several items have an id, the newest is returned; if none has it,
     /// the answer has no item for it.

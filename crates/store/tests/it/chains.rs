@@ -47,6 +47,12 @@ async fn a_chain_has_the_oldest_response_first_and_each_input_before_its_output(
         assert_eq!(first[1], on(Side::Output, &["r1-out"])[0]);
         let object = store.object(at(&owner, kind, "r2")).await;
         assert_eq!(object, Ok(response("r2", Some("r1"))));
+        for id in ["r1", "r2", "empty", "r3", "r4"] {
+            let oldest = store.oldest(at(&owner, kind, id)).await;
+            assert_eq!(oldest, Ok(response("r1", None)), "{id}");
+        }
+        let missing = store.oldest(at(&key("b"), kind, "r4")).await;
+        assert_eq!(missing, Err(StoreError::NotFound));
     })
     .await;
 }

@@ -316,19 +316,21 @@ async fn a_response_of_a_conversation_can_be_continued_by_its_id() {
     stand
         .respond(json!({"input": "three", "conversation": conversation}))
         .await;
-    stand
-        .respond(json!({"input": "aside", "previous_response_id": id(&second)}))
-        .await;
-    assert_eq!(
-        stand.asked(),
-        pairs(&[
-            ("user", "one"),
-            ("assistant", "Hello!"),
-            ("user", "two"),
-            ("assistant", "Hello!"),
-            ("user", "aside"),
-        ])
-    );
+    let mut expected = vec![
+        ("user", "one"),
+        ("assistant", "Hello!"),
+        ("user", "two"),
+        ("assistant", "Hello!"),
+    ];
+    // However often it is continued, nothing is lost.
+    let mut last = id(&second);
+    for aside in ["aside", "further aside", "last aside"] {
+        let body = json!({"input": aside, "previous_response_id": last});
+        last = id(&stand.respond(body).await);
+        expected.push(("user", aside));
+        assert_eq!(stand.asked(), pairs(&expected));
+        expected.push(("assistant", "Hello!"));
+    }
 }
 
 #[tokio::test]
