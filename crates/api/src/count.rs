@@ -4,13 +4,12 @@
 use std::pin::pin;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
+use http::Response;
 use loggia_backend::{BackendError, ChatCall, TokenCount};
 
 use crate::admit::{Asked, admit};
 use crate::answer::ended::Outcome;
-use crate::answer::headers::{name_estimated, name_server, name_truncated};
+use crate::answer::headers::{self, name_estimated, name_server, name_truncated};
 use crate::answer::ignored::listed;
 use crate::fit::{chat, fit};
 use crate::generate::respond;
@@ -69,10 +68,7 @@ impl Door {
             })
         })?;
         let ended = progress.end(Outcome::Complete);
-        let mut response = Response::new(Body::ending(Bytes::from(json), ended));
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut response = headers::json(Body::ending(Bytes::from(json), ended));
         name_server(&mut response, &served_by);
         name_truncated(&mut response, &truncated);
         if !is_exact {

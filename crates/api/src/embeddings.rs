@@ -4,8 +4,7 @@
 use std::pin::pin;
 
 use bytes::{Buf, Bytes};
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use loggia_backend::{BackendError, EmbeddingCall, Embeddings};
 use loggia_wire::openai::{
     CompletionUsage, Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat,
@@ -14,7 +13,7 @@ use loggia_wire::openai::{
 
 use crate::admit::{Asked, Parse, admit};
 use crate::answer::ended::{Outcome, Progress};
-use crate::answer::headers::name_server;
+use crate::answer::headers::{self, name_server};
 use crate::answer::ignored::listed;
 use crate::door::read;
 use crate::generate::respond;
@@ -101,10 +100,7 @@ fn response(
         message: "an answer that cannot be written as JSON".to_owned(),
     })?;
     progress.cost(CompletionUsage::new(prompt_tokens, 0));
-    let mut response = Response::new(Body::ending(json, progress.end(Outcome::Complete)));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = headers::json(Body::ending(json, progress.end(Outcome::Complete)));
     name_server(&mut response, &served_by);
     Ok(response)
 }

@@ -8,8 +8,7 @@ use bytes::{Buf, Bytes};
 use futures_core::future::BoxFuture;
 use futures_util::StreamExt;
 use futures_util::future::Either;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use loggia_backend::{Backend, BackendError, Call, CallHead, EarlyEnd, Profile, Reply, ServedBy};
 use loggia_wire::openai::responses;
 use tokio::time::Instant;
@@ -19,7 +18,7 @@ use crate::answer;
 use crate::answer::collect::Collector;
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{
-    event_stream, name_early_end, name_ignored, name_server, name_truncated, within,
+    self, event_stream, name_early_end, name_ignored, name_server, name_truncated, within,
 };
 use crate::answer::ignored::{add_listed, listed};
 use crate::answer::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
@@ -210,10 +209,7 @@ impl Door {
                 })
                 .await?;
             }
-            let mut response = Response::new(Body::ending(json, ended));
-            response
-                .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            let mut response = headers::json(Body::ending(json, ended));
             add_listed(ignored, &ignored_late::<R>(&served_by));
             name_server(&mut response, &served_by);
             name_truncated(&mut response, &truncated);

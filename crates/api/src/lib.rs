@@ -15,6 +15,7 @@ mod count;
 mod door;
 mod embeddings;
 mod error;
+mod field_names;
 mod fit;
 mod generate;
 mod generated;

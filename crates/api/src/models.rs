@@ -1,13 +1,14 @@
 //! `/v1/models`: lists the models, returns one model, deletes one. The lists of Anthropic's API are in
 //! `messages/models.rs`.
 
-use http::header::{CONTENT_TYPE, ORIGIN};
+use http::header::ORIGIN;
 use http::request::Parts;
-use http::{HeaderValue, Response, Uri};
+use http::{Response, Uri};
 use loggia_backend::BackendError;
 use loggia_wire::openai::{DeletedModel, ModelList};
 use serde::Serialize;
 
+use crate::answer::headers;
 use crate::door::query::Query;
 use crate::messages::models as info;
 use crate::wording::Dialect;
@@ -77,13 +78,7 @@ impl Door {
     fn json(&self, answer: Result<impl Serialize, BackendError>, param: &str) -> Response<Body> {
         let written = answer.map(|answer| serde_json::to_vec(&answer));
         match written {
-            Ok(Ok(json)) => {
-                let mut response = Response::new(Body::whole(json));
-                response
-                    .headers_mut()
-                    .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                response
-            }
+            Ok(Ok(json)) => headers::json(Body::whole(json)),
             Ok(Err(_)) => {
                 let error = BackendError::Engine {
                     message: "a list that cannot be written as JSON".to_owned(),

@@ -16,6 +16,15 @@ pub(crate) fn profile_of(body: &[u8], policy: &Policy) -> Profile {
     }
 }
 
+/// Parses a body. Checking the complete body for UTF-8 is faster than checking each string, as
+/// `from_slice` does. Tracking the path nearly doubles the time, so it is done only after an error.
+pub(crate) fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    match str::from_utf8(body).map(serde_json::from_str) {
+        Ok(Ok(request)) => Ok(request),
+        _ => tracked(body),
+    }
+}
+
 /// Parses a body. Errors have the path of the invalid field.
 pub(crate) fn tracked<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(body);

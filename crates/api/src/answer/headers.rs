@@ -91,6 +91,14 @@ fn insert(response: &mut Response<Body>, name: HeaderName, value: &str) {
     }
 }
 
+/// A response whose body is JSON.
+pub(crate) fn json(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
 /// A response whose body is a stream of events.
 pub(crate) fn event_stream(body: Body) -> Response<Body> {
     let mut response = Response::new(body);

@@ -6,6 +6,7 @@
 //! (the body of an answer and its outcome), `headers.rs`, `refusal.rs`.
 
 pub(crate) mod body;
+pub(crate) mod call;
 pub(crate) mod chat;
 pub(crate) mod chunks;
 pub(crate) mod collect;

@@ -16,15 +16,15 @@ use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::future::{Either, FutureExt as _, ready};
-use http::header::{CONTENT_TYPE, UPGRADE};
+use http::header::UPGRADE;
 use http::request::Parts;
-use http::{Extensions, HeaderValue, Method, Request, Response};
+use http::{Extensions, Method, Request, Response};
 use loggia_backend::{Abilities, Backend, BackendError, nearest};
 use loggia_seal::Keys;
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest};
 use tokio::runtime::Handle;
 
-use crate::answer::headers::within;
+use crate::answer::headers::{self, within};
 use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
 use crate::door::caller::Only;
@@ -341,10 +341,7 @@ impl Door {
 
 /// `GET /api/hello`, by which Claude Code finds out whether it reaches the server.
 fn hello() -> Response<Body> {
-    let mut response = Response::new(Body::whole(&br#"{"message":"hello"}"#[..]));
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
+    headers::json(Body::whole(&br#"{"message":"hello"}"#[..]))
 }
 
 /// Returns the error for `GET /v1/responses` without a server that upgrades the connection.

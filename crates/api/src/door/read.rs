@@ -4,12 +4,26 @@ use std::fmt::Display;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, Request, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 
 use crate::door::content_encoding;
 use crate::{ApiError, Policy};
+
+/// Reads the JSON body of a request, as [`json_body`] does. Returns it with the head.
+pub(crate) async fn json_request<B>(
+    request: Request<B>,
+    policy: &Policy,
+) -> Result<(Parts, Bytes), ApiError>
+where
+    B: Body<Data: Buf, Error: Display> + Send,
+{
+    let (parts, body) = request.into_parts();
+    let body = json_body(&parts.headers, body, policy).await?;
+    Ok((parts, body))
+}
 
 /// Reads and decompresses a JSON body. Returns 415 for another type, 413 above the size limit, 408
 /// after the time limit.

@@ -8,11 +8,11 @@ use loggia_wire::anthropic::MessagesRequest;
 use loggia_wire::openai::ChatCompletionRequest;
 use serde_json::json;
 
-use crate::admit::parse::tracked;
 use crate::admit::{Ask, chat};
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::count::Count;
+use crate::field_names::{named, renamed};
 use crate::generated::Generate;
 use crate::messages::names::{self, Places};
 use crate::messages::request::{Translated, translate};
@@ -39,15 +39,6 @@ pub(crate) struct AskedMessage {
 }
 
 impl AskedMessage {
-    /// Parses a body.
-    pub(crate) fn read(body: &[u8]) -> Result<MessagesRequest, ApiError> {
-        match str::from_utf8(body).map(serde_json::from_str) {
-            Ok(Ok(request)) => Ok(request),
-            // Tracking the path costs time, so it is done only after an error.
-            _ => tracked(body),
-        }
-    }
-
     /// Makes a chat of a request, which has the messages of its thread.
     pub(crate) fn new(
         request: MessagesRequest,
@@ -63,7 +54,7 @@ impl AskedMessage {
             shape,
         } = translate(request, thread.recalled, signer, ceilings)?;
         chat::check_whole_with(&mut chat, ceilings, MOST_STOP_SEQUENCES)
-            .map_err(|error| renamed(error, &places))?;
+            .map_err(|error| renamed(error, |param| names::of_messages(param, &places)))?;
         Ok(Self {
             chat: Arc::new(chat),
             places: Arc::new(places),
@@ -81,10 +72,7 @@ impl AskedMessage {
 
     /// Translates an error and a list of fields to the client's names.
     fn named(&self, settled: Result<Vec<String>, ApiError>) -> Result<Vec<String>, ApiError> {
-        let name = |field: &String| names::of_messages(field, &self.places);
-        settled
-            .map(|fields| fields.iter().map(name).collect())
-            .map_err(|error| renamed(error, &self.places))
+        named(settled, |field| names::of_messages(field, &self.places))
     }
 }
 
@@ -170,17 +158,4 @@ impl Count for AskedMessage {
     fn counted(input_tokens: u64) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(&json!({"input_tokens": input_tokens}))
     }
-}
-
-/// The same error about the client's own field, also where its text quotes the field.
-fn renamed(mut error: ApiError, places: &Places) -> ApiError {
-    let Some(param) = error.error.param.take() else {
-        return error;
-    };
-    let name = names::of_messages(&param, places);
-    if name != param {
-        let (before, after) = (format!("'{param}'"), format!("'{name}'"));
-        error.error.message = error.error.message.replace(&before, &after);
-    }
-    error.about(name)
 }

@@ -6,8 +6,8 @@ use loggia_wire::openai::Model;
 use serde_json::{Value, json};
 
 use crate::ApiError;
-use crate::admit::checks::between;
 use crate::door::query::Query;
+use crate::stored::page::limit;
 
 /// The maximum number of models of a page, and the default.
 const MOST: i64 = 1000;
@@ -18,16 +18,7 @@ const USUAL: i64 = 20;
 /// # Errors
 /// Returns a 400 for a limit that is not a number from 1 to 1000.
 pub(crate) fn page(models: &[Model], query: &Query) -> Result<ModelPage, ApiError> {
-    let limit = match query.get("limit").map(str::parse::<i64>) {
-        None => USUAL,
-        Some(Ok(limit)) => limit,
-        Some(Err(_)) => {
-            let message = "Invalid type for 'limit': expected an integer.";
-            return Err(ApiError::invalid("limit", "invalid_type", message));
-        }
-    };
-    between("limit", Some(limit), 1, MOST)?;
-    let limit = usize::try_from(limit).unwrap_or_default();
+    let limit = limit(query, USUAL, 1, MOST)?;
     let at = |name: &str| {
         let id = query.get(name)?;
         models.iter().position(|model| model.id == id)

@@ -1,6 +1,8 @@
 //! The name of a chat's field in the request that the chat was made of: one table, for errors and
 //! for `x-loggia-ignored`.
 
+use crate::field_names::{in_list, within};
+
 /// The origin of the messages, tools and settings of the chat: `messages[3]`, `tools[0]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Places {
@@ -42,10 +44,10 @@ const WITHIN: &[(&str, &str)] = &[
 /// Returns the client's name of a chat's field.
 pub(crate) fn of_messages(field: &str, places: &Places) -> String {
     if let Some(rest) = within(field, "messages") {
-        return in_list("messages", rest, &places.messages);
+        return in_list("messages", rest, &places.messages, respelled);
     }
     if let Some(rest) = within(field, "tools") {
-        return in_list("tools", rest, &places.tools);
+        return in_list("tools", rest, &places.tools, respelled);
     }
     if let Some(rest) = within(field, "response_format.json_schema") {
         let format = places.format.unwrap_or("output_config.format");
@@ -60,25 +62,6 @@ pub(crate) fn of_messages(field: &str, places: &Places) -> String {
         .iter()
         .find_map(|(chat, name)| within(field, chat).map(|rest| format!("{name}{rest}")));
     found.unwrap_or_else(|| field.to_owned())
-}
-
-/// Returns the rest of a path that begins with this name.
-fn within<'a>(path: &'a str, name: &str) -> Option<&'a str> {
-    let rest = path.strip_prefix(name)?;
-    (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
-}
-
-/// Translates a path into a list: to one entry, by its origin, or to all entries.
-fn in_list(list: &str, rest: &str, places: &[String]) -> String {
-    let Some((index, rest)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
-        return format!("{list}{rest}");
-    };
-    let rest = respelled(rest);
-    if index.is_empty() {
-        return format!("{list}[]{rest}");
-    }
-    let place = index.parse::<usize>().ok().and_then(|at| places.get(at));
-    place.map_or_else(|| list.to_owned(), |place| format!("{place}{rest}"))
 }
 
 fn respelled(rest: &str) -> String {

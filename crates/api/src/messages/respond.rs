@@ -8,7 +8,7 @@ use http::{Request, Response};
 use loggia_wire::anthropic::MessagesRequest;
 
 use crate::admit::Asked;
-use crate::admit::parse::profile_of;
+use crate::admit::parse::{parsed, profile_of};
 use crate::door::read;
 use crate::messages::ask::AskedMessage;
 use crate::messages::signature::Signer;
@@ -51,9 +51,8 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
-        let (parts, body) = request.into_parts();
-        let body = read::json_body(&parts.headers, body, &self.policy).await?;
-        let mut request = AskedMessage::read(&body)?;
+        let (parts, body) = read::json_request(request, &self.policy).await?;
+        let mut request: MessagesRequest = parsed(&body)?;
         complete(&mut request);
         let profile = profile_of(&body, &self.policy);
         // A request that waits for an engine should use little memory.

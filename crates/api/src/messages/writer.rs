@@ -20,6 +20,7 @@ use loggia_wire::openai::{
 use serde_json::{Value, json};
 
 use crate::ApiError;
+use crate::answer::call::Call;
 use crate::answer::chunks::put_json;
 use crate::answer::id;
 use crate::answer::writer::{Head, Writer};
@@ -55,16 +56,6 @@ enum Open {
     Text,
     Thinking,
     Call(Call),
-}
-
-/// The received part of a call.
-#[derive(Debug)]
-struct Call {
-    index: u32,
-    id: Option<String>,
-    name: String,
-    arguments: String,
-    has_block: bool,
 }
 
 type Written = Result<(), BackendError>;
@@ -227,21 +218,9 @@ impl MessageWriter {
     fn call(&mut self, more: ToolCallDelta, out: &mut Vec<u8>) -> Written {
         let is_open = matches!(&self.open, Open::Call(call) if call.index == more.index);
         if !is_open {
-            if more.index < self.next_call {
-                // Its block has ended, so no event can add to it.
-                return Err(BackendError::Engine {
-                    message: "more of a call after the next one had begun".to_owned(),
-                });
-            }
+            let call = Call::begin(more.index, &mut self.next_call)?;
             self.close(out)?;
-            self.next_call = more.index.saturating_add(1);
-            self.open = Open::Call(Call {
-                index: more.index,
-                id: None,
-                name: String::new(),
-                arguments: String::new(),
-                has_block: false,
-            });
+            self.open = Open::Call(call);
         }
         let Open::Call(call) = &mut self.open else {
             return Ok(());
@@ -251,7 +230,7 @@ impl MessageWriter {
             .function
             .map_or((None, None), |function| (function.name, function.arguments));
         let new = new.unwrap_or_default();
-        if call.has_block {
+        if call.is_shown {
             return self.arguments(&new, out);
         }
         call.name.push_str(&name.unwrap_or_default());
@@ -268,7 +247,7 @@ impl MessageWriter {
         let Open::Call(call) = &mut self.open else {
             return Ok(());
         };
-        call.has_block = true;
+        call.is_shown = true;
         let given = call.id.take().filter(|id| is_valid(id));
         let arguments = std::mem::take(&mut call.arguments);
         let (index, name) = (
@@ -329,7 +308,7 @@ impl MessageWriter {
     /// Ends the open block.
     fn close(&mut self, out: &mut Vec<u8>) -> Written {
         if let Open::Call(call) = &self.open
-            && !call.has_block
+            && !call.is_shown
         {
             self.start_call(out)?;
         }

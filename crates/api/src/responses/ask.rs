@@ -10,12 +10,12 @@ use loggia_wire::openai::ChatCompletionRequest;
 use loggia_wire::openai::responses::{InputTokens, ResponseRequest, tool_texts};
 use serde_json::Value;
 
-use crate::admit::parse::tracked;
 use crate::admit::{Ask, chat};
 use crate::answer::id;
 use crate::answer::interrupt::Interrupt;
 use crate::answer::writer::Shape;
 use crate::count::Count;
+use crate::field_names::{named, renamed};
 use crate::generated::Generate;
 use crate::responses::live::Entry;
 use crate::responses::mcp::Servers;
@@ -50,15 +50,6 @@ pub(crate) struct AskedResponse {
 }
 
 impl AskedResponse {
-    /// Parses a body.
-    pub(crate) fn read(body: &[u8]) -> Result<ResponseRequest, ApiError> {
-        match str::from_utf8(body).map(serde_json::from_str) {
-            Ok(Ok(request)) => Ok(request),
-            // Parsing that keeps track of the path is slower, so it runs only after an error.
-            _ => tracked(body),
-        }
-    }
-
     /// Turns a request, together with what it refers to in the store, into a chat.
     pub(crate) fn new(
         request: ResponseRequest,
@@ -75,7 +66,8 @@ impl AskedResponse {
             shape,
             server_tools,
         } = translate(request, recalled, servers, keys, ceilings)?;
-        chat::check_whole(&mut chat, ceilings).map_err(|error| renamed(error, &places))?;
+        chat::check_whole(&mut chat, ceilings)
+            .map_err(|error| renamed(error, |param| names::of_response(param, &places)))?;
         Ok(Self {
             chat: Arc::new(chat),
             places: Arc::new(places),
@@ -136,10 +128,7 @@ impl AskedResponse {
 
     /// Replaces the chat's field names by the client's, in an error and in a list of fields.
     fn named(&self, settled: Result<Vec<String>, ApiError>) -> Result<Vec<String>, ApiError> {
-        let name = |field: &String| names::of_response(field, &self.places);
-        settled
-            .map(|fields| fields.iter().map(name).collect())
-            .map_err(|error| renamed(error, &self.places))
+        named(settled, |field| names::of_response(field, &self.places))
     }
 }
 
@@ -236,19 +225,6 @@ impl Count for AskedResponse {
     }
 }
 
-/// Replaces the chat's field name in an error, and in its message, by the client's.
-fn renamed(mut error: ApiError, places: &Places) -> ApiError {
-    let Some(param) = error.error.param.take() else {
-        return error;
-    };
-    let name = names::of_response(&param, places);
-    if name != param {
-        let (before, after) = (format!("'{param}'"), format!("'{name}'"));
-        error.error.message = error.error.message.replace(&before, &after);
-    }
-    error.about(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,7 +233,7 @@ mod tests {
     fn an_errors_text_quotes_the_clients_name() {
         let message = "Invalid 'max_completion_tokens': integer below minimum value.";
         let error = ApiError::invalid("max_completion_tokens", "integer_below_min_value", message);
-        let renamed = renamed(error, &Places::default());
+        let renamed = renamed(error, |param| names::of_response(param, &Places::default()));
         assert_eq!(renamed.error.param.as_deref(), Some("max_output_tokens"));
         assert_eq!(
             renamed.error.message,

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 use loggia_backend::{Backend, BackendError, Call, Reply};
 use loggia_wire::openai::responses::ResponseStatus;
 use tokio::runtime::Handle;
 
 use crate::admit::Asked;
 use crate::answer::ended::{Outcome, Progress};
-use crate::answer::headers::{event_stream, name_ignored, name_truncated, within};
+use crate::answer::headers::{self, event_stream, name_ignored, name_truncated, within};
 use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
 use crate::answer::writer::Writer;
@@ -92,10 +91,7 @@ async fn begin(
     let mut response = if let Some(events) = followed {
         event_stream(Body::events(events))
     } else {
-        let mut response = Response::new(Body::whole(queued));
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(CONTENT_TYPE, json);
-        response
+        headers::json(Body::whole(queued))
     };
     name_ignored(&mut response, &ignored);
     name_truncated(&mut response, &truncated);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Buf;
-use http::request::Parts;
 use http::{Request, Response};
 use loggia_wire::openai::responses::{Input, Item, ResponseRequest};
 use serde_json::json;
@@ -22,25 +21,19 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
-        let (parts, body) = request.into_parts();
-        let read = read::json_body(&parts.headers, body, &self.policy).await;
-        let asked = match read {
-            Ok(bytes) => self.ask_to_compact(parts, &bytes).await,
-            Err(error) => Err(error),
-        };
-        match asked {
+        match self.ask_to_compact(request).await {
             Ok(asked) => self.generated(asked).await,
             Err(error) => self.refuse(error),
         }
     }
 
-    async fn ask_to_compact(
-        &self,
-        parts: Parts,
-        body: &[u8],
-    ) -> Result<Asked<AskedResponse>, ApiError> {
-        let (request, dropped) = self.read_response(&parts, body).await?;
-        let profile = profile_of(body, &self.policy);
+    async fn ask_to_compact<B>(&self, request: Request<B>) -> Result<Asked<AskedResponse>, ApiError>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let (parts, body) = read::json_request(request, &self.policy).await?;
+        let (request, dropped) = self.read_response(&parts, &body).await?;
+        let profile = profile_of(&body, &self.policy);
         let request = to_compact(request)?;
         let kept = match &request.input {
             Some(Input::Items(items)) => kept(items),

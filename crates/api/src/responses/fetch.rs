@@ -10,13 +10,10 @@ use crate::ApiError;
 use crate::responses::live::Running;
 use crate::responses::recall::is_open;
 use crate::responses::{replay, turn};
-use crate::store::{Change, Item, Kind, Object, Order, Page, Side, StoreError};
-use crate::stored::{Answer, Asked, chats::listed, check_include, page};
+use crate::store::{Change, Item, Kind, Object, Order, Side, StoreError};
+use crate::stored::{Answer, Asked, all_items, chats::listed, check_include, page};
 
 const KIND: Kind = Kind::Response;
-
-/// The number of items in a page, when all items are read.
-const ALL: usize = 10_000;
 
 impl Asked<'_> {
     /// `GET /v1/responses/{response_id}`.
@@ -48,10 +45,9 @@ impl Asked<'_> {
         }
         let logged = self.items_of(Side::Stream).await?;
         let events = if let Some(log) = logged.first() {
-            replay::from(&log.body, first)
+            replay::from(log.body.as_bytes(), first)
         } else {
-            let all = replay::events(&response)?;
-            replay::from(&String::from_utf8_lossy(&all), first)
+            replay::from(&replay::events(&response)?, first)
         };
         let events = stream::iter((!events.is_empty()).then(|| events.into()));
         Ok(Answer::events(events.boxed()))
@@ -142,20 +138,8 @@ impl Asked<'_> {
     }
 
     async fn items_of(&self, side: Side) -> Result<Vec<Item>, ApiError> {
-        let mut items: Vec<Item> = Vec::new();
-        loop {
-            let page = Page {
-                after: items.last().map(|item| item.id.clone()),
-                limit: ALL,
-                order: Order::Ascending,
-            };
-            let part = self.store.items(self.at(KIND), side, &page).await;
-            let part = part.map_err(self.refused(KIND))?;
-            items.extend(part.data);
-            if !part.has_more {
-                return Ok(items);
-            }
-        }
+        let items = all_items(self.store, self.at(KIND), side, usize::MAX).await;
+        items.map_err(self.refused(KIND))
     }
 
     /// Stores the end of a response whose task is gone or has to stop. A new holder replaces the

@@ -6,8 +6,7 @@ use loggia_wire::Once;
 use loggia_wire::openai::responses::{Input, ResponseRequest};
 use serde_json::Value;
 
-use crate::admit::parse::{tracked, typed};
-use crate::responses::ask::AskedResponse;
+use crate::admit::parse::{parsed, tracked, typed};
 use crate::{ApiError, Door, Strictness};
 
 impl Door {
@@ -19,7 +18,7 @@ impl Door {
         body: &[u8],
     ) -> Result<(ResponseRequest, Vec<&'static str>), ApiError> {
         let is_lenient = |model| self.strictness_for(parts, model) == Strictness::Lenient;
-        let mut request = match AskedResponse::read(body) {
+        let mut request = match parsed::<ResponseRequest>(body) {
             Err(error) if is_lenient("") => without_model(body)?.ok_or(error)?,
             read => read?,
         };

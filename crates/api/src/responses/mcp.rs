@@ -60,10 +60,10 @@ impl std::fmt::Debug for Servers {
 impl Servers {
     /// Finds the servers of a request, and lists the tools of those that the conversation does not
     /// list yet.
-    pub(crate) async fn of(
+    pub(crate) async fn of<'a>(
         client: Option<&Arc<dyn McpClient>>,
         request: &ResponseRequest,
-        history: &[&Item],
+        history: impl Iterator<Item = &'a Item>,
     ) -> Result<Self, ApiError> {
         let named = request.tools.iter().flatten().enumerate();
         let named = named.filter(|(_, tool)| tool.kind == "mcp");
@@ -71,6 +71,7 @@ impl Servers {
         let Some(client) = client.filter(|_| !named.is_empty()) else {
             return Ok(Self::default());
         };
+        let history: Vec<&Item> = history.collect();
         if named.len() > MOST_SERVERS {
             let message = format!("A request may name at most {MOST_SERVERS} MCP servers.");
             return Err(ApiError::invalid(
@@ -82,7 +83,7 @@ impl Servers {
         distinct_labels(&named)?;
         let found = named
             .into_iter()
-            .map(|(index, tool)| find(&**client, index, tool, history));
+            .map(|(index, tool)| find(&**client, index, tool, &history));
         Ok(Self {
             client: Some(Arc::clone(client)),
             all: try_join_all(found).await?,

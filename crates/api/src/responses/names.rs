@@ -1,6 +1,8 @@
 //! Translates the path of a field of the chat request into the path of the field of the Responses
 //! request that it was made from. Errors (`param`) and the header `x-loggia-ignored` use it.
 
+use crate::field_names::{in_list, within};
+
 /// The paths in the Responses request that the chat's messages and tools were made from, such as
 /// `input[3]` and `tools[0].tools[2]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,35 +44,15 @@ const PARTS: &[(&str, &str)] = &[
 /// Returns the path in the Responses request for a path in the chat request.
 pub(crate) fn of_response(field: &str, places: &Places) -> String {
     if let Some(rest) = within(field, "messages") {
-        return in_list("input", rest, &places.messages);
+        return in_list("input", rest, &places.messages, respelled);
     }
     if let Some(rest) = within(field, "tools") {
-        return in_list("tools", rest, &places.tools);
+        return in_list("tools", rest, &places.tools, respelled);
     }
     let found = FIELDS
         .iter()
         .find_map(|(chat, response)| within(field, chat).map(|rest| format!("{response}{rest}")));
     found.unwrap_or_else(|| field.to_owned())
-}
-
-/// Returns the part of the path after `name`, if the path begins with that name.
-fn within<'a>(path: &'a str, name: &str) -> Option<&'a str> {
-    let rest = path.strip_prefix(name)?;
-    (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
-}
-
-/// Translates a path into a list. `rest` begins with the index of an entry, or with `[]` for all
-/// entries.
-fn in_list(list: &str, rest: &str, places: &[String]) -> String {
-    let Some((index, rest)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
-        return format!("{list}{rest}");
-    };
-    let rest = respelled(rest);
-    if index.is_empty() {
-        return format!("{list}[]{rest}");
-    }
-    let place = index.parse::<usize>().ok().and_then(|at| places.get(at));
-    place.map_or_else(|| list.to_owned(), |place| format!("{place}{rest}"))
 }
 
 fn respelled(rest: &str) -> String {

@@ -13,15 +13,12 @@ use crate::responses::live::Live;
 use crate::responses::session::local::Local;
 use crate::responses::summary::TRIGGER;
 use crate::responses::turn::{HeldConversation, no_conversation};
-use crate::store::{self, Kind, ObjectRef, Order, Owner, Page, Side, Store, StoreError};
-use crate::stored::{damaged, failed, log};
+use crate::store::{self, Kind, ObjectRef, Owner, Side, Store, StoreError};
+use crate::stored::{all_items, damaged, failed, log};
 use crate::{ApiError, Door};
 
 /// The most bytes of a conversation that one request loads.
 const MOST_BYTES: usize = store::MOST_BYTES_OF_A_PAGE * 2;
-
-/// The number of items in a page, when all items are read.
-const ALL: usize = 10_000;
 
 /// What a request loads from the store, and whether its response is stored.
 #[derive(Debug, Default)]
@@ -198,7 +195,7 @@ impl<'a> Memory<'a> {
             id: conversation,
             ..at
         };
-        let mut items = match all(&**store, conversation).await {
+        let mut items = match all_items(&**store, conversation, Side::Input, MOST_BYTES).await {
             Ok(items) => items,
             Err(StoreError::NotFound) => return Ok(own),
             Err(error) => return Err(error),
@@ -242,7 +239,9 @@ impl<'a> Memory<'a> {
             kind: Kind::Conversation,
             id,
         };
-        let items = all(&**store, at).await.map_err(refuse)?;
+        let items = all_items(&**store, at, Side::Input, MOST_BYTES)
+            .await
+            .map_err(refuse)?;
         Ok((held, read(items)?))
     }
 
@@ -306,28 +305,6 @@ struct KeptConversation {
 /// Returns whether a response with this status has not ended.
 pub(crate) fn is_open(status: ResponseStatus) -> bool {
     matches!(status, ResponseStatus::Queued | ResponseStatus::InProgress)
-}
-
-/// Returns all items of an object.
-async fn all(store: &dyn Store, at: ObjectRef<'_>) -> Result<Vec<store::Item>, StoreError> {
-    let mut items: Vec<store::Item> = Vec::new();
-    let mut bytes = 0;
-    loop {
-        let page = Page {
-            after: items.last().map(|item| item.id.clone()),
-            limit: ALL,
-            order: Order::Ascending,
-        };
-        let part = store.items(at, Side::Input, &page).await?;
-        bytes += part.data.iter().map(|item| item.body.len()).sum::<usize>();
-        items.extend(part.data);
-        if bytes > MOST_BYTES {
-            return Err(StoreError::TooLong);
-        }
-        if !part.has_more {
-            return Ok(items);
-        }
-    }
 }
 
 /// Parses stored items. Leaves out calls that were cut short, since no output for them will come.

@@ -9,12 +9,8 @@ use crate::responses::live::each;
 use crate::stored::damaged;
 
 /// Returns the events that were sent when the response was made, beginning with number `first`.
-pub(crate) fn from(stream: &str, first: usize) -> Vec<u8> {
-    each(stream.as_bytes())
-        .skip(first)
-        .flatten()
-        .copied()
-        .collect()
+pub(crate) fn from(stream: &[u8], first: usize) -> Vec<u8> {
+    each(stream).skip(first).flatten().copied().collect()
 }
 
 /// Returns the events of a response whose stream was not stored. Each text is one delta.

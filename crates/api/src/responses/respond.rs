@@ -28,30 +28,24 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
-        let (parts, body) = request.into_parts();
-        let read = read::json_body(&parts.headers, body, &self.policy).await;
-        let asked = match read {
-            Ok(bytes) => self.ask_response(parts, &bytes).await,
-            Err(error) => Err(error),
-        };
-        match asked {
+        match self.ask_response(request).await {
             Ok(asked) if asked.request.is_background() => background::answer(self, asked).await,
             Ok(asked) => self.generated(asked).await,
             Err(error) => self.refuse(error),
         }
     }
 
-    async fn ask_response(
-        &self,
-        parts: Parts,
-        body: &[u8],
-    ) -> Result<Asked<AskedResponse>, ApiError> {
-        let (request, dropped) = self.read_response(&parts, body).await?;
-        let profile = profile_of(body, &self.policy);
+    async fn ask_response<B>(&self, request: Request<B>) -> Result<Asked<AskedResponse>, ApiError>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let (parts, body) = read::json_request(request, &self.policy).await?;
+        let (request, dropped) = self.read_response(&parts, &body).await?;
+        let profile = profile_of(&body, &self.policy);
         let mut asked = self.ask_for(parts, request, profile, None).await?;
         let request = Arc::make_mut(&mut asked.request);
         request.ignore(&dropped);
-        request.keep_long_numbers(body);
+        request.keep_long_numbers(&body);
         Ok(asked)
     }
 
@@ -69,7 +63,6 @@ impl Door {
         let local = link.as_ref().map(|link| &*link.local);
         let memory = Memory::of(self, &owner, id.as_deref()).with(local);
         let recalled = memory.recall(&mut request).await?;
-        let servers = self.mcp_servers(&request, &recalled).await?;
         let turn = turn(&request, &recalled)?;
         let is_stored = recalled.is_stored;
         if let Some(link) = &link {
@@ -79,14 +72,7 @@ impl Door {
                 link.begin(previous, stored_input(&request)?);
             }
         }
-        let mut asked = AskedResponse::new(
-            request,
-            recalled,
-            turn,
-            servers,
-            self.keys.as_ref(),
-            &self.policy.ceilings,
-        )?;
+        let mut asked = self.chat_of(request, recalled, turn).await?;
         asked.link = link;
         let mut asked = Asked::new(self, parts, Arc::new(asked), profile);
         if is_stored {
@@ -103,26 +89,20 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
-        let (parts, body) = request.into_parts();
-        let read = read::json_body(&parts.headers, body, &self.policy).await;
-        let asked = match read {
-            Ok(bytes) => self.ask_to_count(parts, &bytes).await,
-            Err(error) => Err(error),
-        };
-        match asked {
+        match self.ask_to_count(request).await {
             Ok(asked) => self.counted(asked).await,
             Err(error) => self.refuse(error),
         }
     }
 
     /// Reads a request whose prompt is counted. It stores nothing, and locks no conversation.
-    async fn ask_to_count(
-        &self,
-        parts: Parts,
-        body: &[u8],
-    ) -> Result<Asked<AskedResponse>, ApiError> {
-        let (mut request, dropped) = self.read_response(&parts, body).await?;
-        let profile = profile_of(body, &self.policy);
+    async fn ask_to_count<B>(&self, request: Request<B>) -> Result<Asked<AskedResponse>, ApiError>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let (parts, body) = read::json_request(request, &self.policy).await?;
+        let (mut request, dropped) = self.read_response(&parts, &body).await?;
+        let profile = profile_of(&body, &self.policy);
         self.check_request(&request, &parts)?;
         request.store = Some(false);
         request.background = None;
@@ -130,32 +110,27 @@ impl Door {
         let id = RequestId::of(&parts);
         let memory = Memory::of(self, &owner, id.as_deref()).only_reading();
         let recalled = memory.recall(&mut request).await?;
-        let servers = self.mcp_servers(&request, &recalled).await?;
-        let mut asked = AskedResponse::new(
-            request,
-            recalled,
-            None,
-            servers,
-            self.keys.as_ref(),
-            &self.policy.ceilings,
-        )?;
+        let mut asked = self.chat_of(request, recalled, None).await?;
         asked.ignore(&dropped);
-        asked.keep_long_numbers(body);
+        asked.keep_long_numbers(&body);
         Ok(Asked::new(self, parts, Arc::new(asked), profile))
     }
 
-    /// Finds the MCP servers of a request, and lists their tools.
-    async fn mcp_servers(
+    /// Lists the tools of the MCP servers that a request names, and turns the request into a chat.
+    async fn chat_of(
         &self,
-        request: &ResponseRequest,
-        recalled: &Recalled,
-    ) -> Result<Servers, ApiError> {
+        request: ResponseRequest,
+        recalled: Recalled,
+        turn: Option<Turn>,
+    ) -> Result<AskedResponse, ApiError> {
         let input = match &request.input {
             Some(Input::Items(items)) => items.as_slice(),
             _ => &[],
         };
-        let items: Vec<_> = recalled.history.iter().chain(input).collect();
-        Servers::of(self.mcp.as_ref(), request, &items).await
+        let items = recalled.history.iter().chain(input);
+        let servers = Servers::of(self.mcp.as_ref(), &request, items).await?;
+        let (keys, ceilings) = (self.keys.as_ref(), &self.policy.ceilings);
+        AskedResponse::new(request, recalled, turn, servers, keys, ceilings)
     }
 
     /// Checks a request before anything is brought back for it.

@@ -79,10 +79,9 @@ pub(crate) fn kept(input: &[Item]) -> Vec<Value> {
     let mut bytes = 0;
     let mut kept: Vec<Value> = Vec::new();
     for item in input.iter().rev().filter(is_users) {
-        let Ok(value) = serde_json::to_value(item) else {
+        let Ok(item) = items::as_they_come(item) else {
             continue;
         };
-        let item = items::as_they_come(value);
         bytes += item.body.len();
         if bytes > MOST_BYTES_KEPT {
             break;

@@ -178,11 +178,7 @@ pub(crate) fn hold(kind: Kind, id: &str, holder: &str) -> Change {
 
 /// Returns the items of an input as they are stored.
 pub(crate) fn input(input: &[responses::Item]) -> Result<Vec<Item>, ApiError> {
-    let stored = input.iter().map(|item| {
-        let item = serde_json::to_value(item).map_err(|_| damaged())?;
-        Ok(items::as_they_come(item))
-    });
-    let stored: Result<Vec<Item>, ApiError> = stored.collect();
+    let stored: Result<Vec<Item>, ApiError> = input.iter().map(items::as_they_come).collect();
     Ok(distinct(stored?))
 }
 

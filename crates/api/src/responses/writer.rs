@@ -18,6 +18,7 @@ use loggia_wire::openai::{
 use serde_json::Value;
 
 use crate::ApiError;
+use crate::answer::call::Call;
 use crate::answer::chunks::put_json;
 use crate::answer::id;
 use crate::answer::writer::{Head, Writer};
@@ -61,17 +62,6 @@ enum Open {
     Compaction,
     /// A call of a tool of an MCP server, which the server is making.
     McpCall,
-}
-
-/// A call, as much of it as has arrived.
-#[derive(Debug)]
-struct Call {
-    index: u32,
-    id: Option<String>,
-    name: String,
-    arguments: String,
-    /// Whether the call is in the output already.
-    is_shown: bool,
 }
 
 /// Writes and numbers events, or, for a whole response, drops them.
@@ -488,21 +478,9 @@ impl ResponseWriter {
     fn call(&mut self, more: ToolCallDelta, out: &mut Vec<u8>) -> Written {
         let is_open = matches!(&self.open, Open::Call(call) if call.index == more.index);
         if !is_open {
-            if more.index < self.next_call {
-                // The item of that call is finished, so no event can add to it.
-                return Err(BackendError::Engine {
-                    message: "more of a call after the next one had begun".to_owned(),
-                });
-            }
+            let call = Call::begin(more.index, &mut self.next_call)?;
             self.close(ItemStatus::Completed, out)?;
-            self.next_call = more.index.saturating_add(1);
-            self.open = Open::Call(Call {
-                index: more.index,
-                id: None,
-                name: String::new(),
-                arguments: String::new(),
-                is_shown: false,
-            });
+            self.open = Open::Call(call);
         }
         let Open::Call(call) = &mut self.open else {
             return Ok(());

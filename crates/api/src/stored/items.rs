@@ -2,12 +2,14 @@
 //! item gets an id and a type, and a status if its type has one. The content of a message becomes a
 //! list of parts.
 
+use loggia_wire::openai::responses;
 use serde_json::{Map, Value, json};
 
 use crate::ApiError;
 use crate::admit::checks::{missing, not_among, one_of, too_long};
 use crate::answer::id;
 use crate::store::{Item, Side};
+use crate::stored::damaged;
 
 /// The most items of one request, as in OpenAI's API.
 const MOST: usize = 20;
@@ -115,14 +117,16 @@ fn one(place: &str, item: Value) -> Result<Item, ApiError> {
 
 /// Returns an item of a request for a response as it is stored and listed. It accepts every item:
 /// whether the model can use the item is checked elsewhere.
-pub(crate) fn as_they_come(item: Value) -> Item {
-    if let Ok(item) = one("input", item.clone()) {
-        return item;
+pub(crate) fn as_they_come(item: &responses::Item) -> Result<Item, ApiError> {
+    let json = || serde_json::to_value(item).map_err(|_| damaged());
+    if let Ok(item) = one("input", json()?) {
+        return Ok(item);
     }
+    let item = json()?;
     let id = item.get("id").and_then(Value::as_str);
     let id = id.filter(|id| (1..=LONGEST_ID).contains(&id.len()));
     let id = id.map_or_else(|| id::item("item_"), str::to_owned);
-    with_id(item, id)
+    Ok(with_id(item, id))
 }
 
 /// Returns a copy of the item with a new id.

@@ -15,23 +15,21 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_core::stream::BoxStream;
-use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use loggia_wire::Extra;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::admit::checks::one_of;
-use crate::answer::headers::event_stream;
-use crate::answer::headers::name_ignored;
+use crate::answer::headers::{self, event_stream, name_ignored};
 use crate::answer::ignored::listed;
 use crate::door::host;
 use crate::door::query::Query;
 use crate::door::read;
 use crate::door::routes::Handler;
 use crate::responses::live::Live;
-use crate::store::{Kind, Object, ObjectRef, Owner, StoreError};
+use crate::store::{Item, Kind, Object, ObjectRef, Order, Owner, Page, Side, StoreError};
 use crate::{ApiError, Body, Caller, Door, RequestId, Route, Store, Strictness};
 
 /// A JSON answer or a stream, and the names of the request's fields that have no effect.
@@ -88,12 +86,7 @@ impl Door {
             Ok(Answer { content, ignored }) => {
                 let mut response = match content {
                     Content::Events(events) => event_stream(Body::events(events)),
-                    Content::Json(json) => {
-                        let mut response = Response::new(Body::whole(json));
-                        let json = HeaderValue::from_static("application/json");
-                        response.headers_mut().insert(CONTENT_TYPE, json);
-                        response
-                    }
+                    Content::Json(json) => headers::json(Body::whole(json)),
                 };
                 name_ignored(&mut response, &listed(&ignored));
                 response
@@ -213,6 +206,39 @@ pub(crate) fn check_include(query: &Query) -> Result<(), ApiError> {
     let mut includes = query.all("include").enumerate();
     includes
         .try_for_each(|(index, one)| one_of(format_args!("include[{index}]"), Some(one), INCLUDES))
+}
+
+/// The number of items of a page when all of them are wanted.
+const ALL: usize = 10_000;
+
+/// Returns all items of one side of an object.
+///
+/// # Errors
+/// [`StoreError::TooLong`] if they have more than `most` bytes, and what the store returns.
+pub(crate) async fn all_items(
+    store: &dyn Store,
+    at: ObjectRef<'_>,
+    side: Side,
+    most: usize,
+) -> Result<Vec<Item>, StoreError> {
+    let mut items: Vec<Item> = Vec::new();
+    let mut bytes = 0_usize;
+    loop {
+        let page = Page {
+            after: items.last().map(|item| item.id.clone()),
+            limit: ALL,
+            order: Order::Ascending,
+        };
+        let part = store.items(at, side, &page).await?;
+        bytes += part.data.iter().map(|item| item.body.len()).sum::<usize>();
+        items.extend(part.data);
+        if bytes > most {
+            return Err(StoreError::TooLong);
+        }
+        if !part.has_more {
+            return Ok(items);
+        }
+    }
 }
 
 /// Logs a failure of the store. The log contains no text of the client.

@@ -15,26 +15,35 @@ const USUAL: i64 = 20;
 /// # Errors
 /// A 400 for a limit that is not a number from 0 to 100, and for an unknown order.
 pub(crate) fn of(query: &Query, otherwise: Order) -> Result<Page, ApiError> {
-    let limit = match query.get("limit").map(str::parse::<i64>) {
-        None => USUAL,
-        Some(Ok(limit)) => limit,
-        Some(Err(_)) => {
-            let message = "Invalid type for 'limit': expected an integer.";
-            return Err(ApiError::invalid("limit", "invalid_type", message));
-        }
-    };
-    between("limit", Some(limit), 0, MOST)?;
+    let limit = limit(query, USUAL, 0, MOST)?;
     let order = query.get("order");
     one_of("order", order, &["asc", "desc"])?;
     Ok(Page {
         after: query.get("after").map(str::to_owned),
-        limit: usize::try_from(limit).unwrap_or_default(),
+        limit,
         order: match order {
             Some("asc") => Order::Ascending,
             Some(_) => Order::Descending,
             None => otherwise,
         },
     })
+}
+
+/// Returns `limit` of a query, or the usual limit if the query has none.
+///
+/// # Errors
+/// A 400 for a limit that is not a number from `least` to `most`.
+pub(crate) fn limit(query: &Query, usual: i64, least: i64, most: i64) -> Result<usize, ApiError> {
+    let limit = match query.get("limit").map(str::parse::<i64>) {
+        None => usual,
+        Some(Ok(limit)) => limit,
+        Some(Err(_)) => {
+            let message = "Invalid type for 'limit': expected an integer.";
+            return Err(ApiError::invalid("limit", "invalid_type", message));
+        }
+    };
+    between("limit", Some(limit), least, most)?;
+    Ok(usize::try_from(limit).unwrap_or_default())
 }
 
 /// Returns the filter of a list of chat completions.
