@@ -10,7 +10,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Resource, Rlimit, Signal};
+use nix::{
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        signal::{Signal, kill},
+    },
+    unistd::{Pid, geteuid},
+};
 use tempfile::TempDir;
 
 /// A running gateway, stopped on drop.
@@ -26,14 +32,8 @@ pub(crate) struct Gateway {
 /// Raises the limit of open files to the machine's maximum, for this process and those that it
 /// starts.
 pub(crate) fn allow_many_files() -> Result<()> {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    rustix::process::setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    )?;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     Ok(())
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn nginx(program: &Path, upstream: SocketAddr) -> Result<Gateway> {
 /// open, and nothing is logged.
 fn nginx_configuration(address: SocketAddr, upstream: SocketAddr) -> String {
     // As root, nginx would run its worker as `nobody`, which cannot enter the folder.
-    let user = if rustix::process::geteuid().is_root() {
+    let user = if geteuid().is_root() {
         "user root;"
     } else {
         ""
@@ -163,8 +163,8 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         // SIGTERM and not SIGKILL, so that nginx's master ends its worker too.
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, Signal::TERM);
+        if let Ok(pid) = self.child.id().try_into() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         let begun = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
