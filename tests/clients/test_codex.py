@@ -101,8 +101,8 @@ class Run:
         return [event["item"] for event in self.events if event["type"] == "item.completed" and event["item"]["type"] == kind]
 
 
-def codex(url: str, folder: Path, *arguments: str, model: str = "m", websockets: bool = False, features: str = "", more: str = "", limit: int = LIMIT) -> Run:
-    """Runs `codex exec` in `folder/work` until it ends."""
+def codex(url: str, folder: Path, *arguments: str, model: str = "m", websockets: bool = False, features: str = "", more: str = "", limit: int = LIMIT, oss: str = "") -> Run:
+    """Runs `codex exec` in `folder/work` until it ends. `oss` is the local provider that it takes the server for, instead of the configured one."""
     official.needs_node()
     home, work = folder / "home", folder / "work"
     (home / ".codex").mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,9 @@ def codex(url: str, folder: Path, *arguments: str, model: str = "m", websockets:
         through = {name: proxy for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")}
         nearby = {name: "127.0.0.1" for name in ("NO_PROXY", "no_proxy")}
         environment = {"HOME": str(home), "PATH": os.environ["PATH"], "RUST_LOG": "error", **through, **nearby}
-        command = [official.NODE, str(CODEX), "exec", *arguments, "--json", "--strict-config", "--skip-git-repo-check"]
+        environment |= {"CODEX_OSS_BASE_URL": f"{url}/v1"} if oss else {}
+        local = ["--oss", "--local-provider", oss, "--model", model] if oss else []
+        command = [official.NODE, str(CODEX), "exec", *local, *arguments, "--json", "--strict-config", "--skip-git-repo-check"]
         ran = subprocess.run(command, cwd=work, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit)
     return Run(ran.returncode, [json.loads(line) for line in ran.stdout.splitlines()], ran.stderr, asked)
 
@@ -192,6 +194,31 @@ def test_codex_goes_on_where_an_earlier_run_ended(scripted, tmp_path):
     assert run.code == 0 and (tmp_path / "work" / "greeting.txt").read_text() == "Hello, sun.\n", run
     said = [message.get("content") for message in asked[4]["messages"] if message["role"] == "assistant"]
     assert any("The moon is a sun now." in str(text) for text in said), "the first run is part of the second"
+
+
+@pytest.mark.parametrize("provider", ["ollama", "lmstudio"])
+def test_codex_takes_the_server_for_an_ollama_or_an_lm_studio(scripted, tmp_path, provider):
+    url, asked = scripted
+    asked.clear()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "greeting.txt").write_text("Hello, moon.\n")
+
+    run = codex(url, tmp_path, "Make the moon a sun.", oss=provider)
+
+    assert run.code == 0 and (tmp_path / "work" / "greeting.txt").read_text() == "Hello, sun.\n", run
+    # LM Studio loads a model when it is asked for one token.
+    assert len([request for request in asked if not warms_up(request)]) == 4
+    assert not run.asked_the_world
+
+
+def test_codex_says_that_the_server_does_not_pull_models(scripted, tmp_path):
+    url, asked = scripted
+    asked.clear()
+
+    run = codex(url, tmp_path, "Say hello.", model="nothing", oss="ollama")
+
+    assert run.code == 1 and not asked
+    assert "this server does not download models for its clients" in run.errors
 
 
 def test_codex_ends_with_the_embedded_engine_whatever_the_model_says(tmp_path):

@@ -23,6 +23,7 @@ mod layer;
 pub mod mcp;
 mod messages;
 mod models;
+mod ollama;
 mod responses;
 pub mod store;
 mod stored;

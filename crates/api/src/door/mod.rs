@@ -28,9 +28,10 @@ use crate::answer::headers::{self, within};
 use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
 use crate::door::caller::Only;
-use crate::door::routes::Handler;
+use crate::door::routes::{Handler, Offers};
 use crate::door::speaks::Speaks;
 use crate::mcp::McpClient;
+use crate::ollama;
 use crate::responses::live::Live;
 use crate::responses::session::local::Budget;
 use crate::{ApiError, Body, Caller, Policy, Route, Store, Strictness};
@@ -193,7 +194,11 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send + 'static,
     {
-        let route = Route::among(request.method(), request.uri(), self.store.is_some());
+        let offers = Offers {
+            store: self.store.is_some(),
+            ollama: true,
+        };
+        let route = Route::among(request.method(), request.uri(), offers);
         self.answer(route, request)
     }
 
@@ -246,6 +251,9 @@ impl Door {
             Handler::Models => door.models().await,
             Handler::Model => door.model(route.id()).await,
             Handler::Hello => hello(),
+            Handler::OllamaVersion => ollama::version(),
+            Handler::OllamaTags => door.ollama_tags().await,
+            Handler::OllamaPull => Box::pin(door.ollama_pull(request)).await,
             Handler::DeleteModel => door.delete_model(route.id(), &request.into_parts().0).await,
             Handler::Chats
             | Handler::StoredChat

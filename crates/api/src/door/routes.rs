@@ -23,6 +23,9 @@ pub(crate) enum Handler {
     Model,
     DeleteModel,
     Hello,
+    OllamaVersion,
+    OllamaTags,
+    OllamaPull,
     Chats,
     StoredChat,
     UpdateChat,
@@ -54,8 +57,40 @@ struct Row {
     /// Words in unknown paths that suggest this route: OpenAI's own, those of its other APIs, and
     /// Ollama's.
     words: &'static [&'static str],
-    /// Whether the route exists only if the door has a store.
-    stored: bool,
+    /// What a door must offer for the route to exist.
+    needs: Needs,
+}
+
+/// What a door must offer for a route to exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    Store,
+    Ollama,
+}
+
+/// What a door offers beside the routes that every door has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offers {
+    /// Objects that are kept between requests.
+    pub(crate) store: bool,
+    /// The routes of Ollama's API. Not before a service that has them itself.
+    pub(crate) ollama: bool,
+}
+
+impl Offers {
+    const ALL: Self = Self {
+        store: true,
+        ollama: true,
+    };
+
+    fn have(self, needs: Needs) -> bool {
+        match needs {
+            Needs::Nothing => true,
+            Needs::Store => self.store,
+            Needs::Ollama => self.ollama,
+        }
+    }
 }
 
 const fn row(
@@ -69,7 +104,7 @@ const fn row(
         path,
         handler,
         words,
-        stored: false,
+        needs: Needs::Nothing,
     }
 }
 
@@ -84,7 +119,17 @@ const fn stored(
         path,
         handler,
         words,
-        stored: true,
+        needs: Needs::Store,
+    }
+}
+
+const fn of_ollama(method: Method, path: &'static str, handler: Handler) -> Row {
+    Row {
+        method,
+        path,
+        handler,
+        words: &[],
+        needs: Needs::Ollama,
     }
 }
 
@@ -145,6 +190,9 @@ static ROUTES: &[Row] = &[
     row(Method::DELETE, "/v1/models/{id}", Handler::DeleteModel, &[]),
     row(Method::GET, HELLO, Handler::Hello, &[]),
     row(Method::HEAD, HELLO, Handler::Hello, &[]),
+    of_ollama(Method::GET, "/api/version", Handler::OllamaVersion),
+    of_ollama(Method::GET, "/api/tags", Handler::OllamaTags),
+    of_ollama(Method::POST, "/api/pull", Handler::OllamaPull),
     stored(Method::GET, "/v1/chat/completions", Handler::Chats, &[]),
     stored(Method::GET, CHAT, Handler::StoredChat, &[]),
     stored(Method::POST, CHAT, Handler::UpdateChat, &[]),
@@ -210,17 +258,17 @@ impl Route {
     /// Returns the route of a request. Fails with 404 for an unknown path, and with 405 for another
     /// method.
     pub fn of(method: &Method, uri: &Uri) -> Result<Self, ApiError> {
-        Self::among(method, uri, true)
+        Self::among(method, uri, Offers::ALL)
     }
 
-    /// Returns the route of a request, for a door with or without a store.
-    pub(crate) fn among(method: &Method, uri: &Uri, stores: bool) -> Result<Self, ApiError> {
+    /// Returns the route of a request, for a door that offers this.
+    pub(crate) fn among(method: &Method, uri: &Uri, offers: Offers) -> Result<Self, ApiError> {
         let path = uri.path();
-        let mut rows = rows(stores)
+        let mut rows = rows(offers)
             .filter_map(|row| Some((row, row.ids_in(path)?)))
             .peekable();
         let Some((first, _)) = rows.peek() else {
-            return Err(ApiError::unknown_route(method, path, meant(path, stores)));
+            return Err(ApiError::unknown_route(method, path, meant(path, offers)));
         };
         // `/v1/responses/input_tokens` is no response with that id.
         let its_own = first.path;
@@ -244,8 +292,14 @@ impl Route {
     /// Returns whether a path belongs to OpenAI's API alone.
     pub(crate) fn is_of_openai(path: &str) -> bool {
         let shared = [Handler::Models, Handler::Model, Handler::DeleteModel];
-        let mut rows = rows(true).filter(|row| row.ids_in(path).is_some());
+        let mut rows = rows(Offers::ALL).filter(|row| row.ids_in(path).is_some());
         rows.any(|row| !shared.contains(&row.handler))
+    }
+
+    /// Returns whether a path belongs to Ollama's API.
+    pub(crate) fn is_of_ollama(path: &str) -> bool {
+        let mut rows = ROUTES.iter().filter(|row| row.needs == Needs::Ollama);
+        rows.any(|row| row.ids_in(path).is_some())
     }
 
     /// Returns the path as the table has it, for example `/v1/models/{id}`. Logs may contain it,
@@ -288,9 +342,9 @@ impl Route {
     }
 }
 
-/// Returns the rows that exist with or without a store.
-fn rows(stores: bool) -> impl Iterator<Item = &'static Row> {
-    ROUTES.iter().filter(move |row| stores || !row.stored)
+/// Returns the rows that exist for a door that offers this.
+fn rows(offers: Offers) -> impl Iterator<Item = &'static Row> {
+    ROUTES.iter().filter(move |row| offers.have(row.needs))
 }
 
 impl Row {
@@ -329,7 +383,7 @@ const MISTYPED: usize = 2;
 
 /// Returns the route that an unknown path resembles: without `/v1`, with a repeated prefix, with an
 /// extra slash, or misspelled.
-fn meant(path: &str, stores: bool) -> Option<&'static str> {
+fn meant(path: &str, offers: Offers) -> Option<&'static str> {
     let parts = || {
         path.split('/')
             .filter(|part| !part.is_empty() && part.len() <= LONGEST_WORD)
@@ -339,7 +393,7 @@ fn meant(path: &str, stores: bool) -> Option<&'static str> {
     if has("chat", MISTYPED) && has("completions", MISTYPED) {
         return Some("/v1/chat/completions");
     }
-    let find = |wrong| rows(stores).find(|row| row.words.iter().any(|word| has(word, wrong)));
+    let find = |wrong| rows(offers).find(|row| row.words.iter().any(|word| has(word, wrong)));
     find(0).or_else(|| find(MISTYPED)).map(|row| row.path)
 }
 
@@ -388,7 +442,7 @@ mod tests {
             ("/models", "/v1/models"),
             ("/v1/v1/models/m", "/v1/models"),
             ("/v1/model", "/v1/models"),
-            ("/api/tags", "/v1/models"),
+            ("/api/show", "/v1/models"),
         ] {
             let error = Route::of(&Method::POST, &path.parse().expect("a path")).expect_err(path);
             let message = format!(

@@ -1,4 +1,4 @@
-//! Which API a client uses, OpenAI's or Anthropic's. It decides about routes that both APIs have,
+//! Which API a client uses: OpenAI's, Anthropic's or Ollama's. It decides about routes that both APIs have,
 //! and about the format of errors.
 
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 
 use crate::door::routes::Route;
+use crate::ollama;
 use crate::{ApiError, Body, RequestId};
 
 /// The header with the version of Anthropic's API. Its clients send it with every request.
@@ -33,12 +34,15 @@ pub(crate) enum Speaks {
         /// Whether the client names the version of the API.
         has_version: bool,
     },
+    Ollama,
 }
 
 impl Speaks {
     /// Finds the API by the path and the headers of a request.
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
-        if speaks_anthropic(request.uri().path(), request.headers()) {
+        if Route::is_of_ollama(request.uri().path()) {
+            Self::Ollama
+        } else if speaks_anthropic(request.uri().path(), request.headers()) {
             let id = request.extensions().get::<RequestId>();
             Self::Anthropic {
                 id: id.map(|id| Arc::clone(&id.0)),
@@ -58,8 +62,15 @@ impl Speaks {
     /// id.
     pub(crate) fn finished(self, mut response: Response<Body>) -> Response<Body> {
         let error = response.extensions_mut().remove::<ApiError>();
-        let Self::Anthropic { id, has_version } = self else {
-            return response;
+        let (id, has_version) = match self {
+            Self::OpenAi => return response,
+            Self::Ollama => {
+                return match error {
+                    Some(error) => response.map(|_| ollama::error(&error)),
+                    None => response,
+                };
+            }
+            Self::Anthropic { id, has_version } => (id, has_version),
         };
         if let Some(error) = error {
             let (parts, _) = response.into_parts();

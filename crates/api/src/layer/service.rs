@@ -12,6 +12,7 @@ use loggia_backend::ollama::{ModelMemory, Ollama, OllamaService};
 use tower::{Layer, Service, ServiceExt};
 
 use super::body::EitherBody;
+use crate::door::routes::Offers;
 use crate::{ApiError, Door, Policy, Route};
 
 /// Adds OpenAI's API to a service that speaks Ollama's API.
@@ -87,7 +88,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let inner = self.inner.clone();
-        match Route::among(request.method(), request.uri(), false) {
+        match Route::among(request.method(), request.uri(), OFFERS) {
             Ok(route) => {
                 let backend = Ollama::new("ollama", inner).remembering(self.memory.clone());
                 let backend = Emulate::new(Arc::new(backend));
@@ -113,6 +114,12 @@ where
         }
     }
 }
+
+/// The service has Ollama's routes itself.
+const OFFERS: Offers = Offers {
+    store: false,
+    ollama: false,
+};
 
 /// Returns whether an error is answered here: a wrong method on a route of OpenAI's API. `OPTIONS`
 /// may be a CORS preflight, which the service handles.

@@ -100,7 +100,7 @@ fn capabilities(model: &Model) -> Option<Value> {
 }
 
 /// Returns a Unix time in the format of RFC 3339.
-fn time(seconds: u64) -> String {
+pub(crate) fn time(seconds: u64) -> String {
     let time = i64::try_from(seconds).map(Timestamp::from_second);
     let time = time.ok().and_then(Result::ok);
     time.unwrap_or(Timestamp::UNIX_EPOCH).to_string()

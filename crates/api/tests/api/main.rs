@@ -16,6 +16,7 @@ mod messages;
 mod misplaced;
 mod older_functions;
 mod ollama_answers;
+mod ollama_clients;
 mod original;
 mod reasoning;
 mod reasoning_in_text;
