@@ -2,6 +2,7 @@
 //!
 //! No I/O and no clock: `wire::frame` splits the bytes into lines, and the caller supplies the id.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -104,11 +105,8 @@ impl AnswerTranslator {
         self.profile == Profile::Openai && matches!(self.lines, Lines::OfChat)
     }
 
-    /// Adds the next line. Returns its events: none, a chunk, or the last chunk and the usage.
-    pub fn push(
-        &mut self,
-        line: &[u8],
-    ) -> Result<impl Iterator<Item = Event> + use<>, BackendError> {
+    /// Reads the next line. Adds its events: none, a chunk, or the last chunk and the usage.
+    pub fn push(&mut self, line: &[u8], events: &mut VecDeque<Event>) -> Result<(), BackendError> {
         let line = parsed(line, self.lines).map_err(|error| self.bad(describe(&error)))?;
         if let Some(error) = &line.error {
             return Err(error_in_stream(error));
@@ -128,15 +126,27 @@ impl AnswerTranslator {
         self.tail
             .push(message.thinking.as_deref().unwrap_or_default());
         self.tail.push(&message.content);
-        let chunk = self.chunk(&line, message)?;
+        let mut choice = ChunkChoice::delta(0, delta(message));
+        self.complete(&mut choice, &line)?;
+        if self.is_at_the_end_of_the_context(&line) {
+            events.push_back(Event::EndedEarly(EarlyEnd::Context));
+        }
+        // The original sent a chunk for every line. This code sends none for an empty line.
+        let says_nothing =
+            choice.delta.is_empty() && choice.finish_reason.is_none() && choice.logprobs.is_none();
+        if !says_nothing || self.profile == Profile::Original {
+            let created = if self.begun { None } else { created(&line) };
+            self.begun = true;
+            events.push_back(Event::Chunk(Chunk {
+                created,
+                ..Chunk::of(choice)
+            }));
+        }
         self.done = line.done;
-        let usage = line.done.then(|| usage(&line));
-        let ended_early = self.is_at_the_end_of_the_context(&line);
-        Ok(ended_early
-            .then_some(Event::EndedEarly(EarlyEnd::Context))
-            .into_iter()
-            .chain(chunk.map(Event::Chunk))
-            .chain(usage.map(Event::Usage)))
+        if line.done {
+            events.push_back(Event::Usage(usage(&line)));
+        }
+        Ok(())
     }
 
     fn is_at_the_end_of_the_context(&self, line: &ChatLine<'_>) -> bool {
@@ -159,61 +169,37 @@ impl AnswerTranslator {
     ///
     /// Ollama's last line then has `done: false` (`fixtures/ollama/chat/repetition`). A complete
     /// answer of that kind is used. For a stream, the text decides.
-    pub fn finish(&mut self) -> Result<impl Iterator<Item = Event> + use<>, BackendError> {
-        let ended_early = match (self.done, self.tail.repeats()) {
-            (true, _) => None,
-            (false, true) => Some(EarlyEnd::Repetition),
-            (false, false) if self.form == Form::Whole && !self.tail.is_empty() => {
-                Some(EarlyEnd::Unknown)
-            }
-            (false, false) => {
-                return Err(BackendError::CutShort {
-                    backend: self.backend.to_string(),
-                });
-            }
+    pub fn finish(&mut self, events: &mut VecDeque<Event>) -> Result<(), BackendError> {
+        if self.done {
+            return Ok(());
+        }
+        let why = if self.tail.repeats() {
+            EarlyEnd::Repetition
+        } else if self.form == Form::Whole && !self.tail.is_empty() {
+            EarlyEnd::Unknown
+        } else {
+            return Err(BackendError::CutShort {
+                backend: self.backend.to_string(),
+            });
         };
         self.done = true;
-        let end = |why| {
-            [
-                Event::EndedEarly(why),
-                Event::Chunk(Chunk::of(ChunkChoice::finish(0, FinishReason::Length))),
-            ]
-        };
-        Ok(ended_early.map(end).into_iter().flatten())
+        events.extend([
+            Event::EndedEarly(why),
+            Event::Chunk(Chunk::of(ChunkChoice::finish(0, FinishReason::Length))),
+        ]);
+        Ok(())
     }
 
-    fn chunk(
+    /// Adds what a choice has besides its text and its calls.
+    fn complete(
         &mut self,
+        choice: &mut ChunkChoice,
         line: &ChatLine<'_>,
-        message: &LineMessage<'_>,
-    ) -> Result<Option<Chunk>, BackendError> {
-        let choice = self.choice(line, message)?;
-        // The original sent a chunk for every line. This code sends none for an empty line.
-        let says_nothing =
-            choice.delta.is_empty() && choice.finish_reason.is_none() && choice.logprobs.is_none();
-        if says_nothing && self.profile == Profile::Openai {
-            return Ok(None);
-        }
-        let created = if self.begun { None } else { created(line) };
-        self.begun = true;
-        Ok(Some(Chunk {
-            created,
-            ..Chunk::of(choice)
-        }))
-    }
-
-    fn choice(
-        &mut self,
-        line: &ChatLine<'_>,
-        message: &LineMessage<'_>,
-    ) -> Result<ChunkChoice, BackendError> {
-        let mut choice = ChunkChoice::delta(0, delta(message));
+    ) -> Result<(), BackendError> {
         choice.logprobs = line.logprobs.clone().map(logprobs);
         choice.finish_reason = line.done.then(|| finish_reason(line));
         // Each call arrives complete.
-        self.calls
-            .whole(&mut choice)
-            .map_err(|what| self.bad(what))?;
+        self.calls.whole(choice).map_err(|what| self.bad(what))?;
         if self.single_call {
             keep_first_call(&mut choice.delta);
         }
@@ -221,7 +207,7 @@ impl AnswerTranslator {
             // The original sent no other reason.
             choice.finish_reason = Some(FinishReason::Stop);
         }
-        Ok(choice)
+        Ok(())
     }
 
     fn bad(&self, what: impl Into<String>) -> BackendError {
@@ -283,7 +269,10 @@ fn parsed(line: &[u8], lines: Lines) -> serde_json::Result<ChatLine<'_>> {
         (Lines::OfGenerate, _) => {
             serde_json::from_slice::<GenerateLine<'_>>(line).map(ChatLine::from)
         }
-        (Lines::OfChat, Ok(text)) => serde_json::from_str(text),
+        (Lines::OfChat, Ok(text)) => match ChatLine::of_text(text) {
+            Some(line) => Ok(line),
+            None => serde_json::from_str(text),
+        },
         (Lines::OfChat, Err(_)) => serde_json::from_slice(line),
     }
 }

@@ -27,8 +27,8 @@ pin_project_lite::pin_project! {
         lines: Lines,
         answer: AnswerTranslator,
         backend: Arc<str>,
-        // The further events of the last line.
-        later: VecDeque<Event>,
+        // The events of the last line that were not returned yet.
+        events: VecDeque<Event>,
         body_ended: bool,
         ended: bool,
     }
@@ -45,31 +45,24 @@ where
             lines,
             answer,
             backend,
-            later: VecDeque::new(),
+            // The last line has two events, every other line has one.
+            events: VecDeque::with_capacity(2),
             body_ended: false,
             ended: false,
         }
     }
 
-    fn poll_event(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Event>, BackendError>> {
-        loop {
+    /// Reads lines until one has an event, or until the end of the answer.
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BackendError>> {
+        while self.events.is_empty() {
             let line = ready!(self.as_mut().poll_line(cx))?;
             let this = self.as_mut().project();
             let Some(line) = line else {
-                let mut events = this.answer.finish()?;
-                let event = events.next();
-                this.later.extend(events);
-                return Poll::Ready(Ok(event));
+                return Poll::Ready(this.answer.finish(this.events));
             };
-            let mut events = this.answer.push(&line)?;
-            if let Some(event) = events.next() {
-                this.later.extend(events);
-                return Poll::Ready(Ok(Some(event)));
-            }
+            this.answer.push(&line, this.events)?;
         }
+        Poll::Ready(Ok(()))
     }
 
     /// Returns the next line that is not blank, or `None` at the end of the body.
@@ -118,16 +111,15 @@ where
     type Item = Result<Event, BackendError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(event) = self.as_mut().project().later.pop_front() {
-            return Poll::Ready(Some(Ok(event)));
+        if self.events.is_empty() && !self.ended {
+            let read = ready!(self.as_mut().poll_read(cx));
+            let this = self.as_mut().project();
+            if let Err(error) = read {
+                *this.ended = true;
+                return Poll::Ready(Some(Err(error)));
+            }
+            *this.ended = this.events.is_empty();
         }
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let event = ready!(self.as_mut().poll_event(cx)).transpose();
-        if !matches!(event, Some(Ok(_))) {
-            *self.project().ended = true;
-        }
-        Poll::Ready(event)
+        Poll::Ready(self.project().events.pop_front().map(Ok))
     }
 }
