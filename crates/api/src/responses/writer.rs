@@ -11,6 +11,7 @@ use loggia_wire::openai::responses::{
     McpApprovalRequest, McpCall, McpCallStatus, McpListTools, OutputItem, OutputMessage,
     OutputPart, OutputText, ReasoningItem, ReasoningText, RefusalText, Response, ResponseError,
     ResponseEvent, ResponseStatus, ResponseUsage, SteerRef, SummaryPart, write_event,
+    write_text_delta,
 };
 use loggia_wire::openai::{
     ChunkChoice, CompletionUsage, Delta, FinishReason, TokenLogprob, ToolCallDelta,
@@ -74,18 +75,42 @@ struct Events {
 }
 
 impl Events {
-    fn write(&mut self, event: &ResponseEvent<'_>, out: &mut Vec<u8>) -> Result<(), BackendError> {
+    fn write(&mut self, event: &ResponseEvent<'_>, out: &mut Vec<u8>) -> Written {
         if self.are_written {
-            let delta = event.delta().filter(|_| self.are_padded);
-            let padding = delta.map(|delta| id::padding(PADDED_TO - delta.len() % PADDED_TO));
-            write_event(out, event, self.next, padding.as_deref()).map_err(|_| {
-                BackendError::Engine {
-                    message: "an event that cannot be written as JSON".to_owned(),
-                }
-            })?;
+            let padding = event.delta().and_then(|delta| self.padding(delta));
+            write_event(out, event, self.next, padding.as_deref()).map_err(|_| not_json())?;
             self.next += 1;
         }
         Ok(())
+    }
+
+    /// Writes a piece of a text without log-probabilities, the most frequent event.
+    fn write_text_delta(
+        &mut self,
+        item_id: &str,
+        place: [usize; 2],
+        delta: &str,
+        out: &mut Vec<u8>,
+    ) -> Written {
+        if self.are_written {
+            let padding = self.padding(delta);
+            write_text_delta(out, item_id, place, delta, self.next, padding.as_deref())
+                .map_err(|_| not_json())?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Returns the padding of a delta, if deltas are padded.
+    fn padding(&self, delta: &str) -> Option<String> {
+        let length = PADDED_TO - delta.len() % PADDED_TO;
+        self.are_padded.then(|| id::padding(length))
+    }
+}
+
+fn not_json() -> BackendError {
+    BackendError::Engine {
+        message: "an event that cannot be written as JSON".to_owned(),
     }
 }
 
@@ -436,14 +461,19 @@ impl ResponseWriter {
             return Ok(());
         };
         let content_index = item.content.len() - 1;
-        let event = ResponseEvent::OutputTextDelta {
-            item_id: &item.id,
-            output_index,
-            content_index,
-            delta: text,
-            logprobs: &logprobs,
-        };
-        self.events.write(&event, out)?;
+        if logprobs.is_empty() {
+            let place = [output_index, content_index];
+            self.events.write_text_delta(&item.id, place, text, out)?;
+        } else {
+            let event = ResponseEvent::OutputTextDelta {
+                item_id: &item.id,
+                output_index,
+                content_index,
+                delta: text,
+                logprobs: &logprobs,
+            };
+            self.events.write(&event, out)?;
+        }
         if let Some(OutputPart::OutputText(part)) = item.content.last_mut() {
             part.text.push_str(text);
             part.logprobs.extend(logprobs);

@@ -346,6 +346,39 @@ pub fn write_event(
     serde_json::to_writer(&mut *out, event)?;
     // Every event ends with its number: replace the closing brace.
     out.pop();
+    write_end(out, sequence_number, obfuscation)
+}
+
+/// Writes the most frequent event, an [`OutputTextDelta`](ResponseEvent::OutputTextDelta) without
+/// log-probabilities. The bytes are the same as those of [`write_event`].
+pub fn write_text_delta(
+    out: &mut Vec<u8>,
+    item_id: &str,
+    [output_index, content_index]: [usize; 2],
+    delta: &str,
+    sequence_number: u64,
+    obfuscation: Option<&str>,
+) -> serde_json::Result<()> {
+    out.put_slice(
+        b"event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"item_id\":",
+    );
+    serde_json::to_writer(&mut *out, item_id)?;
+    out.put_slice(b",\"output_index\":");
+    serde_json::to_writer(&mut *out, &output_index)?;
+    out.put_slice(b",\"content_index\":");
+    serde_json::to_writer(&mut *out, &content_index)?;
+    out.put_slice(b",\"delta\":");
+    serde_json::to_writer(&mut *out, delta)?;
+    out.put_slice(b",\"logprobs\":[]");
+    write_end(out, sequence_number, obfuscation)
+}
+
+/// Writes the last fields of an event.
+fn write_end(
+    out: &mut Vec<u8>,
+    sequence_number: u64,
+    obfuscation: Option<&str>,
+) -> serde_json::Result<()> {
     out.put_slice(b",\"sequence_number\":");
     serde_json::to_writer(&mut *out, &sequence_number)?;
     if let Some(padding) = obfuscation {
@@ -354,4 +387,31 @@ pub fn write_event(
     }
     out.put_slice(b"}\n\n");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_written_as_any_other_event() {
+        for (delta, obfuscation) in [
+            ("", None),
+            (" the", None),
+            ("\"\\\n\u{1}</é😀", Some("aZ0")),
+        ] {
+            let (mut short, mut full) = (Vec::new(), Vec::new());
+            write_text_delta(&mut short, "msg_1", [2, 3], delta, 17, obfuscation)
+                .expect("text is JSON");
+            let event = ResponseEvent::OutputTextDelta {
+                item_id: "msg_1",
+                output_index: 2,
+                content_index: 3,
+                delta,
+                logprobs: &[],
+            };
+            write_event(&mut full, &event, 17, obfuscation).expect("text is JSON");
+            assert_eq!(String::from_utf8(short), String::from_utf8(full));
+        }
+    }
 }

@@ -15,7 +15,7 @@ mod request;
 mod response;
 mod tool_texts;
 
-pub use event::{ResponseEvent, SteerRef, write_event};
+pub use event::{ResponseEvent, SteerRef, write_event, write_text_delta};
 pub use input_tokens::InputTokens;
 pub use item::{AudioData, Item, ItemPart};
 pub use output::{
