@@ -12,7 +12,7 @@ use crate::admit::checks::{
 };
 use crate::admit::messages;
 use crate::admit::original;
-use crate::admit::parse::{parsed, profile_of, tracked, typed};
+use crate::admit::parse::{parsed_shared, profile_of, tracked, typed};
 use crate::admit::{Ask, Parse, ceilings, combinations, engine_options, fields, unpack_files};
 use crate::answer::id;
 use crate::answer::writer::Shape;
@@ -101,7 +101,7 @@ pub fn parse_chat(
     let profile = profile_of(body, policy);
     // A request takes a kilobyte, so it is created in its final place.
     let mut request: Arc<ChatCompletionRequest> = match profile {
-        Profile::Openai => parsed(body)?,
+        Profile::Openai => parsed_shared(body)?,
         Profile::Original => {
             let Once(mut fields): Once<Value> = match serde_json::from_slice(body) {
                 Ok(fields) => fields,

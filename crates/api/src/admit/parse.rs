@@ -1,8 +1,10 @@
 //! Parses a request of any kind. Errors have the path of the invalid field.
 
+use std::sync::Arc;
+
 use loggia_backend::Profile;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer};
 
 use crate::admit::checks::missing;
 use crate::{ApiError, Policy};
@@ -23,6 +25,18 @@ pub(crate) fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         Ok(Ok(request)) => Ok(request),
         _ => tracked(body),
     }
+}
+
+/// Parses a body into shared memory. serde's own implementation for [`Arc`] creates a box first and
+/// copies it.
+pub(crate) fn parsed_shared<T: DeserializeOwned>(body: &[u8]) -> Result<Arc<T>, ApiError> {
+    struct Shared<T>(Arc<T>);
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shared<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            T::deserialize(deserializer).map(|value| Self(Arc::new(value)))
+        }
+    }
+    parsed::<Shared<T>>(body).map(|shared| shared.0)
 }
 
 /// Parses a body. Errors have the path of the invalid field.
@@ -48,7 +62,7 @@ fn model_of(body: &[u8]) -> String {
 pub(crate) fn typed<'de, T, D>(json: D) -> Result<T, ApiError>
 where
     T: Deserialize<'de>,
-    D: serde::Deserializer<'de, Error = serde_json::Error>,
+    D: Deserializer<'de, Error = serde_json::Error>,
 {
     serde_path_to_error::deserialize(json).map_err(|error| {
         let path = error.path().to_string();

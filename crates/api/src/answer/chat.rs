@@ -24,31 +24,31 @@ impl ChatWriter {
     /// Writes a piece of one choice: the role first, the finish reason last.
     fn choice(
         &mut self,
-        mut choice: ChunkChoice,
+        choice: &mut ChunkChoice,
         extra: &Extra,
         out: &mut Vec<u8>,
     ) -> Result<(), BackendError> {
-        let Some(before) = self.chunks.progress(&choice) else {
+        let Some(before) = self.chunks.progress(choice) else {
             return Ok(());
         };
         if self.chunks.head.profile == Profile::Original {
             as_the_original_shaped(&mut choice.delta);
-            return self.write(&choice, extra, out);
+            return self.write(choice, extra, out);
         }
         choice.delta.role = (before == Progress::Waiting).then_some(Role::Assistant);
         let Some(reason) = choice.finish_reason.take() else {
-            return self.write(&choice, extra, out);
+            return self.write(choice, extra, out);
         };
         if before == Progress::Waiting && choice.delta.is_empty() {
             choice.delta.content = Some(String::new());
         }
         if !choice.delta.is_empty() || choice.logprobs.is_some() {
             let index = choice.index;
-            self.write(&choice, &Extra::new(), out)?;
-            choice = ChunkChoice::delta(index, Delta::default());
+            self.write(choice, &Extra::new(), out)?;
+            *choice = ChunkChoice::delta(index, Delta::default());
         }
         choice.finish_reason = Some(reason);
-        self.write(&choice, extra, out)
+        self.write(choice, extra, out)
     }
 
     /// Writes a piece. Has a fast path for text, because most chunks contain only text.
@@ -67,11 +67,11 @@ impl ChatWriter {
 
 impl Writer for ChatWriter {
     fn push(&mut self, event: Event, out: &mut Vec<u8>) -> Result<(), BackendError> {
-        let Some(chunk) = self.chunks.chunk_of(event)? else {
+        let Some(mut chunk) = self.chunks.chunk_of(event)? else {
             return Ok(());
         };
         let mut extra = chunk.extra;
-        for choice in chunk.choices {
+        for choice in &mut chunk.choices {
             self.choice(choice, &std::mem::take(&mut extra), out)?;
         }
         Ok(())

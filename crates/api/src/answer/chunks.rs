@@ -163,7 +163,7 @@ impl Chunks {
             out.put_slice(&self.prefix);
             out.put_slice(b"[],\"usage\":");
             match &self.usage {
-                Some(usage) => put_json(out, usage)?,
+                Some(usage) => put_usage(out, usage)?,
                 None => out.put_slice(b"null"),
             }
             out.put_slice(b"}\n\n");
@@ -185,4 +185,89 @@ pub(crate) fn put_json<T: Serialize + ?Sized>(
     serde_json::to_writer(out, value).map_err(|_| BackendError::Engine {
         message: "an answer that cannot be written as JSON".to_owned(),
     })
+}
+
+/// Writes the usage. Has a fast path for usage with every count, as most backends report it.
+pub(crate) fn put_usage(out: &mut Vec<u8>, usage: &CompletionUsage) -> Result<(), BackendError> {
+    let CompletionUsage {
+        prompt_tokens,
+        completion_tokens,
+        total_tokens,
+        prompt_tokens_details: Some(prompt),
+        completion_tokens_details: Some(completion),
+        extra,
+    } = usage
+    else {
+        return put_json(out, usage);
+    };
+    if !extra.is_empty() {
+        return put_json(out, usage);
+    }
+    for (before, count) in [
+        (&b"{\"prompt_tokens\":"[..], prompt_tokens),
+        (b",\"completion_tokens\":", completion_tokens),
+        (b",\"total_tokens\":", total_tokens),
+        (
+            b",\"prompt_tokens_details\":{\"cached_tokens\":",
+            &prompt.cached_tokens,
+        ),
+        (b",\"audio_tokens\":", &prompt.audio_tokens),
+        (
+            b"},\"completion_tokens_details\":{\"reasoning_tokens\":",
+            &completion.reasoning_tokens,
+        ),
+        (b",\"audio_tokens\":", &completion.audio_tokens),
+        (
+            b",\"accepted_prediction_tokens\":",
+            &completion.accepted_prediction_tokens,
+        ),
+        (
+            b",\"rejected_prediction_tokens\":",
+            &completion.rejected_prediction_tokens,
+        ),
+    ] {
+        out.put_slice(before);
+        put_json(out, count)?;
+    }
+    out.put_slice(b"}}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use loggia_wire::openai::{CompletionTokensDetails, PromptTokensDetails};
+
+    use super::*;
+
+    #[test]
+    fn usage_is_written_as_any_other_object_is() {
+        let all = CompletionUsage {
+            prompt_tokens: 1,
+            completion_tokens: 2,
+            total_tokens: 3,
+            prompt_tokens_details: Some(PromptTokensDetails {
+                cached_tokens: 4,
+                audio_tokens: 5,
+            }),
+            completion_tokens_details: Some(CompletionTokensDetails {
+                reasoning_tokens: 6,
+                audio_tokens: 7,
+                accepted_prediction_tokens: 8,
+                rejected_prediction_tokens: 9,
+            }),
+            extra: Extra::new(),
+        };
+        let few = CompletionUsage {
+            completion_tokens_details: None,
+            ..all.clone()
+        };
+        let mut more = all.clone();
+        more.extra.insert("cost".to_owned(), 10.into());
+        for usage in [all, few, more] {
+            let mut written = Vec::new();
+            put_usage(&mut written, &usage).expect("counts are JSON");
+            let json = serde_json::to_string(&usage).expect("counts are JSON");
+            assert_eq!(String::from_utf8(written), Ok(json));
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::BufMut;
 use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, ServedBy};
 use loggia_wire::Extra;
 use loggia_wire::openai::responses;
@@ -12,7 +13,7 @@ use loggia_wire::openai::{
     ToolCallDelta,
 };
 
-use crate::answer::chunks::put_json;
+use crate::answer::chunks::{put_json, put_usage};
 use crate::answer::id;
 use crate::answer::text::TextChoice;
 use crate::answer::writer::{Head, Shape, Writer};
@@ -84,7 +85,12 @@ impl Collector {
                 Ok(None)
             }
             (Self::Choices(choices), _) => {
-                put_json(out, &choices.finish(head, served_by)?)?;
+                match choices.only_text() {
+                    Some((text, reason)) => {
+                        choices.write_text(text, reason, head, served_by, out)?;
+                    }
+                    None => put_json(out, &choices.finish(head, served_by)?)?,
+                }
                 Ok(None)
             }
         }
@@ -155,6 +161,66 @@ impl AllChoices {
             system_fingerprint: Some(head.fingerprint(served_by).to_string()),
             extra: self.extra,
         })
+    }
+
+    /// Returns the text and the finish reason of an answer of one choice that contains nothing else,
+    /// as most answers do.
+    fn only_text(&self) -> Option<(&str, FinishReason)> {
+        let [
+            Collected {
+                content: Some(text),
+                refusal: None,
+                reasoning_content: None,
+                reasoning: None,
+                tool_calls,
+                function_call: None,
+                logprobs: None,
+                finish_reason: Some(reason),
+                extra,
+                message_extra,
+            },
+        ] = &self.choices[..]
+        else {
+            return None;
+        };
+        let is_all = tool_calls.is_empty()
+            && extra.is_empty()
+            && message_extra.is_empty()
+            && self.extra.is_empty();
+        is_all.then_some((text, *reason))
+    }
+
+    /// Writes a chat whose only choice contains only text. The bytes are the same as those of
+    /// [`finish`](Self::finish), but absent fields are not checked.
+    fn write_text(
+        &self,
+        text: &str,
+        reason: FinishReason,
+        head: &Head,
+        served_by: &ServedBy,
+        out: &mut Vec<u8>,
+    ) -> Result<(), BackendError> {
+        out.put_slice(b"{\"id\":");
+        put_json(out, &*head.id)?;
+        out.put_slice(b",\"object\":\"chat.completion\",\"created\":");
+        put_json(out, &self.created.unwrap_or_else(id::now))?;
+        out.put_slice(b",\"model\":");
+        put_json(out, &*head.model)?;
+        out.put_slice(
+            b",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":",
+        );
+        put_json(out, text)?;
+        out.put_slice(b",\"refusal\":null},\"logprobs\":null,\"finish_reason\":");
+        put_json(out, &reason)?;
+        out.put_slice(b"}]");
+        if let Some(usage) = &self.usage {
+            out.put_slice(b",\"usage\":");
+            put_usage(out, usage)?;
+        }
+        out.put_slice(b",\"system_fingerprint\":");
+        put_json(out, &*head.fingerprint(served_by))?;
+        out.put_slice(b"}");
+        Ok(())
     }
 
     /// Returns the complete answer in the format of completions. With `echoes` each text begins
@@ -356,5 +422,58 @@ fn whole_function(function: FunctionCallDelta) -> FunctionCall {
         name: function.name.unwrap_or_default(),
         arguments: function.arguments.unwrap_or_default(),
         extra: function.extra,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loggia_backend::Profile;
+
+    use super::*;
+
+    #[test]
+    fn text_alone_is_written_as_any_other_chat_is() {
+        let head = Head {
+            id: "chatcmpl-1".into(),
+            model: "m\"".into(),
+            profile: Profile::Openai,
+            shape: Shape::Chat,
+            choices: 1,
+            include_usage: false,
+        };
+        let served_by = ServedBy::new("b", "m");
+        let counted = CompletionUsage::new(3, 4);
+        let uncounted = CompletionUsage {
+            prompt_tokens_details: None,
+            ..counted.clone()
+        };
+        for (text, reason, usage) in [
+            ("", FinishReason::Stop, None),
+            (" the", FinishReason::Length, Some(counted)),
+            (
+                "\"\\\n\u{1}</é😀",
+                FinishReason::ContentFilter,
+                Some(uncounted),
+            ),
+        ] {
+            let mut choices = AllChoices::new(1);
+            let mut said = ChunkChoice::delta(0, Delta::content(text));
+            said.finish_reason = Some(reason);
+            choices.push(Event::Chunk(Chunk {
+                created: Some(7),
+                ..Chunk::of(said)
+            }));
+            if let Some(usage) = usage {
+                choices.push(Event::Usage(usage));
+            }
+            let (text, reason) = choices.only_text().expect("only text");
+            let mut short = Vec::new();
+            choices
+                .write_text(text, reason, &head, &served_by, &mut short)
+                .expect("text is JSON");
+            let full = choices.finish(&head, &served_by).expect("it has ended");
+            let full = serde_json::to_string(&full).expect("text is JSON");
+            assert_eq!(String::from_utf8(short), Ok(full));
+        }
     }
 }

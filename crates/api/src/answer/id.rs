@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use loggia_backend::Profile;
 use rand::RngExt;
-use rand::distr::Alphanumeric;
 
 /// The prefixes of ids of chats and of completions.
 pub(crate) const CHAT: &str = "chatcmpl-";
@@ -15,6 +14,9 @@ pub(crate) const RESPONSE: &str = "resp_";
 
 /// The number of random characters of an id. There are 62^29 ids, so none repeats.
 const ID_LENGTH: usize = 29;
+
+/// The letters and digits of an id.
+const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /// Creates the id of a new answer with this prefix. The original's were `chatcmpl-0` to
 /// `chatcmpl-998`.
@@ -54,15 +56,26 @@ pub(crate) fn item(kind: &str) -> String {
 }
 
 fn random(kind: &str) -> Arc<str> {
-    format!("{kind}{}", padding(ID_LENGTH)).into()
+    let mut id = String::with_capacity(kind.len() + ID_LENGTH);
+    id.push_str(kind);
+    add_letters(&mut id, ID_LENGTH);
+    id.into()
 }
 
 /// Creates random padding of this length.
 pub(crate) fn padding(length: usize) -> String {
-    let mut random = rand::rng();
-    (0..length)
-        .map(|_| char::from(random.sample(Alphanumeric)))
-        .collect()
+    let mut padding = String::with_capacity(length);
+    add_letters(&mut padding, length);
+    padding
+}
+
+fn add_letters(text: &mut String, length: usize) {
+    let mut random = vec![0; length];
+    rand::fill(&mut random[..]);
+    // 256 is not a multiple of 62, so the first eight letters are more frequent. An id has
+    // 160 random bits nevertheless.
+    let letter = |byte: u8| char::from(LETTERS[usize::from(byte) % LETTERS.len()]);
+    text.extend(random.into_iter().map(letter));
 }
 
 /// Returns the current Unix time in seconds.
