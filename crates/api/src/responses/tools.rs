@@ -5,12 +5,13 @@
 //! patches, a search for tools) becomes a function with the fields of its call. A function in a
 //! namespace gets a longer name. Hosted tools are left out and named as ignored.
 
-use loggia_backend::input_grammar;
+mod choice;
+mod client;
+mod grammar;
+
 use loggia_wire::Extra;
 use loggia_wire::openai::responses::ResponseTool;
-use loggia_wire::openai::{
-    FunctionDefinition, FunctionName, GrammarSyntax, InputGrammar, Tool, ToolChoice, ToolMode,
-};
+use loggia_wire::openai::{FunctionDefinition, InputGrammar, Tool};
 use serde_json::{Value, json};
 
 use crate::ApiError;
@@ -151,19 +152,19 @@ impl Tools {
             "custom" => self.add_custom(place, tool, namespace),
             "namespace" if namespace.is_none() => self.add_namespace(place, tool),
             "local_shell" => {
-                self.add_client_tool(place, ToolKind::LocalShell, tool, local_shell());
+                self.add_client_tool(place, ToolKind::LocalShell, tool, client::local_shell());
                 Ok(())
             }
             "shell" if runs_here(tool) => {
-                self.add_client_tool(place, ToolKind::Shell, tool, shell());
+                self.add_client_tool(place, ToolKind::Shell, tool, client::shell());
                 Ok(())
             }
             "apply_patch" => {
-                self.add_client_tool(place, ToolKind::ApplyPatch, tool, apply_patch());
+                self.add_client_tool(place, ToolKind::ApplyPatch, tool, client::apply_patch());
                 Ok(())
             }
             "tool_search" if tool.execution.as_deref() == Some("client") => {
-                self.add_client_tool(place, ToolKind::ToolSearch, tool, tool_search(tool));
+                self.add_client_tool(place, ToolKind::ToolSearch, tool, client::tool_search(tool));
                 Ok(())
             }
             "mcp" if self.servers.client().is_some() => {
@@ -211,7 +212,7 @@ impl Tools {
         check_name(&format!("{place}.name"), name)?;
         let mut input =
             json!({"type": "string", "description": "The whole input of the tool, as plain text."});
-        let grammar = input_grammar(place, tool.format.as_ref())?;
+        let grammar = grammar::of_format(place, tool.format.as_ref())?;
         let mut description = tool.description.clone().unwrap_or_default();
         if let Some(InputGrammar { syntax, definition }) = &grammar {
             input["description"] =
@@ -225,7 +226,7 @@ impl Tools {
             "required": [CUSTOM_INPUT], "additionalProperties": false});
         let definition = FunctionDefinition {
             input_grammar: grammar,
-            ..definition(description.trim(), parameters)
+            ..client::definition(description.trim(), parameters)
         };
         self.offer(place, ToolKind::Custom, name, namespace, tool, definition);
         Ok(())
@@ -260,7 +261,7 @@ impl Tools {
                 schema @ Value::Object(_) => schema,
                 _ => json!({"type": "object", "properties": {}}),
             };
-            let definition = definition(&description, schema);
+            let definition = client::definition(&description, schema);
             self.offer(
                 place,
                 ToolKind::Mcp,
@@ -340,190 +341,12 @@ impl Tools {
             }
         }
     }
-
-    /// Returns `tool_choice` as a chat has it, or `None` if it has no effect.
-    pub(crate) fn choice(&self, choice: &Value) -> Result<Option<ToolChoice>, ApiError> {
-        if let Some(word) = choice.as_str() {
-            return match word {
-                "none" => Ok(Some(ToolChoice::None)),
-                // `auto` is the default, and chats refuse it if no tool is left.
-                "auto" => Ok(None),
-                "required" => Ok(Some(ToolChoice::Required)),
-                other => {
-                    let message = format!(
-                        "Invalid value: '{other}'. Supported values are: 'none', 'auto', and 'required'."
-                    );
-                    Err(ApiError::invalid("tool_choice", "invalid_value", message))
-                }
-            };
-        }
-        let Some(kind) = choice.get("type").and_then(Value::as_str) else {
-            return Err(if choice.is_object() {
-                missing("tool_choice.type".to_owned())
-            } else {
-                let message = "Invalid value for 'tool_choice': expected a string or an object.";
-                ApiError::invalid("tool_choice", "invalid_type", message)
-            });
-        };
-        if kind == "allowed_tools" {
-            return self.allowed(choice).map(Some);
-        }
-        if kind == "mcp" && choice.get("name").is_none_or(Value::is_null) {
-            return Ok(Some(self.any_of_server(choice)));
-        }
-        if matches!(kind, "function" | "custom") && choice.get("name").is_none() {
-            return Err(missing("tool_choice.name".to_owned()));
-        }
-        Ok(Some(match self.chosen(choice) {
-            Some(name) => ToolChoice::Function(FunctionName { name }),
-            None => ToolChoice::Other(choice.clone()),
-        }))
-    }
-
-    fn allowed(&self, choice: &Value) -> Result<ToolChoice, ApiError> {
-        let mode = match choice.get("mode").and_then(Value::as_str) {
-            None | Some("auto") => ToolMode::Auto,
-            Some("required") => ToolMode::Required,
-            Some(other) => {
-                let message = format!(
-                    "Invalid value: '{other}'. Supported values are: 'auto' and 'required'."
-                );
-                return Err(ApiError::invalid(
-                    "tool_choice.mode",
-                    "invalid_value",
-                    message,
-                ));
-            }
-        };
-        let Some(tools) = choice.get("tools").and_then(Value::as_array) else {
-            return Err(missing("tool_choice.tools".to_owned()));
-        };
-        let (mut functions, mut others) = (Vec::new(), Vec::new());
-        for tool in tools {
-            match self.chosen(tool) {
-                Some(name) => functions.push(FunctionName { name }),
-                None => others.push(tool.clone()),
-            }
-        }
-        Ok(ToolChoice::Allowed {
-            mode,
-            functions,
-            others,
-        })
-    }
-
-    /// The model must call any tool of this MCP server.
-    fn any_of_server(&self, choice: &Value) -> ToolChoice {
-        let label = choice.get("server_label").and_then(Value::as_str);
-        let is_its =
-            |tool: &&OfferedTool| tool.kind == ToolKind::Mcp && tool.namespace.as_deref() == label;
-        let functions: Vec<FunctionName> = self
-            .offered
-            .0
-            .iter()
-            .filter(is_its)
-            .map(|tool| FunctionName {
-                name: tool.function.clone(),
-            })
-            .collect();
-        if functions.is_empty() {
-            return ToolChoice::Other(choice.clone());
-        }
-        ToolChoice::Allowed {
-            mode: ToolMode::Required,
-            functions,
-            others: Vec::new(),
-        }
-    }
-
-    /// The function that a choice of one tool means. A name that is not offered stays as it is, for
-    /// the check of chats to refuse.
-    fn chosen(&self, tool: &Value) -> Option<String> {
-        let namespace = tool.get("namespace").and_then(Value::as_str);
-        let kind = match tool.get("type").and_then(Value::as_str)? {
-            "function" => ToolKind::Function,
-            "custom" => ToolKind::Custom,
-            "local_shell" => return self.only(ToolKind::LocalShell),
-            "shell" => return self.only(ToolKind::Shell),
-            "apply_patch" => return self.only(ToolKind::ApplyPatch),
-            "tool_search" => return self.only(ToolKind::ToolSearch),
-            "mcp" => {
-                let label = tool.get("server_label").and_then(Value::as_str);
-                let name = tool.get("name").and_then(Value::as_str)?;
-                let offered = self.offered.find(ToolKind::Mcp, name, label);
-                return offered.map(|tool| tool.function.clone());
-            }
-            _ => return None,
-        };
-        let name = tool.get("name").and_then(Value::as_str)?;
-        let offered = self.offered.find(kind, name, namespace);
-        Some(offered.map_or_else(|| name.to_owned(), |tool| tool.function.clone()))
-    }
-
-    fn only(&self, kind: ToolKind) -> Option<String> {
-        let found = self.offered.0.iter().find(|tool| tool.kind == kind);
-        found.map(|tool| tool.function.clone())
-    }
 }
 
 fn needed_name<'a>(place: &str, tool: &'a ResponseTool) -> Result<&'a str, ApiError> {
     tool.name
         .as_deref()
         .ok_or_else(|| missing(format!("{place}.name")))
-}
-
-/// The grammar in the `format` of a custom tool, if there is one.
-fn input_grammar(place: &str, format: Option<&Value>) -> Result<Option<InputGrammar>, ApiError> {
-    let place = format!("{place}.format");
-    let format = match format {
-        None | Some(Value::Null) => return Ok(None),
-        Some(format) => {
-            is_object(&place, Some(format))?;
-            format
-        }
-    };
-    match needed_text(&place, format, "type")? {
-        "text" => return Ok(None),
-        "grammar" => {}
-        other => {
-            let message =
-                format!("Invalid value: '{other}'. Supported values are: 'text' and 'grammar'.");
-            let param = format!("{place}.type");
-            return Err(ApiError::invalid(param, "invalid_value", message));
-        }
-    }
-    let syntax = match needed_text(&place, format, "syntax")? {
-        "lark" => GrammarSyntax::Lark,
-        "regex" => GrammarSyntax::Regex,
-        other => {
-            let message =
-                format!("Invalid value: '{other}'. Supported values are: 'lark' and 'regex'.");
-            let param = format!("{place}.syntax");
-            return Err(ApiError::invalid(param, "invalid_value", message));
-        }
-    };
-    let grammar = InputGrammar {
-        syntax,
-        definition: needed_text(&place, format, "definition")?.to_owned(),
-    };
-    input_grammar::check(&grammar).map_err(|wrong| {
-        let param = format!("{place}.definition");
-        let message = format!("Invalid grammar for '{param}': {wrong}.");
-        ApiError::invalid(param, "invalid_value", message)
-    })?;
-    Ok(Some(grammar))
-}
-
-fn needed_text<'a>(place: &str, fields: &'a Value, key: &str) -> Result<&'a str, ApiError> {
-    let param = || format!("{place}.{key}");
-    match fields.get(key) {
-        None | Some(Value::Null) => Err(missing(param())),
-        Some(Value::String(text)) => Ok(text),
-        Some(_) => {
-            let message = format!("Invalid type for '{}': expected a string.", param());
-            Err(ApiError::invalid(param(), "invalid_type", message))
-        }
-    }
 }
 
 /// Joins a namespace and a name to one function name.
@@ -539,18 +362,6 @@ fn flat(name: &str, namespace: Option<&str>) -> String {
     letters.take(LONGEST_NAME).collect()
 }
 
-fn definition(description: &str, parameters: Value) -> FunctionDefinition {
-    FunctionDefinition {
-        name: String::new(),
-        description: Some(description.to_owned()).filter(|text| !text.is_empty()),
-        parameters: Some(parameters),
-        exact_parameters: None,
-        input_grammar: None,
-        strict: None,
-        extra: Extra::new(),
-    }
-}
-
 /// A response is stored and shown: it repeats no token and no header.
 fn hide_secrets(tool: &mut Value) {
     if let Some(fields) = tool.as_object_mut() {
@@ -561,55 +372,6 @@ fn hide_secrets(tool: &mut Value) {
             }
         }
     }
-}
-
-/// What `local_shell_call` has in its action.
-fn local_shell() -> FunctionDefinition {
-    let parameters = json!({"type": "object", "properties": {
-        "command": {"type": "array", "items": {"type": "string"}, "description": "The program and its arguments."},
-        "working_directory": {"type": "string"},
-        "timeout_ms": {"type": "integer"}
-    }, "required": ["command"], "additionalProperties": false});
-    definition(
-        "Runs a command on the user's machine and returns its output.",
-        parameters,
-    )
-}
-
-/// Has the fields of the action of a `shell_call`.
-fn shell() -> FunctionDefinition {
-    let parameters = json!({"type": "object", "properties": {
-        "commands": {"type": "array", "items": {"type": "string"}, "description": "Command lines, each for a shell."},
-        "timeout_ms": {"type": "integer"},
-        "max_output_length": {"type": "integer"}
-    }, "required": ["commands"], "additionalProperties": false});
-    definition(
-        "Runs commands in a shell on the user's machine and returns their output.",
-        parameters,
-    )
-}
-
-/// Has the fields of the operation of an `apply_patch_call`.
-fn apply_patch() -> FunctionDefinition {
-    let parameters = json!({"type": "object", "properties": {
-        "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
-        "path": {"type": "string"},
-        "diff": {"type": "string", "description": "The change in the V4A diff format; of a new file, its lines with a + before each."}
-    }, "required": ["type", "path"], "additionalProperties": false});
-    definition(
-        "Creates, changes or deletes a file on the user's machine.",
-        parameters,
-    )
-}
-
-fn tool_search(tool: &ResponseTool) -> FunctionDefinition {
-    let by_query = || json!({"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]});
-    let parameters = tool.parameters.clone().filter(Value::is_object);
-    let description = tool.description.as_deref();
-    definition(
-        description.unwrap_or("Searches for more tools that can be called."),
-        parameters.unwrap_or_else(by_query),
-    )
 }
 
 /// Returns a tool as the response repeats it. Functions have all five fields there.

@@ -3,30 +3,28 @@
 //! The same state machine makes both: `response.completed` has the response that it builds, and a
 //! client that does not stream gets this response.
 
+mod calls;
+mod compaction;
+mod mcp;
+mod reasoning;
+
 use std::sync::Arc;
 
-use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, ServerTool};
+use loggia_backend::{BackendError, Chunk, EarlyEnd, Event};
 use loggia_wire::openai::responses::{
-    CompactedResponse, CompactionItem, FunctionToolCall, IncompleteDetails, ItemStatus,
-    McpApprovalRequest, McpCall, McpCallStatus, McpListTools, OutputItem, OutputMessage,
-    OutputPart, OutputText, ReasoningItem, ReasoningText, RefusalText, Response, ResponseError,
-    ResponseEvent, ResponseStatus, ResponseUsage, SteerRef, SummaryPart, write_event,
-    write_text_delta,
+    IncompleteDetails, ItemStatus, OutputItem, OutputMessage, OutputPart, OutputText,
+    ReasoningText, RefusalText, Response, ResponseError, ResponseEvent, ResponseStatus,
+    ResponseUsage, SteerRef, SummaryPart, write_event, write_text_delta,
 };
-use loggia_wire::openai::{
-    ChunkChoice, CompletionUsage, Delta, FinishReason, TokenLogprob, ToolCallDelta,
-};
-use serde_json::Value;
+use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, TokenLogprob};
 
 use crate::ApiError;
 use crate::answer::call::Call;
 use crate::answer::chunks::put_json;
 use crate::answer::id;
 use crate::answer::writer::{Head, Writer};
-use crate::responses::called;
-use crate::responses::sealed::Sealed;
 use crate::responses::shape::ResponseShape;
-use crate::responses::summary::{Compacted, Compaction};
+use crate::responses::summary::Compaction;
 use crate::responses::tools::ToolKind;
 
 /// A delta and its padding together have a multiple of this many bytes.
@@ -170,20 +168,6 @@ impl ResponseWriter {
         Ok(Box::new(self.response))
     }
 
-    /// Writes a compacted conversation.
-    fn write_conversation(&self, out: &mut Vec<u8>) -> Written {
-        let output = self.response.output.iter();
-        let output = output.filter_map(|item| serde_json::to_value(item).ok());
-        let conversation = CompactedResponse {
-            id: &self.response.id,
-            object: "response.compaction",
-            output: output.collect(),
-            created_at: self.response.created_at,
-            usage: self.response.usage.as_ref(),
-        };
-        put_json(out, &conversation)
-    }
-
     /// Sets the final status.
     fn settle(&mut self) -> Written {
         let reason = match self.finish_reason.ok_or(BackendError::Unfinished)? {
@@ -294,56 +278,6 @@ impl ResponseWriter {
         Ok(())
     }
 
-    /// Collects a summary. It is sealed, so the client gets it as a whole.
-    fn summarize(&mut self, choice: ChunkChoice, out: &mut Vec<u8>) -> Written {
-        if matches!(self.open, Open::Nothing) {
-            let id = self.item_id("cmp_");
-            self.open = Open::Compaction;
-            self.add(
-                OutputItem::Compaction(CompactionItem {
-                    id: id.clone(),
-                    encrypted_content: String::new(),
-                }),
-                out,
-            )?;
-            let event = ResponseEvent::Compacting {
-                item_id: &id,
-                output_index: self.response.output.len() - 1,
-            };
-            self.events.write(&event, out)?;
-        }
-        self.summary
-            .push_str(&choice.delta.content.unwrap_or_default());
-        let Some(reason) = choice.finish_reason else {
-            return Ok(());
-        };
-        let summary = self.summary.trim();
-        let (Some(keys), false) = (&self.shape.keys, summary.is_empty()) else {
-            return Err(BackendError::Engine {
-                message: "the model wrote no summary".to_owned(),
-            });
-        };
-        let compacted = Compacted {
-            summary: summary.to_owned(),
-            messages: match &self.shape.compaction {
-                Some(Compaction::Conversation(kept)) => kept.clone(),
-                _ => Vec::new(),
-            },
-        };
-        let mut json = Vec::new();
-        put_json(&mut json, &compacted)?;
-        let sealed = Sealed::Compaction.seal(keys, &String::from_utf8_lossy(&json));
-        if let Some(OutputItem::Compaction(item)) = self.response.output.last_mut() {
-            item.encrypted_content = sealed;
-        }
-        // A summary that reached the token limit is usable, so the response is complete.
-        self.finish_reason = Some(match reason {
-            FinishReason::Length => FinishReason::Stop,
-            reason => reason,
-        });
-        self.close(ItemStatus::Completed, out)
-    }
-
     /// Ends the output, and its last item.
     fn end_output(&mut self, reason: FinishReason, out: &mut Vec<u8>) -> Written {
         let was_cut = matches!(reason, FinishReason::Length | FinishReason::ContentFilter);
@@ -367,69 +301,6 @@ impl ResponseWriter {
 
     fn has_output(&self) -> bool {
         !self.response.output.is_empty()
-    }
-
-    fn reasoning(&mut self, text: &str, out: &mut Vec<u8>) -> Written {
-        if !matches!(self.open, Open::Reasoning) {
-            self.close(ItemStatus::Completed, out)?;
-            let item = OutputItem::Reasoning(ReasoningItem {
-                id: self.item_id("rs_"),
-                summary: Vec::new(),
-                content: Vec::new(),
-                status: Some(ItemStatus::InProgress),
-                encrypted_content: None,
-            });
-            self.add(item, out)?;
-            self.open = Open::Reasoning;
-            if self.shape.summarizes {
-                self.begin_summary(out)?;
-            } else {
-                self.begin_part(OutputPart::ReasoningText(ReasoningText::default()), out)?;
-            }
-        }
-        let output_index = self.response.output.len() - 1;
-        let Some(OutputItem::Reasoning(item)) = self.response.output.last_mut() else {
-            return Ok(());
-        };
-        let (item_id, delta) = (item.id.as_str(), text);
-        if let Some(SummaryPart::SummaryText { text: all }) = item.summary.last_mut() {
-            all.push_str(text);
-            let summary_index = 0;
-            let event = ResponseEvent::SummaryTextDelta {
-                item_id,
-                output_index,
-                summary_index,
-                delta,
-            };
-            return self.events.write(&event, out);
-        }
-        if let Some(OutputPart::ReasoningText(part)) = item.content.last_mut() {
-            part.text.push_str(text);
-        }
-        let event = ResponseEvent::ReasoningTextDelta {
-            item_id,
-            output_index,
-            content_index: 0,
-            delta,
-        };
-        self.events.write(&event, out)
-    }
-
-    fn begin_summary(&mut self, out: &mut Vec<u8>) -> Written {
-        let output_index = self.response.output.len() - 1;
-        let Some(OutputItem::Reasoning(item)) = self.response.output.last_mut() else {
-            return Ok(());
-        };
-        item.summary.push(SummaryPart::SummaryText {
-            text: String::new(),
-        });
-        let event = ResponseEvent::SummaryPartAdded {
-            item_id: &item.id,
-            output_index,
-            summary_index: 0,
-            part: &item.summary[0],
-        };
-        self.events.write(&event, out)
     }
 
     /// Starts a message if the unfinished item is not one.
@@ -505,77 +376,6 @@ impl ResponseWriter {
         Ok(())
     }
 
-    fn call(&mut self, more: ToolCallDelta, out: &mut Vec<u8>) -> Written {
-        let is_open = matches!(&self.open, Open::Call(call) if call.index == more.index);
-        if !is_open {
-            let call = Call::begin(more.index, &mut self.next_call)?;
-            self.close(ItemStatus::Completed, out)?;
-            self.open = Open::Call(call);
-        }
-        let Open::Call(call) = &mut self.open else {
-            return Ok(());
-        };
-        call.id = call.id.take().or(more.id);
-        let (name, arguments) = more
-            .function
-            .map_or((None, None), |function| (function.name, function.arguments));
-        if !call.is_shown {
-            call.name.push_str(&name.unwrap_or_default());
-        }
-        let arguments = arguments.unwrap_or_default();
-        call.arguments.push_str(&arguments);
-        if call.is_shown {
-            return self.arguments(&arguments, out);
-        }
-        // The name is complete when the arguments begin.
-        let is_known = !call.name.is_empty() && !call.arguments.is_empty();
-        if is_known && self.shape.kind_of(&call.name) == ToolKind::Function {
-            self.show_call(out)?;
-        }
-        Ok(())
-    }
-
-    /// Adds the unfinished function call to the output.
-    fn show_call(&mut self, out: &mut Vec<u8>) -> Written {
-        let id = self.item_id("fc_");
-        let Open::Call(call) = &mut self.open else {
-            return Ok(());
-        };
-        call.is_shown = true;
-        let arguments = std::mem::take(&mut call.arguments);
-        let call_id = call.id.clone();
-        let call_id = call_id.unwrap_or_else(|| format!("call_{}{:02}", self.tail, call.index));
-        let tool = self.shape.offered.called(&call.name);
-        let item = OutputItem::FunctionCall(FunctionToolCall {
-            id,
-            status: ItemStatus::InProgress,
-            call_id,
-            name: tool.map_or_else(|| call.name.clone(), |tool| tool.name.clone()),
-            namespace: tool.and_then(|tool| tool.namespace.clone()),
-            arguments: String::new(),
-            is_async: tool.is_some_and(|tool| tool.is_async),
-        });
-        self.add(item, out)?;
-        self.arguments(&arguments, out)
-    }
-
-    fn arguments(&mut self, delta: &str, out: &mut Vec<u8>) -> Written {
-        let output_index = self.response.output.len() - 1;
-        let Some(OutputItem::FunctionCall(item)) = self.response.output.last_mut() else {
-            return Ok(());
-        };
-        if delta.is_empty() {
-            return Ok(());
-        }
-        item.arguments.push_str(delta);
-        let event = ResponseEvent::ArgumentsDelta {
-            item_id: &item.id,
-            output_index,
-            delta,
-        };
-        self.events.write(&event, out)
-    }
-
     /// Finishes the unfinished item.
     fn close(&mut self, status: ItemStatus, out: &mut Vec<u8>) -> Written {
         match &self.open {
@@ -603,219 +403,6 @@ impl ResponseWriter {
             self.events.write(&event, out)?;
         }
         Ok(())
-    }
-
-    /// Adds the sealed reasoning, which the client sends back with the next request.
-    fn seal_reasoning(&mut self) {
-        let Some(keys) = &self.shape.keys else { return };
-        let Some(OutputItem::Reasoning(item)) = self.response.output.last_mut() else {
-            return;
-        };
-        let raw = item.content.iter().filter_map(|part| match part {
-            OutputPart::ReasoningText(part) => Some(part.text.as_str()),
-            _ => None,
-        });
-        let shown = item.summary.iter().map(|part| {
-            let SummaryPart::SummaryText { text } = part;
-            text.as_str()
-        });
-        let text: String = raw.chain(shown).collect();
-        item.encrypted_content = Some(Sealed::Reasoning.seal(keys, &text));
-    }
-
-    fn end_arguments(&mut self, out: &mut Vec<u8>) -> Written {
-        let output_index = self.response.output.len() - 1;
-        let Some(OutputItem::FunctionCall(item)) = self.response.output.last() else {
-            return Ok(());
-        };
-        let event = ResponseEvent::ArgumentsDone {
-            item_id: &item.id,
-            output_index,
-            name: &item.name,
-            arguments: &item.arguments,
-        };
-        self.events.write(&event, out)
-    }
-
-    /// Adds a finished call to the output, if the function stands for another tool. Its item needs
-    /// all arguments.
-    fn show_whole_call(&mut self, out: &mut Vec<u8>) -> Written {
-        let Open::Call(call) = &self.open else {
-            return Ok(());
-        };
-        let call_id = call.id.clone();
-        let call_id = call_id.unwrap_or_else(|| format!("call_{}{:02}", self.tail, call.index));
-        let Some(tool) = self.shape.offered.called(&call.name) else {
-            return Ok(());
-        };
-        let item_id = |prefix: &str| self.item_id(prefix);
-        let item = called::item(tool, call_id, &call.arguments, &item_id);
-        let OutputItem::CustomToolCall(mut whole) = item else {
-            // The item is complete at once, so there are no deltas.
-            let is_function = matches!(item, OutputItem::FunctionCall(_));
-            self.add(item, out)?;
-            return if is_function {
-                self.end_arguments(out)
-            } else {
-                Ok(())
-            };
-        };
-        let input = std::mem::take(&mut whole.input);
-        self.add(OutputItem::CustomToolCall(whole), out)?;
-        let output_index = self.response.output.len() - 1;
-        let Some(OutputItem::CustomToolCall(item)) = self.response.output.last_mut() else {
-            return Ok(());
-        };
-        item.input = input;
-        let (item_id, input) = (item.id.as_str(), item.input.as_str());
-        if !input.is_empty() {
-            let event = ResponseEvent::CustomInputDelta {
-                item_id,
-                output_index,
-                delta: input,
-            };
-            self.events.write(&event, out)?;
-        }
-        let event = ResponseEvent::CustomInputDone {
-            item_id,
-            output_index,
-            input,
-        };
-        self.events.write(&event, out)
-    }
-
-    /// Writes what happened to a tool that the server runs.
-    fn server_tool(&mut self, tool: ServerTool, out: &mut Vec<u8>) -> Written {
-        self.begin(out)?;
-        match tool {
-            ServerTool::Listed { server, tools } => self.listed(server, tools, out),
-            ServerTool::NeedsApproval {
-                server,
-                name,
-                arguments,
-            } => {
-                self.close(ItemStatus::Completed, out)?;
-                let item = OutputItem::McpApprovalRequest(McpApprovalRequest {
-                    id: self.item_id("mcpr_"),
-                    server_label: server,
-                    name,
-                    arguments,
-                });
-                self.add(item, out)?;
-                self.done(out)
-            }
-            ServerTool::Begun {
-                server,
-                name,
-                arguments,
-                approval,
-            } => {
-                self.close(ItemStatus::Completed, out)?;
-                let item = OutputItem::McpCall(McpCall {
-                    id: self.item_id("mcp_"),
-                    server_label: server,
-                    name,
-                    arguments: String::new(),
-                    output: None,
-                    error: None,
-                    status: McpCallStatus::InProgress,
-                    approval_request_id: approval,
-                });
-                self.add(item, out)?;
-                self.open = Open::McpCall;
-                self.mcp_call_begun(arguments, out)
-            }
-            ServerTool::Ended { result } => self.mcp_call_ended(result, out),
-        }
-    }
-
-    fn listed(&mut self, server: String, tools: Vec<Value>, out: &mut Vec<u8>) -> Written {
-        let item = OutputItem::McpListTools(McpListTools {
-            id: self.item_id("mcpl_"),
-            server_label: server,
-            tools: Vec::new(),
-        });
-        self.add(item, out)?;
-        let output_index = self.response.output.len() - 1;
-        let Some(OutputItem::McpListTools(item)) = self.response.output.last_mut() else {
-            return Ok(());
-        };
-        item.tools = tools;
-        let item_id = item.id.as_str();
-        self.events.write(
-            &ResponseEvent::McpListingTools {
-                item_id,
-                output_index,
-            },
-            out,
-        )?;
-        self.events.write(
-            &ResponseEvent::McpListedTools {
-                item_id,
-                output_index,
-            },
-            out,
-        )?;
-        self.done(out)
-    }
-
-    fn mcp_call_begun(&mut self, arguments: String, out: &mut Vec<u8>) -> Written {
-        let output_index = self.response.output.len() - 1;
-        let Some(OutputItem::McpCall(item)) = self.response.output.last_mut() else {
-            return Ok(());
-        };
-        item.arguments = arguments;
-        let (item_id, arguments) = (item.id.as_str(), item.arguments.as_str());
-        self.events.write(
-            &ResponseEvent::McpCalling {
-                item_id,
-                output_index,
-            },
-            out,
-        )?;
-        if !arguments.is_empty() {
-            let event = ResponseEvent::McpArgumentsDelta {
-                item_id,
-                output_index,
-                delta: arguments,
-            };
-            self.events.write(&event, out)?;
-        }
-        let event = ResponseEvent::McpArgumentsDone {
-            item_id,
-            output_index,
-            arguments,
-        };
-        self.events.write(&event, out)
-    }
-
-    fn mcp_call_ended(&mut self, result: Result<String, Value>, out: &mut Vec<u8>) -> Written {
-        let output_index = self.response.output.len().saturating_sub(1);
-        let Some(OutputItem::McpCall(item)) = self.response.output.last_mut() else {
-            return Ok(());
-        };
-        let item_id = item.id.as_str();
-        let event = match result {
-            Ok(text) => {
-                item.output = Some(text);
-                item.status = McpCallStatus::Completed;
-                ResponseEvent::McpCalled {
-                    item_id,
-                    output_index,
-                }
-            }
-            Err(error) => {
-                item.error = Some(error);
-                item.status = McpCallStatus::Failed;
-                ResponseEvent::McpFailed {
-                    item_id,
-                    output_index,
-                }
-            }
-        };
-        self.events.write(&event, out)?;
-        self.open = Open::Nothing;
-        self.done(out)
     }
 
     /// Writes that the last item is complete.

@@ -6,11 +6,14 @@
 //! frames.
 //!
 //! Reading order: this file, `envelope.rs` (frames of the client), `create.rs` (how one response is
-//! asked for), `running.rs` (one response), `frames.rs` (frames for the client), `local.rs` (what is
-//! continued without a store), `steer.rs` (input for a response that is being made).
+//! asked for), `running.rs` (one response), `events.rs` (what comes of it), `frames.rs` (frames for the
+//! client), `local.rs` (what is continued without a store), `steer.rs` and `accept_steer.rs`
+//! (input for a response that is being made).
 
+mod accept_steer;
 mod create;
 mod envelope;
+mod events;
 mod frames;
 pub(crate) mod link;
 pub(crate) mod local;
@@ -26,22 +29,17 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use loggia_wire::frame::sse::Event;
-use serde::Deserialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
+use http::{Method, Request, Response, StatusCode};
 use tower::{Service, ServiceExt};
 
 use self::link::Link;
-use crate::answer::id;
-use crate::store::{Item, Side};
 use crate::{ApiError, Door, RequestId};
+use accept_steer::NO_SUCCESSOR;
 pub use create::Create;
-use envelope::{ClientFrame, CreateFrame, SteerFrame};
+use envelope::{ClientFrame, CreateFrame};
 use local::Local;
 use running::{Running, Step};
-use steer::{MOST_STEERS, Pending, Steer};
+use steer::{Pending, Steer};
 
 /// The most responses that are made at the same time, as OpenAI has it.
 const MOST_RUNNING: usize = 16;
@@ -91,35 +89,6 @@ struct Lane<B> {
     pending: Option<Pending>,
     /// The last response that has ended.
     last: Option<String>,
-}
-
-/// The first event of a response.
-#[derive(Deserialize)]
-struct Created {
-    response: CreatedResponse,
-}
-
-#[derive(Deserialize)]
-struct CreatedResponse {
-    id: String,
-}
-
-/// The last event of a response.
-#[derive(Deserialize)]
-struct Terminal {
-    response: TerminalResponse,
-    sequence_number: u64,
-}
-
-#[derive(Deserialize)]
-struct TerminalResponse {
-    id: String,
-    output: Vec<Box<RawValue>>,
-}
-
-#[derive(Deserialize)]
-struct ItemId {
-    id: String,
 }
 
 impl<S, B> Session<S, B>
@@ -329,131 +298,6 @@ where
         self.lanes[at].running = Some(running);
     }
 
-    /// An event of a response.
-    fn event(&mut self, at: usize, event: Event) {
-        let lane = &mut self.lanes[at];
-        let name = lane.name.clone();
-        let Some(running) = &mut lane.running else {
-            return;
-        };
-        let data = event.data;
-        let end = match event.name.as_deref() {
-            Some("response.created") => {
-                let created: Option<Created> = serde_json::from_slice(&data).ok();
-                running.id = created.map(|created| created.response.id);
-                running.succeeds.clear();
-                None
-            }
-            Some("response.steer.accepted") => {
-                let waiting = running.steers.iter_mut().find(|steer| !steer.is_accepted);
-                if let Some(steer) = waiting {
-                    steer.is_accepted = true;
-                }
-                None
-            }
-            Some("response.completed" | "response.incomplete") => {
-                serde_json::from_slice::<Terminal>(&data).ok()
-            }
-            Some("response.failed") => {
-                self.ready.push_back(frames::event(data, name.as_deref()));
-                return self.failed(at);
-            }
-            Some(_) => None,
-            None => {
-                // The server's own error, instead of a last event.
-                if let Some(frame) = frames::broken(&data, name.as_deref()) {
-                    self.ready.push_back(frame);
-                    self.failed(at);
-                }
-                return;
-            }
-        };
-        self.ready.push_back(frames::event(data, name.as_deref()));
-        if let Some(end) = end {
-            self.ended(at, end);
-        }
-    }
-
-    /// A response has ended: keeps it if it is not stored, and goes on with what steers it.
-    fn ended(&mut self, at: usize, end: Terminal) {
-        let lane = &mut self.lanes[at];
-        let Some(running) = &mut lane.running else {
-            return;
-        };
-        running.has_ended = true;
-        let id = end.response.id;
-        if let Some(begun) = running.link.take_begun() {
-            let mut items = begun.input;
-            items.extend(end.response.output.iter().filter_map(|item| output(item)));
-            let name = lane.name.clone();
-            self.local.keep(id.clone(), name, begun.previous, items);
-        }
-        lane.last = Some(id.clone());
-        let steers = std::mem::take(&mut running.steers);
-        if steers.is_empty() {
-            return;
-        }
-        let name = lane.name.clone();
-        let mut number = end.sequence_number;
-        for steer in steers.iter().filter(|steer| !steer.is_accepted) {
-            number += 1;
-            let frame = frames::steer_accepted(steer, number, name.as_deref());
-            self.ready.push_back(frame);
-        }
-        let required = steer::required(&end.response.output);
-        if required.is_empty() {
-            let settings = Arc::clone(&running.settings);
-            let messages = steer::messages(&steers);
-            let successor = CreateFrame::successor(settings, name, &id, messages);
-            lane.successor = Some((successor, steers));
-            return;
-        }
-        for steer in &steers {
-            number += 1;
-            let frame = frames::steer_pending(steer, &required, number, name.as_deref());
-            self.ready.push_back(frame);
-        }
-        let pending = Pending {
-            previous: id.into(),
-            steers,
-        };
-        if let Some(older) = lane.pending.replace(pending) {
-            let why = ("response_not_active", "Another response was steered since.");
-            self.return_input(&older.steers, why, name.as_deref());
-        }
-    }
-
-    /// A response has failed.
-    fn failed(&mut self, at: usize) {
-        let lane = &mut self.lanes[at];
-        let Some(running) = &mut lane.running else {
-            return;
-        };
-        running.has_ended = true;
-        lane.last = running.id.clone();
-        if let Some(previous) = &running.previous {
-            self.local.evict(previous, lane.name.as_ref());
-        }
-        let steers = std::mem::take(&mut running.steers);
-        let lost = std::mem::take(&mut running.succeeds);
-        let name = lane.name.clone();
-        let why = ("response_not_active", "The response failed.");
-        self.return_input(&steers, why, name.as_deref());
-        self.return_input(&lost, NO_SUCCESSOR, name.as_deref());
-    }
-
-    /// A response was refused before its first event.
-    fn refused(&mut self, at: usize, status: StatusCode, headers: &HeaderMap, body: &[u8]) {
-        let name = self.lanes[at].name.clone();
-        let running = self.lanes[at].running.as_ref();
-        // Who steers gets the input back, and no other error.
-        if running.is_none_or(|running| running.succeeds.is_empty()) {
-            let frame = frames::refused(status, headers, body, name.as_deref());
-            self.ready.push_back(frame);
-        }
-        self.failed(at);
-    }
-
     /// Nothing more comes of a response: goes on with the next one of its lane.
     fn over(&mut self, at: usize) {
         let lane = &mut self.lanes[at];
@@ -482,113 +326,13 @@ where
         }
     }
 
-    /// `response.steer`.
-    fn steer(&mut self, frame: SteerFrame) {
-        let is_target = |lane: &Lane<B>| {
-            lane.running.as_ref().and_then(|one| one.id.as_deref()) == Some(&frame.previous)
-        };
-        let at = self.lanes.iter().position(is_target);
-        let lane = at.map(|at| &self.lanes[at]);
-        let running = lane.and_then(|lane| lane.running.as_ref());
-        let name = lane.and_then(|lane| lane.name.clone());
-        let refused = self.refused_steer(&frame, running);
-        let (Ok(messages), Some(at), None) = (&frame.messages, at, &refused) else {
-            let (code, message) = refused.unwrap_or_default();
-            let why = (code, message.as_str());
-            let failed =
-                frames::steer_failed(None, &frame.previous, &frame.input, why, name.as_deref());
-            return self.ready.push_back(failed);
-        };
-        let steer = Steer {
-            id: id::item("steer_").into(),
-            previous: frame.previous.as_str().into(),
-            messages: messages.clone(),
-            input: frame.input,
-            is_accepted: false,
-        };
-        if let Some(running) = &mut self.lanes[at].running {
-            running.link.interrupt.steer(Arc::clone(&steer.id));
-            running.steers.push(steer);
-        }
-    }
-
-    /// Why a response cannot be steered, if it cannot: a code and a message.
-    fn refused_steer(
-        &self,
-        frame: &SteerFrame,
-        running: Option<&Running<B>>,
-    ) -> Option<(&'static str, String)> {
-        if let Err(message) = &frame.messages {
-            return Some(("invalid_input", message.clone()));
-        }
-        let id = &frame.previous;
-        let Some(running) = running else {
-            let is_last = |lane: &Lane<B>| lane.last.as_ref() == Some(id);
-            return Some(if self.local.has(id) || self.lanes.iter().any(is_last) {
-                let message = format!(
-                    "The response with id '{id}' has ended. Continue it with response.create."
-                );
-                ("response_already_completed", message)
-            } else {
-                let message =
-                    format!("No response with id '{id}' is being made on this connection.");
-                ("response_not_found", message)
-            });
-        };
-        if running.has_ended {
-            let message =
-                format!("The response with id '{id}' has ended. Continue it with response.create.");
-            return Some(("response_already_completed", message));
-        }
-        if !running.can_be_steered {
-            let message = "Responses of a conversation, with context_management, and with generate: false cannot be steered.";
-            return Some(("steering_not_supported", message.to_owned()));
-        }
-        let waiting: usize = running.steers.iter().map(|one| size(&one.input)).sum();
-        let is_full =
-            running.steers.len() >= MOST_STEERS || waiting + size(&frame.input) > self.most_bytes;
-        is_full.then(|| {
-            let message = format!("At most {MOST_STEERS} inputs can wait for one response.");
-            ("too_many_pending_steers", message)
-        })
-    }
-
-    /// Gives inputs back that steered nothing.
-    fn return_input(&mut self, steers: &[Steer], why: (&str, &str), lane: Option<&str>) {
-        for steer in steers {
-            let frame =
-                frames::steer_failed(Some(&steer.id), &steer.previous, &steer.input, why, lane);
-            self.ready.push_back(frame);
-        }
-    }
-
     fn refuse(&mut self, error: ApiError, lane: Option<&str>) {
         self.ready.push_back(frames::error(error, lane));
     }
 }
 
-const NO_SUCCESSOR: (&str, &str) = (
-    "successor_creation_failed",
-    "The response that continues the steered one could not be made.",
-);
-
 fn limit_reached(message: String) -> ApiError {
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).coded("websocket_stream_limit_reached")
-}
-
-/// About how large a value is.
-fn size(value: &Value) -> usize {
-    value.to_string().len()
-}
-
-/// An item of an output as it is kept.
-fn output(item: &RawValue) -> Option<Item> {
-    let ItemId { id } = serde_json::from_str(item.get()).ok()?;
-    Some(Item {
-        id,
-        body: item.get().to_owned(),
-        side: Side::Output,
-    })
 }
 
 impl Head {
