@@ -21,8 +21,10 @@ use crate::sql::{Sql, Statement};
 const CONNECTIONS: u32 = 8;
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
-/// How often a write is tried that another write got in the way of.
-const TRIES: usize = 3;
+/// How often a write is tried if it and another one wait for each other, and how much longer it waits
+/// before each try, so that the other one has ended.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A database, reached when it is first needed.
 #[derive(Debug)]
@@ -122,7 +124,11 @@ impl Server {
             match done {
                 Ok(()) => return transaction.commit().await.map_err(|error| fact(&error)),
                 Err(error) if tries == TRIES || !is_deadlock(&error) => return Err(error),
-                Err(_) => tries += 1,
+                Err(_) => {
+                    drop(transaction);
+                    tokio::time::sleep(PAUSE * tries).await;
+                    tries += 1;
+                }
             }
         }
     }
