@@ -11,8 +11,8 @@ use loggia_api::store::{Change, Owner, StoreError};
 use crate::file::{Database, Turn};
 use crate::read::Access;
 use crate::sealing::Sealing;
-use crate::sql::{Sql, Statement};
-use crate::write::{is_script, length};
+use crate::sql::Sql;
+use crate::write::{Creation, creations, length};
 
 /// The limits of one transaction.
 const MOST_WRITES: usize = 64;
@@ -61,6 +61,7 @@ impl std::fmt::Debug for Batches {
 impl Batches {
     /// Makes the changes of a write, in one transaction with those of others.
     pub(crate) async fn write(
+        &self,
         database: &Arc<Database>,
         sealing: &Sealing,
         owner: &Owner,
@@ -68,7 +69,7 @@ impl Batches {
     ) -> Result<(), StoreError> {
         let owner = owner.clone();
         let write = Write { owner, changes };
-        let (transaction, place) = database.batches.join(write, |gathered| {
+        let (transaction, place) = self.join(write, |gathered| {
             transact(Arc::clone(database), sealing.clone(), gathered).boxed()
         });
         transaction.await[place].clone()
@@ -139,9 +140,11 @@ async fn transact(
     let writes = lock(&gathered).begin();
     let tried = match turn {
         Err(error) => Tried::Together(Err(error)),
-        Ok(turn) => match &writes[..] {
-            [write] if is_script(&write.changes) => at_once(turn, &sealing, write).await,
-            _ => together(turn, &sealing, &writes).await,
+        Ok(turn) => match all_creations(&writes) {
+            Some(creations) if rows(creations.len()) == creations.len() => {
+                at_once(turn, &sealing, &creations).await
+            }
+            creations => together(turn, &sealing, &writes, creations).await,
         },
     };
     let mut done = Vec::with_capacity(writes.len());
@@ -154,37 +157,70 @@ async fn transact(
     Arc::new(done)
 }
 
-/// Makes one write with its transaction as a single script: the connection is another thread, and
-/// each statement of its own costs the way there and back.
-async fn at_once(mut turn: Turn, sealing: &Sealing, write: &Write) -> Tried {
+/// The creations of all writes, if they create objects and do nothing else.
+fn all_creations(writes: &[Write]) -> Option<Vec<Creation<'_>>> {
+    let mut all = Vec::with_capacity(writes.len());
+    for Write { owner, changes } in writes {
+        all.extend(creations(owner, changes)?);
+    }
+    (!all.is_empty()).then_some(all)
+}
+
+/// How many of `left` creations the next statement makes. There are few such numbers, since the
+/// connection keeps each statement that it has parsed.
+fn rows(left: usize) -> usize {
+    match left {
+        16.. => 16,
+        4.. => 4,
+        _ => left.min(1),
+    }
+}
+
+/// Makes creations by one statement, which is a transaction by itself: the connection is another
+/// thread, and each statement costs the way there and back.
+async fn at_once(mut turn: Turn, sealing: &Sealing, creations: &[Creation<'_>]) -> Tried {
     let sql = Sql::Sqlite(&mut turn.connection);
     let mut access = Access { sql, sealing };
-    let mut script = Statement::new("BEGIN IMMEDIATE; ");
-    access.script(&mut script, &write.owner, &write.changes);
-    script.push("COMMIT");
-    match access.sql.run(&script).await {
+    let insert = access.create_all(creations);
+    match access.sql.run(&insert).await {
         Ok(_) => {
             turn.release();
             Tried::Together(Ok(()))
         }
-        // Which id is taken is found out by single statements.
-        Err(StoreError::Duplicate { id }) => {
-            let undone = turn.end::<()>(Err(StoreError::Duplicate { id })).await;
-            match undone {
-                Err(StoreError::Duplicate { .. }) => Tried::Undone,
-                failed => Tried::Together(failed),
-            }
+        // Single writes show which id is taken.
+        Err(StoreError::Duplicate { .. }) => {
+            turn.release();
+            Tried::Undone
         }
-        Err(error) => Tried::Together(turn.end(Err(error)).await),
+        // The turn does not end well, so its connection is closed.
+        Err(_) if creations.len() > 1 => Tried::Undone,
+        Err(error) => Tried::Together(Err(error)),
     }
 }
 
-async fn together(mut turn: Turn, sealing: &Sealing, writes: &[Write]) -> Tried {
+async fn together(
+    mut turn: Turn,
+    sealing: &Sealing,
+    writes: &[Write],
+    creations: Option<Vec<Creation<'_>>>,
+) -> Tried {
     let done = match turn.run("BEGIN IMMEDIATE").await {
-        Ok(()) => make(&mut turn.connection, sealing, writes).await,
+        Ok(()) => {
+            let sql = Sql::Sqlite(&mut turn.connection);
+            let access = Access { sql, sealing };
+            match creations {
+                Some(creations) => create(access, &creations).await,
+                None => make(access, writes).await,
+            }
+        }
         Err(error) => return Tried::Together(Err(error)),
     };
-    let is_undone = done.is_err() && writes.len() > 1;
+    // Single writes show which one fails, and which id is taken.
+    let is_undone = match &done {
+        Ok(()) => false,
+        Err(StoreError::Duplicate { .. }) => true,
+        Err(_) => writes.len() > 1,
+    };
     let ended = turn.end(done).await;
     if is_undone {
         Tried::Undone
@@ -193,31 +229,31 @@ async fn together(mut turn: Turn, sealing: &Sealing, writes: &[Write]) -> Tried 
     }
 }
 
+async fn create(mut access: Access<'_>, creations: &[Creation<'_>]) -> Result<(), StoreError> {
+    let mut left = creations;
+    while let Some((some, others)) = left.split_at_checked(rows(left.len()))
+        && !some.is_empty()
+    {
+        let insert = access.create_all(some);
+        access.sql.run(&insert).await?;
+        left = others;
+    }
+    Ok(())
+}
+
+async fn make(mut access: Access<'_>, writes: &[Write]) -> Result<(), StoreError> {
+    for Write { owner, changes } in writes {
+        access.write(owner, changes).await?;
+    }
+    Ok(())
+}
+
 async fn alone(database: &Database, sealing: &Sealing, write: &Write) -> Result<(), StoreError> {
     let mut turn = database.begin().await?;
     let sql = Sql::Sqlite(&mut turn.connection);
     let mut access = Access { sql, sealing };
     let done = access.write(&write.owner, &write.changes).await;
     turn.end(done).await
-}
-
-async fn make(
-    connection: &mut sqlx::SqliteConnection,
-    sealing: &Sealing,
-    writes: &[Write],
-) -> Result<(), StoreError> {
-    let sql = Sql::Sqlite(connection);
-    let mut access = Access { sql, sealing };
-    for Write { owner, changes } in writes {
-        if is_script(changes) && writes.len() > 1 {
-            let mut script = Statement::new("");
-            access.script(&mut script, owner, changes);
-            access.sql.run(&script).await?;
-        } else {
-            access.write(owner, changes).await?;
-        }
-    }
-    Ok(())
 }
 
 /// Nothing panics while it has a lock.

@@ -16,7 +16,6 @@ use sqlx::sqlite::{
 use sqlx::{Executor as _, Row as _, SqlitePool};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::batches::Batches;
 use crate::error::{OpenError, fact};
 use crate::retention::Retention;
 use crate::schema;
@@ -45,7 +44,6 @@ pub(crate) struct Database {
     /// after one that did not end well.
     writer: Arc<Mutex<Option<SqliteConnection>>>,
     pub(crate) readers: SqlitePool,
-    pub(crate) batches: Batches,
     identity: Option<Identity>,
 }
 
@@ -80,7 +78,6 @@ impl Database {
             retention: *retention,
             writer: Arc::new(Mutex::new(Some(writer))),
             readers,
-            batches: Batches::default(),
             identity: identity(path),
         })
     }
@@ -183,6 +180,8 @@ fn writing(path: &Path) -> SqliteConnectOptions {
         .pragma("secure_delete", "ON")
         .pragma("journal_size_limit", WAL_BYTES)
         .pragma("cache_size", WRITERS_CACHE)
+        // Sorted or gathered text stays out of temporary files.
+        .pragma("temp_store", "MEMORY")
         // Statements hold text of clients.
         .disable_statement_logging()
 }

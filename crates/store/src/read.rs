@@ -55,9 +55,35 @@ impl Access<'_> {
     /// An object and its place.
     pub(crate) async fn find(&mut self, at: ObjectRef<'_>) -> Result<(i64, Object), StoreError> {
         let mut find = self.select();
+        find.push(" FROM objects");
         only(&mut find, at);
         let row = self.sql.row(&find).await?.ok_or(StoreError::NotFound)?;
         Ok((row.number("seq")?, self.object(&row, at.kind)?))
+    }
+
+    /// An object and all its items of one side, by one statement: the way to a database and back
+    /// takes longer than the reading. The first row is that of the object.
+    pub(crate) async fn find_with_items(
+        &mut self,
+        at: ObjectRef<'_>,
+        side: Side,
+    ) -> Result<(Object, Vec<Item>), StoreError> {
+        let mut find = self.select();
+        find.push(", CAST(0 AS BIGINT) AS side, CAST(0 AS BIGINT) AS part FROM objects");
+        only(&mut find, at);
+        find.push(
+            " UNION ALL SELECT seq, id, 0, NULL, '', body, sealed, NULL, 0, side, 1 FROM items WHERE",
+        );
+        of(&mut find, at, side);
+        find.push(" ORDER BY part, seq");
+        let mut rows = self.sql.rows(&find);
+        let first = rows.try_next().await?.ok_or(StoreError::NotFound)?;
+        let object = object(&first, at.kind, self.sealing)?;
+        let mut items = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            items.push(item(&row, self.sealing)?);
+        }
+        Ok((object, items))
     }
 
     /// The place of an object, without the object: its body may be large.
@@ -80,7 +106,8 @@ impl Access<'_> {
             None => None,
         };
         let mut list = self.select();
-        list.push(" WHERE owner = ").bind(column(owner));
+        list.push(" FROM objects WHERE owner = ")
+            .bind(column(owner));
         list.push(" AND kind = ").bind(kind.as_str());
         if let Some(model) = &filter.model {
             list.push(" AND model = ").bind(model.as_str());
@@ -106,16 +133,16 @@ impl Access<'_> {
         side: Side,
         page: &Page,
     ) -> Result<Listed<Item>, StoreError> {
-        let object = self.place(at).await?;
         let after = match &page.after {
             Some(id) => {
+                let object = self.place(at).await?;
                 let found = self.item_place(object, side, id).await?;
                 Some(found.ok_or(StoreError::AfterNotFound)?)
             }
             None => None,
         };
-        let mut list = Statement::new("SELECT id, side, body, sealed FROM items WHERE object = ");
-        list.bind(object).push(" AND side = ").bind(number(side));
+        let mut list = Statement::new("SELECT id, side, body, sealed FROM items WHERE");
+        of(&mut list, at, side);
         part(&mut list, after, page);
         let sealing = self.sealing;
         let read = |row: &Row| {
@@ -123,6 +150,12 @@ impl Access<'_> {
             let bytes = item.body.len();
             Ok((item, bytes))
         };
+        let listed = cut(&mut self.sql, &list, page, read).await?;
+        if !listed.data.is_empty() {
+            return Ok(listed);
+        }
+        // There is no such object, or it has no such items, or it was stored just now.
+        self.place(at).await?;
         cut(&mut self.sql, &list, page, read).await
     }
 
@@ -219,14 +252,14 @@ impl Access<'_> {
         row.map(|row| row.number("seq")).transpose()
     }
 
-    /// The beginning of every statement that returns objects.
+    /// The beginning of every statement that returns objects: their columns.
     fn select<'a>(&self) -> Statement<'a> {
         let mut select = Statement::new(
             "SELECT seq, id, created, model, metadata, body, sealed, previous, \
             CAST(CASE WHEN held_until > ",
         );
         self.sql.push_now(&mut select);
-        select.push(" THEN 1 ELSE 0 END AS BIGINT) AS is_held FROM objects");
+        select.push(" THEN 1 ELSE 0 END AS BIGINT) AS is_held");
         select
     }
 
@@ -253,6 +286,13 @@ pub(crate) fn only<'a>(statement: &mut Statement<'a>, at: ObjectRef<'a>) {
     statement.push(" WHERE id = ").bind(at.id);
     statement.push(" AND owner = ").bind(column(at.owner));
     statement.push(" AND kind = ").bind(at.kind.as_str());
+}
+
+/// Restricts a statement to the items on one side of an object.
+fn of<'a>(statement: &mut Statement<'a>, at: ObjectRef<'a>, side: Side) {
+    statement.push(" object = (SELECT seq FROM objects");
+    only(statement, at);
+    statement.push(") AND side = ").bind(number(side));
 }
 
 /// The part of a list that a page asks for, and one entry more.

@@ -12,6 +12,7 @@ pub(crate) static SQLITE: Migrations = Migrations(&[
     include_str!("../migrations/sqlite/0001.sql"),
     include_str!("../migrations/sqlite/0002.sql"),
     include_str!("../migrations/sqlite/0003.sql"),
+    include_str!("../migrations/sqlite/0004.sql"),
 ]);
 
 pub(crate) static POSTGRES: Migrations =

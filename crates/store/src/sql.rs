@@ -86,12 +86,6 @@ impl<'a> Statement<'a> {
         self
     }
 
-    /// Adds a value that the text refers to several times: returns `before`, its place and `)`.
-    pub(crate) fn reference(&mut self, before: &str, value: impl Into<Value<'a>>) -> String {
-        self.values.push(value.into());
-        format!("{before}${})", self.values.len())
-    }
-
     /// Adds a value whose place the text has already.
     pub(crate) fn with(mut self, value: impl Into<Value<'a>>) -> Self {
         self.values.push(value.into());

@@ -62,9 +62,16 @@ pub(crate) enum Place {
 #[derive(Debug)]
 pub(crate) struct File {
     pub(crate) path: PathBuf,
-    database: Mutex<Option<Arc<Database>>>,
+    opened: Mutex<Option<Arc<Opened>>>,
     /// Since the size was last looked at.
     bytes_written: AtomicU64,
+}
+
+/// The open file, and the writes to it that share a transaction.
+#[derive(Debug)]
+struct Opened {
+    database: Arc<Database>,
+    batches: Batches,
 }
 
 impl SqlStore {
@@ -72,7 +79,7 @@ impl SqlStore {
     pub fn in_file(path: impl Into<PathBuf>, retention: Retention) -> Self {
         let file = File {
             path: path.into(),
-            database: Mutex::default(),
+            opened: Mutex::default(),
             bytes_written: AtomicU64::new(0),
         };
         Self::at(Place::File(file), retention)
@@ -212,24 +219,31 @@ impl Writer {
 }
 
 impl File {
-    async fn database(&self, retention: &Retention) -> Result<Arc<Database>, StoreError> {
+    async fn ready(&self, retention: &Retention) -> Result<Arc<Opened>, StoreError> {
         let opened = self.opened(retention).await;
         opened.map_err(|error| error.fact())
     }
 
+    async fn database(&self, retention: &Retention) -> Result<Arc<Database>, StoreError> {
+        let opened = self.ready(retention).await?;
+        Ok(Arc::clone(&opened.database))
+    }
+
     /// The open file. One that was deleted or replaced is opened anew: what is written to it would
     /// be lost.
-    async fn opened(&self, retention: &Retention) -> Result<Arc<Database>, OpenError> {
-        let mut open = self.database.lock().await;
-        if let Some(database) = &*open
-            && database.is_in_place()
+    async fn opened(&self, retention: &Retention) -> Result<Arc<Opened>, OpenError> {
+        let mut open = self.opened.lock().await;
+        if let Some(opened) = &*open
+            && opened.database.is_in_place()
         {
-            return Ok(Arc::clone(database));
+            return Ok(Arc::clone(opened));
         }
         if open.take().is_some() {
             tracing::warn!(path = %self.path.display(), "the file of the store was deleted or replaced; opening it anew");
         }
-        let opened = Arc::new(Database::open(&self.path, retention).await?);
+        let database = Arc::new(Database::open(&self.path, retention).await?);
+        let batches = Batches::default();
+        let opened = Arc::new(Opened { database, batches });
         *open = Some(Arc::clone(&opened));
         Ok(opened)
     }
@@ -279,9 +293,10 @@ impl Store for SqlStore {
                 Place::Server(server) => return server.write(sealing, owner, &changes).await,
             };
             let bytes = length(&changes);
-            let database = file.database(&self.retention).await?;
-            Batches::write(&database, sealing, owner, changes).await?;
-            file.wrote(bytes, &self.retention, &database).await;
+            let opened = file.ready(&self.retention).await?;
+            let Opened { database, batches } = &*opened;
+            batches.write(database, sealing, owner, changes).await?;
+            file.wrote(bytes, &self.retention, database).await;
             Ok(())
         })
     }
@@ -290,6 +305,18 @@ impl Store for SqlStore {
         Box::pin(async move {
             let mut reader = self.reader().await?;
             Ok(reader.access(&self.sealing).find(at).await?.1)
+        })
+    }
+
+    fn object_with_items<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        side: Side,
+    ) -> BoxFuture<'a, Result<(Object, Vec<Item>), StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.reader().await?;
+            let mut access = reader.access(&self.sealing);
+            access.find_with_items(at, side).await
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use loggia_api::store::{Change, Item, Kind, Metadata, Object, ObjectRef, Owner, Side, StoreError};
+use serde::Serialize;
 
 use crate::read::{Access, column, number, only};
 use crate::retention::now;
@@ -13,6 +14,10 @@ use crate::sql::Statement;
 
 /// The most items that one statement adds.
 const AT_ONCE: usize = 32;
+
+/// The columns of a new object.
+const COLUMNS: &str =
+    "id, kind, owner, created, changed, model, metadata, body, sealed, previous, size";
 
 impl Access<'_> {
     /// Makes changes in their order. After an error, the transaction must be undone.
@@ -79,13 +84,22 @@ impl Access<'_> {
         object: &'a Object,
         items: &[Item],
     ) {
+        insert.push("INSERT INTO objects (").push(COLUMNS);
+        insert.push(") VALUES (");
+        self.values(insert, owner, object, items);
+        insert.push(")");
+    }
+
+    /// Writes the values of [`COLUMNS`].
+    fn values<'a>(
+        &self,
+        insert: &mut Statement<'a>,
+        owner: &Owner,
+        object: &'a Object,
+        items: &[Item],
+    ) {
         let place = Place::Object(&object.id);
         let (body, sealed) = self.sealing.columns(place, &object.body);
-        insert.push(
-            "INSERT INTO objects \
-            (id, kind, owner, created, changed, model, metadata, body, sealed, previous, size) \
-            VALUES (",
-        );
         let created = i64::try_from(object.created).unwrap_or(i64::MAX);
         insert.bind(object.id.as_str()).push(", ");
         insert.bind(object.kind.as_str()).push(", ");
@@ -97,7 +111,44 @@ impl Access<'_> {
         insert.bind(body).push(", ");
         insert.bind(sealed).push(", ");
         insert.bind(object.previous.as_deref()).push(", ");
-        insert.bind(size(items)).push(")");
+        insert.bind(size(items));
+    }
+
+    /// Writes the statement that stores several objects with their labels and items. It is for
+    /// SQLite, whose schema has the view `creations`. If an id is taken, it fails and does nothing.
+    pub(crate) fn create_all<'a>(&self, creations: &[Creation<'a>]) -> Statement<'a> {
+        let mut insert = Statement::new("INSERT INTO creations (");
+        insert.push(COLUMNS).push(", items, bodies) VALUES ");
+        for (index, creation) in creations.iter().enumerate() {
+            let Creation {
+                owner,
+                object,
+                items,
+            } = *creation;
+            let (list, bodies) = self.packed(at(owner, object.kind, &object.id), items);
+            insert.push(if index == 0 { "(" } else { ", (" });
+            self.values(&mut insert, owner, object, items);
+            insert.push(", ").bind(list);
+            insert.push(", ").bind(Some(bodies)).push(")");
+        }
+        insert
+    }
+
+    /// Items as the view `creations` takes them: a JSON list with the side, the id and the place of
+    /// each body, and all bodies in a row.
+    fn packed(&self, at: ObjectRef<'_>, items: &[Item]) -> (String, Vec<u8>) {
+        let mut bodies = Vec::with_capacity(items.iter().map(|item| item.body.len()).sum());
+        let mut list = Vec::with_capacity(items.len());
+        for item in items {
+            let (body, sealed) = self.sealing.columns(Place::Item(&item.id), &item.body);
+            let body = sealed.as_deref().unwrap_or(body.as_bytes());
+            // SQL counts from 1.
+            let first = bodies.len() + 1;
+            let is_findable = i64::from(is_findable(at.kind, item.side));
+            list.push((number(item.side), is_findable, &item.id, first, body.len()));
+            bodies.extend_from_slice(body);
+        }
+        (json(&list), bodies)
     }
 
     /// Writes the statement that adds items to an object; `object` is its place as SQL.
@@ -118,37 +169,6 @@ impl Access<'_> {
             insert.bind(item.id.as_str()).push(", ");
             insert.bind(body).push(", ");
             insert.bind(sealed).push(")");
-        }
-    }
-
-    /// Writes changes that only create objects as statements of one text, which SQLite makes without
-    /// a pause between them. If an id is taken, one of them fails.
-    pub(crate) fn script<'a>(
-        &self,
-        script: &mut Statement<'a>,
-        owner: &'a Owner,
-        changes: &'a [Change],
-    ) {
-        for change in changes {
-            let Change::Create { object, items } = change else {
-                continue;
-            };
-            self.insert(script, owner, object, items);
-            script.push("; ");
-            for (name, value) in &object.metadata {
-                script.push("INSERT INTO labels SELECT seq, ");
-                script.bind(name.as_str()).push(", ");
-                script.bind(value.as_str());
-                script.push(" FROM objects WHERE id = ");
-                script.bind(object.id.as_str()).push("; ");
-            }
-            for some in items.chunks(AT_ONCE) {
-                let place = "(SELECT seq FROM objects WHERE id = ";
-                let place = script.reference(place, object.id.as_str());
-                let at = at(owner, object.kind, &object.id);
-                self.insert_items(script, &place, at, some);
-                script.push("; ");
-            }
         }
     }
 
@@ -322,21 +342,48 @@ fn at<'a>(owner: &'a Owner, kind: Kind, id: &'a str) -> ObjectRef<'a> {
     ObjectRef { owner, kind, id }
 }
 
-/// Whether changes can be a [`script`](Access::script).
-pub(crate) fn is_script(changes: &[Change]) -> bool {
-    let creates = |change: &Change| matches!(change, Change::Create { .. });
-    changes.iter().all(creates)
+/// An object to store, and its items.
+#[derive(Clone, Copy)]
+pub(crate) struct Creation<'a> {
+    owner: &'a Owner,
+    object: &'a Object,
+    items: &'a [Item],
+}
+
+/// The changes of one owner as [`create_all`](Access::create_all) takes them. `None` if one of them
+/// is not a creation, or has a NUL, which ends a text in the JSON of SQLite.
+pub(crate) fn creations<'a>(owner: &'a Owner, changes: &'a [Change]) -> Option<Vec<Creation<'a>>> {
+    let creation = |change: &'a Change| {
+        let Change::Create { object, items } = change else {
+            return None;
+        };
+        let labels = object.metadata.iter();
+        let mut texts = labels
+            .flat_map(|(name, value)| [name, value])
+            .chain(items.iter().map(|item| &item.id));
+        let has_nul = texts.any(|text| text.contains('\0'));
+        (!has_nul).then_some(Creation {
+            owner,
+            object,
+            items,
+        })
+    };
+    changes.iter().map(creation).collect()
+}
+
+/// Whether an item is found by its id alone.
+fn is_findable(kind: Kind, side: Side) -> bool {
+    kind.has_findable_items() && side != Side::Stream
 }
 
 /// The owner who may look for an item by its id alone, as the column has it.
 fn finder(at: ObjectRef<'_>, side: Side) -> Option<String> {
-    let is_findable = at.kind.has_findable_items() && side != Side::Stream;
-    is_findable.then(|| column(at.owner))
+    is_findable(at.kind, side).then(|| column(at.owner))
 }
 
-/// A map of strings is always JSON.
-fn json(metadata: &Metadata) -> String {
-    serde_json::to_string(metadata).unwrap_or_else(|_| "{}".to_owned())
+/// Texts and numbers are always JSON.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// The bytes of the items that a chain has.

@@ -10,7 +10,7 @@ use crate::ApiError;
 use crate::responses::live::Running;
 use crate::responses::recall::is_open;
 use crate::responses::{replay, turn};
-use crate::store::{Change, Item, Kind, Object, Order, Side, StoreError};
+use crate::store::{Change, Item, Kind, Order, Side, StoreError};
 use crate::stored::{Answer, Asked, all_items, chats::listed, check_include, page};
 
 const KIND: Kind = Kind::Response;
@@ -99,20 +99,15 @@ impl Asked<'_> {
     /// Returns the response as it is now. If its server ended before it, it has failed.
     async fn found(&self) -> Result<Response, ApiError> {
         let at = self.at(KIND);
-        let object = match self.store.object(at).await {
-            Ok(object) => object,
+        let (object, output) = match self.store.object_with_items(at, Side::Output).await {
+            Ok(found) => found,
             Err(StoreError::NotFound) if self.live.find(at.id, &self.owner).is_some() => {
                 return Err(not_stored_yet(at.id));
             }
             Err(error) => return Err(self.refused(KIND)(error)),
         };
         let is_held = object.is_held;
-        let mut response = self.whole(object).await?;
-        if is_open(response.status) && !response.output.is_empty() {
-            // The response ended after the object was read: an open response has no output.
-            let object = self.store.object(at).await.map_err(self.refused(KIND))?;
-            response = self.whole(object).await?;
-        }
+        let mut response = turn::whole(object, &output)?;
         let is_running = self.live.find(at.id, &self.owner).is_some();
         if !is_open(response.status) {
             return Ok(response);
@@ -130,11 +125,6 @@ impl Asked<'_> {
         });
         self.replace(&mut response, None).await?;
         Ok(response)
-    }
-
-    async fn whole(&self, object: Object) -> Result<Response, ApiError> {
-        let output = self.items_of(Side::Output).await?;
-        turn::whole(object, &output)
     }
 
     async fn items_of(&self, side: Side) -> Result<Vec<Item>, ApiError> {

@@ -314,6 +314,18 @@ impl Store for MemoryStore {
         Box::pin(async move { Ok(self.lock().entry(at)?.shown()) })
     }
 
+    fn object_with_items<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        side: Side,
+    ) -> BoxFuture<'a, Result<(Object, Vec<Item>), StoreError>> {
+        Box::pin(async move {
+            let kept = self.lock();
+            let entry = kept.entry(at)?;
+            Ok((entry.shown(), entry.side(side).cloned().collect()))
+        })
+    }
+
     fn objects<'a>(
         &'a self,
         owner: &'a Owner,

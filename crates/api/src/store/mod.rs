@@ -47,6 +47,14 @@ pub trait Store: Send + Sync {
     /// Returns one object.
     fn object<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Object, StoreError>>;
 
+    /// Returns one object and all its items of one side, in their order, both as they were at one
+    /// moment.
+    fn object_with_items<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        side: Side,
+    ) -> BoxFuture<'a, Result<(Object, Vec<Item>), StoreError>>;
+
     /// Returns the owner's objects of one kind, in the order of their creation.
     fn objects<'a>(
         &'a self,

@@ -616,6 +616,14 @@ impl Store for FailingStore {
         self.inner.object(at)
     }
 
+    fn object_with_items<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        side: Side,
+    ) -> BoxFuture<'a, Result<(Object, Vec<Item>), StoreError>> {
+        self.inner.object_with_items(at, side)
+    }
+
     fn objects<'a>(
         &'a self,
         owner: &'a Owner,

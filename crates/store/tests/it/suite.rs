@@ -11,7 +11,7 @@ use loggia_seal::Keys;
 use loggia_store::{Retention, SqlStore};
 
 use crate::postgres::database;
-use crate::{at, chat, conversation, ids, items, labels, page};
+use crate::{at, chat, conversation, ids, items, labels, on, page, response};
 
 /// Runs a test over every store.
 pub(crate) async fn each(test: impl AsyncFn(&dyn Store)) {
@@ -74,6 +74,85 @@ async fn an_object_comes_back_as_it_was_stored() {
         );
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_object_comes_back_with_its_items_of_one_side_in_their_order() {
+    each(async |store| {
+        let (owner, kind) = (key("a"), Kind::Response);
+        // More than one statement adds, and of several lengths.
+        let numbers: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+        let [input, output] = [Side::Input, Side::Output].map(|side| on(side, &numbers));
+        let all = [output.clone(), input.clone()].concat();
+        let stored = response("resp_1", None);
+        assert_eq!(store.create(&owner, stored.clone(), all).await, Ok(()));
+        let none = response("resp_2", None);
+        assert_eq!(store.create(&owner, none.clone(), Vec::new()).await, Ok(()));
+        for (side, items) in [
+            (Side::Input, input),
+            (Side::Output, output),
+            (Side::Stream, Vec::new()),
+        ] {
+            let found = store.object_with_items(at(&owner, kind, "resp_1"), side);
+            assert_eq!(found.await, Ok((stored.clone(), items)), "{side:?}");
+        }
+        let found = store.object_with_items(at(&owner, kind, "resp_2"), Side::Output);
+        assert_eq!(found.await, Ok((none, Vec::new())));
+        for (owner, kind, id) in [
+            (&key("b"), kind, "resp_1"),
+            (&owner, Kind::Conversation, "resp_1"),
+            (&owner, kind, "resp_3"),
+        ] {
+            let found = store.object_with_items(at(owner, kind, id), Side::Output);
+            assert_eq!(found.await, Err(StoreError::NotFound));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ids_and_labels_are_any_text() {
+    let store_and_read = async |store: &dyn Store, text: &str, number: usize| {
+        let owner = Owner::NOBODY;
+        let stored = chat(&format!("chatcmpl-{number}{text}"), "m", &[(text, text)]);
+        let messages = items(&[text, "x"]);
+        let created = store.create(&owner, stored.clone(), messages.clone()).await;
+        assert_eq!(created, Ok(()), "{text:?}");
+        let there = at(&owner, Kind::ChatCompletion, &stored.id);
+        let found = store.object_with_items(there, Side::Input).await;
+        assert_eq!(found, Ok((stored.clone(), messages)), "{text:?}");
+        let filter = Filter {
+            metadata: stored.metadata.clone(),
+            ..Filter::default()
+        };
+        let all = page(10, Order::Ascending, None);
+        let listed = store.objects(&owner, Kind::ChatCompletion, &filter, &all);
+        assert_eq!(listed.await.expect("a list").data, [stored], "{text:?}");
+    };
+    let texts = [
+        "",
+        "'\"",
+        "\\u0041\\",
+        "[0,1]",
+        "{\"a\":1}",
+        "é😀\u{fffd}",
+        "\n\t\u{7f}",
+        "1.0",
+        "true",
+    ];
+    each(async |store| {
+        for (number, text) in texts.into_iter().enumerate() {
+            store_and_read(store, text, number).await;
+        }
+    })
+    .await;
+    // PostgreSQL has no text with NUL.
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqlStore::in_file(folder.path().join("state.db"), Retention::default());
+    for (number, text) in ["\0", "a\0b", "a\0"].into_iter().enumerate() {
+        store_and_read(&store, text, number).await;
+    }
 }
 
 #[tokio::test]

@@ -1049,6 +1049,17 @@ impl Store for LateStore {
         self.inner.object(at)
     }
 
+    fn object_with_items<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        side: Side,
+    ) -> BoxFuture<'a, Result<(Object, Vec<Item>), StoreError>> {
+        Box::pin(async move {
+            self.read.acquire().await.expect("open").forget();
+            self.inner.object_with_items(at, side).await
+        })
+    }
+
     fn objects<'a>(
         &'a self,
         owner: &'a Owner,
@@ -1077,12 +1088,7 @@ impl Store for LateStore {
         side: Side,
         page: &'a Page,
     ) -> BoxFuture<'a, Result<Listed<Item>, StoreError>> {
-        Box::pin(async move {
-            if side == Side::Output {
-                self.read.acquire().await.expect("open").forget();
-            }
-            self.inner.items(at, side, page).await
-        })
+        self.inner.items(at, side, page)
     }
 
     fn chain<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Vec<Item>, StoreError>> {
@@ -1159,7 +1165,7 @@ async fn a_response_that_ends_while_it_is_fetched_has_the_status_of_its_output()
         let (stand, made) = (Arc::clone(&stand), made.clone());
         tokio::spawn(async move { stand.fetched(&made).await })
     };
-    // The fetch has read the response, and not yet its output.
+    // The fetch waits for the store.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
