@@ -40,5 +40,6 @@ pub use door::{Door, RequestId};
 pub use error::ApiError;
 pub use layer::{EitherBody, OpenAi, OpenAiLayer};
 pub use mcp::McpClient;
+pub use responses::background::Background;
 pub use responses::session::{Create, Session};
 pub use store::{MemoryStore, Store};

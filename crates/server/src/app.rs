@@ -11,7 +11,7 @@ use axum::routing::get;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Response;
-use loggia_api::{Caller, Door, McpClient, Policy, Route, Store};
+use loggia_api::{Background, Caller, Door, McpClient, Policy, Route, Store};
 use loggia_backend::Backend;
 use loggia_seal::Keys;
 use tower::{Service, ServiceBuilder};
@@ -79,6 +79,12 @@ impl AppState {
             door: self.door.with_runtime(runtime),
             ..self
         }
+    }
+
+    /// Returns the responses that are made in the background, so that they can end before the
+    /// program does.
+    pub fn background(&self) -> Background {
+        self.door.background()
     }
 
     /// Returns the gauge of running requests.

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::{DEADLOCK, OpenError, fact};
 use crate::read::Access;
-use crate::retention::{Retention, now};
+use crate::retention::{Retention, ages, keep_continued, now};
 use crate::schema;
 use crate::sealing::Sealing;
 use crate::sql::{Sql, Statement};
@@ -25,6 +25,14 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// before each try, so that the other one has ended.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The bytes of the objects.
+const SIZES: &str = "\
+    WITH sizes AS ( \
+        SELECT seq, changed, octet_length(body) + COALESCE(octet_length(sealed), 0) + \
+            COALESCE((SELECT SUM(octet_length(items.body) + COALESCE(octet_length(items.sealed), 0)) \
+                FROM items WHERE items.object = objects.seq), 0) AS bytes \
+        FROM objects)";
 
 /// A database, reached when it is first needed.
 #[derive(Debug)]
@@ -144,21 +152,29 @@ impl Retention {
     pub(crate) async fn clean_database(&self, sql: &mut Sql<'_>) -> Result<(), StoreError> {
         if let Some(age) = self.age {
             let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+            let oldest = now().saturating_sub(age);
+            keep_continued(sql, oldest).await?;
             let mut expire = Statement::new("DELETE FROM objects WHERE changed <= ");
-            expire.bind(now().saturating_sub(age));
+            expire.bind(oldest);
             sql.run(&expire).await?;
         }
+        let limit = i64::try_from(self.bytes).unwrap_or(i64::MAX);
+        let sum =
+            format!("{SIZES} SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM sizes");
+        let all = sql.row(&Statement::new(&sum)).await?;
+        if all.map_or(Ok(0), |row| row.number("bytes"))? <= limit {
+            return Ok(());
+        }
+        if let Some((_, old)) = ages(sql).await? {
+            keep_continued(sql, old).await?;
+        }
         // From the newest to the oldest, the sizes add up to the limit.
-        let mut shrink = Statement::new(
-            "WITH sizes AS ( \
-                SELECT seq, changed, octet_length(body) + COALESCE(octet_length(sealed), 0) + \
-                    COALESCE((SELECT SUM(octet_length(items.body) + COALESCE(octet_length(items.sealed), 0)) \
-                        FROM items WHERE items.object = objects.seq), 0) AS bytes \
-                FROM objects), \
-            sums AS (SELECT seq, SUM(bytes) OVER (ORDER BY changed DESC, seq DESC) AS bytes FROM sizes) \
+        let mut shrink = Statement::new(SIZES);
+        shrink.push(
+            ", sums AS (SELECT seq, SUM(bytes) OVER (ORDER BY changed DESC, seq DESC) AS bytes FROM sizes) \
             DELETE FROM objects WHERE seq IN (SELECT seq FROM sums WHERE bytes > ",
         );
-        shrink.bind(i64::try_from(self.bytes).unwrap_or(i64::MAX));
+        shrink.bind(limit);
         shrink.push(")");
         sql.run(&shrink).await.map(|_| ())
     }

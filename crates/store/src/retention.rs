@@ -7,12 +7,36 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::error::fact;
+use crate::sql::{Sql, Statement};
 
 /// How many objects are deleted in one transaction, so that nobody waits long for the file.
 const AT_ONCE: i64 = 100;
 
+/// Gives the responses of some age that a younger response continues, directly or through others,
+/// the age of that response. `CROSS JOIN` makes SQLite look at the old ones first; there are few.
+const KEEP_CONTINUED: &str = "\
+    WITH RECURSIVE kept (id, previous, changed) AS ( \
+        SELECT older.id, older.previous, newer.changed \
+        FROM objects AS older CROSS JOIN objects AS newer \
+        WHERE older.changed <= $1 AND newer.previous = older.id AND newer.changed > $1 \
+        UNION \
+        SELECT older.id, older.previous, kept.changed \
+        FROM kept CROSS JOIN objects AS older \
+        WHERE older.id = kept.previous AND older.changed <= $1 \
+    ) \
+    UPDATE objects SET changed = newest.changed \
+    FROM (SELECT id, MAX(changed) AS changed FROM kept GROUP BY id) AS newest \
+    WHERE objects.id = newest.id";
+
+/// The age of the oldest object, and one that an eighth of the objects have.
+const AGES: &str = "\
+    SELECT MIN(changed) AS oldest, \
+        (SELECT changed FROM objects ORDER BY changed \
+            LIMIT 1 OFFSET (SELECT COUNT(*) / 8 FROM objects)) AS old \
+    FROM objects HAVING COUNT(*) > 0";
+
 /// How long objects stay, and how much room they may take. The oldest go first; the age of an
-/// object counts from its last change.
+/// object counts from its last change. A response that a younger one continues is as old as that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// How long an object stays. `None`: until the size is reached.
@@ -47,6 +71,7 @@ impl Retention {
     pub(crate) async fn expire(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         let Some(age) = self.age else { return Ok(()) };
         let oldest = now() - i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        keep_continued(&mut Sql::Sqlite(connection), oldest).await?;
         let expired = "DELETE FROM objects WHERE seq IN \
             (SELECT seq FROM objects WHERE changed <= $1 ORDER BY changed, seq LIMIT $2)";
         loop {
@@ -65,10 +90,19 @@ impl Retention {
     /// Deletes the oldest objects until the rest fits.
     pub(crate) async fn shrink(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         let oldest = "DELETE FROM objects WHERE seq IN \
-            (SELECT seq FROM objects ORDER BY changed, seq LIMIT $1)";
-        let mut at_once = 1;
+            (SELECT seq FROM objects WHERE changed <= $1 ORDER BY changed, seq LIMIT $2)";
+        let (mut at_once, mut kept) = (1, i64::MIN);
         while used(connection).await.map_err(|error| fact(&error))? > self.bytes {
+            let sql = &mut Sql::Sqlite(connection);
+            if let Some((oldest, old)) = ages(sql).await?
+                && oldest > kept
+            {
+                keep_continued(sql, old).await?;
+                kept = old;
+                continue;
+            }
             let deleted = sqlx::query(oldest)
+                .bind(kept)
                 .bind(at_once)
                 .execute(&mut *connection)
                 .await
@@ -80,6 +114,21 @@ impl Retention {
         }
         Ok(())
     }
+}
+
+/// Makes the responses that were last changed before this time as young as the youngest response
+/// that continues them.
+pub(crate) async fn keep_continued(sql: &mut Sql<'_>, before: i64) -> Result<(), StoreError> {
+    let keep = Statement::new(KEEP_CONTINUED).with(before);
+    sql.run(&keep).await.map(|_| ())
+}
+
+/// When the oldest object was last changed, and a time before which about an eighth of the objects
+/// were. `None` if there are no objects.
+pub(crate) async fn ages(sql: &mut Sql<'_>) -> Result<Option<(i64, i64)>, StoreError> {
+    let row = sql.row(&Statement::new(AGES)).await?;
+    row.map(|row| Ok((row.number("oldest")?, row.number("old")?)))
+        .transpose()
 }
 
 /// The bytes of the pages that hold something.

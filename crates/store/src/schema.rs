@@ -13,10 +13,13 @@ pub(crate) static SQLITE: Migrations = Migrations(&[
     include_str!("../migrations/sqlite/0002.sql"),
     include_str!("../migrations/sqlite/0003.sql"),
     include_str!("../migrations/sqlite/0004.sql"),
+    include_str!("../migrations/sqlite/0005.sql"),
 ]);
 
-pub(crate) static POSTGRES: Migrations =
-    Migrations(&[include_str!("../migrations/postgres/0001.sql")]);
+pub(crate) static POSTGRES: Migrations = Migrations(&[
+    include_str!("../migrations/postgres/0001.sql"),
+    include_str!("../migrations/postgres/0002.sql"),
+]);
 
 const VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM loggia_schema";
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS loggia_schema (version BIGINT NOT NULL)";

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use loggia_api::store::{Change, Item, Kind, Metadata, Object, ObjectRef, Owner, Side, StoreError};
+use loggia_api::store::{
+    Change, Item, Kind, Metadata, NeededHold, Object, ObjectRef, Owner, Side, StoreError,
+};
 use serde::Serialize;
 
 use crate::read::{Access, column, number, only};
@@ -34,10 +36,10 @@ impl Access<'_> {
                     id,
                     body,
                     items,
-                    holder,
+                    needs,
                 } => {
                     let at = at(owner, *kind, id);
-                    self.replace(at, body, items, holder.as_deref()).await?;
+                    self.replace(at, body, items, needs.as_ref()).await?;
                 }
                 Change::Append { kind, id, items } => {
                     self.append(at(owner, *kind, id), items).await?;
@@ -48,6 +50,12 @@ impl Access<'_> {
                     holder,
                     time,
                 } => self.hold(at(owner, *kind, id), holder, *time).await?,
+                Change::Renew {
+                    kind,
+                    id,
+                    holder,
+                    time,
+                } => self.renew(at(owner, *kind, id), holder, *time).await?,
                 Change::Release { kind, id, holder } => {
                     let at = at(owner, *kind, id);
                     self.release(at, holder.as_deref()).await?;
@@ -177,7 +185,7 @@ impl Access<'_> {
         at: ObjectRef<'_>,
         body: &str,
         items: &[Item],
-        holder: Option<&str>,
+        needs: Option<&NeededHold>,
     ) -> Result<(), StoreError> {
         let (body, sealed) = self.sealing.columns(Place::Object(at.id), body);
         let mut update = Statement::new("UPDATE objects SET body = ");
@@ -185,10 +193,18 @@ impl Access<'_> {
         update.push(", changed = ").bind(now());
         update.push(", size = size + ").bind(size(items));
         only(&mut update, at);
-        if let Some(holder) = holder {
-            update.push(" AND holder = ").bind(holder);
-            update.push(" AND held_until > ");
-            self.sql.push_now(&mut update);
+        match needs {
+            None => {}
+            Some(NeededHold::Of(holder)) => {
+                update.push(" AND holder = ").bind(holder.as_str());
+            }
+            Some(NeededHold::Any) => {
+                update.push(" AND holder IS NOT NULL");
+            }
+            Some(NeededHold::RunOut) => {
+                update.push(" AND holder IS NOT NULL AND held_until <= ");
+                self.sql.push_now(&mut update);
+            }
         }
         let seq = self.update(update, at).await?;
         self.add(seq, at, items).await
@@ -209,13 +225,10 @@ impl Access<'_> {
         holder: &str,
         time: Duration,
     ) -> Result<(), StoreError> {
-        // A century is long enough, and added to the time of a clock it is a number.
-        let time = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        let time = time.min(100 * 365 * 24 * 3600 * 1000);
         let mut update = Statement::new("UPDATE objects SET holder = ");
         update.bind(holder).push(", held_until = ");
         self.sql.push_now(&mut update);
-        update.push(" + ").bind(time);
+        update.push(" + ").bind(milliseconds(time));
         only(&mut update, at);
         update
             .push(" AND (holder IS NULL OR holder = ")
@@ -223,6 +236,20 @@ impl Access<'_> {
         update.push(" OR held_until <= ");
         self.sql.push_now(&mut update);
         update.push(")");
+        self.update(update, at).await.map(|_| ())
+    }
+
+    async fn renew(
+        &mut self,
+        at: ObjectRef<'_>,
+        holder: &str,
+        time: Duration,
+    ) -> Result<(), StoreError> {
+        let mut update = Statement::new("UPDATE objects SET held_until = ");
+        self.sql.push_now(&mut update);
+        update.push(" + ").bind(milliseconds(time));
+        only(&mut update, at);
+        update.push(" AND holder = ").bind(holder);
         self.update(update, at).await.map(|_| ())
     }
 
@@ -392,6 +419,12 @@ fn size(items: &[Item]) -> i64 {
     bytes(items.map(|item| item.body.len()).sum())
 }
 
+/// The length of a hold. A century is long enough, and added to the time of a clock it is a number.
+fn milliseconds(time: Duration) -> i64 {
+    let time = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    time.min(100 * 365 * 24 * 3600 * 1000)
+}
+
 fn bytes(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
@@ -403,7 +436,7 @@ pub(crate) fn length(changes: &[Change]) -> usize {
             Change::Create { object, items } => (object.body.len(), items),
             Change::Replace { body, items, .. } => (body.len(), items),
             Change::Append { items, .. } => (0, items),
-            Change::Hold { .. } | Change::Release { .. } => return 0,
+            Change::Hold { .. } | Change::Renew { .. } | Change::Release { .. } => return 0,
         };
         body + items.iter().map(|item| item.body.len()).sum::<usize>()
     };

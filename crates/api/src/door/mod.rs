@@ -32,6 +32,7 @@ use crate::door::routes::{Handler, Offers};
 use crate::door::speaks::Speaks;
 use crate::mcp::McpClient;
 use crate::ollama;
+use crate::responses::background::Background;
 use crate::responses::live::Live;
 use crate::responses::session::local::Budget;
 use crate::{ApiError, Body, Caller, Policy, Route, Store, Strictness};
@@ -154,6 +155,12 @@ impl Door {
             runtime: Some(runtime),
             ..self
         }
+    }
+
+    /// Returns the responses that are made in the background, so that they can end before the
+    /// program does.
+    pub fn background(&self) -> Background {
+        Background::of(self)
     }
 
     /// Creates a door for the layer: the backend is the service behind the client's own request and

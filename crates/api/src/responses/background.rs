@@ -1,5 +1,5 @@
 //! Responses that are made in the background: the client gets the unfinished response at once, and
-//! a task continues to work on it.
+//! a task continues to work on it. [`Background`] ends the tasks before the server stops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use http::{Response, StatusCode};
 use loggia_backend::{Backend, BackendError, Call, Reply};
-use loggia_wire::openai::responses::ResponseStatus;
+use loggia_wire::openai::responses::{ResponseError, ResponseStatus};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::admit::Asked;
 use crate::answer::ended::{Outcome, Progress};
@@ -18,14 +19,23 @@ use crate::answer::stream::took_too_long;
 use crate::answer::writer::Writer;
 use crate::generate::{Admitted, admitted, respond, start};
 use crate::responses::ask::AskedResponse;
-use crate::responses::live::{Entry, Running};
+use crate::responses::live::{Entry, Live, NotEntered, Running, Stop};
 use crate::responses::server_tools::ServerTools;
-use crate::responses::turn::{RENEWED_EVERY, hold};
+use crate::responses::turn::{RENEWED_EVERY, is_added, renewed};
 use crate::responses::writer::ResponseWriter;
-use crate::store::{Kind, Owner};
+use crate::store::{Kind, Owner, StoreError};
 use crate::stored::damaged;
 use crate::stored::keep::Keep;
 use crate::{ApiError, Body, Door};
+
+/// How long it is tried to store the end of a response while the store does not work.
+const TRIED_FOR: Duration = Duration::from_secs(30);
+
+/// The pauses between two tries: the first one, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+const SERVER_STOPPED: &str = "The server was stopped before the response ended.";
 
 /// Answers a request for a background response.
 pub(crate) async fn answer(door: &Door, asked: Asked<AskedResponse>) -> Response<Body> {
@@ -58,7 +68,7 @@ async fn begin(
     let entered = door
         .live
         .enter_background(Arc::clone(&head.id), owner, is_streamed);
-    let entry = entered.ok_or_else(too_many)?;
+    let entry = entered.map_err(not_entered)?;
 
     let mut writer = ResponseWriter::streaming(&head, shape);
     let queued = {
@@ -82,6 +92,7 @@ async fn begin(
         writer,
         progress,
         keep,
+        stores_stream: true,
         entry,
     };
     let runtime = door.runtime.clone();
@@ -98,9 +109,47 @@ async fn begin(
     Ok(response)
 }
 
-fn too_many() -> ApiError {
-    let message = "Too many responses are being made in the background. Try again later.";
-    ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).coded("rate_limit_exceeded")
+fn not_entered(why: NotEntered) -> ApiError {
+    match why {
+        NotEntered::TooMany => {
+            let message = "Too many responses are being made in the background. Try again later.";
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).coded("rate_limit_exceeded")
+        }
+        NotEntered::ServerStops => {
+            let message = "The server stops. Try again when it has been started again.";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("server_stopping")
+        }
+    }
+}
+
+/// The error of a response whose server stopped before it had ended.
+pub(crate) fn server_stopped() -> ResponseError {
+    ResponseError {
+        code: "server_error".to_owned(),
+        message: SERVER_STOPPED.to_owned(),
+        param: None,
+        kind: Some("server_error".to_owned()),
+    }
+}
+
+/// The background responses of a [`Door`].
+#[derive(Clone, Debug)]
+pub struct Background {
+    live: Arc<Live>,
+}
+
+impl Background {
+    pub(crate) fn of(door: &Door) -> Self {
+        let live = Arc::clone(&door.live);
+        Self { live }
+    }
+
+    /// Refuses new background responses, and waits until those that are being made have ended and
+    /// are stored. Those that take longer are stopped and stored as failed, shortly before `within`
+    /// is over. A program calls this before it stops.
+    pub async fn finish(&self, within: Duration) {
+        self.live.finish(within).await;
+    }
 }
 
 /// Makes one response in the background.
@@ -112,15 +161,25 @@ struct Task {
     writer: ResponseWriter,
     progress: Progress,
     keep: Box<Keep>,
+    /// Whether the events are stored, if there is a log of them.
+    stores_stream: bool,
     entry: Entry,
+}
+
+/// Why a task does not go on.
+enum End {
+    /// The engine has answered, or failed.
+    Made(Result<(), BackendError>),
+    Stopped(Stop),
+    /// The response was deleted, or another server has cancelled it.
+    Lost,
 }
 
 impl Task {
     async fn run(mut self, call: Call) {
         let running = Arc::clone(&self.entry.running);
         let id = self.writer.so_far().id.clone();
-        let mut last = Vec::new();
-        let made = {
+        let end = {
             let starting = start(&self.backend, call, self.tools.take());
             let making = make(starting, &mut self.writer, &mut self.progress, &running);
             let limit = self.limit;
@@ -129,35 +188,57 @@ impl Task {
             let holding = keep_held(&self.keep, &id);
             tokio::select! {
                 biased;
-                () = running.cancelled() => None,
-                () = holding => None,
-                made = making => {
-                    Some(made.unwrap_or_else(|| Err(took_too_long(limit.unwrap_or_default()))))
-                }
+                stop = running.stopped() => End::Stopped(stop),
+                () = holding => End::Lost,
+                made = making => End::Made(
+                    made.unwrap_or_else(|| Err(took_too_long(limit.unwrap_or_default())))
+                ),
             }
         };
-        let outcome = match made {
-            Some(Ok(())) => match self.writer.finish(&mut last) {
-                Ok(()) => Outcome::Complete,
-                Err(error) => self.fail(error, &mut last),
-            },
-            Some(Err(error)) => self.fail(error, &mut last),
-            None => {
-                self.writer.cancel();
-                Outcome::Abandoned
-            }
-        };
-        let stored = self.store(&id, &last).await;
-        if stored.is_ok() {
-            running.push(&mut last);
+        let is_lost = matches!(end, End::Lost);
+        let mut last = Vec::new();
+        let mut outcome = self.end(end, &mut last);
+        // Whoever has taken the response away has stored its end, too.
+        let stored = if is_lost {
+            Ok(())
         } else {
-            // When the hold runs out, the next client that fetches the response finds that it
-            // failed.
-            tracing::warn!(response = %id, "the end of a background response was not stored");
+            self.store(&id, &mut last).await
+        };
+        match stored {
+            Ok(()) => running.push(&mut last),
+            Err(error) => {
+                // When the hold runs out, the next client that fetches the response finds that it
+                // failed.
+                tracing::warn!(response = %id, %error, "the end of a background response was not stored");
+            }
         }
+        if self.writer.so_far().status == ResponseStatus::Failed {
+            outcome = Outcome::Failed;
+        }
+        self.release().await;
         let usage = self.progress.end(outcome).usage;
         let tokens = usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens));
         tracing::info!(response = %id, ?outcome, ?tokens, "a background response ended");
+    }
+
+    /// Ends the response, and writes its last event.
+    fn end(&mut self, end: End, last: &mut Vec<u8>) -> Outcome {
+        match end {
+            End::Made(Ok(())) => match self.writer.finish(last) {
+                Ok(()) => Outcome::Complete,
+                Err(error) => self.fail(error, last),
+            },
+            End::Made(Err(error)) => self.fail(error, last),
+            End::Stopped(Stop::Cancelled) | End::Lost => {
+                self.writer.cancel(last);
+                Outcome::Abandoned
+            }
+            End::Stopped(Stop::ServerStops) => {
+                let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_STOPPED);
+                self.writer.fail(&error, last);
+                Outcome::Failed
+            }
+        }
     }
 
     fn fail(&mut self, error: BackendError, last: &mut Vec<u8>) -> Outcome {
@@ -166,16 +247,66 @@ impl Task {
         Outcome::Failed
     }
 
-    async fn store(&mut self, id: &str, last: &[u8]) -> Result<(), ApiError> {
-        let stream = self.entry.running.log().map(|mut log| {
+    /// Stores the end of the response. While the store does not work, it is tried again for some
+    /// time. An end that can never be stored becomes a failure.
+    async fn store(&mut self, id: &str, last: &mut Vec<u8>) -> Result<(), StoreError> {
+        let until = Instant::now() + TRIED_FOR;
+        let mut pause = FIRST_PAUSE;
+        let mut has_failed = false;
+        loop {
+            let Err(error) = self.try_to_store(id, last).await else {
+                return Ok(());
+            };
+            let is_away = match error {
+                StoreError::Unavailable { .. } => true,
+                // The disk has no room, not even for a failure.
+                StoreError::Full => has_failed,
+                _ => false,
+            };
+            if !is_away && !has_failed && error != StoreError::Held {
+                // The response is too large, or its conversation was deleted.
+                has_failed = true;
+                let why = self.keep.worded(&error);
+                self.writer.fail_instead(&why, last);
+                if error == StoreError::Full {
+                    self.writer.so_far().output.clear();
+                    self.stores_stream = false;
+                }
+                continue;
+            }
+            if !is_away || Instant::now() + pause > until {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn try_to_store(&mut self, id: &str, last: &[u8]) -> Result<(), StoreError> {
+        let log = self.entry.running.log().filter(|_| self.stores_stream);
+        let stream = log.map(|mut log| {
             log.extend_from_slice(last);
             log
         });
-        let turn = self.keep.turn().ok_or_else(damaged)?;
-        let changes = turn.replace(self.writer.so_far(), id, stream)?;
-        self.keep.write(changes).await?;
-        turn.was_stored();
+        let Some(turn) = self.keep.turn() else {
+            return Ok(());
+        };
+        let changes = turn.replace(self.writer.so_far(), id, stream);
+        let changes = changes.map_err(|_| StoreError::Unavailable {
+            cause: "a response that cannot be written as JSON".to_owned(),
+        })?;
+        self.keep.try_to_write(changes).await?;
+        if is_added(self.writer.so_far()) {
+            turn.was_stored();
+        }
         Ok(())
+    }
+
+    /// Ends the hold on the conversation, if it was not ended with the response.
+    async fn release(&self) {
+        if let Some(turn) = self.keep.turn() {
+            turn.release_conversation().await;
+        }
     }
 }
 
@@ -205,7 +336,7 @@ async fn make(
 async fn keep_held(keep: &Keep, id: &str) {
     loop {
         tokio::time::sleep(RENEWED_EVERY).await;
-        if keep.has_lost(hold(Kind::Response, id, id)).await {
+        if keep.has_lost(renewed(Kind::Response, id, id)).await {
             return;
         }
     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use loggia_wire::openai::Deleted;
-use loggia_wire::openai::responses::{Response, ResponseError, ResponseStatus};
+use loggia_wire::openai::responses::{Response, ResponseStatus};
 
 use crate::ApiError;
-use crate::responses::live::Running;
+use crate::responses::background::server_stopped;
+use crate::responses::live::{Running, Stop};
 use crate::responses::recall::is_open;
 use crate::responses::{replay, turn};
-use crate::store::{Change, Item, Kind, Order, Side, StoreError};
+use crate::store::{Change, Item, Kind, NeededHold, Order, Side, StoreError};
 use crate::stored::{Answer, Asked, all_items, chats::listed, check_include, page};
 
 const KIND: Kind = Kind::Response;
@@ -82,7 +83,12 @@ impl Asked<'_> {
         if is_open(response.status) {
             // Another server makes the response. It notices that its hold is gone.
             response.status = ResponseStatus::Cancelled;
-            self.replace(&mut response, Some("cancelled")).await?;
+            match self.replace(&mut response, NeededHold::Any).await {
+                Ok(()) => {}
+                // It has just ended.
+                Err(StoreError::Held) => response = self.found().await?,
+                Err(error) => return Err(self.refused(KIND)(error)),
+            }
         }
         Answer::new(&response)
     }
@@ -98,6 +104,28 @@ impl Asked<'_> {
 
     /// Returns the response as it is now. If its server ended before it, it has failed.
     async fn found(&self) -> Result<Response, ApiError> {
+        loop {
+            let (mut response, is_held) = self.read().await?;
+            if !is_open(response.status) {
+                return Ok(response);
+            }
+            if is_held || self.live.find(&response.id, &self.owner).is_some() {
+                response.status = ResponseStatus::InProgress;
+                return Ok(response);
+            }
+            response.status = ResponseStatus::Failed;
+            response.error = Some(server_stopped());
+            match self.replace(&mut response, NeededHold::RunOut).await {
+                Ok(()) => return Ok(response),
+                // It has just ended, or its server was only slow and has renewed its hold.
+                Err(StoreError::Held) => {}
+                Err(error) => return Err(self.refused(KIND)(error)),
+            }
+        }
+    }
+
+    /// Returns the response as it is stored, and whether a server holds it.
+    async fn read(&self) -> Result<(Response, bool), ApiError> {
         let at = self.at(KIND);
         let (object, output) = match self.store.object_with_items(at, Side::Output).await {
             Ok(found) => found,
@@ -107,24 +135,7 @@ impl Asked<'_> {
             Err(error) => return Err(self.refused(KIND)(error)),
         };
         let is_held = object.is_held;
-        let mut response = turn::whole(object, &output)?;
-        let is_running = self.live.find(at.id, &self.owner).is_some();
-        if !is_open(response.status) {
-            return Ok(response);
-        }
-        if is_running || is_held {
-            response.status = ResponseStatus::InProgress;
-            return Ok(response);
-        }
-        response.status = ResponseStatus::Failed;
-        response.error = Some(ResponseError {
-            code: "server_error".to_owned(),
-            message: "The server was stopped before the response ended.".to_owned(),
-            param: None,
-            kind: Some("server_error".to_owned()),
-        });
-        self.replace(&mut response, None).await?;
-        Ok(response)
+        Ok((turn::whole(object, &output)?, is_held))
     }
 
     async fn items_of(&self, side: Side) -> Result<Vec<Item>, ApiError> {
@@ -132,17 +143,17 @@ impl Asked<'_> {
         items.map_err(self.refused(KIND))
     }
 
-    /// Stores the end of a response whose task is gone or has to stop. A new holder replaces the
-    /// task, which notices that.
-    async fn replace(&self, response: &mut Response, holder: Option<&str>) -> Result<(), ApiError> {
+    /// Stores the end of a response whose task is gone or has to stop, and ends the hold of the
+    /// task. Fails with [`StoreError::Held`] if there is no such hold any more.
+    async fn replace(&self, response: &mut Response, needs: NeededHold) -> Result<(), StoreError> {
         let (kind, id) = (KIND, response.id.clone());
-        let mut changes = vec![
+        let changes = vec![
             Change::Replace {
                 kind,
                 id: id.clone(),
-                body: turn::body(response)?,
+                body: turn::body(response).map_err(|_| unwritable())?,
                 items: Vec::new(),
-                holder: None,
+                needs: Some(needs),
             },
             Change::Release {
                 kind,
@@ -150,9 +161,7 @@ impl Asked<'_> {
                 holder: None,
             },
         ];
-        changes.extend(holder.map(|holder| turn::hold(KIND, &response.id, holder)));
-        let stored = self.store.write(&self.owner, changes).await;
-        stored.map_err(self.refused(KIND))
+        self.store.write(&self.owner, changes).await
     }
 
     fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
@@ -178,13 +187,19 @@ impl Asked<'_> {
 
 /// Stops a background response, and waits until its end is stored.
 async fn stop(running: &Arc<Running>) {
-    running.cancel();
+    running.stop(Stop::Cancelled);
     running.ended().await;
 }
 
 fn not_streamed() -> ApiError {
     let message = "This response is still being made, and was not created with 'stream=true': fetch it without 'stream'.";
     ApiError::invalid("stream", "invalid_value", message)
+}
+
+/// The error for a response that cannot be written as JSON, which every response can.
+fn unwritable() -> StoreError {
+    let cause = "a response that cannot be written as JSON".to_owned();
+    StoreError::Unavailable { cause }
 }
 
 fn not_in_background() -> ApiError {

@@ -9,17 +9,44 @@ use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use futures_util::stream;
 use loggia_wire::frame::sse;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::store::Owner;
 
 /// The most responses that are made in the background at the same time.
 const MOST_IN_BACKGROUND: usize = 256;
 
+/// The most time before the end of a shutdown at which background responses are stopped, so that
+/// their ends can be stored.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// The responses that are being made, by their ids.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    running: Mutex<HashMap<Arc<str>, Arc<Running>>>,
+    all: Mutex<All>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    running: HashMap<Arc<str>, Arc<Running>>,
+    /// Whether no more background responses are begun.
+    is_closed: bool,
+}
+
+/// Why a response cannot be made in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotEntered {
+    TooMany,
+    ServerStops,
+}
+
+/// Why a background response is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// A client cancelled or deleted it.
+    Cancelled,
+    /// The server stops.
+    ServerStops,
 }
 
 impl Live {
@@ -29,7 +56,9 @@ impl Live {
             owner,
             background: None,
         });
-        self.lock().insert(Arc::clone(&id), Arc::clone(&running));
+        let mut all = self.lock();
+        all.running.insert(Arc::clone(&id), Arc::clone(&running));
+        drop(all);
         Entry {
             live: Arc::clone(self),
             id,
@@ -37,43 +66,79 @@ impl Live {
         }
     }
 
-    /// Enters a response that is made in the background. Returns `None` if there are too many.
+    /// Enters a response that is made in the background.
     pub(crate) fn enter_background(
         self: &Arc<Self>,
         id: Arc<str>,
         owner: Owner,
         is_streamed: bool,
-    ) -> Option<Entry> {
+    ) -> Result<Entry, NotEntered> {
         let mut all = self.lock();
-        let in_background = all.values().filter(|one| one.background.is_some());
-        if in_background.count() >= MOST_IN_BACKGROUND {
-            return None;
+        if all.is_closed {
+            return Err(NotEntered::ServerStops);
+        }
+        if all.in_background().count() >= MOST_IN_BACKGROUND {
+            return Err(NotEntered::TooMany);
         }
         let running = Arc::new(Running {
             owner,
             background: Some(Background {
                 log: is_streamed.then(Mutex::default),
                 state: watch::Sender::new(State::default()),
-                cancel: Notify::new(),
+                stop: watch::Sender::new(None),
             }),
         });
-        all.insert(Arc::clone(&id), Arc::clone(&running));
-        Some(Entry {
+        all.running.insert(Arc::clone(&id), Arc::clone(&running));
+        drop(all);
+        Ok(Entry {
             live: Arc::clone(self),
             id,
             running,
         })
     }
 
+    /// Begins no more background responses, and waits until those that are being made have ended
+    /// and are stored. Shortly before `within` is over, it stops them.
+    pub(crate) async fn finish(&self, within: Duration) {
+        let running: Vec<Arc<Running>> = {
+            let mut all = self.lock();
+            all.is_closed = true;
+            all.in_background().map(Arc::clone).collect()
+        };
+        let mut ended = std::pin::pin!(async {
+            for one in &running {
+                one.ended().await;
+            }
+        });
+        let last_words = LAST_WORDS.min(within / 4);
+        let unstopped = within.saturating_sub(last_words);
+        if tokio::time::timeout(unstopped, &mut ended).await.is_ok() {
+            return;
+        }
+        for one in &running {
+            one.stop(Stop::ServerStops);
+        }
+        if tokio::time::timeout(last_words, ended).await.is_err() {
+            tracing::warn!("the ends of background responses were not stored in time");
+        }
+    }
+
     /// Returns the response with this id, if it is being made for this owner.
     pub(crate) fn find(&self, id: &str, owner: &Owner) -> Option<Arc<Running>> {
-        let found = self.lock().get(id).map(Arc::clone);
+        let found = self.lock().running.get(id).map(Arc::clone);
         found.filter(|running| running.owner == *owner)
     }
 
     /// No code panics while it holds the lock, so a poisoned map is whole.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Running>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl All {
+    fn in_background(&self) -> impl Iterator<Item = &Arc<Running>> {
+        let running = self.running.values();
+        running.filter(|one| one.is_background())
     }
 }
 
@@ -90,8 +155,8 @@ impl Drop for Entry {
         let mut all = self.live.lock();
         // A background response replaces the entry of the request that asked for it.
         let is_own = |there: &Arc<Running>| Arc::ptr_eq(there, &self.running);
-        if all.get(&self.id).is_some_and(is_own) {
-            all.remove(&self.id);
+        if all.running.get(&self.id).is_some_and(is_own) {
+            all.running.remove(&self.id);
         }
         drop(all);
         if let Some(background) = &self.running.background {
@@ -113,7 +178,8 @@ struct Background {
     /// ask for a stream.
     log: Option<Mutex<Vec<Bytes>>>,
     state: watch::Sender<State>,
-    cancel: Notify,
+    /// Why the task that makes the response must stop.
+    stop: watch::Sender<Option<Stop>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -134,18 +200,28 @@ impl Running {
     }
 
     /// Asks the task that makes the response to stop.
-    pub(crate) fn cancel(&self) {
+    pub(crate) fn stop(&self, why: Stop) {
         if let Some(background) = &self.background {
-            background.cancel.notify_one();
+            background.stop.send_if_modified(|stop| {
+                let is_first = stop.is_none();
+                *stop = stop.or(Some(why));
+                is_first
+            });
         }
     }
 
-    /// Waits until somebody cancels the response.
-    pub(crate) async fn cancelled(&self) {
-        match &self.background {
-            Some(background) => background.cancel.notified().await,
-            None => std::future::pending().await,
+    /// Waits until the response must stop.
+    pub(crate) async fn stopped(&self) -> Stop {
+        if let Some(background) = &self.background {
+            let mut stop = background.stop.subscribe();
+            // Fails only if the sender is gone, which this borrows.
+            if let Ok(why) = stop.wait_for(Option::is_some).await
+                && let Some(why) = *why
+            {
+                return why;
+            }
         }
+        std::future::pending().await
     }
 
     /// Waits until the response has ended and is stored.
@@ -288,10 +364,34 @@ mod tests {
         let enter = |number: usize| {
             live.enter_background(format!("resp_{number}").into(), Owner::NOBODY, false)
         };
-        let entries: Vec<_> = (2..=MOST_IN_BACKGROUND).filter_map(enter).collect();
-        assert_eq!(entries.len(), MOST_IN_BACKGROUND - 1);
-        assert!(enter(0).is_none());
+        let entries: Vec<_> = (2..=MOST_IN_BACKGROUND).map(enter).collect();
+        assert!(entries.iter().all(Result::is_ok));
+        assert_eq!(enter(0).err(), Some(NotEntered::TooMany));
         drop(entry);
-        assert!(enter(0).is_some());
+        assert!(enter(0).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stops_waits_for_responses_and_stops_them_before_its_time_is_over() {
+        let live = Arc::new(Live::default());
+        let entry = entry(&live);
+        let running = Arc::clone(&entry.running);
+        let begun = tokio::time::Instant::now();
+        let finishing = live.finish(Duration::from_secs(30));
+        let making = async move {
+            let why = running.stopped().await;
+            let after = begun.elapsed();
+            drop(entry);
+            (why, after)
+        };
+        let ((), (why, after)) = tokio::join!(finishing, making);
+        assert_eq!(why, Stop::ServerStops);
+        assert_eq!(after.as_secs(), 28);
+        assert_eq!(begun.elapsed().as_secs(), 28);
+        let late = live.enter_background("resp_2".into(), Owner::NOBODY, false);
+        assert_eq!(late.err(), Some(NotEntered::ServerStops));
+        // Without a response there is nothing to wait for.
+        live.finish(Duration::from_secs(30)).await;
+        assert_eq!(begun.elapsed().as_secs(), 28);
     }
 }

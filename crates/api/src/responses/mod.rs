@@ -13,7 +13,7 @@
 //! stream). `session/` makes responses over a WebSocket.
 
 mod ask;
-mod background;
+pub(crate) mod background;
 mod called;
 mod compact;
 mod fetch;

@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use crate::ApiError;
 use crate::responses::live::Entry;
-use crate::store::{Change, Item, Kind, Metadata, Object, Owner, Side, Store, StoreError};
+use crate::store::{
+    Change, Item, Kind, Metadata, NeededHold, Object, Owner, Side, Store, StoreError,
+};
 use crate::stored::{damaged, items};
 
 /// How long a hold on an object lasts unless it is renewed. If the server is killed, the object is
@@ -72,12 +74,8 @@ impl Turn {
     ) -> Result<Vec<Change>, ApiError> {
         let mut items = output(&response.output)?;
         let mut to_conversation = Vec::new();
-        if response.status == responses::ResponseStatus::Completed
-            || response.status == responses::ResponseStatus::Incomplete
-        {
+        if is_added(response) {
             to_conversation.extend(self.add_to_conversation(items.clone()));
-        } else {
-            to_conversation.extend(self.release());
         }
         if let Some(stream) = stream {
             items.push(Item {
@@ -94,7 +92,7 @@ impl Turn {
                 id: id.clone(),
                 body,
                 items,
-                holder: Some(holder.to_owned()),
+                needs: Some(NeededHold::Of(holder.to_owned())),
             },
             Change::Release {
                 kind,
@@ -142,8 +140,6 @@ impl Turn {
 
     fn release(&self) -> Option<Change> {
         let conversation = self.conversation.as_ref()?;
-        // A renewal that is written after the release would lock the conversation again.
-        conversation.renewing.abort();
         Some(Change::Release {
             kind: Kind::Conversation,
             id: conversation.id.clone(),
@@ -158,6 +154,13 @@ impl Turn {
         Some(no_conversation(conversation.id(), hint))
     }
 
+    /// Ends the hold on the conversation of a turn that did not add to it.
+    pub(crate) async fn release_conversation(&self) {
+        if let Some(conversation) = &self.conversation {
+            conversation.release().await;
+        }
+    }
+
     /// Notes that the changes were made.
     pub(crate) fn was_stored(&self) {
         if let Some(conversation) = &self.conversation {
@@ -166,9 +169,27 @@ impl Turn {
     }
 }
 
+/// Returns whether a background response that has ended is added to its conversation.
+pub(crate) fn is_added(response: &Response) -> bool {
+    matches!(
+        response.status,
+        responses::ResponseStatus::Completed | responses::ResponseStatus::Incomplete
+    )
+}
+
 /// Returns the change that holds an object for some time.
 pub(crate) fn hold(kind: Kind, id: &str, holder: &str) -> Change {
     Change::Hold {
+        kind,
+        id: id.to_owned(),
+        holder: holder.to_owned(),
+        time: HELD_FOR,
+    }
+}
+
+/// Returns the change that makes a hold last longer.
+pub(crate) fn renewed(kind: Kind, id: &str, holder: &str) -> Change {
+    Change::Renew {
         kind,
         id: id.to_owned(),
         holder: holder.to_owned(),
@@ -266,13 +287,15 @@ impl HeldConversation {
     async fn begin(store: Arc<dyn Store>, owner: Owner, id: String) -> Result<Self, StoreError> {
         let holder = crate::answer::id::item("hold_");
         let change = hold(Kind::Conversation, &id, &holder);
-        store.write(&owner, vec![change.clone()]).await?;
+        store.write(&owner, vec![change]).await?;
         let renewing = {
             let (store, owner) = (Arc::clone(&store), owner.clone());
+            let change = renewed(Kind::Conversation, &id, &holder);
             tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(RENEWED_EVERY).await;
-                    if store.write(&owner, vec![change.clone()]).await.is_err() {
+                    let renewed = store.write(&owner, vec![change.clone()]).await;
+                    if let Err(StoreError::Held | StoreError::NotFound) = renewed {
                         return;
                     }
                 }
@@ -290,6 +313,21 @@ impl HeldConversation {
 
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Ends the hold, if it was not ended yet.
+    async fn release(&self) {
+        self.renewing.abort();
+        if self.is_released.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let release = Change::Release {
+            kind: Kind::Conversation,
+            id: self.id.clone(),
+            holder: Some(self.holder.clone()),
+        };
+        // If that fails, the hold ends when its time runs out.
+        let _ = self.store.write(&self.owner, vec![release]).await;
     }
 }
 

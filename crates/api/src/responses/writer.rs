@@ -23,6 +23,7 @@ use crate::answer::call::Call;
 use crate::answer::chunks::put_json;
 use crate::answer::id;
 use crate::answer::writer::{Head, Writer};
+use crate::responses::live::each;
 use crate::responses::shape::ResponseShape;
 use crate::responses::summary::Compaction;
 use crate::responses::tools::ToolKind;
@@ -194,10 +195,25 @@ impl ResponseWriter {
         &mut self.response
     }
 
-    /// Ends the response after a client cancelled it. No event reports it.
-    pub(crate) fn cancel(&mut self) {
+    /// Ends the response after a client cancelled it. OpenAI has no event for that: the last one is
+    /// `response.failed`, whose response is cancelled and has no error.
+    pub(crate) fn cancel(&mut self, out: &mut Vec<u8>) {
         self.interrupt();
+        self.begin_without_output(out);
         self.response.status = ResponseStatus::Cancelled;
+        let response = &self.response;
+        // Cannot fail: every response can be written as JSON.
+        let _ = self.events.write(&ResponseEvent::Failed { response }, out);
+    }
+
+    /// Replaces the last events, which nobody has seen, by the report of a failure.
+    pub(crate) fn fail_instead(&mut self, error: &ApiError, last: &mut Vec<u8>) {
+        self.events.next -= each(last).fold(0, |count, _| count + 1);
+        self.has_begun = self.events.next > 0;
+        last.clear();
+        self.response.incomplete_details = None;
+        self.response.completed_at = None;
+        self.fail(error, last);
     }
 
     /// Marks the unfinished item as incomplete, so that the client does not act on it.
@@ -225,6 +241,14 @@ impl ResponseWriter {
             .write(&ResponseEvent::InProgress { response }, out)?;
         self.response.usage = usage;
         Ok(())
+    }
+
+    /// Does the same for a response that ends: `response.created` must have an empty output.
+    fn begin_without_output(&mut self, out: &mut Vec<u8>) {
+        let output = std::mem::take(&mut self.response.output);
+        // Cannot fail: every response can be written as JSON.
+        let _ = self.begin(out);
+        self.response.output = output;
     }
 
     fn chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Written {
@@ -285,7 +309,7 @@ impl ResponseWriter {
             .response
             .output
             .iter()
-            .all(|item| matches!(item, OutputItem::Reasoning(_)));
+            .all(|item| matches!(item, OutputItem::Reasoning(_) | OutputItem::Compaction(_)));
         // Every response has a message, even if the model wrote nothing.
         if says_nothing && !matches!(self.open, Open::Call(_)) && !(was_cut && self.has_output()) {
             self.in_message(out)?;
@@ -588,11 +612,7 @@ impl Writer for ResponseWriter {
 
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         self.interrupt();
-        // `response.created` must have an empty output.
-        let output = std::mem::take(&mut self.response.output);
-        // Cannot fail: every response can be written as JSON.
-        let _ = self.begin(out);
-        self.response.output = output;
+        self.begin_without_output(out);
         self.response.status = ResponseStatus::Failed;
         self.response.error = Some(ResponseError {
             code: code(error).to_owned(),

@@ -8,8 +8,8 @@ use futures_core::future::BoxFuture;
 
 use super::{
     Change, Filter, Item, Kind, Listed, MOST_BYTES_OF_A_CHAIN, MOST_BYTES_OF_A_PAGE,
-    MOST_OBJECTS_OF_A_CHAIN, Metadata, Object, ObjectRef, Order, Owner, Page, Side, Store,
-    StoreError,
+    MOST_OBJECTS_OF_A_CHAIN, Metadata, NeededHold, Object, ObjectRef, Order, Owner, Page, Side,
+    Store, StoreError,
 };
 
 /// The most bytes of all objects together, unless another limit is given.
@@ -160,6 +160,14 @@ impl Entry {
             .map(|hold| hold.holder.as_str())
     }
 
+    fn has(&self, needed: &NeededHold) -> bool {
+        self.hold.as_ref().is_some_and(|hold| match needed {
+            NeededHold::Of(holder) => hold.holder == *holder,
+            NeededHold::Any => true,
+            NeededHold::RunOut => hold.until <= Instant::now(),
+        })
+    }
+
     /// Returns the object with `is_held`.
     fn shown(&self) -> Object {
         Object {
@@ -205,10 +213,10 @@ impl Draft<'_> {
                 id,
                 body,
                 items,
-                holder,
+                needs,
             } => {
                 let entry = self.entry(kind, &id)?;
-                if holder.is_some() && entry.holder() != holder.as_deref() {
+                if needs.is_some_and(|needed| !entry.has(&needed)) {
                     return Err(StoreError::Held);
                 }
                 entry.object.body = body;
@@ -220,9 +228,21 @@ impl Draft<'_> {
                 holder,
                 time,
             } => self.entry(kind, &id)?.hold_for(holder, time),
+            Change::Renew {
+                kind,
+                id,
+                holder,
+                time,
+            } => {
+                let entry = self.entry(kind, &id)?;
+                if !entry.has(&NeededHold::Of(holder.clone())) {
+                    return Err(StoreError::Held);
+                }
+                entry.hold_for(holder, time)
+            }
             Change::Release { kind, id, holder } => {
                 let entry = self.entry(kind, &id)?;
-                if holder.is_none() || entry.holder() == holder.as_deref() {
+                if holder.is_none_or(|holder| entry.has(&NeededHold::Of(holder))) {
                     entry.hold = None;
                 }
                 Ok(())

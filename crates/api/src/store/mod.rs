@@ -265,9 +265,9 @@ pub enum Change {
         body: String,
         /// Its further items.
         items: Vec<Item>,
-        /// If given, the change fails with [`StoreError::Held`] unless this holder has a hold on
-        /// the object that has not run out.
-        holder: Option<String>,
+        /// If given, the change fails with [`StoreError::Held`] unless there is such a hold on the
+        /// object.
+        needs: Option<NeededHold>,
     },
     /// Adds items at the end of an object's items.
     Append {
@@ -291,6 +291,18 @@ pub enum Change {
         /// When the hold runs out, counted from now.
         time: Duration,
     },
+    /// Makes a hold of this holder last longer, even if it has run out. It fails with
+    /// [`StoreError::Held`] if the hold was ended or another holder has the object.
+    Renew {
+        /// The kind of the object.
+        kind: Kind,
+        /// Its id.
+        id: String,
+        /// The name of the holder.
+        holder: String,
+        /// When the hold runs out, counted from now.
+        time: Duration,
+    },
     /// Ends a hold on an object. If a holder is given and has no hold, nothing happens.
     Release {
         /// The kind of the object.
@@ -300,6 +312,18 @@ pub enum Change {
         /// The holder whose hold ends. `None`: any holder.
         holder: Option<String>,
     },
+}
+
+/// The hold that an object must have to be changed. A hold stays, even if it has run out, until it
+/// is [ended](Change::Release) or another holder takes the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NeededHold {
+    /// A hold of this holder.
+    Of(String),
+    /// A hold of any holder.
+    Any,
+    /// A hold of any holder that has run out.
+    RunOut,
 }
 
 /// The address of an object. Only its owner can find it.

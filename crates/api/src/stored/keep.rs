@@ -130,6 +130,12 @@ impl Keep {
         stored.map_err(|error| self.refuse(&error))
     }
 
+    /// Does the same, and returns the error of the store.
+    pub(crate) async fn try_to_write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let stored = self.store.write(&self.owner, changes).await;
+        stored.inspect_err(|error| log(error, self.request_id.as_deref()))
+    }
+
     /// Makes a change that renews a hold. Returns whether the hold was lost.
     pub(crate) async fn has_lost(&self, hold: Change) -> bool {
         let written = self.store.write(&self.owner, vec![hold]).await;
@@ -138,6 +144,11 @@ impl Keep {
 
     fn refuse(&self, error: &StoreError) -> ApiError {
         log(error, self.request_id.as_deref());
+        self.worded(error)
+    }
+
+    /// Returns the error of the store as the client sees it.
+    pub(crate) fn worded(&self, error: &StoreError) -> ApiError {
         let turn = self.turn().filter(|_| *error == StoreError::NotFound);
         let deleted = turn.and_then(Turn::without_conversation);
         deleted.unwrap_or_else(|| failed(error))

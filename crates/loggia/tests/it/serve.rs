@@ -91,9 +91,13 @@ impl Served {
 }
 
 fn post(body: &str) -> String {
+    post_to("/v1/chat/completions", body)
+}
+
+fn post_to(path: &str, body: &str) -> String {
     let length = body.len();
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\
+        "POST {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     )
 }
@@ -188,6 +192,35 @@ fn what_takes_longer_than_the_shutdown_timeout_is_cut() {
     assert_eq!(code, Some(0), "{log}");
     let _ = stream.read_to_string(&mut seen);
     assert!(!seen.contains("[DONE]"), "{seen}");
+}
+
+/// They belong to no connection.
+#[test]
+fn background_responses_are_finished_or_failed_when_the_program_has_ended() {
+    let ollama = Ollama::start();
+    let program = Program::new().with("LOGGIA_SHUTDOWN_TIMEOUT", "2s");
+    let body = format!(r#"{{"model":"{MODEL}","input":"hi","background":true}}"#);
+    for expected in ["failed", "completed"] {
+        let served = serve(&program, &["--ollama", &ollama.url()]);
+        let begun = served.ask(&post_to("/v1/responses", &body));
+        assert!(begun.contains(r#""status":"queued""#), "{begun}");
+        let at = begun.find("resp_").unwrap();
+        let id = begun[at..].split('"').next().unwrap();
+        served.signal("TERM");
+        let address = served.address;
+        crate::support::eventually("the listener is closed", || {
+            TcpStream::connect(address).is_err()
+        });
+        if expected == "completed" {
+            ollama.go_on.add_permits(1);
+        }
+        let (code, log) = served.ended();
+        assert_eq!(code, Some(0), "{log}");
+        let again = serve(&program, &["--ollama", &ollama.url()]);
+        let fetched = again.get(&format!("/v1/responses/{id}"));
+        let status = format!(r#""status":"{expected}""#);
+        assert!(fetched.contains(&status), "{fetched}\n{log}");
+    }
 }
 
 #[test]

@@ -56,7 +56,7 @@ async fn no_text_is_in_the_files_of_an_encrypted_store() {
             id: "r".to_owned(),
             body: object.body.clone(),
             items: vec![secret("j", Side::Output)],
-            holder: None,
+            needs: None,
         };
         assert_eq!(store.write(&owner, vec![replaced]).await, Ok(()));
         // The log has been read, and the file when it was closed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use loggia_api::store::{Change, Filter, Kind, Order, Side, StoreError};
+use loggia_api::store::{Change, Filter, Kind, NeededHold, Order, Side, StoreError};
 
 use crate::suite::{each, key};
 use crate::{at, conversation, ids, items, on, page, response};
@@ -26,14 +26,27 @@ fn release(id: &str, holder: Option<&str>) -> Change {
     }
 }
 
-fn replace(id: &str, body: &str, its: &[&str], holder: Option<&str>) -> Change {
+fn renew(id: &str, holder: &str, time: Duration) -> Change {
+    Change::Renew {
+        kind: Kind::Response,
+        id: id.to_owned(),
+        holder: holder.to_owned(),
+        time,
+    }
+}
+
+fn replace(id: &str, body: &str, its: &[&str], needs: Option<NeededHold>) -> Change {
     Change::Replace {
         kind: Kind::Response,
         id: id.to_owned(),
         body: body.to_owned(),
         items: on(Side::Output, its),
-        holder: holder.map(str::to_owned),
+        needs,
     }
+}
+
+fn of(holder: &str) -> Option<NeededHold> {
+    Some(NeededHold::Of(holder.to_owned()))
 }
 
 #[tokio::test]
@@ -49,7 +62,7 @@ async fn changes_are_made_in_their_order_all_or_none() {
                     items: items(its),
                 },
                 hold("r", "h", LONG),
-                replace("r", "{}", &["out"], Some("h")),
+                replace("r", "{}", &["out"], of("h")),
                 Change::Append {
                     kind: Kind::Conversation,
                     id: "c".to_owned(),
@@ -121,7 +134,11 @@ async fn an_object_has_one_holder_until_it_releases_or_its_time_is_over() {
         let listed = store.objects(&owner, Kind::Response, &any, &all);
         assert!(listed.await.expect("a list").data[0].is_held);
 
-        for change in [hold("r9", "one", LONG), release("r9", None)] {
+        for change in [
+            hold("r9", "one", LONG),
+            renew("r9", "one", LONG),
+            release("r9", None),
+        ] {
             assert_eq!(write(change).await, Err(StoreError::NotFound));
         }
         let foreign = store.write(&key("b"), vec![hold("r", "one", LONG)]).await;
@@ -130,8 +147,47 @@ async fn an_object_has_one_holder_until_it_releases_or_its_time_is_over() {
     .await;
 }
 
+/// A server that was away for longer than its hold goes on if nobody took the object meanwhile.
 #[tokio::test]
-async fn a_body_is_replaced_by_its_holder_and_by_nobody_who_lost_its_hold() {
+async fn a_hold_is_renewed_until_it_is_ended_or_another_holder_takes_the_object() {
+    each(async |store| {
+        let owner = key("a");
+        let write = async |change| store.write(&owner, vec![change]).await;
+        let created = store.create(&owner, response("r", None), Vec::new()).await;
+        assert_eq!(created, Ok(()));
+        let is_held = async || {
+            let object = store.object(at(&owner, Kind::Response, "r")).await;
+            object.expect("an object").is_held
+        };
+        assert_eq!(
+            write(renew("r", "one", LONG)).await,
+            Err(StoreError::Held),
+            "without a hold"
+        );
+        assert_eq!(write(hold("r", "one", Duration::ZERO)).await, Ok(()));
+        assert_eq!(write(renew("r", "two", LONG)).await, Err(StoreError::Held));
+        assert!(!is_held().await);
+        assert_eq!(write(renew("r", "one", LONG)).await, Ok(()), "it ran out");
+        assert!(is_held().await);
+        assert_eq!(write(renew("r", "one", Duration::ZERO)).await, Ok(()));
+        assert_eq!(write(hold("r", "two", Duration::ZERO)).await, Ok(()));
+        assert_eq!(
+            write(renew("r", "one", LONG)).await,
+            Err(StoreError::Held),
+            "another has taken it"
+        );
+        assert_eq!(write(release("r", Some("two"))).await, Ok(()), "it ran out");
+        assert_eq!(
+            write(renew("r", "two", LONG)).await,
+            Err(StoreError::Held),
+            "it was ended"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_is_replaced_only_while_there_is_the_needed_hold() {
     each(async |store| {
         let owner = key("a");
         let write = async |change| store.write(&owner, vec![change]).await;
@@ -139,26 +195,43 @@ async fn a_body_is_replaced_by_its_holder_and_by_nobody_who_lost_its_hold() {
             .create(&owner, response("r", None), items(&["in"]))
             .await;
         assert_eq!(created, Ok(()));
-        let refused = write(replace("r", "1", &["a"], Some("one"))).await;
-        assert_eq!(refused, Err(StoreError::Held), "without a hold");
+        let (any, run_out) = (Some(NeededHold::Any), Some(NeededHold::RunOut));
+        // What was written, in order: the body and the item of each change have the same name.
+        let mut written = Vec::new();
+        let mut check = async |when: &str, allowed: [bool; 4]| {
+            let needs = [of("one"), of("two"), any.clone(), run_out.clone()];
+            for (needed, is_allowed) in needs.into_iter().zip(allowed) {
+                let name = format!("{when}, {needed:?}");
+                let replaced = write(replace("r", &name, &[&name], needed)).await;
+                let expected = if is_allowed {
+                    Ok(())
+                } else {
+                    Err(StoreError::Held)
+                };
+                assert_eq!(replaced, expected, "{name}");
+                written.extend(is_allowed.then_some(name));
+            }
+        };
+        check("without a hold", [false; 4]).await;
         assert_eq!(write(hold("r", "one", LONG)).await, Ok(()));
-        assert_eq!(write(replace("r", "2", &["a"], Some("one"))).await, Ok(()));
-        let refused = write(replace("r", "3", &["b"], Some("two"))).await;
-        assert_eq!(refused, Err(StoreError::Held), "another's hold");
+        check("with a hold", [true, false, true, false]).await;
         assert_eq!(write(hold("r", "one", Duration::ZERO)).await, Ok(()));
-        let refused = write(replace("r", "4", &["b"], Some("one"))).await;
-        assert_eq!(refused, Err(StoreError::Held), "its hold ran out");
+        check("run out", [true, false, true, true]).await;
         assert_eq!(write(hold("r", "two", LONG)).await, Ok(()));
-        // Without a holder it is replaced in any case.
-        assert_eq!(write(replace("r", "5", &["c"], None)).await, Ok(()));
+        check("taken by another", [false, true, true, false]).await;
+        assert_eq!(write(release("r", None)).await, Ok(()));
+        check("ended", [false; 4]).await;
+        assert_eq!(write(replace("r", "any", &["any"], None)).await, Ok(()));
+        written.push("any".to_owned());
         let there = at(&owner, Kind::Response, "r");
         assert_eq!(
             store.object(there).await.map(|found| found.body),
-            Ok("5".to_owned())
+            Ok("any".to_owned())
         );
-        let all = page(9, Order::Ascending, None);
+        let all = page(99, Order::Ascending, None);
         let found = store.items(there, Side::Output, &all).await.expect("items");
-        assert_eq!(found.data, on(Side::Output, &["a", "c"]));
+        let written: Vec<&str> = written.iter().map(String::as_str).collect();
+        assert_eq!(found.data, on(Side::Output, &written));
         let missing = write(replace("r9", "", &[], None)).await;
         assert_eq!(missing, Err(StoreError::NotFound));
     })

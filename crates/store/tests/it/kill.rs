@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loggia_api::store::{
-    Change, Filter, Item, Kind, Object, ObjectRef, Order, Owner, Side, Store, StoreError,
+    Change, Filter, Item, Kind, NeededHold, Object, ObjectRef, Order, Owner, Side, Store,
+    StoreError,
 };
 use loggia_store::{Retention, SqlStore};
 
@@ -119,7 +120,7 @@ async fn write_background(store: &dyn Store, id: &str) {
         id: id.clone(),
         body: COMPLETED.to_owned(),
         items: five(Side::Output, 0),
-        holder: holder.clone(),
+        needs: holder.clone().map(NeededHold::Of),
     };
     let release = Change::Release {
         kind: Kind::Response,
@@ -295,7 +296,7 @@ async fn take_over(store: &SqlStore, all: &[Object]) -> usize {
             id: object.id.clone(),
             body: r#"{"status":"failed"}"#.to_owned(),
             items: Vec::new(),
-            holder: Some("next".to_owned()),
+            needs: Some(NeededHold::Of("next".to_owned())),
         };
         assert_eq!(store.write(&OWNER, vec![failed]).await, Ok(()));
         number += 1;

@@ -7,7 +7,7 @@ use loggia_api::store::{Kind, Order, Owner, Side, Store};
 use loggia_store::{Retention, SqlStore};
 use sqlx::{ConnectOptions as _, Executor as _};
 
-use crate::{at, conversation, ids, items, labels, page};
+use crate::{at, conversation, ids, items, labels, page, response};
 
 #[tokio::test]
 async fn what_was_not_changed_for_too_long_is_deleted() {
@@ -43,6 +43,57 @@ async fn what_was_not_changed_for_too_long_is_deleted() {
         .await;
     assert_eq!(all.map(|all| all.data), Ok(items(&["i", "j"])));
 }
+
+/// A conversation that goes on loses nothing; one that nobody continues is deleted as a whole.
+#[tokio::test]
+async fn a_response_stays_as_long_as_the_youngest_that_continues_it() {
+    for by_size in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.db");
+        let (owner, kind) = (Owner::NOBODY, Kind::Response);
+        let store = SqlStore::in_file(&path, Retention::default());
+        let mut large = items(&["i"]);
+        large[0].body = "text ".repeat(10_000);
+        for id in OF_TWO_CHAINS {
+            let (chain, number) = id.split_at(1);
+            let number: u32 = number.parse().expect("a number");
+            let previous = number
+                .checked_sub(1)
+                .map(|before| format!("{chain}{before}"));
+            // A branch begins at the second response of its chain.
+            let previous = previous.map(|id| id.replace('c', "a"));
+            let object = response(id, previous.as_deref());
+            assert_eq!(store.create(&owner, object, large.clone()).await, Ok(()));
+        }
+        // All are too old, except the last one of a chain.
+        let ages = "UPDATE objects SET changed = CASE id WHEN 'a3' THEN changed - 86400 \
+            ELSE changed - (60 - seq) * 86400 END";
+        change(&path, ages).await;
+        drop(store);
+        let retention = if by_size {
+            Retention {
+                age: None,
+                bytes: 300_000,
+            }
+        } else {
+            Retention::default()
+        };
+        let store = SqlStore::in_file(&path, retention);
+        assert_eq!(store.clean().await, Ok(()));
+        let kept = ids(&store, &owner, kind).await;
+        assert_eq!(kept, ["a0", "a1", "a2", "a3"], "by size: {by_size}");
+        assert!(store.chain(at(&owner, kind, "a3")).await.is_ok());
+        // It stays until the last one is too old, too.
+        change(&path, "UPDATE objects SET changed = changed - 31 * 86400").await;
+        let store = SqlStore::in_file(&path, Retention::default());
+        assert_eq!(store.clean().await, Ok(()));
+        assert!(ids(&store, &owner, kind).await.is_empty());
+    }
+}
+
+/// The responses of two chains, `a` and `b`, and of a branch of the first, in the order of their
+/// creation.
+const OF_TWO_CHAINS: [&str; 8] = ["a0", "b0", "a1", "b1", "b2", "c2", "a2", "a3"];
 
 #[tokio::test]
 async fn without_an_age_everything_stays() {

@@ -4,13 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_core::future::BoxFuture;
-use futures_util::StreamExt;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
-use loggia_api::store::{
-    Change, Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, Side, StoreError,
-};
+use loggia_api::store::{Kind, ObjectRef, Owner};
 use loggia_api::{Caller, Door, McpClient, MemoryStore, Policy, Store, Strictness};
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
@@ -19,15 +15,16 @@ use loggia_wire::openai::FinishReason;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::faulty_store::FaultyStore;
 use super::stand_in::{StandIn, call, hi};
 use super::state_machine::checked;
 use crate::support::Answer;
 
 /// A door with a store and with keys, before an engine.
 pub(super) struct Stand {
-    door: Door,
+    pub(super) door: Door,
     pub(super) engine: Arc<StandIn>,
-    store: Arc<MemoryStore>,
+    pub(super) store: Arc<MemoryStore>,
 }
 
 impl Stand {
@@ -51,7 +48,24 @@ impl Stand {
         }
     }
 
-    async fn ask_as(&self, key: Option<&str>, method: Method, path: &str, body: &Value) -> Answer {
+    /// A second server with the same store and the same engine.
+    pub(super) fn second_server(&self) -> Self {
+        let backend = Arc::clone(&self.engine) as Arc<dyn Backend>;
+        let door = Door::new(backend, Policy::default());
+        Self {
+            door: door.with_store(Arc::clone(&self.store) as Arc<dyn Store>),
+            engine: Arc::clone(&self.engine),
+            store: Arc::clone(&self.store),
+        }
+    }
+
+    pub(super) async fn ask_as(
+        &self,
+        key: Option<&str>,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Answer {
         let body = match body {
             Value::Null => String::new(),
             body => body.to_string(),
@@ -505,98 +519,6 @@ async fn input_items_are_listed_in_pages_newest_first() {
 }
 
 #[tokio::test]
-async fn a_background_response_goes_on_without_its_client() {
-    let gate = Arc::new(Semaphore::new(0));
-    let stand = Stand::new(StandIn::hello().behind(&gate));
-    let queued = stand.respond(json!({"background": true})).await;
-    assert_eq!(
-        (&queued["status"], &queued["background"], &queued["output"]),
-        (&json!("queued"), &json!(true), &json!([]))
-    );
-    let made = id(&queued);
-    assert_eq!(stand.fetched(&made).await["status"], "in_progress");
-    let body = hi(json!({"previous_response_id": made}));
-    assert_eq!(
-        refused(&stand.post("/v1/responses", &body).await),
-        (
-            400,
-            "response_in_progress".to_owned(),
-            "previous_response_id".to_owned()
-        )
-    );
-    let stream = stand
-        .get(&format!("/v1/responses/{made}?stream=true"))
-        .await;
-    assert_eq!(
-        (stream.status(), refused(&stream).2.as_str()),
-        (400, "stream")
-    );
-    gate.add_permits(1);
-    let done = loop {
-        let fetched = stand.fetched(&made).await;
-        if fetched["status"] != "in_progress" {
-            break fetched;
-        }
-        tokio::task::yield_now().await;
-    };
-    assert_eq!(done["status"], "completed");
-    assert_eq!(done["output"][0]["content"][0]["text"], "Hello!");
-    gate.add_permits(1);
-    stand.respond(json!({"previous_response_id": made})).await;
-    assert_eq!(
-        stand.asked(),
-        pairs(&[("user", "Hi"), ("assistant", "Hello!"), ("user", "Hi")])
-    );
-}
-
-#[tokio::test]
-async fn a_background_stream_can_be_left_and_resumed() {
-    let gate = Arc::new(Semaphore::new(0));
-    let stand = Stand::new(StandIn::hello().behind(&gate));
-    let body = hi(json!({"background": true, "stream": true}));
-    let request = Request::post("/v1/responses").body(Full::new(Bytes::from(body.to_string())));
-    let answer = stand.door.serve(request.expect("a request")).await;
-    let mut events = answer.into_body().into_data_stream();
-    let first = events.next().await.expect("an event").expect("no error");
-    let first = String::from_utf8(first.to_vec()).expect("text");
-    assert!(first.contains("response.created"), "{first}");
-    let at = first.find("resp_").expect("an id");
-    let made = first[at..].split('"').next().expect("an id").to_owned();
-    // The client leaves, and returns after the event with number 0.
-    drop(events);
-    let path = format!("/v1/responses/{made}?stream=true&starting_after=0");
-    let resumed = {
-        let request = Request::get(&path).body(Full::<Bytes>::default());
-        stand.door.serve(request.expect("a request")).await
-    };
-    gate.add_permits(1);
-    let live = resumed
-        .into_body()
-        .collect()
-        .await
-        .expect("a body")
-        .to_bytes();
-    let live = String::from_utf8(live.to_vec()).expect("text");
-    assert!(live.starts_with("event: response.in_progress"), "{live}");
-    assert!(live.contains("\"sequence_number\":1"), "{live}");
-    let end = stand.fetched(&made).await;
-    assert_eq!(end["status"], "completed");
-    // The store has the same events.
-    let stored = stand.get(&path).await;
-    assert_eq!(stored.text(), live);
-    let all = stand
-        .get(&format!("/v1/responses/{made}?stream=true"))
-        .await;
-    assert_eq!(checked(all.text()), end);
-    let after = stand
-        .get(&format!(
-            "/v1/responses/{made}?stream=true&starting_after=9999"
-        ))
-        .await;
-    assert_eq!((after.status(), after.text()), (200, ""));
-}
-
-#[tokio::test]
 async fn an_output_that_a_conversation_has_already_may_come_again() {
     let stand = Stand::new(StandIn::hello());
     let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"});
@@ -722,140 +644,6 @@ async fn a_stored_response_can_be_read_as_a_stream() {
         assert!(rest.text().contains("\"sequence_number\":4"));
         assert!(!rest.text().contains("\"sequence_number\":3}"));
     }
-}
-
-#[tokio::test]
-async fn a_background_response_can_be_cancelled_once_or_twice() {
-    let gate = Arc::new(Semaphore::new(0));
-    let stand = Stand::new(StandIn::hello().behind(&gate));
-    let made = id(&stand.respond(json!({"background": true})).await);
-    let path = format!("/v1/responses/{made}/cancel");
-    for _ in 0..2 {
-        let cancelled = stand.post(&path, &Value::Null).await;
-        assert_eq!(cancelled.status(), 200, "{}", cancelled.text());
-        assert_eq!(cancelled.json()["status"], "cancelled");
-    }
-    assert_eq!(stand.fetched(&made).await["status"], "cancelled");
-    gate.add_permits(1);
-    let sync = id(&stand.respond(json!({})).await);
-    let refused = stand
-        .post(&format!("/v1/responses/{sync}/cancel"), &json!({}))
-        .await;
-    assert_eq!(refused.status(), 400);
-    // A response that has ended stays as it is.
-    gate.add_permits(1);
-    let done = id(&stand.respond(json!({"background": true})).await);
-    while stand.fetched(&done).await["status"] == "in_progress" {
-        tokio::task::yield_now().await;
-    }
-    let cancelled = stand
-        .post(&format!("/v1/responses/{done}/cancel"), &Value::Null)
-        .await;
-    assert_eq!(cancelled.json()["status"], "completed");
-}
-
-#[tokio::test]
-async fn a_background_response_whose_engine_dies_has_failed() {
-    let stand = Stand::new(StandIn::hello().dies());
-    let made = id(&stand.respond(json!({"background": true})).await);
-    let failed = loop {
-        let fetched = stand.fetched(&made).await;
-        if fetched["status"] != "in_progress" {
-            break fetched;
-        }
-        tokio::task::yield_now().await;
-    };
-    assert_eq!(failed["status"], "failed");
-    assert_eq!(failed["error"]["code"], "server_error");
-    // Without `background`, a failed response is not stored: the client gets the error.
-    let answer = stand.post("/v1/responses", &hi(json!({}))).await;
-    assert_eq!(answer.status(), 502);
-}
-
-/// A killed server leaves a response in progress; its hold runs out.
-#[tokio::test]
-async fn a_background_response_whose_server_was_stopped_has_failed() {
-    let gate = Arc::new(Semaphore::new(0));
-    let stand = Stand::new(StandIn::hello().behind(&gate));
-    let made = id(&stand.respond(json!({"background": true})).await);
-    // A second door with the same store acts like a second server.
-    let other = Stand {
-        door: Door::new(
-            Arc::clone(&stand.engine) as Arc<dyn Backend>,
-            Policy::default(),
-        )
-        .with_store(Arc::clone(&stand.store) as Arc<dyn Store>),
-        engine: Arc::clone(&stand.engine),
-        store: Arc::clone(&stand.store),
-    };
-    assert_eq!(other.fetched(&made).await["status"], "in_progress");
-    let release = Change::Release {
-        kind: Kind::Response,
-        id: made.clone(),
-        holder: None,
-    };
-    let released = other.store.write(&Owner::NOBODY, vec![release]).await;
-    released.expect("it is held");
-    let failed = other.fetched(&made).await;
-    assert_eq!(failed["status"], "failed");
-    assert_eq!(
-        failed["error"]["message"],
-        "The server was stopped before the response ended."
-    );
-}
-
-#[tokio::test]
-async fn another_server_can_cancel_and_the_first_one_stops() {
-    let gate = Arc::new(Semaphore::new(0));
-    let stand = Stand::new(StandIn::hello().behind(&gate));
-    let made = id(&stand.respond(json!({"background": true})).await);
-    let other = Stand {
-        door: Door::new(
-            Arc::clone(&stand.engine) as Arc<dyn Backend>,
-            Policy::default(),
-        )
-        .with_store(Arc::clone(&stand.store) as Arc<dyn Store>),
-        engine: Arc::clone(&stand.engine),
-        store: Arc::clone(&stand.store),
-    };
-    let cancelled = other
-        .post(&format!("/v1/responses/{made}/cancel"), &Value::Null)
-        .await;
-    assert_eq!(cancelled.json()["status"], "cancelled");
-    // The first server ends its work, and does not replace what the second server wrote.
-    gate.add_permits(1);
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(stand.fetched(&made).await["status"], "cancelled");
-}
-
-#[tokio::test]
-async fn a_background_response_must_be_stored() {
-    let stand = Stand::new(StandIn::hello());
-    let body = hi(json!({"background": true, "store": false}));
-    let answer = stand.post("/v1/responses", &body).await;
-    assert_eq!(
-        refused(&answer),
-        (
-            400,
-            "unsupported_parameter".to_owned(),
-            "background".to_owned()
-        )
-    );
-}
-
-#[tokio::test]
-async fn deleting_a_response_in_progress_stops_it() {
-    let gate = Arc::new(Semaphore::new(0));
-    let stand = Stand::new(StandIn::hello().behind(&gate));
-    let made = id(&stand.respond(json!({"background": true})).await);
-    let path = format!("/v1/responses/{made}");
-    let deleted = stand
-        .ask_as(None, Method::DELETE, &path, &Value::Null)
-        .await;
-    assert_eq!(deleted.status(), 200);
-    assert_eq!(stand.get(&path).await.status(), 404);
 }
 
 /// A web page can make its own host name resolve to this machine.
@@ -1004,124 +792,8 @@ async fn a_conversation_that_is_deleted_during_a_turn_is_not_found() {
     }
 }
 
-/// A store whose answers come late: a write is made before its caller knows, and outputs are read
-/// after a pause.
-struct LateStore {
-    inner: Arc<MemoryStore>,
-    written: Semaphore,
-    read: Semaphore,
-}
-
-impl LateStore {
-    /// Puts a late store before the store of a stand. It waits for permits.
-    fn before(stand: &mut Stand, written: usize, read: usize) -> Arc<Self> {
-        let late = Arc::new(Self {
-            inner: Arc::clone(&stand.store),
-            written: Semaphore::new(written),
-            read: Semaphore::new(read),
-        });
-        stand.door = stand
-            .door
-            .clone()
-            .with_store(Arc::clone(&late) as Arc<dyn Store>);
-        late
-    }
-}
-
-impl Store for LateStore {
-    fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.inner.ready()
-    }
-
-    fn write<'a>(
-        &'a self,
-        owner: &'a Owner,
-        changes: Vec<Change>,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            let written = self.inner.write(owner, changes).await;
-            self.written.acquire().await.expect("open").forget();
-            written
-        })
-    }
-
-    fn object<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Object, StoreError>> {
-        self.inner.object(at)
-    }
-
-    fn object_with_items<'a>(
-        &'a self,
-        at: ObjectRef<'a>,
-        side: Side,
-    ) -> BoxFuture<'a, Result<(Object, Vec<Item>), StoreError>> {
-        Box::pin(async move {
-            self.read.acquire().await.expect("open").forget();
-            self.inner.object_with_items(at, side).await
-        })
-    }
-
-    fn objects<'a>(
-        &'a self,
-        owner: &'a Owner,
-        kind: Kind,
-        filter: &'a Filter,
-        page: &'a Page,
-    ) -> BoxFuture<'a, Result<Listed<Object>, StoreError>> {
-        self.inner.objects(owner, kind, filter, page)
-    }
-
-    fn set_metadata<'a>(
-        &'a self,
-        at: ObjectRef<'a>,
-        metadata: Metadata,
-    ) -> BoxFuture<'a, Result<Object, StoreError>> {
-        self.inner.set_metadata(at, metadata)
-    }
-
-    fn delete<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.inner.delete(at)
-    }
-
-    fn items<'a>(
-        &'a self,
-        at: ObjectRef<'a>,
-        side: Side,
-        page: &'a Page,
-    ) -> BoxFuture<'a, Result<Listed<Item>, StoreError>> {
-        self.inner.items(at, side, page)
-    }
-
-    fn chain<'a>(&'a self, at: ObjectRef<'a>) -> BoxFuture<'a, Result<Vec<Item>, StoreError>> {
-        self.inner.chain(at)
-    }
-
-    fn find_items<'a>(
-        &'a self,
-        owner: &'a Owner,
-        ids: &'a [String],
-    ) -> BoxFuture<'a, Result<Vec<Item>, StoreError>> {
-        self.inner.find_items(owner, ids)
-    }
-
-    fn item<'a>(
-        &'a self,
-        at: ObjectRef<'a>,
-        item: &'a str,
-    ) -> BoxFuture<'a, Result<Item, StoreError>> {
-        self.inner.item(at, item)
-    }
-
-    fn delete_item<'a>(
-        &'a self,
-        at: ObjectRef<'a>,
-        item: &'a str,
-    ) -> BoxFuture<'a, Result<Object, StoreError>> {
-        self.inner.delete_item(at, item)
-    }
-}
-
 /// Returns whether an object is held, and its body.
-async fn kept(stand: &Stand, kind: Kind, id: &str) -> (bool, String) {
+pub(super) async fn kept(stand: &Stand, kind: Kind, id: &str) -> (bool, String) {
     let owner = &Owner::NOBODY;
     let object = stand.store.object(ObjectRef { owner, kind, id }).await;
     let object = object.expect("it exists");
@@ -1132,7 +804,8 @@ async fn kept(stand: &Stand, kind: Kind, id: &str) -> (bool, String) {
 async fn a_client_that_leaves_while_its_conversation_is_being_locked_leaves_no_lock() {
     let mut stand = Stand::new(StandIn::hello());
     let conversation = id(&stand.post("/v1/conversations", &json!({})).await.json());
-    let late = LateStore::before(&mut stand, 0, 1000);
+    let late = FaultyStore::before(&mut stand);
+    late.written.forget_permits(usize::MAX);
     let stand = Arc::new(stand);
     let body = hi(json!({ "conversation": conversation }));
     let turn = {
@@ -1152,30 +825,4 @@ async fn a_client_that_leaves_while_its_conversation_is_being_locked_leaves_no_l
     };
     let in_time = tokio::time::timeout(std::time::Duration::from_secs(5), released).await;
     in_time.expect("the lock is gone before its time runs out");
-}
-
-#[tokio::test]
-async fn a_response_that_ends_while_it_is_fetched_has_the_status_of_its_output() {
-    let gate = Arc::new(Semaphore::new(0));
-    let mut stand = Stand::new(StandIn::hello().behind(&gate));
-    let late = LateStore::before(&mut stand, 1000, 0);
-    let stand = Arc::new(stand);
-    let made = id(&stand.respond(json!({"background": true})).await);
-    let fetching = {
-        let (stand, made) = (Arc::clone(&stand), made.clone());
-        tokio::spawn(async move { stand.fetched(&made).await })
-    };
-    // The fetch waits for the store.
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    gate.add_permits(1);
-    while kept(&stand, Kind::Response, &made).await.0 {
-        tokio::task::yield_now().await;
-    }
-    late.read.add_permits(1000);
-    let fetched = fetching.await.expect("no panic");
-    assert_eq!(fetched["status"], "completed");
-    assert_eq!(fetched["output"][0]["content"][0]["text"], "Hello!");
-    assert!(fetched["usage"].is_object());
 }

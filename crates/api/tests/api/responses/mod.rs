@@ -1,8 +1,10 @@
 //! `POST /v1/responses`, from bytes to bytes.
 
 mod ask;
+mod background;
 mod clients;
 mod count;
+mod faulty_store;
 mod mcp;
 mod memory;
 mod output;

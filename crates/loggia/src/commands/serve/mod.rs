@@ -17,6 +17,7 @@ use loggia_mcp::HttpMcpClient;
 use loggia_server::{AppState, app};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use crate::backends::{Backends, ModelError};
 use crate::config::{Config, Listen};
@@ -53,6 +54,7 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
         runtime.spawn(state::clean(Arc::clone(&store)));
         state = state.with_store(store);
     }
+    let background = state.background();
     let app = app(state);
     print_line(&format!("loggia: listening on http://{address}"));
     let requires_key = !config.key.is_empty();
@@ -65,8 +67,25 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
         start_message::print(&*backend, &settings, reachable(address), requires_key).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
+    let (stop, stops) = oneshot::channel();
+    let shutdown = async {
+        shutdown.await;
+        // Fails only if nobody waits for it.
+        let _ = stop.send(());
+    };
+    let serving = async {
+        let (served, ()) = tokio::join!(
+            loggia_server::run(listener, app, shutdown, &options),
+            async {
+                // An error means that the listener failed, which also stops the server.
+                let _ = stops.await;
+                background.finish(options.shutdown_timeout).await;
+            }
+        );
+        served.context("the listener failed")
+    };
     tokio::select! {
-        served = loggia_server::run(listener, app, shutdown, &options) => served.context("the listener failed"),
+        served = serving => served,
         failed = beside => failed,
     }
 }
