@@ -16,6 +16,7 @@ from agents import (
     OpenAIConversationsSession,
     OpenAIResponsesCompactionSession,
     OpenAIResponsesModel,
+    OpenAIResponsesWSModel,
     Runner,
     ShellTool,
     SQLiteSession,
@@ -56,12 +57,15 @@ def scripted(request):
         yield url, asked
 
 
-def ran(url: str, agent: dict, *turns, streamed: bool = False, **more):
+def ran(url: str, agent: dict, *turns, streamed: bool = False, over_websocket: bool = False, **more):
     """The result of the last of these turns; each is an input, or makes one out of the result before it."""
 
     async def run():
-        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=60, _strict_response_validation=True) as client:
-            model = OpenAIResponsesModel(model="m", openai_client=client)
+        async with contextlib.AsyncExitStack() as stack:
+            client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=60, _strict_response_validation=True)
+            await stack.enter_async_context(client)
+            model = (OpenAIResponsesWSModel if over_websocket else OpenAIResponsesModel)(model="m", openai_client=client)
+            stack.push_async_callback(model.close)
             result = None
             for turn in turns:
                 asked = turn(result) if callable(turn) else turn
@@ -103,6 +107,20 @@ def test_a_turn_goes_on_from_the_last_response(scripted, streamed):
     asked.clear()
     more = {"previous_response_id": lambda result, _: result and result.last_response_id, "auto_previous_response_id": True}
     result = ran(url, {"tools": [get_weather]}, "Weather in Paris?", "And in Rome?", "What did I ask?", streamed=streamed, **more)
+    assert result.final_output == "You asked about Paris and Rome."
+    roles = [message["role"] for message in asked[-1]["messages"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user", "assistant", "tool", "assistant", "user"]
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("store", [None, False], ids=["stored", "not-stored"])
+def test_turns_over_one_websocket(scripted, streamed, store):
+    """One connection has all turns, and each request has only what is new, stored or not."""
+    url, asked = scripted
+    asked.clear()
+    agent = {"tools": [get_weather], "model_settings": ModelSettings(store=store)}
+    more = {"previous_response_id": lambda result, _: result and result.last_response_id, "auto_previous_response_id": True}
+    result = ran(url, agent, "Weather in Paris?", "And in Rome?", "What did I ask?", streamed=streamed, over_websocket=True, **more)
     assert result.final_output == "You asked about Paris and Rome."
     roles = [message["role"] for message in asked[-1]["messages"]]
     assert roles == ["user", "assistant", "tool", "assistant", "user", "assistant", "tool", "assistant", "user"]

@@ -1,9 +1,12 @@
 """Responses over a WebSocket by the Python SDK (`client.responses.connect()`), before every kind of backend."""
 
+import threading
+
 import openai
 import pytest
 
 import scripted_model
+from odd_upstreams import serving
 from targets import MODEL, first_model, loggia, watched
 from weather import weather
 
@@ -113,6 +116,44 @@ def test_steering(server):
         if model != "m":
             assert "response.incomplete" in seen
         assert end_of(connection).response.status in ("completed", "incomplete")
+
+
+def test_steering_inside_a_call():
+    """The call is finished first, and the input waits for its output."""
+    asked, go_on = [], threading.Event()
+
+    class Slow(scripted_model.openai_of(weather, asked)):
+        def say_stream(self, content_type, pieces):
+            self.send_response(200)
+            self.send_header("content-type", content_type)
+            self.send_header("connection", "close")
+            self.end_headers()
+            for piece in pieces:
+                if '"tool_calls": [' in piece and '"name"' not in piece:
+                    go_on.wait(30)
+                self.wfile.write(piece.encode())
+
+    with serving(Slow) as engine, loggia("--openai", f"engine={engine}/v1") as direct, watched(direct) as url:
+        with client_of(url).responses.connect() as connection:
+            connection.send(create("m", "What is the weather in Paris?", tools=[LOOK]))
+            seen = []
+            for event in connection:
+                if event.type == "response.function_call_arguments.delta" and event.type not in seen:
+                    connection.response.steer(previous_response_id=first, input="Answer in one word.")
+                seen.append(event.type)
+                if event.type == "response.created":
+                    first = event.response.id
+                elif event.type == "response.steer.accepted":
+                    go_on.set()
+                elif event.type == "response.steer.pending":
+                    break
+            assert seen.index("response.steer.accepted") < seen.index("response.function_call_arguments.done") < seen.index("response.completed")
+            assert [(item.type, item.name) for item in event.required_input] == [("function_call_output", "get_weather")]
+            output = {"type": "function_call_output", "call_id": event.required_input[0].call_id, "output": "18 degrees"}
+            connection.send(create("m", [output], tools=[LOOK], previous_response_id=first))
+            assert end_of(connection).response.status == "completed"
+    last = [(message["role"], message["content"]) for message in asked[-1]["messages"][-2:]]
+    assert last == [("tool", "18 degrees"), ("user", "Answer in one word.")]
 
 
 def test_a_call_and_its_output(server):

@@ -86,7 +86,7 @@ async fn fit_parts<R: Generate>(
 }
 
 /// Counts the tokens of a prompt. Engines that refuse one that does not fit report its length.
-async fn count(
+pub(crate) async fn count(
     door: &Door,
     head: CallHead,
     chat: ChatCompletionRequest,
@@ -105,7 +105,7 @@ async fn count(
 }
 
 /// Returns the size of the context: the model's, or a smaller one that the request sets.
-fn context(of_model: Option<u64>, extra: &Extra) -> Option<u64> {
+pub(crate) fn context(of_model: Option<u64>, extra: &Extra) -> Option<u64> {
     let options = extra
         .get("options")
         .and_then(|options| options.get("num_ctx"));
@@ -129,13 +129,18 @@ fn room(context: u64, limit: Option<i64>) -> u64 {
 /// token has at least one byte. `None` with images, whose tokens have nothing to do with their
 /// bytes.
 fn most_tokens(chat: &ChatCompletionRequest) -> Option<u64> {
+    most_tokens_of_text(chat).map(|most| most + PER_PROMPT)
+}
+
+/// The same without what a chat template adds to every prompt.
+pub(crate) fn most_tokens_of_text(chat: &ChatCompletionRequest) -> Option<u64> {
     let parts = chat.messages.iter().flat_map(|message| &message.content);
     let mut kinds = parts.flat_map(Content::parts).map(|part| &part.kind);
     if kinds.any(|kind| !matches!(kind, PartKind::Text(_) | PartKind::Refusal(_))) {
         return None;
     }
     let bytes = serde_json::to_vec(chat).ok()?.len() as u64;
-    Some(bytes + PER_MESSAGE * chat.messages.len() as u64 + PER_PROMPT)
+    Some(bytes + PER_MESSAGE * chat.messages.len() as u64)
 }
 
 /// Returns the size of messages in bytes, which is about proportional to their tokens.

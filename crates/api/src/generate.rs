@@ -26,6 +26,7 @@ use crate::answer::writer::Head;
 use crate::door::read;
 use crate::fit::fit;
 use crate::generated::Generate;
+use crate::responses::auto_compaction::{Planned, planned};
 use crate::responses::server_tools::{self, ServerTools};
 use crate::store::Owner;
 use crate::stored::keep::{Keep, Keeping};
@@ -46,19 +47,38 @@ pub(crate) struct Admitted {
     pub(crate) truncated: String,
     /// What is to be stored with the answer.
     pub(crate) keep: Option<Box<Keep>>,
-    /// The tools that the server runs.
-    pub(crate) tools: Option<Arc<ServerTools>>,
+    pub(crate) steps: Steps,
 }
 
-/// Calls the engine. With tools that the server runs, the reply goes on over several calls.
+/// What the server itself does for an answer, beside calling the engine once.
+#[derive(Default)]
+pub(crate) struct Steps {
+    /// The compaction before the answer.
+    compaction: Option<Box<Planned>>,
+    /// The tools that the server runs.
+    tools: Option<Arc<ServerTools>>,
+}
+
+/// Calls the engine. With a compaction, the engine writes a summary first; with tools that the
+/// server runs, the reply goes on over several calls.
 pub(crate) fn start(
     backend: &Arc<dyn Backend>,
     call: Call,
-    tools: Option<Arc<ServerTools>>,
+    steps: Steps,
 ) -> BoxFuture<'_, Result<Reply, BackendError>> {
-    match tools {
-        None => backend.start(call),
-        Some(tools) => Box::pin(server_tools::start(Arc::clone(backend), call, tools)),
+    let Steps { compaction, tools } = steps;
+    match (compaction, tools) {
+        (None, None) => backend.start(call),
+        (None, Some(tools)) => Box::pin(server_tools::start(Arc::clone(backend), call, tools)),
+        (Some(compaction), tools) => Box::pin(async move {
+            let (call, made) = compaction.compact(&**backend, call).await?;
+            let compaction = None;
+            let mut reply = start(backend, call, Steps { compaction, tools }).await?;
+            if let Some(made) = made {
+                reply.events = made.before(reply.events);
+            }
+            Ok(reply)
+        }),
     }
 }
 
@@ -104,7 +124,11 @@ pub(crate) async fn admitted<R: Generate>(
         Box::pin(keep.check()).await?;
     }
     let mut ignored = admit(door, &mut asked).await?;
-    let truncated = fit(door, &mut asked, &mut ignored).await?;
+    let compaction = planned(door, &asked, &mut ignored).await?;
+    let truncated = match &compaction {
+        Some(_) => String::new(),
+        None => fit(door, &mut asked, &mut ignored).await?,
+    };
     let Asked {
         request,
         head,
@@ -121,7 +145,7 @@ pub(crate) async fn admitted<R: Generate>(
         ignored: listed(&ignored),
         truncated,
         keep,
-        tools,
+        steps: Steps { compaction, tools },
     })
 }
 
@@ -277,10 +301,10 @@ impl Door {
                 mut ignored,
                 truncated,
                 keep,
-                tools,
+                steps,
             } = admitted;
             let begun = async {
-                let mut reply = start(&self.backend, call, tools).await?;
+                let mut reply = start(&self.backend, call, steps).await?;
                 progress.accepted(&reply.served_by);
                 let first = reply.first_word().await?;
                 Ok((reply, first))
@@ -354,9 +378,9 @@ fn collect(
         ignored: _,
         truncated: _,
         keep: _,
-        tools,
+        steps,
     } = admitted;
-    let starting = start(backend, call, tools);
+    let starting = start(backend, call, steps);
     async move {
         let mut reply = starting.await?;
         progress.accepted(&reply.served_by);

@@ -9,6 +9,7 @@ use crate::ApiError;
 use crate::admit::Ask;
 use crate::answer::interrupt::Interrupt;
 use crate::answer::writer::Shape;
+use crate::responses::auto_compaction::AutoCompaction;
 use crate::responses::server_tools::ServerTools;
 use crate::stored::keep::ToStore;
 
@@ -29,6 +30,11 @@ pub(crate) trait Generate: Ask {
 
     /// Returns the tools that the server runs for this request.
     fn server_tools(&self) -> Option<Arc<ServerTools>> {
+        None
+    }
+
+    /// Returns how the conversation is compacted before the answer, if the client asks for that.
+    fn compaction(&self) -> Option<&AutoCompaction> {
         None
     }
 

@@ -107,7 +107,8 @@ pub enum Event {
     ServerTool(ServerTool),
 }
 
-/// What happens to a tool that the server itself runs: a tool of an MCP server.
+/// What the server itself does while an answer is made: it runs tools of MCP servers, and compacts
+/// conversations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerTool {
@@ -142,6 +143,11 @@ pub enum ServerTool {
     Ended {
         /// The text of the result, or the error as OpenAI's API shows it.
         result: Result<String, Value>,
+    },
+    /// The beginning of the conversation was replaced by a summary.
+    Compacted {
+        /// The sealed summary, which the client sends back with the next request.
+        encrypted_content: String,
     },
 }
 

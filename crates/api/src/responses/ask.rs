@@ -17,6 +17,7 @@ use crate::answer::writer::Shape;
 use crate::count::Count;
 use crate::field_names::{named, renamed};
 use crate::generated::Generate;
+use crate::responses::auto_compaction::AutoCompaction;
 use crate::responses::live::Entry;
 use crate::responses::mcp::Servers;
 use crate::responses::names::{self, Places};
@@ -45,6 +46,8 @@ pub(crate) struct AskedResponse {
     turn: Option<Turn>,
     /// The tools that the server runs.
     server_tools: Option<Arc<ServerTools>>,
+    /// How the conversation is compacted before the answer.
+    compaction: Option<AutoCompaction>,
     /// What connects it with its session.
     pub(crate) link: Option<Arc<Link>>,
 }
@@ -65,6 +68,7 @@ impl AskedResponse {
             ignored,
             shape,
             server_tools,
+            compaction,
         } = translate(request, recalled, servers, keys, ceilings)?;
         chat::check_whole(&mut chat, ceilings)
             .map_err(|error| renamed(error, |param| names::of_response(param, &places)))?;
@@ -75,6 +79,7 @@ impl AskedResponse {
             shape: Arc::new(shape),
             turn,
             server_tools: server_tools.map(Arc::new),
+            compaction,
             link: None,
         })
     }
@@ -190,6 +195,10 @@ impl Generate for AskedResponse {
 
     fn server_tools(&self) -> Option<Arc<ServerTools>> {
         self.server_tools.clone()
+    }
+
+    fn compaction(&self) -> Option<&AutoCompaction> {
+        self.compaction.as_ref()
     }
 
     fn interrupt(&self) -> Option<Arc<Interrupt>> {

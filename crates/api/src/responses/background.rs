@@ -17,10 +17,9 @@ use crate::answer::headers::{self, event_stream, name_ignored, name_truncated, w
 use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
 use crate::answer::writer::Writer;
-use crate::generate::{Admitted, admitted, respond, start};
+use crate::generate::{Admitted, Steps, admitted, respond, start};
 use crate::responses::ask::AskedResponse;
 use crate::responses::live::{Entry, Live, NotEntered, Running, Stop};
-use crate::responses::server_tools::ServerTools;
 use crate::responses::turn::{RENEWED_EVERY, is_added, renewed};
 use crate::responses::writer::ResponseWriter;
 use crate::store::{Kind, Owner, StoreError};
@@ -62,7 +61,7 @@ async fn begin(
         ignored,
         truncated,
         keep,
-        tools,
+        steps,
     } = admitted(door, asked).await?;
     let keep = keep.ok_or_else(damaged)?;
     let entered = door
@@ -86,7 +85,7 @@ async fn begin(
     });
     let task = Task {
         backend: Arc::clone(&door.backend),
-        tools,
+        steps,
         limit: door.policy.ceilings.whole_time,
         refusals: refusals.clone(),
         writer,
@@ -155,7 +154,7 @@ impl Background {
 /// Makes one response in the background.
 struct Task {
     backend: Arc<dyn Backend>,
-    tools: Option<Arc<ServerTools>>,
+    steps: Steps,
     limit: Option<Duration>,
     refusals: Refusals,
     writer: ResponseWriter,
@@ -180,7 +179,7 @@ impl Task {
         let running = Arc::clone(&self.entry.running);
         let id = self.writer.so_far().id.clone();
         let end = {
-            let starting = start(&self.backend, call, self.tools.take());
+            let starting = start(&self.backend, call, std::mem::take(&mut self.steps));
             let making = make(starting, &mut self.writer, &mut self.progress, &running);
             let limit = self.limit;
             let mut making = std::pin::pin!(making);

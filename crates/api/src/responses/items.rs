@@ -232,11 +232,54 @@ fn approval_of(items: &[Item], request: &Item) -> Option<(bool, Option<String>)>
     Some((is_allowed.unwrap_or(false), text(answer, "reason")))
 }
 
+/// Checks the approvals of the request's own input.
+///
+/// # Errors
+/// A 400 for one that does not say what it answers, or answers a request that is not there.
+pub(crate) fn check_approvals(items: &[Item], origin: Origin) -> Result<(), ApiError> {
+    let own = items.iter().enumerate().skip(origin.recalled);
+    for (index, item) in own {
+        if item.kind.as_deref() != Some("mcp_approval_response") {
+            continue;
+        }
+        let place = |name: &str| format!("{}.{name}", origin.place(index));
+        let approve = item.extra.get("approve");
+        match approve.filter(|approve| !approve.is_null()) {
+            Some(Value::Bool(_)) => {}
+            None => return Err(missing(place("approve"))),
+            Some(_) => {
+                let place = place("approve");
+                let message = format!("Invalid type for '{place}': expected a boolean.");
+                return Err(ApiError::invalid(place, "invalid_type", message));
+            }
+        }
+        let place = place("approval_request_id");
+        let id = item.extra.get("approval_request_id");
+        let id = id.and_then(Value::as_str);
+        let id = id.ok_or_else(|| missing(place.clone()))?;
+        let is_request = |item: &Item| {
+            item.kind.as_deref() == Some("mcp_approval_request") && item.id.as_deref() == Some(id)
+        };
+        if !items.iter().any(is_request) {
+            let message = format!("No approval request found with id '{id}'.");
+            return Err(ApiError::invalid(place, "invalid_value", message));
+        }
+    }
+    Ok(())
+}
+
 /// The calls that the client has allowed and nobody has made.
-pub(crate) fn approved(items: &[Item]) -> Vec<Approved> {
+pub(crate) fn approved(items: &[Item], origin: Origin) -> Vec<Approved> {
     let text = |item: &Item, name: &str| {
         let value = item.extra.get(name).and_then(Value::as_str);
         value.map(str::to_owned)
+    };
+    let place = |request: &Item| {
+        let answers = |item: &Item| {
+            item.kind.as_deref() == Some("mcp_approval_response")
+                && text(item, "approval_request_id") == request.id
+        };
+        items.iter().rposition(answers).map(|at| origin.place(at))
     };
     let is_approved = |item: &&Item| {
         item.kind.as_deref() == Some("mcp_approval_request")
@@ -246,6 +289,7 @@ pub(crate) fn approved(items: &[Item]) -> Vec<Approved> {
     let requests = items.iter().filter(is_approved);
     let approved = requests.filter_map(|item| {
         Some(Approved {
+            place: place(item)?,
             request: item.id.clone()?,
             server: text(item, "server_label")?,
             name: item.name.clone()?,
@@ -554,7 +598,16 @@ impl Reader<'_> {
             self.message(place.clone(), typed_at(&place, message)?)?;
         }
         self.end_turn()?;
-        self.push(place, summary::told(&compacted.summary));
+        let Some(rest) = compacted.rest else {
+            self.push(place, summary::told(&compacted.summary));
+            return Ok(());
+        };
+        self.conversation.messages.clear();
+        self.conversation.places.clear();
+        let told = summary::told(&compacted.summary);
+        for message in rest.before.into_iter().chain([told]).chain(rest.after) {
+            self.push(place.clone(), message);
+        }
         Ok(())
     }
 

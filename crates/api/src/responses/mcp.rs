@@ -13,6 +13,7 @@ use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::typed;
 use crate::mcp::{McpClient, McpError, McpServer, McpTool};
+use crate::responses::server_tools::Approved;
 
 /// The most servers of one request.
 const MOST_SERVERS: usize = 16;
@@ -101,6 +102,29 @@ impl Servers {
             .find(|server| server.endpoint.label == label)
     }
 
+    /// Refuses the approval of a call that this request does not offer to make.
+    pub(crate) fn check_approved(&self, approved: &[Approved]) -> Result<(), ApiError> {
+        for Approved {
+            place,
+            server,
+            name,
+            ..
+        } in approved
+        {
+            let message = match self.get(server) {
+                Some(found) if found.has(name) => continue,
+                Some(_) => format!(
+                    "The call that '{place}' allows is one of the tool '{name}', which this request does not offer: add it to 'allowed_tools' of the MCP server '{server}', or send 'approve': false."
+                ),
+                None => format!(
+                    "The call that '{place}' allows needs the MCP server '{server}', which is not among the tools of this request: send its tool again."
+                ),
+            };
+            return Err(ApiError::invalid(place.clone(), "invalid_value", message));
+        }
+        Ok(())
+    }
+
     /// The servers whose tools were listed for this request.
     pub(crate) fn new_ones(&self) -> impl Iterator<Item = &Server> {
         self.all.iter().filter(|server| server.is_new)
@@ -108,6 +132,11 @@ impl Servers {
 }
 
 impl Server {
+    /// Whether the model may call this tool.
+    fn has(&self, name: &str) -> bool {
+        self.tools.iter().any(|tool| tool.name == name)
+    }
+
     /// Whether the client must allow a call of this tool.
     pub(crate) fn needs_approval(&self, name: &str) -> bool {
         let Some(tool) = self.tools.iter().find(|tool| tool.name == name) else {

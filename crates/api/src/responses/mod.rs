@@ -6,13 +6,14 @@
 //! `items.rs` (input items → messages), `tools.rs` (tools → functions), `names.rs` (a chat's fields
 //! by their names here), `shape.rs` and `writer.rs` (events, and the whole response), `called.rs` (calls of
 //! functions → items), `truncation.rs` (which messages may be dropped), `sealed.rs` (what a client
-//! carries for the server), `summary.rs` (compaction), `mcp.rs` and `server_tools.rs` (tools
+//! carries for the server), `summary.rs` and `auto_compaction.rs` (compaction), `mcp.rs` and `server_tools.rs` (tools
 //! that the server runs). Those are functions of values. Then what is
 //! stored: `turn.rs` (a request with its answer), `live.rs` and `background.rs` (responses that are
 //! being made), `fetch.rs` (the routes of a stored response), `replay.rs` (a stored response as a
 //! stream). `session/` makes responses over a WebSocket.
 
 mod ask;
+pub(crate) mod auto_compaction;
 pub(crate) mod background;
 mod called;
 mod compact;

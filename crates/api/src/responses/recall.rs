@@ -1,7 +1,7 @@
 //! Loads from the store what a request for a response refers to: the items of the response that it
 //! continues, the items of its conversation, and items that it references by id.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -96,7 +96,8 @@ impl<'a> Memory<'a> {
             recalled.named_by = "conversation";
         }
         if let Some(Input::Items(items)) = &mut request.input {
-            self.replace_references(items, &recalled.history).await?;
+            without_known(items, &recalled.history);
+            self.replace_references(items).await?;
             if request.conversation.is_some() {
                 distinct(items, &recalled.history)?;
             }
@@ -246,26 +247,15 @@ impl<'a> Memory<'a> {
     }
 
     /// Replaces every reference to an item by the item.
-    async fn replace_references(
-        &self,
-        items: &mut [Item],
-        history: &[Item],
-    ) -> Result<(), ApiError> {
+    async fn replace_references(&self, items: &mut [Item]) -> Result<(), ApiError> {
         let wanted = items.iter().filter(|item| is_reference(item));
         let wanted: Vec<String> = wanted.filter_map(|item| item.id.clone()).collect();
         if wanted.is_empty() {
             return Ok(());
         }
         let mut found: HashMap<String, Item> = HashMap::new();
-        for item in history {
-            if let Some(id) = item.id.as_ref().filter(|id| wanted.contains(id)) {
-                found.insert(id.clone(), item.clone());
-            }
-        }
-        let missing = wanted.into_iter().filter(|id| !found.contains_key(id));
-        let missing: Vec<String> = missing.collect();
-        if let Some(store) = self.store.filter(|_| !missing.is_empty()) {
-            let stored = store.find_items(self.owner, &missing).await;
+        if let Some(store) = self.store {
+            let stored = store.find_items(self.owner, &wanted).await;
             for item in stored.map_err(|error| self.failed(&error))? {
                 let read = serde_json::from_str(&item.body).map_err(|_| damaged())?;
                 found.insert(item.id, read);
@@ -380,13 +370,24 @@ fn conversation(request: &ResponseRequest) -> Result<Option<String>, ApiError> {
     Ok(Some(id.to_owned()))
 }
 
+/// Drops references to items that are in the history anyway: the model reads each item once, in its
+/// place.
+fn without_known(items: &mut Vec<Item>, history: &[Item]) {
+    if !items.iter().any(is_reference) {
+        return;
+    }
+    let known: HashSet<&str> = history.iter().filter_map(|one| one.id.as_deref()).collect();
+    let is_known = |item: &Item| item.id.as_deref().is_some_and(|id| known.contains(id));
+    items.retain(|item| !(is_reference(item) && is_known(item)));
+}
+
 /// Refuses an item that is already in the conversation, since the turn could not be stored later.
 fn distinct(items: &[Item], history: &[Item]) -> Result<(), ApiError> {
-    let there: std::collections::HashSet<&str> = history
+    let there: HashSet<&str> = history
         .iter()
         .filter_map(|item| item.id.as_deref())
         .collect();
-    let mut new = std::collections::HashSet::new();
+    let mut new = HashSet::new();
     for item in items {
         let Some(id) = item.id.as_deref() else {
             continue;

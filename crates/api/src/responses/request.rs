@@ -14,11 +14,12 @@ use loggia_wire::openai::{
 use serde_json::{Value, json};
 
 use crate::admit::checks::{between, check_model, missing, one_of, too_long};
+use crate::responses::auto_compaction::AutoCompaction;
 use crate::responses::items::{self, Conversation, Origin};
 use crate::responses::mcp::Servers;
 use crate::responses::names::Places;
 use crate::responses::recall::Recalled;
-use crate::responses::server_tools::ServerTools;
+use crate::responses::server_tools::{Approved, ServerTools};
 use crate::responses::shape::ResponseShape;
 use crate::responses::summary::{self, Compaction};
 use crate::responses::tools::{self, Tools};
@@ -59,6 +60,8 @@ pub(crate) struct Translated {
     pub(crate) shape: ResponseShape,
     /// The tools that the server runs, if there are any.
     pub(crate) server_tools: Option<ServerTools>,
+    /// How the conversation is compacted before the answer, if the client asks for it.
+    pub(crate) compaction: Option<AutoCompaction>,
 }
 
 /// Turns a request into a chat.
@@ -74,6 +77,7 @@ pub(crate) fn translate(
 ) -> Result<Translated, ApiError> {
     check(&request)?;
     let prewarms = takes_prewarm(&mut request);
+    let compaction = AutoCompaction::of(&request, keys)?;
     let mut ignored = unread(&mut request, &recalled, keys.is_some(), &servers);
 
     let input = match request.input.take() {
@@ -100,12 +104,19 @@ pub(crate) fn translate(
         return Err(too_long("input", most.messages, items.len()));
     }
     let mut tools = Tools::at_most(most.tools, &servers);
+    // A summary is made without tools.
+    tools.leaves_out_mcp = compacts;
     tools.add_all("tools", request.tools.as_deref().unwrap_or_default())?;
     items::add_tools(&items, origin, &mut tools)?;
-    let choice = request.tool_choice.as_ref();
+    let choice = request.tool_choice.as_ref().filter(|_| !compacts);
     let tool_choice = choice.map(|choice| tools.choice(choice)).transpose()?;
 
-    let approved = items::approved(&items);
+    items::check_approvals(&items, origin)?;
+    let approved = items::approved(&items, origin);
+    if compacts {
+        makes_no_calls(&approved)?;
+    }
+    servers.check_approved(&approved)?;
     let mut conversation =
         items::conversation(items, origin, &tools.offered, keys.map(|keys| &**keys))?;
     if let Some(instructions) = &request.instructions {
@@ -137,9 +148,7 @@ pub(crate) fn translate(
     template.conversation = conversation_of(recalled.conversation.as_deref());
     template.input_transformations = std::mem::take(&mut conversation.removed);
     let seals = request.includes(ENCRYPTED) || compacts;
-    // A summary is made without tools: only calls that the client has allowed are made before it.
-    let runs_tools = servers.client().is_some() && !(compacts && approved.is_empty());
-    let server_tools = runs_tools.then(|| ServerTools {
+    let server_tools = servers.client().is_some().then(|| ServerTools {
         servers,
         offered: tools.offered.clone(),
         approved,
@@ -165,7 +174,7 @@ pub(crate) fn translate(
     }
     chat.tool_choice = tool_choice.flatten();
     if compacts {
-        only_text(&mut chat);
+        summary::only_text(&mut chat);
     }
     if chat.tool_choice == Some(ToolChoice::None) && chat.tools.is_none() {
         chat.tool_choice = None;
@@ -177,6 +186,8 @@ pub(crate) fn translate(
         ignored,
         shape,
         server_tools,
+        // A summary needs no other one, and a warm-up generates nothing.
+        compaction: compaction.filter(|_| !compacts && !prewarms),
     })
 }
 
@@ -206,14 +217,15 @@ pub(crate) fn check(request: &ResponseRequest) -> Result<(), ApiError> {
     )
 }
 
-/// Makes the model write plain text for a summary: no tools, and no response format.
-fn only_text(chat: &mut ChatCompletionRequest) {
-    chat.tools = None;
-    chat.tool_choice = None;
-    chat.parallel_tool_calls = None;
-    chat.response_format = None;
-    let most = chat.max_completion_tokens.unwrap_or(summary::MOST_TOKENS);
-    chat.max_completion_tokens = Some(most);
+/// Refuses a request for a summary that also allows calls.
+fn makes_no_calls(approved: &[Approved]) -> Result<(), ApiError> {
+    let Some(Approved { place, .. }) = approved.first() else {
+        return Ok(());
+    };
+    let message = format!(
+        "A compaction makes no calls, so '{place}' has no effect. Continue the response with it first."
+    );
+    Err(ApiError::invalid(place.clone(), "invalid_value", message))
 }
 
 fn no_keys() -> ApiError {
@@ -276,7 +288,10 @@ fn unread(
     }
     let labels = [
         ("background_options", request.background_options.is_some()),
-        ("context_management", request.context_management.is_some()),
+        (
+            "context_management",
+            request.context_management.is_some() && !seals,
+        ),
         ("client_metadata", request.client_metadata.is_some()),
         ("access_programs", request.access_programs.is_some()),
         ("image", request.image.is_some()),

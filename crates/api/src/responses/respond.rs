@@ -17,7 +17,7 @@ use crate::responses::mcp::Servers;
 use crate::responses::recall::{Memory, Recalled, is_reference};
 use crate::responses::session::link::Link;
 use crate::responses::turn::{self, Turn};
-use crate::responses::{background, request};
+use crate::responses::{background, request, summary};
 use crate::store::Item;
 use crate::stored::{may_see_stored, metadata, owner};
 use crate::{ApiError, Body, Door, RequestId};
@@ -128,7 +128,12 @@ impl Door {
             _ => &[],
         };
         let items = recalled.history.iter().chain(input);
-        let servers = Servers::of(self.mcp.as_ref(), &request, items).await?;
+        let servers = if summary::is_asked(input) {
+            // A summary is made without tools.
+            Servers::default()
+        } else {
+            Servers::of(self.mcp.as_ref(), &request, items).await?
+        };
         let (keys, ceilings) = (self.keys.as_ref(), &self.policy.ceilings);
         AskedResponse::new(request, recalled, turn, servers, keys, ceilings)
     }

@@ -40,6 +40,8 @@ pub(crate) struct ServerTools {
 /// A call that the client has allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Approved {
+    /// The path of the approval in the client's request.
+    pub(crate) place: String,
     /// The id of the approval request, which the call and its result have in the chat.
     pub(crate) request: String,
     pub(crate) server: String,
@@ -382,6 +384,7 @@ impl Run {
     async fn make_approved_calls(&mut self) {
         for call in self.tools.approved.clone() {
             let Approved {
+                place: _,
                 request,
                 server,
                 name,
@@ -487,23 +490,27 @@ fn shown(error: &McpError) -> Value {
 }
 
 /// Adds the usage of another answer.
-fn add(all: &mut Option<CompletionUsage>, more: CompletionUsage) {
-    let Some(all) = all else {
-        *all = Some(more);
-        return;
-    };
+pub(crate) fn add(all: &mut Option<CompletionUsage>, more: CompletionUsage) {
+    match all {
+        Some(all) => sum(all, more),
+        None => *all = Some(more),
+    }
+}
+
+/// Adds the usage of another answer to that of the first.
+pub(crate) fn sum(all: &mut CompletionUsage, more: CompletionUsage) {
     // An engine may say any number.
-    let sum = |count: &mut u64, more: u64| *count = count.saturating_add(more);
-    sum(&mut all.prompt_tokens, more.prompt_tokens);
-    sum(&mut all.completion_tokens, more.completion_tokens);
+    let add = |count: &mut u64, more: u64| *count = count.saturating_add(more);
+    add(&mut all.prompt_tokens, more.prompt_tokens);
+    add(&mut all.completion_tokens, more.completion_tokens);
     all.total_tokens = all.prompt_tokens.saturating_add(all.completion_tokens);
     if let Some(more) = more.prompt_tokens_details {
         let details = all.prompt_tokens_details.get_or_insert_default();
-        sum(&mut details.cached_tokens, more.cached_tokens);
+        add(&mut details.cached_tokens, more.cached_tokens);
     }
     if let Some(more) = more.completion_tokens_details {
         let details = all.completion_tokens_details.get_or_insert_default();
-        sum(&mut details.reasoning_tokens, more.reasoning_tokens);
+        add(&mut details.reasoning_tokens, more.reasoning_tokens);
     }
 }
 

@@ -1,9 +1,10 @@
 //! Compaction: the model summarizes a conversation, and the summary takes the conversation's place
 //! in later requests. A client asks for it with an item `compaction_trigger` at the end of the
-//! input, or with `POST /v1/responses/compact`.
+//! input, or with `POST /v1/responses/compact`; with `context_management`, the server makes it when
+//! the conversation is long enough (`auto_compaction.rs`).
 
 use loggia_wire::openai::responses::Item;
-use loggia_wire::openai::{Content, Message, Role};
+use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use crate::stored::items;
 pub(crate) const TRIGGER: &str = "compaction_trigger";
 
 /// The most tokens of a summary, unless the client sets another limit.
-pub(crate) const MOST_TOKENS: i64 = 2048;
+const MOST_TOKENS: i64 = 2048;
 
 /// The most bytes of the user's messages that `POST /v1/responses/compact` seals beside the
 /// summary. Older ones are left out.
@@ -45,6 +46,18 @@ pub(crate) struct Compacted {
     /// The newest messages of the user, word for word.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) messages: Vec<Value>,
+    /// What stays of the conversation. If it is given, the item stands for everything before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rest: Option<Rest>,
+}
+
+/// The messages of a conversation that a summary does not replace, as the model reads them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Rest {
+    /// System messages before the summary.
+    pub(crate) before: Vec<Message>,
+    /// What the model answered when the summary was made.
+    pub(crate) after: Vec<Message>,
 }
 
 /// Returns whether the input asks for a compaction.
@@ -57,6 +70,16 @@ pub(crate) fn is_asked(items: &[Item]) -> bool {
 /// Returns the message that asks the model for a summary.
 pub(crate) fn question() -> Message {
     Message::text(Role::User, ASKED)
+}
+
+/// Makes the model write plain text for a summary: no tools, and no response format.
+pub(crate) fn only_text(chat: &mut ChatCompletionRequest) {
+    chat.tools = None;
+    chat.tool_choice = None;
+    chat.parallel_tool_calls = None;
+    chat.response_format = None;
+    let most = chat.max_completion_tokens.unwrap_or(MOST_TOKENS);
+    chat.max_completion_tokens = Some(most);
 }
 
 /// Returns the message that gives the model a summary.

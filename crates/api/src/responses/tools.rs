@@ -108,6 +108,8 @@ pub(crate) struct Tools {
     most: usize,
     /// The MCP servers of the request.
     servers: Servers,
+    /// Whether tools of MCP servers are left out without a word.
+    pub(crate) leaves_out_mcp: bool,
 }
 
 impl Tools {
@@ -167,6 +169,7 @@ impl Tools {
                 self.add_client_tool(place, ToolKind::ToolSearch, tool, client::tool_search(tool));
                 Ok(())
             }
+            "mcp" if self.leaves_out_mcp => Ok(()),
             "mcp" if self.servers.client().is_some() => {
                 self.add_mcp(place, tool);
                 Ok(())

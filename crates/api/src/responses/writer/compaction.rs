@@ -15,20 +15,8 @@ impl ResponseWriter {
     /// Collects a summary. It is sealed, so the client gets it as a whole.
     pub(super) fn summarize(&mut self, choice: ChunkChoice, out: &mut Vec<u8>) -> Written {
         if matches!(self.open, Open::Nothing) {
-            let id = self.item_id("cmp_");
             self.open = Open::Compaction;
-            self.add(
-                OutputItem::Compaction(CompactionItem {
-                    id: id.clone(),
-                    encrypted_content: String::new(),
-                }),
-                out,
-            )?;
-            let event = ResponseEvent::Compacting {
-                item_id: &id,
-                output_index: self.response.output.len() - 1,
-            };
-            self.events.write(&event, out)?;
+            self.begin_compaction(out)?;
         }
         self.summary
             .push_str(&choice.delta.content.unwrap_or_default());
@@ -47,6 +35,7 @@ impl ResponseWriter {
                 Some(Compaction::Conversation(kept)) => kept.clone(),
                 _ => Vec::new(),
             },
+            rest: None,
         };
         let mut json = Vec::new();
         put_json(&mut json, &compacted)?;
@@ -60,6 +49,31 @@ impl ResponseWriter {
             reason => reason,
         });
         self.close(ItemStatus::Completed, out)
+    }
+
+    /// Writes that the server has compacted the conversation before the answer.
+    pub(super) fn compacted(&mut self, encrypted_content: String, out: &mut Vec<u8>) -> Written {
+        self.begin_compaction(out)?;
+        if let Some(OutputItem::Compaction(item)) = self.response.output.last_mut() {
+            item.encrypted_content = encrypted_content;
+        }
+        self.done(out)
+    }
+
+    fn begin_compaction(&mut self, out: &mut Vec<u8>) -> Written {
+        let id = self.item_id("cmp_");
+        self.add(
+            OutputItem::Compaction(CompactionItem {
+                id: id.clone(),
+                encrypted_content: String::new(),
+            }),
+            out,
+        )?;
+        let event = ResponseEvent::Compacting {
+            item_id: &id,
+            output_index: self.response.output.len() - 1,
+        };
+        self.events.write(&event, out)
     }
 
     /// Writes a compacted conversation.

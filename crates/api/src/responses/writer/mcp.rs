@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Open, ResponseWriter, Written};
 
 impl ResponseWriter {
-    /// Writes what happened to a tool that the server runs.
+    /// Writes what the server itself has done: to a tool that it runs, or to the conversation.
     pub(super) fn server_tool(&mut self, tool: ServerTool, out: &mut Vec<u8>) -> Written {
         self.begin(out)?;
         match tool {
@@ -51,6 +51,7 @@ impl ResponseWriter {
                 self.mcp_call_begun(arguments, out)
             }
             ServerTool::Ended { result } => self.mcp_call_ended(result, out),
+            ServerTool::Compacted { encrypted_content } => self.compacted(encrypted_content, out),
         }
     }
 

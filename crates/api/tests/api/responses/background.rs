@@ -240,7 +240,7 @@ async fn a_response_that_ends_while_it_is_fetched_has_the_status_of_its_output()
         let (stand, made) = (Arc::clone(&stand), made.clone());
         tokio::spawn(async move { stand.fetched(&made).await })
     };
-    // The fetch has read the response, and not yet its output.
+    // The fetch waits for the store.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }

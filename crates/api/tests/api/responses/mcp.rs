@@ -405,20 +405,100 @@ async fn two_servers_with_one_label_are_refused() {
     assert!(mcp.lists.lock().expect("no panic").is_empty());
 }
 
+/// A stand whose first response asks for the approval of a call of `write`. Returns the server,
+/// that response, and the approval.
+async fn waits_for_approval() -> (Arc<Echo>, Stand, Value, Value) {
+    let mcp = Arc::new(Echo::default());
+    let engine = calls_then_says("docs__write", r#"{"text":"a"}"#, "Done.");
+    let stand = Stand::new(engine).with_mcp(Arc::clone(&mcp) as Arc<dyn McpClient>);
+    let tools = json!([docs(&json!({}))]);
+    let first = stand.respond(json!({ "tools": tools })).await;
+    let request = id(&first["output"][1]);
+    let approval =
+        json!({"type": "mcp_approval_response", "approval_request_id": request, "approve": true});
+    (mcp, stand, first, approval)
+}
+
 #[tokio::test]
-async fn a_summary_is_the_only_item_with_tools_of_a_server_too() {
-    let mcp: Arc<dyn McpClient> = Arc::new(Echo::default());
-    let stand = Stand::new(StandIn::hello()).with_mcp(mcp);
-    let story = json!({"role": "user", "content": "a long story"});
-    let trigger = json!({"type": "compaction_trigger"});
-    let tools = json!([docs(&json!({"require_approval": "never"}))]);
-    for (path, input) in [
-        ("/v1/responses", json!([story, trigger])),
-        ("/v1/responses/compact", json!([story])),
-    ] {
-        let body = json!({"model": "m", "tools": tools, "input": input});
-        let answer = stand.post(path, &body).await;
-        assert_eq!(answer.status(), 200, "{}", answer.text());
-        assert_eq!(types(&answer.json()), ["compaction"], "{path}");
+async fn an_approved_call_that_the_request_does_not_offer_is_refused() {
+    let (mcp, stand, first, approval) = waits_for_approval().await;
+    let only_read = docs(&json!({"allowed_tools": ["read"]}));
+    let other = docs(&json!({"server_label": "other"}));
+    for tools in [json!([]), json!([only_read]), json!([other])] {
+        let body =
+            hi(json!({"input": [approval], "previous_response_id": id(&first), "tools": tools}));
+        let answer = stand.post("/v1/responses", &body).await;
+        let expected = (400, "invalid_value".to_owned(), "input[0]".to_owned());
+        assert_eq!(refused(&answer), expected, "{tools}");
     }
+    assert!(mcp.calls.lock().expect("no panic").is_empty());
+    assert_eq!(stand.engine.came(), 1, "the model was not asked");
+    // To refuse a call, nobody needs its server.
+    let mut denial = approval;
+    denial["approve"] = json!(false);
+    let body = json!({"input": [denial], "previous_response_id": id(&first)});
+    assert_eq!(types(&stand.respond(body).await), ["message"]);
+}
+
+#[tokio::test]
+async fn an_approval_that_answers_nothing_is_refused() {
+    let (_, stand, first, approval) = waits_for_approval().await;
+    let tools = json!([docs(&json!({}))]);
+    for (field, value, code) in [
+        ("approve", Value::Null, "missing_required_parameter"),
+        ("approve", json!("yes"), "invalid_type"),
+        (
+            "approval_request_id",
+            Value::Null,
+            "missing_required_parameter",
+        ),
+        ("approval_request_id", json!("mcpr_1"), "invalid_value"),
+    ] {
+        let mut approval = approval.clone();
+        approval[field] = value;
+        let body =
+            hi(json!({"input": [approval], "previous_response_id": id(&first), "tools": tools}));
+        let answer = stand.post("/v1/responses", &body).await;
+        let expected = (400, code.to_owned(), format!("input[0].{field}"));
+        assert_eq!(refused(&answer), expected, "{approval}");
+    }
+}
+
+#[tokio::test]
+async fn a_summary_is_made_without_the_servers_and_is_the_only_item() {
+    for is_down in [false, true] {
+        let mcp = Arc::new(Echo {
+            is_down,
+            ..Echo::default()
+        });
+        let stand = Stand::new(StandIn::hello()).with_mcp(Arc::clone(&mcp) as Arc<dyn McpClient>);
+        let story = json!({"role": "user", "content": "a long story"});
+        let trigger = json!({"type": "compaction_trigger"});
+        let tools = json!([docs(&json!({"require_approval": "never"}))]);
+        let choice = json!({"type": "mcp", "server_label": "docs"});
+        for (path, input) in [
+            ("/v1/responses", json!([story, trigger])),
+            ("/v1/responses/compact", json!([story])),
+        ] {
+            let body = json!({"model": "m", "tools": tools, "tool_choice": choice, "input": input});
+            let answer = stand.post(path, &body).await;
+            assert_eq!(answer.status(), 200, "{}", answer.text());
+            assert_eq!(answer.header("x-loggia-ignored"), None);
+            assert_eq!(types(&answer.json()), ["compaction"], "{path}");
+        }
+        assert!(mcp.lists.lock().expect("no panic").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_summary_that_would_lose_an_approval_is_refused() {
+    let (mcp, stand, first, approval) = waits_for_approval().await;
+    let input = json!([approval, {"type": "compaction_trigger"}]);
+    let body = hi(
+        json!({"input": input, "previous_response_id": id(&first), "tools": [docs(&json!({}))]}),
+    );
+    let answer = stand.post("/v1/responses", &body).await;
+    let expected = (400, "invalid_value".to_owned(), "input[0]".to_owned());
+    assert_eq!(refused(&answer), expected);
+    assert!(mcp.calls.lock().expect("no panic").is_empty());
 }

@@ -275,6 +275,29 @@ async fn references_to_items_of_earlier_responses_are_read() {
 }
 
 #[tokio::test]
+async fn a_reference_to_an_item_that_the_model_reads_anyway_adds_nothing() {
+    let stand = Stand::new(StandIn::hello());
+    let first = stand.respond(json!({})).await;
+    let expected = [("user", "Hi"), ("assistant", "Hello!"), ("user", "more")];
+    let again = |response: &Value| {
+        let reference = json!({"type": "item_reference", "id": response["output"][0]["id"]});
+        json!([{"role": "user", "content": "more"}, reference])
+    };
+    let body = json!({"previous_response_id": id(&first), "input": again(&first)});
+    stand.respond(body).await;
+    assert_eq!(stand.asked(), pairs(&expected));
+
+    let conversation = id(&stand.post("/v1/conversations", &json!({})).await.json());
+    let first = stand.respond(json!({ "conversation": conversation })).await;
+    let body = json!({"conversation": conversation, "input": again(&first)});
+    stand.respond(body).await;
+    assert_eq!(stand.asked(), pairs(&expected));
+    let path = format!("/v1/conversations/{conversation}/items");
+    let items = stand.get(&path).await.json();
+    assert_eq!(items["data"].as_array().map(Vec::len), Some(4));
+}
+
+#[tokio::test]
 async fn a_conversation_grows_with_each_turn() {
     let stand = Stand::new(StandIn::hello());
     let made = stand

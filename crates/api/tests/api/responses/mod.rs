@@ -1,6 +1,7 @@
 //! `POST /v1/responses`, from bytes to bytes.
 
 mod ask;
+mod auto_compaction;
 mod background;
 mod clients;
 mod count;
