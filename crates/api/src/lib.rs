@@ -12,6 +12,7 @@
 mod admit;
 mod answer;
 mod count;
+mod custom_tools;
 mod door;
 mod embeddings;
 mod error;

@@ -16,6 +16,7 @@ use crate::admit::parse::{parsed_shared, profile_of, tracked, typed};
 use crate::admit::{Ask, Parse, ceilings, combinations, engine_options, fields, unpack_files};
 use crate::answer::id;
 use crate::answer::writer::Shape;
+use crate::custom_tools::{self, CustomTools};
 use crate::generated::Generate;
 use crate::stored::keep::ToStore;
 use crate::wording::Dialect;
@@ -69,7 +70,7 @@ impl Generate for ChatCompletionRequest {
     }
 
     fn shape(&self) -> Shape {
-        Shape::Chat
+        Shape::Chat(CustomTools::of(self))
     }
 
     fn choices(&self) -> usize {
@@ -113,7 +114,12 @@ pub fn parse_chat(
             Arc::new(typed(fields)?)
         }
     };
-    Arc::make_mut(&mut request).keep_long_numbers(body);
+    let chat = Arc::make_mut(&mut request);
+    chat.keep_long_numbers(body);
+    // The original ignored tools of other types.
+    if profile == Profile::Openai {
+        custom_tools::as_functions(chat)?;
+    }
     check(&request, MAX_STOP_STRINGS)?;
     // The original accepted anything in a message.
     if profile == Profile::Openai {

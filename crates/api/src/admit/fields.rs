@@ -263,14 +263,14 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
         |_| (),
     ),
     effect(
-        "tools[].format",
+        "tools[].custom.format",
         Ability::InputGrammars,
         has_input_grammar,
         drop_input_grammars,
     ),
     // An optional call conforms to the grammar where it conforms to a strict schema.
     effect(
-        "tools[].format",
+        "tools[].custom.format",
         Ability::StrictTools,
         |r| offers_tools(r) && has_input_grammar(r),
         drop_input_grammars,

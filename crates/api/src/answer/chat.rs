@@ -7,17 +7,25 @@ use loggia_wire::openai::{ChunkChoice, Delta, Role};
 
 use crate::ApiError;
 use crate::answer::chunks::{Chunks, Progress};
-use crate::answer::writer::{Head, Writer};
+use crate::answer::custom_calls::CustomCalls;
+use crate::answer::writer::{Head, Shape, Writer};
+use crate::custom_tools::CustomTools;
 
 /// Writes the stream of a chat: `chat.completion.chunk`.
 pub(crate) struct ChatWriter {
     chunks: Chunks,
+    custom_calls: CustomCalls,
 }
 
 impl ChatWriter {
     pub(crate) fn new(head: Head, served_by: &ServedBy) -> Self {
+        let custom_tools = match &head.shape {
+            Shape::Chat(tools) => tools.clone(),
+            _ => CustomTools::default(),
+        };
         Self {
             chunks: Chunks::new(head, served_by, "chat.completion.chunk"),
+            custom_calls: CustomCalls::new(custom_tools),
         }
     }
 
@@ -28,6 +36,9 @@ impl ChatWriter {
         extra: &Extra,
         out: &mut Vec<u8>,
     ) -> Result<(), BackendError> {
+        if !self.custom_calls.convert(choice) {
+            return Ok(());
+        }
         let Some(before) = self.chunks.progress(choice) else {
             return Ok(());
         };
@@ -123,7 +134,6 @@ fn as_the_original_shaped(delta: &mut Delta) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::writer::Shape;
 
     #[test]
     fn text_alone_is_written_as_any_other_delta_is() {
@@ -131,7 +141,7 @@ mod tests {
             id: "chatcmpl-1".into(),
             model: "m".into(),
             profile: Profile::Openai,
-            shape: Shape::Chat,
+            shape: Shape::Chat(CustomTools::default()),
             choices: 1,
             include_usage: false,
         };

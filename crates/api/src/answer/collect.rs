@@ -17,6 +17,7 @@ use crate::answer::chunks::{put_json, put_usage};
 use crate::answer::id;
 use crate::answer::text::TextChoice;
 use crate::answer::writer::{Head, Shape, Writer};
+use crate::custom_tools::{CustomTools, input_of};
 use crate::messages::writer::MessageWriter;
 use crate::responses::writer::ResponseWriter;
 
@@ -34,7 +35,7 @@ pub(crate) enum Collector {
 impl Collector {
     pub(crate) fn new(head: &Head) -> Self {
         match &head.shape {
-            Shape::Chat | Shape::Text { .. } => Self::Choices(AllChoices::new(head.choices)),
+            Shape::Chat(_) | Shape::Text { .. } => Self::Choices(AllChoices::new(head.choices)),
             Shape::Response(shape) => {
                 let writer = ResponseWriter::whole(head, Arc::clone(shape));
                 Self::Response(Box::new(writer))
@@ -89,7 +90,13 @@ impl Collector {
                     Some((text, reason)) => {
                         choices.write_text(text, reason, head, served_by, out)?;
                     }
-                    None => put_json(out, &choices.finish(head, served_by)?)?,
+                    None => {
+                        let mut chat = choices.finish(head, served_by)?;
+                        if let Shape::Chat(tools) = &head.shape {
+                            show_custom_calls(&mut chat, tools);
+                        }
+                        put_json(out, &chat)?;
+                    }
                 }
                 Ok(None)
             }
@@ -384,6 +391,18 @@ impl Collected {
     }
 }
 
+/// Turns the calls of functions that stand for custom tools into calls of those.
+fn show_custom_calls(chat: &mut ChatCompletion, tools: &CustomTools) {
+    if tools.is_empty() {
+        return;
+    }
+    let messages = chat.choices.iter_mut().map(|choice| &mut choice.message);
+    let calls = messages.flat_map(|message| message.tool_calls.iter_mut().flatten());
+    for call in calls.filter(|call| tools.has(&call.function.name)) {
+        call.as_custom(&input_of(&call.function.arguments));
+    }
+}
+
 fn append(all: &mut Option<String>, more: Option<String>) {
     match (all.as_mut(), more) {
         (Some(all), Some(more)) => all.push_str(&more),
@@ -437,7 +456,7 @@ mod tests {
             id: "chatcmpl-1".into(),
             model: "m\"".into(),
             profile: Profile::Openai,
-            shape: Shape::Chat,
+            shape: Shape::Chat(CustomTools::default()),
             choices: 1,
             include_usage: false,
         };

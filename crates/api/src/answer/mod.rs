@@ -10,6 +10,7 @@ pub(crate) mod call;
 pub(crate) mod chat;
 pub(crate) mod chunks;
 pub(crate) mod collect;
+mod custom_calls;
 pub(crate) mod ended;
 pub(crate) mod headers;
 pub(crate) mod id;
@@ -37,7 +38,7 @@ use crate::responses::writer::ResponseWriter;
 /// Creates the writer of a stream, after an engine has accepted.
 pub(crate) fn writer(head: Head, served_by: &ServedBy) -> Box<dyn Writer> {
     match &head.shape {
-        Shape::Chat => Box::new(ChatWriter::new(head, served_by)),
+        Shape::Chat(_) => Box::new(ChatWriter::new(head, served_by)),
         Shape::Text { echoes } => {
             let echoes = *echoes;
             Box::new(TextWriter::new(head, served_by, echoes))
@@ -51,7 +52,7 @@ pub(crate) fn writer(head: Head, served_by: &ServedBy) -> Box<dyn Writer> {
 pub(crate) fn write_heartbeat(head: &Head, out: &mut Vec<u8>) {
     match &head.shape {
         Shape::Message(_) => messages::writer::write_ping(out),
-        Shape::Chat | Shape::Text { .. } | Shape::Response(_) => {
+        Shape::Chat(_) | Shape::Text { .. } | Shape::Response(_) => {
             sse::write_comment(out, "still working");
         }
     }
@@ -60,7 +61,7 @@ pub(crate) fn write_heartbeat(head: &Head, out: &mut Vec<u8>) {
 /// Writes the failure of a stream that has no content yet.
 pub(crate) fn write_failure(head: &Head, error: &ApiError, out: &mut Vec<u8>) {
     match &head.shape {
-        Shape::Chat | Shape::Text { .. } => writer::write_failure(error, head.profile, out),
+        Shape::Chat(_) | Shape::Text { .. } => writer::write_failure(error, head.profile, out),
         Shape::Response(shape) => {
             ResponseWriter::streaming(head, Arc::clone(shape)).fail(error, out);
         }

@@ -8,6 +8,7 @@ use loggia_wire::frame::sse;
 use loggia_wire::openai::responses::Response;
 
 use crate::ApiError;
+use crate::custom_tools::CustomTools;
 use crate::messages::MessageShape;
 use crate::responses::ResponseShape;
 
@@ -57,8 +58,8 @@ pub(crate) struct Head {
 /// The kind of an answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Shape {
-    /// A chat: `chat.completion`.
-    Chat,
+    /// A chat with these custom tools: `chat.completion`.
+    Chat(CustomTools),
     /// A completion: `text_completion`.
     Text {
         /// Whether it begins with the prompt.

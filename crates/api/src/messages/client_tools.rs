@@ -25,6 +25,7 @@ pub(crate) fn definition(kind: &str, tool: &Tool) -> Option<FunctionDefinition> 
         parameters: Some(parameters),
         exact_parameters: None,
         input_grammar: None,
+        stands_for_custom: false,
         strict: tool.strict.filter(|strict| *strict),
         extra: Extra::new(),
     })

@@ -268,6 +268,7 @@ fn custom(place: &str, tool: &Tool) -> Result<FunctionDefinition, ApiError> {
         parameters: Some(schema.clone()),
         exact_parameters: None,
         input_grammar: None,
+        stands_for_custom: false,
         strict: tool.strict.filter(|strict| *strict),
         extra: Extra::new(),
     })

@@ -7,7 +7,8 @@ use loggia_wire::openai::responses::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::responses::tools::{CUSTOM_INPUT, OfferedTool, ToolKind};
+use crate::custom_tools::input_of;
+use crate::responses::tools::{OfferedTool, ToolKind};
 
 /// Returns the item of a finished call. If the arguments lack what the item needs, it is the item
 /// of a function call, so that the client can tell the model what is wrong.
@@ -24,7 +25,7 @@ pub(crate) fn item(
             call_id,
             name: tool.name.clone(),
             namespace: tool.namespace.clone(),
-            input: custom_input(arguments),
+            input: input_of(arguments),
             is_async: tool.is_async,
         });
     }
@@ -72,30 +73,6 @@ pub(crate) fn item(
             is_async: tool.is_async,
         })
     })
-}
-
-/// Returns the input of a call of a custom tool. It accepts calls in which the model did not keep
-/// to the argument `input`.
-fn custom_input(arguments: &str) -> String {
-    match serde_json::from_str(arguments) {
-        Ok(Value::String(input)) => input,
-        Ok(Value::Object(mut fields)) => {
-            let only = if fields.len() == 1 {
-                fields
-                    .values()
-                    .next()
-                    .and_then(Value::as_str)
-                    .map(str::to_owned)
-            } else {
-                None
-            };
-            match fields.remove(CUSTOM_INPUT) {
-                Some(Value::String(input)) => input,
-                _ => only.unwrap_or_else(|| arguments.to_owned()),
-            }
-        }
-        _ => arguments.to_owned(),
-    }
 }
 
 /// Returns the action of a `local_shell_call`, the schema `LocalShellExecAction`.

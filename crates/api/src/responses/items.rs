@@ -16,12 +16,13 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::{typed, wrong_at};
+use crate::custom_tools;
 use crate::responses::ignored::Ignored;
 use crate::responses::names::Places;
 use crate::responses::sealed::{Sealed, not_opened};
 use crate::responses::server_tools::Approved;
 use crate::responses::summary::{self, Compacted};
-use crate::responses::tools::{CUSTOM_INPUT, Offered, ToolKind, Tools};
+use crate::responses::tools::{Offered, ToolKind, Tools};
 
 /// The output that the model sees for an `async` call whose output has not arrived yet.
 const NOT_YET: &str = "The output of this call is not there yet.";
@@ -642,7 +643,8 @@ impl Reader<'_> {
             }
             ToolKind::Custom => {
                 let input = item.input.as_ref().map(as_text);
-                let arguments = input.map(|input| json!({ CUSTOM_INPUT: input }).to_string());
+                let arguments =
+                    input.map(|input| json!({ custom_tools::INPUT: input }).to_string());
                 (item.name.as_deref(), arguments)
             }
             ToolKind::LocalShell => (Some("local_shell"), item.action.as_ref().map(action)),

@@ -30,6 +30,7 @@ const FIELDS: &[(&str, &str)] = &[
 const WITHIN: &[(&str, &str)] = &[
     (".function.arguments", ".arguments"),
     (".function", ""),
+    (".custom", ""),
     (".image_url.url", ".image_url"),
     (".file.file_data", ".file_data"),
 ];

@@ -7,15 +7,15 @@
 
 mod choice;
 mod client;
-mod grammar;
 
 use loggia_wire::Extra;
 use loggia_wire::openai::responses::ResponseTool;
-use loggia_wire::openai::{FunctionDefinition, InputGrammar, Tool};
+use loggia_wire::openai::{FunctionDefinition, Tool};
 use serde_json::{Value, json};
 
 use crate::ApiError;
 use crate::admit::checks::{check_name, is_object, missing, too_long};
+use crate::custom_tools::{self, input_grammar};
 use crate::responses::ignored::Ignored;
 use crate::responses::mcp::Servers;
 
@@ -24,9 +24,6 @@ const LONGEST_NAME: usize = 64;
 
 /// The text between a namespace and a name in it.
 const BETWEEN: &str = "__";
-
-/// The argument that a custom tool's text is, as a function has it.
-pub(crate) const CUSTOM_INPUT: &str = InputGrammar::ARGUMENT;
 
 /// The type of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +194,7 @@ impl Tools {
             parameters: tool.parameters.clone(),
             exact_parameters: None,
             input_grammar: None,
+            stands_for_custom: false,
             strict: tool.strict.filter(|strict| *strict),
             extra: Extra::new(),
         };
@@ -213,24 +211,9 @@ impl Tools {
     ) -> Result<(), ApiError> {
         let name = needed_name(place, tool)?;
         check_name(&format!("{place}.name"), name)?;
-        let mut input =
-            json!({"type": "string", "description": "The whole input of the tool, as plain text."});
-        let grammar = grammar::of_format(place, tool.format.as_ref())?;
-        let mut description = tool.description.clone().unwrap_or_default();
-        if let Some(InputGrammar { syntax, definition }) = &grammar {
-            input["description"] =
-                json!("The whole input of the tool, as plain text that keeps to its grammar.");
-            let syntax = syntax.as_str();
-            description = format!(
-                "{description}\n\nThe input keeps to this grammar ({syntax}):\n{definition}"
-            );
-        }
-        let parameters = json!({"type": "object", "properties": {CUSTOM_INPUT: input},
-            "required": [CUSTOM_INPUT], "additionalProperties": false});
-        let definition = FunctionDefinition {
-            input_grammar: grammar,
-            ..client::definition(description.trim(), parameters)
-        };
+        let grammar = input_grammar(place, tool.format.as_ref(), None)?;
+        let description = tool.description.as_deref().unwrap_or_default();
+        let definition = custom_tools::definition(description, grammar);
         self.offer(place, ToolKind::Custom, name, namespace, tool, definition);
         Ok(())
     }

@@ -38,7 +38,7 @@ fn without_effect() -> Vec<(&'static str, Value)> {
     vec![
         (
             "tools[].type",
-            json!({"tools": [{"type": "custom", "custom": {"name": "c"}}], "tool_choice": "none"}),
+            json!({"tools": [{"type": "image_generation"}], "tool_choice": "none"}),
         ),
         (
             "tools[].type, tool_choice",
@@ -126,14 +126,14 @@ async fn what_the_model_cannot_do_is_dropped_and_named_and_strict_refuses_it() {
 
 /// Fields that protect the client from a wrong answer. By default they are refused, not dropped.
 fn guarantees() -> Vec<(&'static str, Value)> {
-    let tools = json!([{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "c"}}]);
+    let tools = json!([{"type": "function", "function": {"name": "f"}}, {"type": "web_search"}]);
     let hosted = json!([{"type": "web_search"}]);
     let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [{"type": "web_search"}]}});
     vec![
         ("grammar", json!({"grammar": "root ::= \"a\""})),
         (
             "tool_choice.type",
-            json!({"tools": tools, "tool_choice": {"type": "custom", "custom": {"name": "c"}}}),
+            json!({"tools": tools, "tool_choice": {"type": "web_search"}}),
         ),
         (
             "tool_choice.type",

@@ -6,6 +6,7 @@ mod callers;
 mod completions;
 mod content_encoding;
 mod context;
+mod custom_tools;
 mod deletion;
 mod earlier_calls;
 mod embeddings;

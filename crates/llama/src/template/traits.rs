@@ -311,6 +311,7 @@ fn tool() -> Tool {
         ),
         exact_parameters: None,
         input_grammar: None,
+        stands_for_custom: false,
         strict: None,
         extra: Extra::new(),
     };

@@ -26,6 +26,9 @@ pub struct FunctionDefinition {
     /// The grammar of the only argument, if the function stands for a `custom` tool with one.
     /// OpenAI's functions have none, so it is neither read from JSON nor written to it.
     pub input_grammar: Option<InputGrammar>,
+    /// Whether the function stands for a `custom` tool. It is neither read from JSON nor written to
+    /// it.
+    pub stands_for_custom: bool,
     /// Whether the arguments must match the schema exactly.
     pub strict: Option<bool>,
     /// Fields that OpenAI's API does not have, or that came later than this type.
@@ -74,6 +77,7 @@ impl<'de> Deserialize<'de> for FunctionDefinition {
             parameters: read.parameters,
             exact_parameters: None,
             input_grammar: None,
+            stands_for_custom: false,
             strict: read.strict,
             extra: read.extra,
         })

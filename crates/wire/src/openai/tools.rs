@@ -183,6 +183,12 @@ impl ToolCall {
         "function".clone_into(&mut self.kind);
     }
 
+    /// Turns the call of a function into a `custom` call with this free text.
+    pub fn as_custom(&mut self, input: &str) {
+        CUSTOM.clone_into(&mut self.kind);
+        self.function.arguments = json!({ CUSTOM_INPUT: input }).to_string();
+    }
+
     /// Returns the free text if this is a call of a `custom` tool.
     pub fn custom_input(&self) -> Option<String> {
         if !self.is_custom() {

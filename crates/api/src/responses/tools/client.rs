@@ -61,6 +61,7 @@ pub(super) fn definition(description: &str, parameters: Value) -> FunctionDefini
         parameters: Some(parameters),
         exact_parameters: None,
         input_grammar: None,
+        stands_for_custom: false,
         strict: None,
         extra: Extra::new(),
     }
