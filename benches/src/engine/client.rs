@@ -54,6 +54,14 @@ pub(crate) fn chat(messages: &str, tokens: usize) -> String {
     )
 }
 
+/// The body of a chat request at temperature 0, with an answer of at most `tokens` tokens. `more`
+/// are further fields as JSON, each after a comma.
+pub(crate) fn greedy(messages: &str, tokens: usize, more: &str) -> String {
+    format!(
+        r#"{{"model":"bench","messages":[{messages}],"max_tokens":{tokens},"temperature":0,"stream":true,"stream_options":{{"include_usage":true}}{more}}}"#
+    )
+}
+
 /// A message as JSON. The content must not need escapes, or must already have them.
 pub(crate) fn message(role: &str, content: &str) -> String {
     format!(r#"{{"role":"{role}","content":"{content}"}}"#)

@@ -195,7 +195,8 @@ fn section(arguments: &Arguments, table: &[Compared]) -> String {
          {CONTEXT} tokens of context for each user, as many slots as users (1, 2, 4, 8 or 16), HTTP included,\n\
          temperature 0.8 and otherwise the defaults of each program, streams of 128 tokens. {} alternating\n\
          rounds, and both programs are restarted for each. Each cell has the median, with the minimum and\n\
-         the maximum in brackets.\n\n\
+         the maximum in brackets. The answers under a schema and those that repeat their prompt have\n\
+         temperature 0.\n\n\
          Tokens per second are all tokens divided by the whole time, including the time to read the prompts.\n\
          The rows \"without first tokens\" only count the time in which all streams run.\n\n\
          | work | unit | Loggia | llama-server | ratio | goal |\n|---|---|---|---|---|---|\n",

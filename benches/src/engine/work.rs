@@ -12,7 +12,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::client::{ReceivedAnswer, ask, chat, message};
+use super::client::{ReceivedAnswer, ask, chat, greedy, message};
 
 /// The text that is repeated to build a prompt of any length.
 const SENTENCE: &str = "The keeper of the lighthouse wrote down the weather, the ships that passed, and what the sea had brought. ";
@@ -37,7 +37,13 @@ pub(crate) async fn measure(target: SocketAddr, users: usize, round: usize) -> R
     // The first answer of a process is always slower, so it is not measured.
     ask(target, &chat(&message("user", "Hello."), 8), None).await?;
     match users {
-        1 => Ok([rates(target, 1).await?, second_turn(target, round).await?].concat()),
+        1 => Ok([
+            rates(target, 1).await?,
+            second_turn(target, round).await?,
+            under_schema(target, round).await?,
+            repeating(target, round).await?,
+        ]
+        .concat()),
         2 => Ok([pause(target, round).await?, leaving(target, round).await?].concat()),
         8 => Ok([rates(target, 8).await?, shared_prompt(target, round).await?].concat()),
         users => rates(target, users).await,
@@ -124,6 +130,71 @@ async fn second_turn(target: SocketAddr, round: usize) -> Result<Values> {
     Ok(vec![(
         figure("second turn of a long chat: first token", "ms", "≤ 1.0×"),
         ms(second.first()?),
+    )])
+}
+
+/// The names of the properties of a schema, each longer than its value.
+const PROPERTIES: [&str; 8] = [
+    "customer_identification_number",
+    "requested_delivery_address_line",
+    "estimated_shipping_weight_kilograms",
+    "preferred_payment_installments",
+    "warehouse_location_identifier",
+    "international_customs_declaration",
+    "insurance_coverage_percentage",
+    "package_handling_instructions",
+];
+
+/// An answer under a schema of long names with a digit each.
+async fn under_schema(target: SocketAddr, round: usize) -> Result<Values> {
+    let of_name = |name: &&str| format!(r#""{name}":{{"type":"integer","minimum":0,"maximum":9}}"#);
+    let properties: Vec<String> = PROPERTIES.iter().map(of_name).collect();
+    let required = PROPERTIES.map(|name| format!(r#""{name}""#)).join(",");
+    let format = format!(
+        r#","response_format":{{"type":"json_schema","json_schema":{{"name":"order","strict":true,"schema":{{"type":"object","properties":{{{}}},"required":[{required}],"additionalProperties":false}}}}}}"#,
+        properties.join(",")
+    );
+    let question = |number: usize| message("user", &format!("Fill in order {number}."));
+    // The grammar is compiled with the first answer.
+    ask(target, &greedy(&question(1000), 400, &format), None).await?;
+    let began = Instant::now();
+    ask(target, &greedy(&question(round), 400, &format), None).await?;
+    Ok(vec![(
+        figure(
+            "answer under a schema of eight long names with a digit each",
+            "ms",
+            "≤ 0.4×",
+        ),
+        ms(began.elapsed()),
+    )])
+}
+
+/// An answer that repeats its prompt.
+async fn repeating(target: SocketAddr, round: usize) -> Result<Values> {
+    const WORDS: [&str; 11] = [
+        "sea", "stone", "answer", "paper", "river", "blue", "chair", "long", "window", "ship",
+        "red",
+    ];
+    let item = |item: usize| {
+        let words =
+            (0..6).map(|word| WORDS[(item * (word + 2) + word * word + round) % WORDS.len()]);
+        format!("{}. {};", item + 1, words.collect::<Vec<_>>().join(" "))
+    };
+    let items = (0..14).map(item).collect::<Vec<_>>().join(" ");
+    let question = format!("Repeat this list exactly, every word: {items}");
+    let heard = ask(target, &greedy(&message("user", &question), 160, ""), None).await?;
+    let (first, last) = heard
+        .pieces
+        .first()
+        .zip(heard.pieces.last())
+        .context("an answer without text")?;
+    Ok(vec![(
+        figure(
+            "answer that repeats its prompt, without the first token",
+            "tokens/s",
+            "≥ 2.0×",
+        ),
+        (heard.tokens - 1.0) / (*last - *first).as_secs_f64(),
     )])
 }
 

@@ -348,7 +348,10 @@ impl Llama {
 /// it.
 async fn grammars(model: Arc<Model>) -> Result<Grammars, BackendError> {
     let make = move || {
-        let vocabulary = Vocabulary::new(model.words()).ok_or("its vocabulary is too large")?;
+        let words = model.words();
+        let tokenize = Box::new(move |text: &str| model.tokenize_plain(text));
+        let vocabulary =
+            Vocabulary::new(words, Some(tokenize)).ok_or("its vocabulary is too large")?;
         Grammars::new(vocabulary)
     };
     let grammars = tokio::task::spawn_blocking(make).await;

@@ -19,6 +19,13 @@ pub struct LlamaOptions {
     /// A draft model for speculative decoding. It is used while it makes answers faster, and does
     /// not change them.
     pub draft: Option<Draft>,
+    /// Whether text that a grammar forces, such as the property names of a schema, is read in one
+    /// step, like a prompt. Otherwise each of its tokens takes a step. The answers are the same.
+    pub fast_forward: bool,
+    /// Whether the next tokens of an answer are guessed from what its prompt and the answer already
+    /// contain. Guesses are used while they make answers faster, and do not change them. Models
+    /// with a draft model, and those that cannot take tokens back, do without.
+    pub lookup: bool,
     /// The maximum number of tokens of one request, prompt and answer together. The default is the
     /// context that the model was trained for, at most [`DEFAULT_CONTEXT`]. Each of the `parallel`
     /// requests can use all of it: memory for `parallel × context` tokens is reserved at the start.
@@ -90,6 +97,8 @@ impl LlamaOptions {
             lora: None,
             mmproj: None,
             draft: None,
+            fast_forward: true,
+            lookup: true,
             context: None,
             parallel: 4,
             queue: None,

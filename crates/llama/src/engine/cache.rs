@@ -95,9 +95,19 @@ impl<'model> Cache<'model> {
         Ok(row)
     }
 
+    /// The row of the token that is added next.
+    pub(super) fn next_row(&self) -> i32 {
+        self.batch.n_tokens()
+    }
+
+    /// The number of tokens of the step so far.
+    pub(super) fn rows(&self) -> usize {
+        usize::try_from(self.batch.n_tokens()).unwrap_or(0)
+    }
+
     /// Whether the step has no tokens yet.
     pub(super) fn is_empty_step(&self) -> bool {
-        self.batch.n_tokens() == 0
+        self.rows() == 0
     }
 
     /// Computes the step.

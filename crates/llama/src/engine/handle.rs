@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use super::generation::Generation;
 use super::inbox::{Inbox, Job};
 use super::output_stream::{self, OutputStream};
+use super::read_ahead::ReadAhead;
 use super::sizes::Sizes;
 use super::worker;
 use crate::error::{EngineError, LoadError};
@@ -26,11 +27,12 @@ impl Engine {
     pub(crate) fn start(model: Arc<Model>, options: &LlamaOptions) -> Result<Self, LoadError> {
         let sizes = Sizes::of(options, model.facts.trained_context)?;
         let inbox = Arc::new(Inbox::new(options.queue(), sizes.parallel as usize));
+        let ahead = ReadAhead::of(options);
         let (ready, started) = mpsc::sync_channel(1);
         let for_thread = Arc::clone(&inbox);
         let thread = std::thread::Builder::new()
             .name("loggia-engine".to_owned())
-            .spawn(move || worker::run(&model, sizes, &for_thread, &ready))
+            .spawn(move || worker::run(&model, sizes, ahead, &for_thread, &ready))
             .map_err(LoadError::Thread)?;
         let engine = Self {
             inbox,

@@ -5,7 +5,8 @@
 //! (the queue), `worker` (the loop: admit, share, plan, compute, choose), `sizes` (the context and
 //! the size of a step), `passage` (the prompt), `slots` (the assignment of the cache), `plan` (how a
 //! step is divided among prompts), `task` (one request in progress), `score` and `token_logprob`
-//! (log-probabilities), `draft` (speculative decoding), `cache` (the calls into llama.cpp).
+//! (log-probabilities), `read_ahead` (what a step reads beyond an answer's next token), `draft` and
+//! `lookup` (speculative decoding), `cache` (the calls into llama.cpp).
 //!
 //! No HTTP here, and no templates: tokens in, text out.
 
@@ -14,10 +15,12 @@ mod draft;
 mod generation;
 mod handle;
 mod inbox;
+mod lookup;
 mod output;
 mod output_stream;
 mod passage;
 mod plan;
+mod read_ahead;
 mod score;
 mod sizes;
 mod slots;

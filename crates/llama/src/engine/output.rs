@@ -86,13 +86,25 @@ impl OutputSender {
     /// Whether there is room for another output. If there is none, the reader wakes the engine as
     /// soon as it makes room.
     pub(super) fn has_room(&self) -> bool {
-        if self.sender.capacity() > 0 {
+        self.has_room_for(1)
+    }
+
+    /// Whether there is room for this number of outputs, or for all outputs that the channel can
+    /// hold if that is less. If there is not, the reader wakes the engine when it makes room.
+    pub(super) fn has_room_for(&self, outputs: usize) -> bool {
+        let outputs = outputs.min(self.sender.max_capacity());
+        if self.sender.capacity() >= outputs {
             return true;
         }
         // The order matters. The reader makes room first and reads this flag afterwards, so either
         // this call sees the room or the reader sees the flag.
         self.full.store(true, Ordering::SeqCst);
-        self.sender.capacity() > 0
+        self.sender.capacity() >= outputs
+    }
+
+    /// The number of outputs that the channel can hold.
+    pub(super) fn max_room(&self) -> usize {
+        self.sender.max_capacity()
     }
 
     /// The number of outputs that there is room for. Unlike [`Self::has_room`], it does not make
@@ -102,7 +114,7 @@ impl OutputSender {
     }
 
     /// Sends an output without waiting. A step sends one output to each reader, and one more for
-    /// each accepted draft token; a reader takes part in a step only if there is room for all of
+    /// each forced token and each accepted draft token; a reader takes part in a step only if there is room for all of
     /// them.
     pub(super) fn send(&self, output: Result<Output, EngineError>) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(output) {

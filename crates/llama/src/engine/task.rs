@@ -17,6 +17,10 @@ use crate::model::Model;
 use crate::sample::{Constraint, Sampler, Scratch, Stuck, rank};
 use crate::text::{Pushed, Text};
 
+/// The maximum number of forced tokens in a step if their log-probabilities are requested. Each
+/// needs a row of logits, and llama.cpp does not free that memory.
+const MOST_FORCED_WITH_LOGITS: usize = 15;
+
 pub(super) struct Task {
     pub(super) prompt: Passage,
     /// The number of prompt tokens that were found in the cache.
@@ -140,8 +144,27 @@ impl Task {
         self.scores.as_mut().and_then(Scores::take)
     }
 
+    /// The tokens that must follow the next token and that a step reads together with it: at most
+    /// `room`, and no more than the reader's channel can hold. Unlike draft tokens, they do not
+    /// depend on how fast the reader is.
+    pub(super) fn forced_run(&mut self, room: usize) -> &[Token] {
+        let left = self.most.saturating_sub(self.generated);
+        let room = room.min(left.min(self.sender.max_room()).saturating_sub(1));
+        let room = match self.top_logprobs {
+            Some(_) => room.min(MOST_FORCED_WITH_LOGITS),
+            None => room,
+        };
+        let forced = self.sampler.forced();
+        &forced[..forced.len().min(room)]
+    }
+
+    /// Whether the logits are needed to choose the token after `ahead` forced tokens.
+    pub(super) fn needs_logits(&mut self, ahead: usize) -> bool {
+        self.top_logprobs.is_some() || self.sampler.forced().len() <= ahead
+    }
+
     /// Chooses the next token and sends the text that it releases. Returns whether the answer has
-    /// ended.
+    /// ended. The logits may be empty if they are not needed.
     pub(super) fn step(&mut self, logits: &[f32], model: &Model, scratch: &mut Scratch) -> bool {
         let prompt = self.take_scores();
         if self.most == 0 {

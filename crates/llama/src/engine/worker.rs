@@ -5,6 +5,7 @@
 //! The thread never waits for a reader: a reader without room for another output skips the step,
 //! and one that has left loses its slot before the next step.
 
+mod ahead;
 mod choose;
 mod score;
 
@@ -13,20 +14,24 @@ use std::sync::mpsc::SyncSender;
 use super::cache::{Cache, Sequence};
 use super::draft::Drafts;
 use super::inbox::{Inbox, Job};
+use super::lookup::Lookup;
 use super::output::Output;
 use super::plan::share;
+use super::read_ahead::ReadAhead;
 use super::sizes::Sizes;
 use super::slots::{self, Slot};
 use super::task::Task;
 use crate::error::{EngineError, LoadError};
 use crate::model::Model;
 use crate::sample::Scratch;
+use ahead::Ahead;
 use score::ScoredRow;
 
 /// Runs until the inbox is stopped.
 pub(super) fn run(
     model: &Model,
     sizes: Sizes,
+    ahead: ReadAhead,
     inbox: &Inbox,
     ready: &SyncSender<Result<(), LoadError>>,
 ) {
@@ -46,7 +51,7 @@ pub(super) fn run(
             return;
         }
     };
-    let mut worker = Worker::new(model, sizes, inbox, cache, drafts);
+    let mut worker = Worker::new(model, sizes, ahead, inbox, cache, drafts);
     let warmed = worker.warm_up().map_err(|what| {
         LoadError::Setting(format!(
             "the first computation with the model failed: {what}"
@@ -74,6 +79,10 @@ struct Worker<'a> {
     cache: Cache<'a>,
     /// Speculative decoding, if the model has a draft model.
     drafts: Option<Drafts<'a>>,
+    /// Lookup drafting, if it is on and the model has no draft model.
+    lookup: Option<Lookup>,
+    /// Whether forced tokens are read together.
+    fast_forward: bool,
     slots: Vec<Slot>,
     scratch: Scratch,
     /// Counts arriving requests, ending requests and steps. It orders events in time.
@@ -85,11 +94,20 @@ struct Worker<'a> {
 }
 
 /// A token of the step from whose logits the next token of an answer is chosen: its sequence, and
-/// the row of its logits. The rows after it belong to the draft tokens that follow it.
+/// the row of its logits. The rows after it belong to the tokens that were read ahead: those that
+/// the answer's grammar forces, and draft tokens after them.
 struct SampledRow {
     sequence: Sequence,
     row: i32,
+    forced: usize,
     drafted: usize,
+}
+
+impl SampledRow {
+    /// The number of tokens that were read ahead.
+    fn ahead(&self) -> usize {
+        self.forced + self.drafted
+    }
 }
 
 /// The rows of a step whose logits are needed.
@@ -111,6 +129,7 @@ impl<'a> Worker<'a> {
     fn new(
         model: &'a Model,
         sizes: Sizes,
+        ahead: ReadAhead,
         inbox: &'a Inbox,
         cache: Cache<'a>,
         drafts: Option<Drafts<'a>>,
@@ -118,12 +137,17 @@ impl<'a> Worker<'a> {
         let slots = (0..sizes.parallel).map(|_| Slot::new()).collect();
         let min_copy = slots::min_copy(sizes.context as usize);
         let scratch = Scratch::default();
+        let can_guess = ahead.lookup && drafts.is_none() && model.facts.can_roll_back;
+        let lookup =
+            can_guess.then(|| Lookup::new(sizes.parallel as usize, model.facts.vocabulary));
         Self {
             model,
             sizes,
             inbox,
             cache,
             drafts,
+            lookup,
+            fast_forward: ahead.forced,
             slots,
             scratch,
             clock: 0,
@@ -216,6 +240,9 @@ impl<'a> Worker<'a> {
                     drafts.forget(place.slot);
                 }
             }
+            if let Some(lookup) = &mut self.lookup {
+                lookup.forget(place.slot);
+            }
             self.clock += 1;
             let mut task = Task::new(job, self.clock, self.sizes.context as usize);
             task.cached = self.keep_beginning(place.slot, &task);
@@ -303,47 +330,43 @@ impl<'a> Worker<'a> {
     fn prepare(&mut self) -> Result<Step, String> {
         self.cache.begin();
         self.has_read_rows = false;
-        let mut all_drafts = self.draft().into_iter().peekable();
         let mut step = Step::default();
-        for (sequence, slot) in self.slots.iter_mut().enumerate() {
-            let Some(task) = slot.task.as_ref().filter(|task| task.sender.has_room()) else {
-                continue;
-            };
-            let Some(token) = task.next else { continue };
-            // Both lists are in the order of the slots.
-            let own = all_drafts.next_if(|draft| draft.sequence == sequence);
-            let own = own.map_or_else(Vec::new, |draft| draft.tokens);
-            let row = self.cache.add(
-                sequence,
-                task.prompt.position(slot.tokens.len()),
-                token,
-                true,
-            )?;
-            slot.tokens.push(token);
-            for &token in &own {
-                self.cache.add(
-                    sequence,
-                    task.prompt.position(slot.tokens.len()),
-                    token,
-                    true,
-                )?;
-                slot.tokens.push(token);
-            }
+        for ahead in self.read_ahead() {
+            let row = self.add_to_answer(&ahead)?;
             step.sampled.push(SampledRow {
-                sequence,
+                sequence: ahead.sequence,
                 row,
-                drafted: own.len(),
+                forced: ahead.forced.len(),
+                drafted: ahead.drafted.len(),
             });
         }
+        let rows = self.cache.rows();
         let alone = self.sizes.alone as usize;
         let each = if step.sampled.is_empty() {
             alone
         } else {
             self.sizes.piece as usize
         };
-        let most = alone.min(self.sizes.batch as usize - step.sampled.len());
+        let most = alone.min((self.sizes.batch as usize).saturating_sub(rows));
         self.prepare_prompts(each, most, &mut step)?;
         Ok(step)
+    }
+
+    /// Adds the next token of an answer to the step, and the tokens that are read ahead. Returns
+    /// the row of the first one.
+    fn add_to_answer(&mut self, ahead: &Ahead) -> Result<i32, String> {
+        let row = self.cache.next_row();
+        let slot = &mut self.slots[ahead.sequence];
+        let Some(task) = &mut slot.task else {
+            return Ok(row);
+        };
+        for (at, token) in ahead.tokens().enumerate() {
+            let position = task.prompt.position(slot.tokens.len());
+            let is_wanted = task.needs_logits(at);
+            self.cache.add(ahead.sequence, position, token, is_wanted)?;
+            slot.tokens.push(token);
+        }
+        Ok(row)
     }
 
     /// Adds up to `each` tokens of each pending prompt, and at most `most` in total.
@@ -412,6 +435,7 @@ impl<'a> Worker<'a> {
                 step.sampled.push(SampledRow {
                     sequence,
                     row,
+                    forced: 0,
                     drafted: 0,
                 });
             }

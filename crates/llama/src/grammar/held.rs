@@ -3,6 +3,7 @@
 //! Reasoning is unconstrained: the grammar begins after it, or with the first token if there is
 //! none. Optional calls are constrained from the marker that begins one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use llguidance::toktrie::SimpleVob;
@@ -36,6 +37,8 @@ pub(crate) struct Held {
     at: At,
     /// The tokens that the grammar allowed last.
     allowed: SimpleVob,
+    /// The tokens that must come next. `None` if that has not been computed yet.
+    forced: Option<VecDeque<Token>>,
     /// Tokens that contain a whole marker and more, or a marker that is not allowed.
     crossing: Arc<[Token]>,
 }
@@ -94,6 +97,7 @@ impl Held {
             beginning,
             at,
             allowed: SimpleVob::new(),
+            forced: None,
             crossing,
         }
     }
@@ -293,7 +297,20 @@ impl Constraint for Held {
         }
     }
 
+    fn forced(&mut self) -> &[Token] {
+        if self.forced.is_none() && self.at == At::Held {
+            self.forced = Some(self.machine.forced().into());
+        }
+        match &mut self.forced {
+            Some(forced) => forced.make_contiguous(),
+            None => &[],
+        }
+    }
+
     fn accept(&mut self, token: Token) -> Result<(), Stuck> {
+        let is_forced = |forced: &mut VecDeque<Token>| forced.pop_front() == Some(token);
+        self.forced
+            .take_if(|forced| !is_forced(forced) || forced.is_empty());
         match self.at {
             At::Opening { tag, itself } => return self.open(token, tag, itself),
             At::Reasoning(_) => {

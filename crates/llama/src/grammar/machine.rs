@@ -57,6 +57,14 @@ impl Reading {
         consumed.map_err(|error| Stuck(first_line(&error)))
     }
 
+    /// The tokens that must come next. An error is reported by the next mask.
+    fn forced(&mut self) -> Vec<Token> {
+        match self {
+            Self::Plain(matcher) => matcher.compute_ff_tokens(),
+            Self::Inputs(_) => Vec::new(),
+        }
+    }
+
     fn is_stopped(&self) -> bool {
         match self {
             Self::Plain(matcher) => matcher.is_stopped(),
@@ -130,6 +138,16 @@ impl Machine {
         match self {
             Self::Guided(guided) => guided.allowed(),
             Self::Gbnf(machine) => machine.allowed(),
+        }
+    }
+
+    /// The tokens that must come next, because the grammar leaves only one continuation of the
+    /// text: those into which the model's tokenizer divides that text. A token at its end that
+    /// could be longer with what follows is not forced.
+    pub(super) fn forced(&mut self) -> Vec<Token> {
+        match self {
+            Self::Guided(guided) => guided.matcher.forced(),
+            Self::Gbnf(machine) => machine.forced(),
         }
     }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use llguidance::toktrie::{
-    INVALID_TOKEN, SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
+    INVALID_TOKEN, Recognizer, SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
 };
 
 use super::token_kinds;
@@ -31,6 +31,9 @@ pub(crate) struct Words {
     pub(crate) markers: Vec<(&'static str, Token)>,
 }
 
+/// Divides a text into tokens as the model's own tokenizer does.
+pub(crate) type Tokenize = Box<dyn Fn(&str) -> Vec<Token> + Send + Sync>;
+
 /// A model's tokens, prepared for masks.
 pub(crate) struct Vocabulary {
     env: TokEnv,
@@ -48,8 +51,9 @@ impl std::fmt::Debug for Vocabulary {
 }
 
 impl Vocabulary {
-    /// Builds the trie, in some milliseconds. Returns `None` if the vocabulary is too large.
-    pub(crate) fn new(mut words: Words) -> Option<Self> {
+    /// Builds the trie, in some milliseconds. Returns `None` if the vocabulary is too large. Without
+    /// `tokenize`, grammars do not force tokens: the model chooses how a text is divided.
+    pub(crate) fn new(mut words: Words, tokenize: Option<Tokenize>) -> Option<Self> {
         words.markers.retain(|(text, _)| is_bracketed(text));
         let size = u32::try_from(words.tokens.len())
             .ok()
@@ -88,7 +92,7 @@ impl Vocabulary {
             all_that(token_kinds::is_lengthy),
         );
         Some(Self {
-            env: Arc::new(Trie(trie)),
+            env: Arc::new(Trie { trie, tokenize }),
             words,
             numeric,
             lengthy,
@@ -115,7 +119,33 @@ impl Vocabulary {
 
     /// The trie of some of the tokens.
     pub(super) fn part_of(&self, tokens: &SimpleVob) -> TokEnv {
-        Arc::new(Trie(self.trie().filter(tokens)))
+        Arc::new(Trie {
+            trie: self.trie().filter(tokens),
+            tokenize: None,
+        })
+    }
+
+    /// Divides a text that must follow into tokens, as the model's tokenizer does. `last` is the
+    /// token before it, and `after` is at the end of the text: tokens at the end that could be
+    /// longer with what follows are left out. Returns nothing if the model's tokenizer is unknown.
+    pub(super) fn forced(
+        &self,
+        last: Option<Token>,
+        text: &[u8],
+        after: &mut impl Recognizer,
+    ) -> Vec<Token> {
+        if text.is_empty() || !self.env.tokenize_is_canonical() {
+            return Vec::new();
+        }
+        let before = last.map_or(&[][..], |token| self.text(token));
+        let together = self.env.tokenize_bytes(&[before, text].concat());
+        let mut tokens = match (together.split_first(), last) {
+            (Some((first, rest)), Some(last)) if *first == last => rest.to_vec(),
+            _ => self.env.tokenize_bytes(text),
+        };
+        let (unsure, _) = self.trie().chop_tokens(after, &tokens);
+        tokens.truncate(tokens.len() - unsure);
+        tokens
     }
 
     pub(super) fn len(&self) -> usize {
@@ -185,20 +215,48 @@ fn is_bracketed(mark: &str) -> bool {
     mark.starts_with('<') && mark.ends_with('>') || mark.starts_with('[') && mark.ends_with(']')
 }
 
-struct Trie(TokTrie);
+struct Trie {
+    trie: TokTrie,
+    tokenize: Option<Tokenize>,
+}
+
+impl Trie {
+    /// The tokens into which the model's tokenizer divides a text, if they have this text.
+    fn canonical(&self, tokenize: &Tokenize, text: &str) -> Vec<TokenId> {
+        let has_text = |tokens: &[TokenId]| {
+            let bytes = tokens.iter().flat_map(|&token| self.trie.token(token));
+            bytes.eq(text.as_bytes())
+        };
+        let tokens = tokenize(text);
+        if has_text(&tokens) {
+            return tokens;
+        }
+        // Some tokenizers put a space before every text, but not within one.
+        let within = tokenize(&format!("\n{text}"));
+        let rest = (1..within.len()).find(|&start| has_text(&within[start..]));
+        rest.map_or_else(
+            || self.trie.greedy_tokenize(text.as_bytes()),
+            |start| within[start..].to_vec(),
+        )
+    }
+}
 
 impl TokenizerEnv for Trie {
     fn tok_trie(&self) -> &TokTrie {
-        &self.0
+        &self.trie
     }
 
     fn tokenize_bytes(&self, text: &[u8]) -> Vec<TokenId> {
-        self.0.greedy_tokenize(text)
+        let Some(tokenize) = &self.tokenize else {
+            return self.trie.greedy_tokenize(text);
+        };
+        self.trie
+            .tokenize_with_greedy_fallback(text, |text| self.canonical(tokenize, text))
     }
 
-    /// Returns `false`, so that the grammar does not force tokens: the model chooses how a text is
-    /// divided into tokens.
+    /// Whether the grammar forces tokens. Without the model's tokenizer it does not: the model
+    /// chooses how a text is divided into tokens.
     fn tokenize_is_canonical(&self) -> bool {
-        false
+        self.tokenize.is_some()
     }
 }

@@ -70,6 +70,9 @@ pub(crate) trait Constraint: Send {
     /// Sets the logit of every token that may not come next to negative infinity. At least one
     /// token remains.
     fn mask(&mut self, logits: &mut [f32]) -> Result<(), Stuck>;
+    /// The tokens that must come next, as far as there is only one way to continue. No logits are
+    /// needed to choose them.
+    fn forced(&mut self) -> &[Token];
     /// Records the token that was chosen.
     fn accept(&mut self, token: Token) -> Result<(), Stuck>;
     /// Whether the answer is complete, so that nothing may follow.
@@ -110,9 +113,11 @@ impl Sampler {
         }
     }
 
-    /// Samples a token from a row of logits.
+    /// Samples a token from a row of logits. If a token is forced, the logits are not read.
     pub(crate) fn choose(&mut self, logits: &[f32], scratch: &mut Scratch) -> Result<Token, Stuck> {
-        let token = if self.changes_logits() {
+        let token = if let Some(&forced) = self.forced().first() {
+            forced
+        } else if self.changes_logits() {
             let mut row = scratch.take_row(logits);
             let changed = self.change(&mut row);
             let token = self.draw(&row, scratch);
@@ -126,6 +131,14 @@ impl Sampler {
             constraint.accept(token)?;
         }
         Ok(token)
+    }
+
+    /// The tokens that must come next, whatever the logits are.
+    pub(crate) fn forced(&mut self) -> &[Token] {
+        match &mut self.constraint {
+            Some(constraint) => constraint.forced(),
+            None => &[],
+        }
     }
 
     /// Whether the answer so far is complete, and nothing may follow.

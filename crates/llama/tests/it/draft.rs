@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::support::family::{self, Family};
-use crate::support::{Whole, ask, call, model, next_text, open, read};
+use crate::support::{Whole, agree, ask, call, model, next_text, open, read};
 use loggia_backend::{Backend, ChatCall};
 use loggia_llama::{Draft, Llama, LlamaOptions};
 use loggia_wire::openai::FinishReason;
@@ -142,25 +142,6 @@ async fn an_answer_that_is_held_to_a_schema_is_the_same_with_a_draft() {
         value["title"].is_string() && value["pages"].is_number(),
         "{value}"
     );
-}
-
-/// Compares a greedy answer with the one of a request that runs alone and without a draft model.
-/// Parallel requests are summed in another order, so each token must be about as probable as before
-/// (differences of 0.2 occur without a draft model too). Where the tokens differ, both must have
-/// been about equally probable; the text after that may differ.
-fn agree(whole: &Whole, usual: &Whole) {
-    assert_eq!(whole.usage().completion_tokens, whole.logprobs.len() as u64);
-    for (own, other) in whole.logprobs.iter().zip(&usual.logprobs) {
-        let was = other.top_logprobs.iter().find(|top| top.token == own.token);
-        assert!(
-            was.is_some_and(|was| (was.logprob - own.logprob).abs() < 0.5),
-            "{own:?} {other:?}"
-        );
-        if own.token != other.token {
-            return;
-        }
-    }
-    assert_eq!((&whole.text, whole.finish), (&usual.text, usual.finish));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Tests of the embedded engine through its public interface. Each test loads the default model, or
 //! one with random weights.
 
+mod ahead;
 mod answers;
 mod calls;
 mod company;

@@ -135,6 +135,14 @@ settings! {
     #[arg(long, value_name = "N", allow_negative_numbers = true, aliases = ["n-gpu-layers", "ngl"], help_heading = ENGINE)]
     gpu_layers: Layers { unset("all layers, if the build has a usable GPU"), example "20" }
 
+    /// Read text that a schema or grammar forces, such as property names, in one step
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = ENGINE)]
+    fast_forward: Switch { default(Switch(true)), example "false" }
+
+    /// Guess the next tokens from the prompt and the answer, while that makes answers faster
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = ENGINE)]
+    lookup: Switch { default(Switch(true)), example "false" }
+
     /// What all loaded models use together: weights, context and compute buffers
     #[arg(long, value_name = "SIZE", help_heading = ENGINE)]
     memory: Size {

@@ -126,11 +126,13 @@ impl<'model> Drafts<'model> {
         self.lengths.fill(self.most);
     }
 
-    /// Drafts the next tokens of answers, if that is useful in this step. `room` is the number of
-    /// tokens that the model can verify for each answer.
+    /// Drafts the next tokens of answers, if that is useful in this step. `are_forced` says of
+    /// which slots the next tokens are known anyway; nothing is drafted for them. `room` is the
+    /// number of tokens that the model can verify for each answer.
     pub(super) fn draft(
         &mut self,
         slots: &[Slot],
+        are_forced: &[bool],
         room: usize,
     ) -> Result<Vec<DraftTokens>, String> {
         self.step = None;
@@ -161,8 +163,10 @@ impl<'model> Drafts<'model> {
         if answers == 0 || is_seeded {
             return Ok(Vec::new());
         }
+        // A step with forced tokens takes longer and brings more, whether there are drafts or not.
+        let is_usual = !are_forced.contains(&true);
         if is_measured && !self.trial.should_draft(answers) {
-            self.step = Some(Step {
+            self.step = is_usual.then_some(Step {
                 began,
                 answers,
                 drafting: false,
@@ -173,7 +177,7 @@ impl<'model> Drafts<'model> {
             let room = room
                 .min(task.max_draft_tokens())
                 .min(self.room(sequence, slot, task));
-            (room > 0).then_some(DraftTokens {
+            (room > 0 && !are_forced[sequence]).then_some(DraftTokens {
                 sequence,
                 tokens: Vec::new(),
                 room,
@@ -188,7 +192,7 @@ impl<'model> Drafts<'model> {
             return Ok(Vec::new());
         }
         self.continue_drafts(&mut drafts)?;
-        self.step = Some(Step {
+        self.step = is_usual.then_some(Step {
             began,
             answers,
             drafting: true,

@@ -31,6 +31,9 @@ const MOST_STEPS: usize = 500_000;
 /// The maximum number of cached masks. Each takes some KiB.
 const MOST_MASKS: usize = 256;
 
+/// The maximum length of a forced text in bytes.
+const LONGEST_FORCED: usize = 4096;
+
 /// An incomplete character: its bits so far, and the number of missing bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Begun {
@@ -47,6 +50,8 @@ pub(in crate::grammar) struct Machine {
     vocabulary: Arc<Vocabulary>,
     table: Table,
     at: State,
+    /// The token that was accepted last.
+    last: Option<Token>,
     masks: HashMap<State, SimpleVob>,
 }
 
@@ -79,6 +84,7 @@ impl Machine {
             vocabulary,
             table,
             at,
+            last: None,
             masks: HashMap::new(),
         }
     }
@@ -120,10 +126,28 @@ impl Machine {
         Ok(mask)
     }
 
+    /// The tokens that must come next.
+    pub(in crate::grammar) fn forced(&mut self) -> Vec<Token> {
+        let (mut text, mut at) = (Vec::new(), self.at);
+        while text.len() < LONGEST_FORCED
+            && let Some((byte, to)) = self.table.only_step(at)
+        {
+            text.push(byte);
+            at = to;
+        }
+        let vocabulary = Arc::clone(&self.vocabulary);
+        let mut after = Walk {
+            table: &mut self.table,
+            path: vec![at],
+        };
+        vocabulary.forced(self.last, &text, &mut after)
+    }
+
     pub(in crate::grammar) fn accept(&mut self, token: Token) -> Result<(), Stuck> {
         if self.vocabulary.ends(token) {
             return Ok(());
         }
+        self.last = Some(token);
         for &byte in self.vocabulary.text(token) {
             self.at = self.table.step(self.at, byte);
             if self.at == DEAD {
@@ -143,10 +167,7 @@ impl Machine {
     }
 
     fn may_end(&self) -> bool {
-        self.table
-            .states
-            .get(self.at as usize)
-            .is_some_and(|(places, begun)| places.contains(&END) && begun.missing == 0)
+        self.table.may_end(self.at)
     }
 }
 
@@ -165,6 +186,28 @@ impl Table {
         self.states.push(key.clone());
         self.known.insert(key, number);
         number
+    }
+
+    fn may_end(&self, at: State) -> bool {
+        self.states
+            .get(at as usize)
+            .is_some_and(|(places, begun)| places.contains(&END) && begun.missing == 0)
+    }
+
+    /// The only byte that may follow, with the state after it. Returns `None` if several may, or
+    /// if the text may end.
+    fn only_step(&mut self, from: State) -> Option<(u8, State)> {
+        if self.may_end(from) {
+            return None;
+        }
+        let mut only = None;
+        for byte in 0..=u8::MAX {
+            let to = self.step(from, byte);
+            if to != DEAD && only.replace((byte, to)).is_some() {
+                return None;
+            }
+        }
+        only
     }
 
     fn step(&mut self, from: State, byte: u8) -> State {

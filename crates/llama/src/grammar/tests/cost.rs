@@ -25,7 +25,7 @@ fn what_a_grammar_costs() {
         began.elapsed()
     );
     let began = Instant::now();
-    let grammars = Grammars::new(Vocabulary::new(words).unwrap()).unwrap();
+    let grammars = Grammars::new(Vocabulary::new(words, None).unwrap()).unwrap();
     println!("the trie takes {:?}", began.elapsed());
     let object = json!({"type": "object", "properties": {"name": {"type": "string"}, "born": {"type": "integer"},
         "fields": {"type": "array", "items": {"type": "string"}}, "note": {"type": "string", "maxLength": 200}},

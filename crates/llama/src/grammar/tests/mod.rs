@@ -7,6 +7,7 @@ mod calls;
 mod cost;
 mod either;
 mod ends;
+mod forced;
 mod free;
 mod gbnf;
 mod inputs;
@@ -45,12 +46,12 @@ const LONGER: [&str; 16] = [
     "\n  ", "\n}", "  ",
 ];
 
-fn grammars() -> Grammars {
+fn words() -> Words {
     let bytes = (0..=255).map(|byte: u8| vec![byte]);
     let ends = [b"<end>".to_vec(), b"<stop>".to_vec()];
     let markers = MARKERS.iter().map(|mark| mark.as_bytes().to_vec());
     let longer = LONGER.iter().map(|word| word.as_bytes().to_vec());
-    let words = Words {
+    Words {
         tokens: bytes.chain(ends).chain(markers).chain(longer).collect(),
         ends: vec![END, OTHER_END],
         // Markers of a syntax that are also ordinary text stay text.
@@ -59,8 +60,11 @@ fn grammars() -> Grammars {
             .zip(FIRST_MARKER..)
             .chain([("}", Token::from(b'}')), (";", Token::from(b';'))])
             .collect(),
-    };
-    Grammars::new(Vocabulary::new(words).unwrap()).unwrap()
+    }
+}
+
+fn grammars() -> Grammars {
+    Grammars::new(Vocabulary::new(words(), None).unwrap()).unwrap()
 }
 
 /// Compiles a grammar outside of a runtime.

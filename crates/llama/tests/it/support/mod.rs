@@ -191,6 +191,25 @@ pub(crate) async fn next_text(events: &mut Events) -> String {
     }
 }
 
+/// Compares a greedy answer with the one of a request that runs alone and reads nothing ahead.
+/// Parallel requests are summed in another order, so each token must be about as probable as before
+/// (differences of 0.2 occur without reading ahead too). Where the tokens differ, both must have
+/// been about equally probable; the text after that may differ.
+pub(crate) fn agree(whole: &Whole, usual: &Whole) {
+    assert_eq!(whole.usage().completion_tokens, whole.logprobs.len() as u64);
+    for (own, other) in whole.logprobs.iter().zip(&usual.logprobs) {
+        let was = other.top_logprobs.iter().find(|top| top.token == own.token);
+        assert!(
+            was.is_some_and(|was| (was.logprob - own.logprob).abs() < 0.5),
+            "{own:?} {other:?}"
+        );
+        if own.token != other.token {
+            return;
+        }
+    }
+    assert_eq!((&whole.text, whole.finish), (&usual.text, usual.finish));
+}
+
 /// Sends a request, and returns the texts of all choices.
 pub(crate) async fn ask_choices(llama: &Llama, call: ChatCall) -> Vec<String> {
     let mut texts = vec![String::new(); call.work.choices()];

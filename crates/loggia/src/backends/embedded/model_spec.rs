@@ -20,6 +20,8 @@ pub(crate) struct ModelSpec {
     pub(crate) parallel: u32,
     pub(crate) threads: Option<u32>,
     pub(crate) gpu_layers: Option<u32>,
+    pub(crate) fast_forward: bool,
+    pub(crate) lookup: bool,
 }
 
 impl ModelSpec {
@@ -34,6 +36,8 @@ impl ModelSpec {
             parallel: config.parallel.get(),
             threads: config.threads.map(Count::get),
             gpu_layers: config.gpu_layers.map(|layers| layers.0),
+            fast_forward: config.fast_forward.0,
+            lookup: config.lookup.0,
         }
     }
 
@@ -56,6 +60,8 @@ impl ModelSpec {
             parallel: self.parallel,
             threads: self.threads,
             gpu_layers: self.gpu_layers,
+            fast_forward: self.fast_forward,
+            lookup: self.lookup,
             ..LlamaOptions::new(&self.file, &self.name)
         }
     }

@@ -156,6 +156,8 @@ fn pool(
         parallel: 4,
         threads: None,
         gpu_layers: None,
+        fast_forward: true,
+        lookup: true,
     };
     let specs = needs.iter().map(spec).collect();
     let pool = Arc::new(Pool::new(
