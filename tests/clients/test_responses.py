@@ -43,6 +43,25 @@ def test_a_whole_response(client, target):
     assert (response.incomplete_details.reason if is_cut else None) == ("max_output_tokens" if is_cut else None)
 
 
+STORY = "The cat sat on the mat and looked at the moon. " * 95
+
+
+def test_a_long_conversation_is_compacted_before_the_answer(client, target):
+    if target.kind not in ("embedded", "openai"):
+        pytest.skip("nothing was recorded for it")
+    said = [{"role": "user", "content": STORY}, {"role": "assistant", "content": "I see."}, {"role": "user", "content": "What did it look at?"}]
+    limits = {"max_output_tokens": 8, "temperature": 0}
+    manage = [{"type": "compaction", "compact_threshold": 1000}]
+    *_, end = client.responses.create(model=target.model, input=said, context_management=manage, stream=True, **limits)
+    assert [item.type for item in end.response.output] == ["compaction", "message"]
+    assert client.responses.retrieve(end.response.id).output == end.response.output
+    new = {"role": "user", "content": "And then?"}
+    by_id = client.responses.create(model=target.model, input=[new], previous_response_id=end.response.id, **limits)
+    whole = client.responses.create(model=target.model, input=[*said, *end.response.output, new], store=False, **limits)
+    assert by_id.usage.input_tokens == whole.usage.input_tokens < 1000
+    assert by_id.output_text == whole.output_text
+
+
 def test_a_streamed_response(client, target):
     events = list(client.responses.create(model=target.model, stream=True, **CAPITAL))
     assert [event.sequence_number for event in events] == list(range(len(events)))

@@ -86,17 +86,14 @@ impl Collector {
                 Ok(None)
             }
             (Self::Choices(choices), _) => {
-                match choices.only_text() {
-                    Some((text, reason)) => {
-                        choices.write_text(text, reason, head, served_by, out)?;
+                if let Some((text, reason)) = choices.only_text() {
+                    choices.write_text(text, reason, head, served_by, out)?;
+                } else {
+                    let mut chat = choices.finish(head, served_by)?;
+                    if let Shape::Chat(tools) = &head.shape {
+                        show_custom_calls(&mut chat, tools);
                     }
-                    None => {
-                        let mut chat = choices.finish(head, served_by)?;
-                        if let Shape::Chat(tools) = &head.shape {
-                            show_custom_calls(&mut chat, tools);
-                        }
-                        put_json(out, &chat)?;
-                    }
+                    put_json(out, &chat)?;
                 }
                 Ok(None)
             }

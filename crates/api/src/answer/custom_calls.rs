@@ -20,7 +20,7 @@ pub(crate) struct CustomCalls {
 #[derive(Debug)]
 enum Call {
     /// A call as far as it has arrived: one of a custom tool, or one whose name is not complete.
-    Held(ToolCallDelta),
+    Held(Box<ToolCallDelta>),
     /// The client has its beginning, or all of it.
     Shown,
 }
@@ -65,7 +65,10 @@ impl CustomCalls {
             function: None,
             extra: Extra::new(),
         };
-        let call = self.calls.entry(key).or_insert(Call::Held(nothing));
+        let call = self
+            .calls
+            .entry(key)
+            .or_insert_with(|| Call::Held(Box::new(nothing)));
         let Call::Held(held) = call else {
             shown.push(piece);
             return;
@@ -80,7 +83,7 @@ impl CustomCalls {
             && !name.is_some_and(|name| self.tools.has(name))
             && let Call::Held(held) = std::mem::replace(call, Call::Shown)
         {
-            shown.push(held);
+            shown.push(*held);
         }
     }
 
@@ -91,7 +94,7 @@ impl CustomCalls {
             if Some(*index) != except
                 && let Call::Held(held) = std::mem::replace(call, Call::Shown)
             {
-                shown.push(whole(held, &self.tools));
+                shown.push(whole(*held, &self.tools));
             }
         }
     }

@@ -100,6 +100,8 @@ fn threshold(place: &str, entry: &Value) -> Result<Option<u64>, ApiError> {
 #[derive(Debug)]
 pub(crate) struct Planned {
     parts: Parts,
+    /// The most tokens of the summary.
+    most_tokens: i64,
     keys: Arc<Keys>,
 }
 
@@ -159,8 +161,13 @@ async fn plan<R: Generate>(
     if tokens.map_err(refuse)? < threshold {
         return Ok(None);
     }
-    let keys = compaction.keys;
-    Ok(Some(Box::new(Planned { parts, keys })))
+    // A longer summary would hardly make the conversation shorter.
+    let most_tokens = i64::try_from(threshold / 2).unwrap_or(i64::MAX);
+    Ok(Some(Box::new(Planned {
+        parts,
+        most_tokens: most_tokens.min(summary::MOST_TOKENS),
+        keys: compaction.keys,
+    })))
 }
 
 impl Parts {
@@ -284,7 +291,8 @@ impl Planned {
         messages.push(summary::question());
         let mut question = ChatCompletionRequest {
             messages,
-            max_completion_tokens: None,
+            max_tokens: None,
+            max_completion_tokens: Some(self.most_tokens),
             logprobs: None,
             top_logprobs: None,
             ..chat.clone()

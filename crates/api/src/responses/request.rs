@@ -103,20 +103,12 @@ pub(crate) fn translate(
     if items.len() > most.messages {
         return Err(too_long("input", most.messages, items.len()));
     }
-    let mut tools = Tools::at_most(most.tools, &servers);
+    let (mut tools, tool_choice) = (Tools::at_most(most.tools, &servers), &request.tool_choice);
     // A summary is made without tools.
     tools.leaves_out_mcp = compacts;
-    tools.add_all("tools", request.tools.as_deref().unwrap_or_default())?;
-    items::add_tools(&items, origin, &mut tools)?;
-    let choice = request.tool_choice.as_ref().filter(|_| !compacts);
-    let tool_choice = choice.map(|choice| tools.choice(choice)).transpose()?;
-
-    items::check_approvals(&items, origin)?;
-    let approved = items::approved(&items, origin);
-    if compacts {
-        makes_no_calls(&approved)?;
-    }
-    servers.check_approved(&approved)?;
+    let tool_choice = tool_choice.as_ref().filter(|_| !compacts);
+    let tool_choice = offer(&mut tools, &request, tool_choice, &items, origin)?;
+    let approved = approved(&items, origin, &servers, compacts)?;
     let mut conversation =
         items::conversation(items, origin, &tools.offered, keys.map(|keys| &**keys))?;
     if let Some(instructions) = &request.instructions {
@@ -172,7 +164,7 @@ pub(crate) fn translate(
     } else {
         chat.tools = Some(tools.functions);
     }
-    chat.tool_choice = tool_choice.flatten();
+    chat.tool_choice = tool_choice;
     if compacts {
         summary::only_text(&mut chat);
     }
@@ -189,6 +181,36 @@ pub(crate) fn translate(
         // A summary needs no other one, and a warm-up generates nothing.
         compaction: compaction.filter(|_| !compacts && !prewarms),
     })
+}
+
+/// Offers the tools of a request and those among its items. Returns `tool_choice` as a chat has it.
+fn offer(
+    tools: &mut Tools,
+    request: &ResponseRequest,
+    choice: Option<&Value>,
+    items: &[Item],
+    origin: Origin,
+) -> Result<Option<ToolChoice>, ApiError> {
+    tools.add_all("tools", request.tools.as_deref().unwrap_or_default())?;
+    items::add_tools(items, origin, tools)?;
+    let choice = choice.map(|choice| tools.choice(choice)).transpose()?;
+    Ok(choice.flatten())
+}
+
+/// Returns the calls that the client has allowed, if this request can make them.
+fn approved(
+    items: &[Item],
+    origin: Origin,
+    servers: &Servers,
+    compacts: bool,
+) -> Result<Vec<Approved>, ApiError> {
+    items::check_approvals(items, origin)?;
+    let approved = items::approved(items, origin);
+    if compacts {
+        makes_no_calls(&approved)?;
+    }
+    servers.check_approved(&approved)?;
+    Ok(approved)
 }
 
 /// Checks what no model could serve. What chats check too is left to them.

@@ -14,7 +14,7 @@ use crate::stored::items;
 pub(crate) const TRIGGER: &str = "compaction_trigger";
 
 /// The most tokens of a summary, unless the client sets another limit.
-const MOST_TOKENS: i64 = 2048;
+pub(crate) const MOST_TOKENS: i64 = 2048;
 
 /// The most bytes of the user's messages that `POST /v1/responses/compact` seals beside the
 /// summary. Older ones are left out.

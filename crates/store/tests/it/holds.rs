@@ -45,8 +45,8 @@ fn replace(id: &str, body: &str, its: &[&str], needs: Option<NeededHold>) -> Cha
     }
 }
 
-fn of(holder: &str) -> Option<NeededHold> {
-    Some(NeededHold::Of(holder.to_owned()))
+fn of(holder: &str) -> NeededHold {
+    NeededHold::Of(holder.to_owned())
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn changes_are_made_in_their_order_all_or_none() {
                     items: items(its),
                 },
                 hold("r", "h", LONG),
-                replace("r", "{}", &["out"], of("h")),
+                replace("r", "{}", &["out"], Some(of("h"))),
                 Change::Append {
                     kind: Kind::Conversation,
                     id: "c".to_owned(),
@@ -195,14 +195,13 @@ async fn a_body_is_replaced_only_while_there_is_the_needed_hold() {
             .create(&owner, response("r", None), items(&["in"]))
             .await;
         assert_eq!(created, Ok(()));
-        let (any, run_out) = (Some(NeededHold::Any), Some(NeededHold::RunOut));
         // What was written, in order: the body and the item of each change have the same name.
         let mut written = Vec::new();
         let mut check = async |when: &str, allowed: [bool; 4]| {
-            let needs = [of("one"), of("two"), any.clone(), run_out.clone()];
+            let needs = [of("one"), of("two"), NeededHold::Any, NeededHold::RunOut];
             for (needed, is_allowed) in needs.into_iter().zip(allowed) {
                 let name = format!("{when}, {needed:?}");
-                let replaced = write(replace("r", &name, &[&name], needed)).await;
+                let replaced = write(replace("r", &name, &[&name], Some(needed))).await;
                 let expected = if is_allowed {
                     Ok(())
                 } else {

@@ -160,6 +160,23 @@ async fn a_prompt_below_the_threshold_is_neither_counted_nor_summarized() {
 }
 
 #[tokio::test]
+async fn a_summary_has_at_most_half_of_the_threshold() {
+    for (threshold, limit) in [(1000, 500), (5000, 2048)] {
+        // The engine dies while it writes the summary, so no other request follows.
+        let engine = StandIn::says(&[json!({"content": "A story."})], FinishReason::Stop).dies();
+        let stand = Stand::new(engine);
+        let input = json!([{"role": "user", "content": "word ".repeat(6000)}, {"role": "user", "content": "x"},
+            {"role": "assistant", "content": "y"}, {"role": "user", "content": "z"}]);
+        let manage = json!([{"type": "compaction", "compact_threshold": threshold}]);
+        let body =
+            hi(json!({"input": input, "context_management": manage, "max_output_tokens": 9}));
+        let answer = stand.post("/v1/responses", &body).await;
+        assert_eq!(answer.status(), 502, "{}", answer.text());
+        assert_eq!(stand.engine.asked()["max_completion_tokens"], limit);
+    }
+}
+
+#[tokio::test]
 async fn a_model_that_writes_no_summary_answers_the_whole_conversation() {
     let stand = Stand::new(
         StandIn::hello()
