@@ -11,7 +11,7 @@ use axum::routing::get;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::Response;
-use loggia_api::{Background, Caller, Door, McpClient, Policy, Route, Store};
+use loggia_api::{Background, BatchWork, Blobs, Caller, Door, McpClient, Policy, Route, Store};
 use loggia_backend::Backend;
 use loggia_seal::Keys;
 use tower::{Service, ServiceBuilder};
@@ -31,6 +31,8 @@ pub struct AppState {
     door: Door,
     options: ServerOptions,
     in_flight: InFlight,
+    /// Those of the running requests that an engine works on.
+    generating: InFlight,
 }
 
 impl AppState {
@@ -42,6 +44,7 @@ impl AppState {
             door,
             options,
             in_flight: InFlight::default(),
+            generating: InFlight::default(),
         }
     }
 
@@ -52,6 +55,36 @@ impl AppState {
             door: self.door.with_store(store),
             ..self
         }
+    }
+
+    /// Adds a place for the contents of files, so that the app serves files and uploads.
+    #[must_use]
+    pub fn with_blobs(self, blobs: Arc<dyn Blobs>) -> Self {
+        Self {
+            door: self.door.with_blobs(blobs),
+            ..self
+        }
+    }
+
+    /// Returns the work that keeps the files in order. It never ends; see [`Door::keep_files`].
+    pub fn keep_files(&self, leftovers: Vec<String>) -> impl Future<Output = ()> + Send + 'static {
+        self.door.clone().keep_files(leftovers)
+    }
+
+    /// Returns the work on batches, with at most `parallel` requests at once, while fewer
+    /// than `clients` requests of clients are running. It never ends; see [`Door::work_on_batches`].
+    pub fn work_on_batches(
+        &self,
+        parallel: usize,
+        clients: usize,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (generating, keys) = (self.generating.clone(), self.options.keys.clone());
+        self.door.clone().work_on_batches(BatchWork {
+            parallel,
+            clients,
+            running: Arc::new(move || generating.count()),
+            caller: Arc::new(move |name| keys.named(name).cloned()),
+        })
     }
 
     /// Adds the keys that seal what clients carry for the server.
@@ -100,6 +133,7 @@ pub fn app(state: AppState) -> Router {
         door,
         options,
         in_flight,
+        generating,
     } = state;
     let ready_within = options.ready_timeout;
     let own = Router::new()
@@ -109,7 +143,7 @@ pub fn app(state: AppState) -> Router {
             get(move || health::readyz(backend, ready_within)),
         )
         .method_not_allowed_fallback(health::only_get);
-    let accounts = AccountLayer::new(in_flight, vec![Box::new(Log)]);
+    let accounts = AccountLayer::new(in_flight, vec![Box::new(Log)]).with_generating(generating);
     let sessions = Sessions::new(door.clone(), accounts.clone(), &options);
     // One service instead of a handler inside axum's layers: axum builds and boxes those again for
     // each request.

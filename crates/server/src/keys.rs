@@ -70,6 +70,12 @@ impl Keys {
         self.0.is_empty()
     }
 
+    /// The caller whose key has this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Caller> {
+        let mut callers = self.0.iter().map(|(_, caller)| caller);
+        callers.find(|caller| &*caller.name == name)
+    }
+
     /// The caller whose key the request has; `None` without a valid key.
     fn caller(&self, headers: &HeaderMap) -> Option<&Caller> {
         keys(headers).find_map(|key| self.holder(key))

@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod batches;
+mod blobs;
+mod due;
 mod error;
 mod file;
 mod postgres;
@@ -21,6 +23,7 @@ mod store;
 mod survey;
 mod write;
 
+pub use blobs::FileBlobs;
 pub use error::OpenError;
 pub use retention::Retention;
 pub use store::SqlStore;

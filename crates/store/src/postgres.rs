@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::{DEADLOCK, OpenError, fact};
 use crate::read::Access;
-use crate::retention::{Retention, ages, keep_continued, now};
+use crate::retention::{Retention, ages, keep_continued, leaves, now};
 use crate::schema;
 use crate::sealing::Sealing;
 use crate::sql::{Sql, Statement};
@@ -27,12 +27,15 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The bytes of the objects.
-const SIZES: &str = "\
-    WITH sizes AS ( \
+const SIZES: &str = concat!(
+    "WITH sizes AS ( \
         SELECT seq, changed, octet_length(body) + COALESCE(octet_length(sealed), 0) + \
             COALESCE((SELECT SUM(octet_length(items.body) + COALESCE(octet_length(items.sealed), 0)) \
                 FROM items WHERE items.object = objects.seq), 0) AS bytes \
-        FROM objects)";
+        FROM objects WHERE ",
+    leaves!(),
+    ")"
+);
 
 /// A database, reached when it is first needed.
 #[derive(Debug)]
@@ -155,7 +158,7 @@ impl Retention {
             let oldest = now().saturating_sub(age);
             keep_continued(sql, oldest).await?;
             let mut expire = Statement::new("DELETE FROM objects WHERE changed <= ");
-            expire.bind(oldest);
+            expire.bind(oldest).push(concat!(" AND ", leaves!()));
             sql.run(&expire).await?;
         }
         let limit = i64::try_from(self.bytes).unwrap_or(i64::MAX);

@@ -331,7 +331,7 @@ async fn cut<T>(
     Ok(Listed { data, has_more })
 }
 
-fn object(row: &Row, kind: Kind, sealing: &Sealing) -> Result<Object, StoreError> {
+pub(crate) fn object(row: &Row, kind: Kind, sealing: &Sealing) -> Result<Object, StoreError> {
     let id = row.text("id")?;
     let metadata = serde_json::from_str(&row.text("metadata")?);
     Ok(Object {

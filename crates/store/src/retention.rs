@@ -28,12 +28,32 @@ const KEEP_CONTINUED: &str = "\
     FROM (SELECT id, MAX(changed) AS changed FROM kept GROUP BY id) AS newest \
     WHERE objects.id = newest.id";
 
-/// The age of the oldest object, and one that an eighth of the objects have.
-const AGES: &str = "\
-    SELECT MIN(changed) AS oldest, \
-        (SELECT changed FROM objects ORDER BY changed \
-            LIMIT 1 OFFSET (SELECT COUNT(*) / 8 FROM objects)) AS old \
-    FROM objects HAVING COUNT(*) > 0";
+/// The condition of objects that leave when they are old, or make room: those whose kind does not
+/// [stay](loggia_api::store::Kind::stays).
+macro_rules! leaves {
+    () => {
+        "kind NOT IN ('file', 'upload', 'batch')"
+    };
+}
+pub(crate) use leaves;
+
+/// The age of the oldest object that leaves, and one that an eighth of them have.
+const AGES: &str = concat!(
+    "SELECT MIN(changed) AS oldest, (SELECT changed FROM objects WHERE ",
+    leaves!(),
+    " ORDER BY changed LIMIT 1 OFFSET (SELECT COUNT(*) / 8 FROM objects WHERE ",
+    leaves!(),
+    ")) AS old FROM objects WHERE ",
+    leaves!(),
+    " HAVING COUNT(*) > 0"
+);
+
+/// Deletes the oldest objects of those that leave.
+const DELETE_OLDEST: &str = concat!(
+    "DELETE FROM objects WHERE seq IN (SELECT seq FROM objects WHERE changed <= $1 AND ",
+    leaves!(),
+    " ORDER BY changed, seq LIMIT $2)"
+);
 
 /// How long objects stay, and how much room they may take. The oldest go first; the age of an
 /// object counts from its last change. A response that a younger one continues is as old as that.
@@ -72,10 +92,8 @@ impl Retention {
         let Some(age) = self.age else { return Ok(()) };
         let oldest = now() - i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
         keep_continued(&mut Sql::Sqlite(connection), oldest).await?;
-        let expired = "DELETE FROM objects WHERE seq IN \
-            (SELECT seq FROM objects WHERE changed <= $1 ORDER BY changed, seq LIMIT $2)";
         loop {
-            let deleted = sqlx::query(expired)
+            let deleted = sqlx::query(DELETE_OLDEST)
                 .bind(oldest)
                 .bind(AT_ONCE)
                 .execute(&mut *connection)
@@ -89,8 +107,6 @@ impl Retention {
 
     /// Deletes the oldest objects until the rest fits.
     pub(crate) async fn shrink(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        let oldest = "DELETE FROM objects WHERE seq IN \
-            (SELECT seq FROM objects WHERE changed <= $1 ORDER BY changed, seq LIMIT $2)";
         let (mut at_once, mut kept) = (1, i64::MIN);
         while used(connection).await.map_err(|error| fact(&error))? > self.bytes {
             let sql = &mut Sql::Sqlite(connection);
@@ -101,7 +117,7 @@ impl Retention {
                 kept = old;
                 continue;
             }
-            let deleted = sqlx::query(oldest)
+            let deleted = sqlx::query(DELETE_OLDEST)
                 .bind(kept)
                 .bind(at_once)
                 .execute(&mut *connection)

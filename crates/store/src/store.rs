@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use loggia_api::Store;
 use loggia_api::store::{
-    Change, Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, Side, StoreError,
+    Change, Claimed, Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, Side,
+    StoreError,
 };
 use loggia_seal::Keys;
 use sqlx::pool::PoolConnection;
@@ -412,6 +414,42 @@ impl Store for SqlStore {
             let mut writer = self.writer().await?;
             let done = writer.access(&self.sealing).delete_item(at, item).await;
             writer.end(done).await
+        })
+    }
+
+    fn claim<'a>(
+        &'a self,
+        kind: Kind,
+        holder: &'a str,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<Option<Claimed>, StoreError>> {
+        Box::pin(async move {
+            // Nothing is due in a file that does not exist yet, and looking must not make it.
+            if self.path().is_some_and(|path| !path.exists()) {
+                return Ok(None);
+            }
+            let mut reader = self.reader().await?;
+            if !reader.access(&self.sealing).is_due(kind).await? {
+                return Ok(None);
+            }
+            drop(reader);
+            let mut writer = self.writer().await?;
+            let done = writer.access(&self.sealing).claim(kind, holder, time).await;
+            writer.end(done).await
+        })
+    }
+
+    fn content_bytes<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.reader().await?;
+            reader.access(&self.sealing).content_bytes(owner).await
+        })
+    }
+
+    fn existing<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.reader().await?;
+            reader.access(&self.sealing).existing(ids).await
         })
     }
 }

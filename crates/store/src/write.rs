@@ -60,6 +60,14 @@ impl Access<'_> {
                     let at = at(owner, *kind, id);
                     self.release(at, holder.as_deref()).await?;
                 }
+                Change::Clear { kind, id } => self.clear(at(owner, *kind, id)).await?,
+                Change::Schedule {
+                    kind,
+                    id,
+                    due,
+                    content,
+                } => self.schedule(at(owner, *kind, id), *due, *content).await?,
+                Change::Limit { more, most } => self.limit(owner, *more, *most).await?,
             }
         }
         Ok(())
@@ -314,7 +322,7 @@ impl Access<'_> {
 
     /// Changes one object. Returns its place. If the object exists and was not changed, the hold on
     /// it is in the way.
-    async fn update(
+    pub(crate) async fn update(
         &mut self,
         mut update: Statement<'_>,
         at: ObjectRef<'_>,
@@ -436,7 +444,12 @@ pub(crate) fn length(changes: &[Change]) -> usize {
             Change::Create { object, items } => (object.body.len(), items),
             Change::Replace { body, items, .. } => (body.len(), items),
             Change::Append { items, .. } => (0, items),
-            Change::Hold { .. } | Change::Renew { .. } | Change::Release { .. } => return 0,
+            Change::Hold { .. }
+            | Change::Renew { .. }
+            | Change::Release { .. }
+            | Change::Clear { .. }
+            | Change::Schedule { .. }
+            | Change::Limit { .. } => return 0,
         };
         body + items.iter().map(|item| item.body.len()).sum::<usize>()
     };

@@ -52,6 +52,10 @@ impl Ask for ChatCompletionRequest {
         combinations::settle(self, strictness)
     }
 
+    fn chat(&mut self) -> Option<&mut ChatCompletionRequest> {
+        Some(self)
+    }
+
     fn settle(&mut self, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError> {
         unpack_files::unpack(self, can)?;
         fields::settle(self, can, strictness)

@@ -42,9 +42,12 @@ use std::sync::Arc;
 use http::request::Parts;
 use loggia_backend::{Abilities, Ability, BackendError, CallHead, Profile, WorkKind};
 use loggia_wire::Extra;
+use loggia_wire::openai::ChatCompletionRequest;
 
 use crate::answer::ended::Progress;
 use crate::answer::refusal::Refusals;
+use crate::store::Owner;
+use crate::stored::files::attach::{attach, names_files};
 use crate::wording::Dialect;
 use crate::{ApiError, Caller, Ceilings, Door, Policy, Strictness};
 
@@ -74,6 +77,16 @@ pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
     /// Handles every field that the model may not be able to honour: drops it, or refuses the
     /// request. Returns the names of the ignored fields.
     fn settle(&mut self, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError>;
+
+    /// Returns the chat, whose parts may name files.
+    fn chat(&mut self) -> Option<&mut ChatCompletionRequest> {
+        None
+    }
+
+    /// Replaces the place in the chat that an error is about by the client's name for it.
+    fn named_place(&self, error: ApiError) -> ApiError {
+        error
+    }
 
     /// Limits the length of the answer, if neither the client nor the configuration limits it.
     fn limit(&mut self, can: &Abilities, ceilings: &Ceilings);
@@ -133,6 +146,11 @@ pub(crate) async fn admit<R: Ask>(
     let can = can.map_err(|error| refusals.refuse(error))?;
     if !can.has(R::NEEDS) {
         return Err(refusals.refuse(BackendError::Unsupported { work: R::WORK }));
+    }
+    if request.chat().is_some_and(|chat| names_files(chat, &can)) {
+        let owner = Owner::new(asked.head.caller.clone());
+        // Boxed, because it is rare: every request would reserve the memory for it.
+        Box::pin(attach(door, request, &can, owner)).await?;
     }
     ignored.extend(request.settle(&can, strictness)?);
     if can.has(Ability::EngineOptions)

@@ -10,6 +10,7 @@ use http_body::{Frame, SizeHint};
 
 use crate::answer::ended::{Ended, Outcome};
 use crate::answer::stream::EventStream;
+use crate::store::blobs::Pieces;
 
 /// The body of a response. Dropping it releases what it holds: the connection to the engine and its
 /// slot.
@@ -24,6 +25,12 @@ enum Kind {
     /// Events that were written before, or that another task writes.
     Events {
         events: BoxStream<'static, Bytes>,
+        ended: Option<Box<Ended>>,
+    },
+    /// A content of known length, which is read as it is sent.
+    Content {
+        pieces: Pieces,
+        left: u64,
         ended: Option<Box<Ended>>,
     },
 }
@@ -60,6 +67,16 @@ impl Body {
         })
     }
 
+    /// Creates a body of so many bytes. If they cannot be read to their end, the body ends early, so
+    /// that the server closes the connection.
+    pub(crate) fn content(pieces: Pieces, length: u64) -> Self {
+        Self(Kind::Content {
+            pieces,
+            left: length,
+            ended: (length == 0).then(|| Box::new(Ended::new(Outcome::Complete))),
+        })
+    }
+
     /// Returns how the answer ended, after the body was read to its end. A body that is dropped
     /// before that was abandoned.
     pub fn ended(&self) -> Option<&Ended> {
@@ -67,7 +84,7 @@ impl Body {
             Kind::Whole { bytes: None, ended } => Some(ended),
             Kind::Whole { .. } => None,
             Kind::Stream(events) => events.ended(),
-            Kind::Events { ended, .. } => ended.as_deref(),
+            Kind::Events { ended, .. } | Kind::Content { ended, .. } => ended.as_deref(),
         }
     }
 }
@@ -83,7 +100,7 @@ impl Body {
                 ..Ended::clone(ended)
             },
             Kind::Stream(events) => events.so_far(),
-            Kind::Events { ended, .. } => match ended {
+            Kind::Events { ended, .. } | Kind::Content { ended, .. } => match ended {
                 Some(ended) => Ended::clone(ended),
                 None => Ended::new(Outcome::Abandoned),
             },
@@ -113,6 +130,30 @@ impl http_body::Body for Body {
                 }
                 Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
             }
+            Kind::Content {
+                pieces,
+                left,
+                ended,
+            } => {
+                if ended.is_some() {
+                    return Poll::Ready(None);
+                }
+                let piece = match std::task::ready!(pieces.as_mut().poll_next(cx)) {
+                    Some(Ok(piece)) if piece.len() as u64 <= *left => piece,
+                    piece => {
+                        if let Some(Err(error)) = piece {
+                            tracing::warn!(%error, "the content of a file cannot be read");
+                        }
+                        *ended = Some(Box::new(Ended::new(Outcome::Failed)));
+                        return Poll::Ready(None);
+                    }
+                };
+                *left -= piece.len() as u64;
+                if *left == 0 {
+                    *ended = Some(Box::new(Ended::new(Outcome::Complete)));
+                }
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
         }
     }
 
@@ -120,7 +161,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Whole { bytes, .. } => bytes.is_none(),
             Kind::Stream(events) => events.ended().is_some(),
-            Kind::Events { ended, .. } => ended.is_some(),
+            Kind::Events { ended, .. } | Kind::Content { ended, .. } => ended.is_some(),
         }
     }
 
@@ -130,6 +171,7 @@ impl http_body::Body for Body {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
             Kind::Stream(_) | Kind::Events { .. } => SizeHint::default(),
+            Kind::Content { left, .. } => SizeHint::with_exact(*left),
         }
     }
 }

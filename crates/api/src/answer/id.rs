@@ -59,6 +59,26 @@ pub(crate) fn item(kind: &str) -> String {
     random(kind).to_string()
 }
 
+/// Creates the id of a new file.
+pub(crate) fn file() -> String {
+    random("file-").to_string()
+}
+
+/// Creates the id of a new batch.
+pub(crate) fn batch() -> String {
+    random("batch_").to_string()
+}
+
+/// Creates the id of a new upload.
+pub(crate) fn upload() -> String {
+    random("upload_").to_string()
+}
+
+/// Creates the id of a new part of an upload.
+pub(crate) fn part() -> String {
+    random("part_").to_string()
+}
+
 /// Like OpenAI's, an id begins with its time. So the ids of one time are neighbours in the index of a
 /// database, and a new one does not cost a page of its own.
 fn random(kind: &str) -> Arc<str> {

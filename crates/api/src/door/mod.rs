@@ -35,6 +35,7 @@ use crate::ollama;
 use crate::responses::background::Background;
 use crate::responses::live::Live;
 use crate::responses::session::local::Budget;
+use crate::store::Blobs;
 use crate::{ApiError, Body, Caller, Policy, Route, Store, Strictness};
 
 /// The id of a request, for the log. A server that creates one adds it to the request's extensions.
@@ -88,6 +89,8 @@ pub struct Door {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) store: Option<Arc<dyn Store>>,
+    /// Keeps the contents of files.
+    pub(crate) blobs: Option<Arc<dyn Blobs>>,
     /// Seal what a client carries for the server, such as encrypted reasoning.
     pub(crate) keys: Option<Arc<Keys>>,
     /// Lists and calls the tools of MCP servers.
@@ -109,6 +112,7 @@ impl Door {
             backend,
             policy: Arc::new(policy),
             store: None,
+            blobs: None,
             keys: None,
             mcp: None,
             live: Arc::default(),
@@ -124,6 +128,16 @@ impl Door {
     pub fn with_store(self, store: Arc<dyn Store>) -> Self {
         Self {
             store: Some(store),
+            ..self
+        }
+    }
+
+    /// Adds a place for the contents of files. With a store too, the door has the routes of files
+    /// and uploads.
+    #[must_use]
+    pub fn with_blobs(self, blobs: Arc<dyn Blobs>) -> Self {
+        Self {
+            blobs: Some(blobs),
             ..self
         }
     }
@@ -173,6 +187,7 @@ impl Door {
             backend,
             policy,
             store: None,
+            blobs: None,
             keys: None,
             mcp: None,
             live: Arc::default(),
@@ -203,6 +218,7 @@ impl Door {
     {
         let offers = Offers {
             store: self.store.is_some(),
+            files: self.blobs.is_some(),
             ollama: true,
         };
         let route = Route::among(request.method(), request.uri(), offers);
@@ -279,6 +295,19 @@ impl Door {
             | Handler::DeleteResponse
             | Handler::CancelResponse
             | Handler::InputItems => Box::pin(door.stored(&route, request)).await,
+            Handler::CreateFile
+            | Handler::Files
+            | Handler::File
+            | Handler::DeleteFile
+            | Handler::FileContent
+            | Handler::CreateUpload
+            | Handler::AddPart
+            | Handler::CompleteUpload
+            | Handler::CancelUpload
+            | Handler::CreateBatch
+            | Handler::Batches
+            | Handler::Batch
+            | Handler::CancelBatch => Box::pin(door.files(&route, request)).await,
         }
     }
 
@@ -301,6 +330,7 @@ impl Door {
             backend,
             policy: Arc::clone(&self.policy),
             store: self.store.clone(),
+            blobs: self.blobs.clone(),
             keys: self.keys.clone(),
             mcp: self.mcp.clone(),
             live: Arc::clone(&self.live),

@@ -40,6 +40,8 @@ pub struct Policy {
     pub heartbeat_every: Duration,
     /// The limits of one request.
     pub ceilings: Ceilings,
+    /// The limits of files.
+    pub files: FileLimits,
     /// Whether a request without a [`Caller`](crate::Caller) may delete models. Never applies to
     /// web pages.
     pub deletes_without_key: bool,
@@ -89,6 +91,34 @@ pub struct Ceilings {
     pub whole_time: Option<Duration>,
 }
 
+/// The limits of files. A file above a limit gets a 413 before it has been read completely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileLimits {
+    /// The maximum size of one file in bytes.
+    pub file_bytes: u64,
+    /// The maximum size of all files of one API key in bytes; without API keys, of all files. Each
+    /// file counts [a little](FileLimits::OVERHEAD) more than its content.
+    pub key_bytes: u64,
+    /// The maximum size of one part of an upload in bytes.
+    pub part_bytes: u64,
+}
+
+impl FileLimits {
+    /// The bytes that a file counts besides its content, so that empty files are limited too.
+    pub const OVERHEAD: u64 = 4 << 10;
+}
+
+impl Default for FileLimits {
+    fn default() -> Self {
+        Self {
+            // OpenAI's own limits for a file, and for a part.
+            file_bytes: 512 << 20,
+            key_bytes: 16 << 30,
+            part_bytes: 64 << 20,
+        }
+    }
+}
+
 impl Default for Ceilings {
     fn default() -> Self {
         Self {
@@ -123,6 +153,7 @@ impl Default for Policy {
             heartbeat_after: Some(Duration::from_secs(10)),
             heartbeat_every: Duration::from_secs(10),
             ceilings: Ceilings::default(),
+            files: FileLimits::default(),
             deletes_without_key: false,
         }
     }

@@ -44,6 +44,19 @@ pub(crate) enum Handler {
     DeleteResponse,
     CancelResponse,
     InputItems,
+    CreateFile,
+    Files,
+    File,
+    DeleteFile,
+    FileContent,
+    CreateUpload,
+    AddPart,
+    CompleteUpload,
+    CancelUpload,
+    CreateBatch,
+    Batches,
+    Batch,
+    CancelBatch,
 }
 
 /// A row of the table.
@@ -66,6 +79,7 @@ struct Row {
 enum Needs {
     Nothing,
     Store,
+    Files,
     Ollama,
 }
 
@@ -74,6 +88,8 @@ enum Needs {
 pub(crate) struct Offers {
     /// Objects that are kept between requests.
     pub(crate) store: bool,
+    /// Files. They need a store too.
+    pub(crate) files: bool,
     /// The routes of Ollama's API. Not before a service that has them itself.
     pub(crate) ollama: bool,
 }
@@ -81,6 +97,7 @@ pub(crate) struct Offers {
 impl Offers {
     const ALL: Self = Self {
         store: true,
+        files: true,
         ollama: true,
     };
 
@@ -88,6 +105,7 @@ impl Offers {
         match needs {
             Needs::Nothing => true,
             Needs::Store => self.store,
+            Needs::Files => self.store && self.files,
             Needs::Ollama => self.ollama,
         }
     }
@@ -120,6 +138,21 @@ const fn stored(
         handler,
         words,
         needs: Needs::Store,
+    }
+}
+
+const fn of_files(
+    method: Method,
+    path: &'static str,
+    handler: Handler,
+    words: &'static [&'static str],
+) -> Row {
+    Row {
+        method,
+        path,
+        handler,
+        words,
+        needs: Needs::Files,
     }
 }
 
@@ -235,7 +268,62 @@ static ROUTES: &[Row] = &[
         Handler::InputItems,
         &[],
     ),
+    of_files(
+        Method::POST,
+        "/v1/files",
+        Handler::CreateFile,
+        &["files", "file"],
+    ),
+    of_files(Method::GET, "/v1/files", Handler::Files, &[]),
+    of_files(Method::GET, FILE, Handler::File, &[]),
+    of_files(Method::DELETE, FILE, Handler::DeleteFile, &[]),
+    of_files(
+        Method::GET,
+        "/v1/files/{file_id}/content",
+        Handler::FileContent,
+        &[],
+    ),
+    of_files(
+        Method::POST,
+        "/v1/uploads",
+        Handler::CreateUpload,
+        &["uploads", "upload"],
+    ),
+    of_files(
+        Method::POST,
+        "/v1/uploads/{upload_id}/parts",
+        Handler::AddPart,
+        &[],
+    ),
+    of_files(
+        Method::POST,
+        "/v1/uploads/{upload_id}/complete",
+        Handler::CompleteUpload,
+        &[],
+    ),
+    of_files(
+        Method::POST,
+        "/v1/uploads/{upload_id}/cancel",
+        Handler::CancelUpload,
+        &[],
+    ),
+    of_files(
+        Method::POST,
+        "/v1/batches",
+        Handler::CreateBatch,
+        &["batches", "batch"],
+    ),
+    of_files(Method::GET, "/v1/batches", Handler::Batches, &[]),
+    of_files(Method::GET, "/v1/batches/{batch_id}", Handler::Batch, &[]),
+    of_files(
+        Method::POST,
+        "/v1/batches/{batch_id}/cancel",
+        Handler::CancelBatch,
+        &[],
+    ),
 ];
+
+const FILE: &str = "/v1/files/{file_id}";
 
 const MESSAGES: &str = "/v1/messages";
 const HELLO: &str = "/api/hello";
@@ -306,6 +394,20 @@ impl Route {
     /// because it contains nothing that a client sent.
     pub fn path(&self) -> &'static str {
         self.row.path
+    }
+
+    /// Returns whether an engine works on the answers of this route.
+    pub fn generates(&self) -> bool {
+        matches!(
+            self.row.handler,
+            Handler::Chat
+                | Handler::Completions
+                | Handler::Responses
+                | Handler::Session
+                | Handler::Compact
+                | Handler::Messages
+                | Handler::Embeddings
+        )
     }
 
     /// Returns whether a client opens a WebSocket by this route.
@@ -460,7 +562,6 @@ mod tests {
             "/v1",
             "/v1/",
             "/favicon.ico",
-            "/v1/files",
             "/v1/audio/speech",
             "/v1/images/generations",
             "/v1/moderations",

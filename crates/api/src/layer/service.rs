@@ -118,6 +118,7 @@ where
 /// The service has Ollama's routes itself.
 const OFFERS: Offers = Offers {
     store: false,
+    files: false,
     ollama: false,
 };
 

@@ -171,6 +171,14 @@ impl Ask for AskedResponse {
         self.named(settled)
     }
 
+    fn chat(&mut self) -> Option<&mut ChatCompletionRequest> {
+        Some(Self::chat(self))
+    }
+
+    fn named_place(&self, error: ApiError) -> ApiError {
+        renamed(error, |param| names::of_response(param, &self.places))
+    }
+
     fn limit(&mut self, can: &Abilities, ceilings: &Ceilings) {
         self.chat().limit(can, ceilings);
     }

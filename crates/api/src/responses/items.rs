@@ -846,18 +846,20 @@ fn chat_part(place: &str, part: ItemPart) -> Result<Option<Part>, ApiError> {
         }
         "refusal" => PartKind::Refusal(refusal.ok_or_else(|| needed("refusal"))?),
         "input_image" => {
-            if image_url.is_none() && file_id.is_some() {
-                return Err(no_such_file(place));
-            }
-            PartKind::ImageUrl {
-                url: image_url.ok_or_else(|| needed("image_url"))?,
-                detail,
-                extra: Extra::new(),
+            match (image_url, file_id) {
+                // What the file is, its content shows.
+                (None, Some(file_id)) => by_id(file_id, None),
+                (url, _) => PartKind::ImageUrl {
+                    url: url.ok_or_else(|| needed("image_url"))?,
+                    detail,
+                    extra: Extra::new(),
+                },
             }
         }
         "input_file" => {
-            if file_data.is_none() && file_id.is_some() {
-                return Err(no_such_file(place));
+            if let (None, Some(file_id)) = (&file_data, file_id) {
+                let kind = by_id(file_id, filename);
+                return Ok(Some(Part { kind, extra }));
             }
             if file_data.is_none() && file_url.is_some() {
                 let message =
@@ -885,9 +887,14 @@ fn chat_part(place: &str, part: ItemPart) -> Result<Option<Part>, ApiError> {
     Ok(Some(Part { kind, extra }))
 }
 
-fn no_such_file(place: &str) -> ApiError {
-    let message = "This server keeps no files, so that a file cannot be named by its id; send the file itself.";
-    ApiError::invalid(format!("{place}.file_id"), "invalid_value", message)
+/// A file that is named by its id. Its content is added when the model is known.
+fn by_id(file_id: String, filename: Option<String>) -> PartKind {
+    PartKind::File(File {
+        file_data: None,
+        filename,
+        file_id: Some(file_id),
+        extra: Extra::new(),
+    })
 }
 
 impl Conversation {

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, btree_map};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_core::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::{
-    Change, Filter, Item, Kind, Listed, MOST_BYTES_OF_A_CHAIN, MOST_BYTES_OF_A_PAGE,
+    Change, Claimed, Filter, Item, Kind, Listed, MOST_BYTES_OF_A_CHAIN, MOST_BYTES_OF_A_PAGE,
     MOST_OBJECTS_OF_A_CHAIN, Metadata, NeededHold, Object, ObjectRef, Order, Owner, Page, Side,
     Store, StoreError,
 };
@@ -41,6 +42,10 @@ struct Entry {
     object: Object,
     items: Vec<Numbered>,
     hold: Option<Hold>,
+    /// When it is due, in Unix seconds.
+    due: Option<u64>,
+    /// The bytes of its content outside the store.
+    content: u64,
 }
 
 /// An item, with a number that is larger than those of all earlier ones.
@@ -110,6 +115,13 @@ impl Kept {
         self.entries.get_mut(&place).ok_or(StoreError::NotFound)
     }
 
+    /// Returns the bytes of content of all objects of an owner.
+    fn content(&self, owner: &Owner) -> u64 {
+        let entries = self.entries.values();
+        let own = entries.filter(|entry| entry.owner == *owner);
+        own.map(|entry| entry.content).sum()
+    }
+
     fn remove(&mut self, place: u64) {
         if let Some(entry) = self.entries.remove(&place) {
             self.bytes -= entry.bytes();
@@ -127,7 +139,9 @@ impl Kept {
             self.remove(*place);
         }
         while self.bytes > most - after {
-            let Some((&oldest, _)) = self.entries.first_key_value() else {
+            let mut entries = self.entries.iter();
+            let leaves = entries.find(|(_, entry)| !entry.object.kind.stays());
+            let Some((&oldest, _)) = leaves else {
                 break;
             };
             self.remove(oldest);
@@ -247,6 +261,27 @@ impl Draft<'_> {
                 }
                 Ok(())
             }
+            Change::Clear { kind, id } => {
+                self.entry(kind, &id)?.items.clear();
+                Ok(())
+            }
+            Change::Schedule {
+                kind,
+                id,
+                due,
+                content,
+            } => {
+                let entry = self.entry(kind, &id)?;
+                (entry.due, entry.content) = (due, content);
+                Ok(())
+            }
+            Change::Limit { more, most } => {
+                let content = self.kept.content(self.owner);
+                if content.saturating_add(more) > most {
+                    return Err(StoreError::OverLimit);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -260,6 +295,8 @@ impl Draft<'_> {
             object,
             items: Vec::new(),
             hold: None,
+            due: None,
+            content: 0,
         };
         let place = self.next;
         self.next += 1;
@@ -473,6 +510,43 @@ impl Store for MemoryStore {
             let object = entry.shown();
             kept.bytes -= removed.item.body.len();
             Ok(object)
+        })
+    }
+
+    fn claim<'a>(
+        &'a self,
+        kind: Kind,
+        holder: &'a str,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<Option<Claimed>, StoreError>> {
+        Box::pin(async move {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let now = now.map_or(0, |since| since.as_secs());
+            let mut kept = self.lock();
+            let due = kept.entries.values_mut().filter(|entry| {
+                let is_due = entry.due.is_some_and(|due| due <= now);
+                is_due && entry.object.kind == kind && entry.holder().is_none()
+            });
+            let Some(entry) = due.min_by_key(|entry| entry.due) else {
+                return Ok(None);
+            };
+            entry.hold_for(holder.to_owned(), time)?;
+            Ok(Some(Claimed {
+                owner: entry.owner.clone(),
+                object: entry.shown(),
+            }))
+        })
+    }
+
+    fn content_bytes<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async move { Ok(self.lock().content(owner)) })
+    }
+
+    fn existing<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        Box::pin(async move {
+            let kept = self.lock();
+            let known = ids.iter().filter(|id| kept.places.contains_key(*id));
+            Ok(known.cloned().collect())
         })
     }
 }

@@ -6,6 +6,7 @@
 //! the implementation: [`MemoryStore`] keeps them in the process, the crate `loggia-store` in a
 //! database.
 
+pub mod blobs;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use thiserror::Error;
 
+pub use blobs::{BlobWriter, Blobs, MemoryBlobs};
 pub use memory::MemoryStore;
 
 /// Keeps objects for their owners.
@@ -142,6 +144,31 @@ pub trait Store: Send + Sync {
         at: ObjectRef<'a>,
         item: &'a str,
     ) -> BoxFuture<'a, Result<Object, StoreError>>;
+
+    /// Takes the object of a kind that has been due for the longest time, of any owner: it has a
+    /// [time](Change::Schedule) that has come, and nobody holds it. The holder then has a hold on
+    /// it, as after [`Change::Hold`]. Returns `None` if no object is due.
+    fn claim<'a>(
+        &'a self,
+        kind: Kind,
+        holder: &'a str,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<Option<Claimed>, StoreError>>;
+
+    /// Returns the bytes of the [content](Change::Schedule) of all objects of an owner.
+    fn content_bytes<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<u64, StoreError>>;
+
+    /// Returns which of these ids objects have, of any owner.
+    fn existing<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, StoreError>>;
+}
+
+/// An object that a server has [claimed](Store::claim).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// Its owner.
+    pub owner: Owner,
+    /// The object.
+    pub object: Object,
 }
 
 /// The owner of objects: an API key, by its name, or nobody if the server has no keys.
@@ -175,12 +202,24 @@ pub enum Kind {
     Response,
     /// A message of a thread of Anthropic's API.
     Message,
+    /// A file. Its content is in [`Blobs`].
+    File,
+    /// An upload of a file in parts. Its items are the parts.
+    Upload,
+    /// A batch of requests. Its items are the lines that are done.
+    Batch,
 }
 
 impl Kind {
     /// Whether the items of such an object are found by their ids alone.
     pub fn has_findable_items(self) -> bool {
         matches!(self, Self::Conversation | Self::Response)
+    }
+
+    /// Whether such an object stays until it is deleted. Others make room for new ones, and leave
+    /// when they are old.
+    pub fn stays(self) -> bool {
+        matches!(self, Self::File | Self::Upload | Self::Batch)
     }
 }
 
@@ -192,6 +231,9 @@ impl Kind {
             Self::Conversation => "conversation",
             Self::Response => "response",
             Self::Message => "message",
+            Self::File => "file",
+            Self::Upload => "upload",
+            Self::Batch => "batch",
         }
     }
 }
@@ -312,6 +354,32 @@ pub enum Change {
         /// The holder whose hold ends. `None`: any holder.
         holder: Option<String>,
     },
+    /// Deletes all items of an object.
+    Clear {
+        /// The kind of the object.
+        kind: Kind,
+        /// Its id.
+        id: String,
+    },
+    /// Sets when an object is due, and how many bytes of content it has outside the store.
+    Schedule {
+        /// The kind of the object.
+        kind: Kind,
+        /// Its id.
+        id: String,
+        /// When a server has to look at it next, in Unix seconds. `None`: never.
+        due: Option<u64>,
+        /// The bytes of its content, which count against the limit of its owner.
+        content: u64,
+    },
+    /// Changes nothing. It fails with [`StoreError::OverLimit`] if the content of all objects of
+    /// the owner, with so many bytes more, would have more than a limit.
+    Limit {
+        /// The bytes that are to be added.
+        more: u64,
+        /// The limit.
+        most: u64,
+    },
 }
 
 /// The hold that an object must have to be changed. A hold stays, even if it has run out, until it
@@ -415,6 +483,9 @@ pub enum StoreError {
     /// The items have more bytes than one call may return.
     #[error("the items are too long to be read at once")]
     TooLong,
+    /// The owner's objects would have more content than the [limit](Change::Limit).
+    #[error("the objects of the owner have too much content")]
+    OverLimit,
     /// There is no room: the disk is full, or the object is too large for the store.
     #[error("the store is full")]
     Full,

@@ -1,13 +1,17 @@
-//! The endpoints of stored objects: chat completions (`chats.rs`) and conversations
-//! (`conversations.rs`, `items.rs`). `keep.rs` stores an answer when it has ended. The store itself
-//! is [`store`](crate::store).
+//! The endpoints of stored objects: chat completions (`chats.rs`), conversations
+//! (`conversations.rs`, `items.rs`), files and uploads (`files/`), and batches (`batches/`). `keep.rs` stores an answer
+//! when it has ended. The store itself is [`store`](crate::store).
 
+mod batches;
 pub(crate) mod chats;
 mod conversations;
+pub(crate) mod files;
 pub(crate) mod items;
 pub(crate) mod keep;
 pub(crate) mod metadata;
 pub(crate) mod page;
+
+pub use batches::{AnsweredLine, BatchWork, FindCaller};
 
 use std::sync::Arc;
 
@@ -279,6 +283,9 @@ fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiErro
         Kind::Conversation => "Conversation",
         Kind::Response => "Response",
         Kind::Message => "Message",
+        Kind::File => "File",
+        Kind::Upload => "Upload",
+        Kind::Batch => "Batch",
     };
     match error {
         StoreError::NotFound => not_found(noun, route.id()),
@@ -309,7 +316,7 @@ fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiErro
             let message = "This is too long to be read at once.";
             ApiError::new(StatusCode::BAD_REQUEST, message)
         }
-        StoreError::Full | StoreError::Unavailable { .. } => failed(error),
+        StoreError::Full | StoreError::OverLimit | StoreError::Unavailable { .. } => failed(error),
     }
 }
 

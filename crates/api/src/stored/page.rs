@@ -15,7 +15,14 @@ const USUAL: i64 = 20;
 /// # Errors
 /// A 400 for a limit that is not a number from 0 to 100, and for an unknown order.
 pub(crate) fn of(query: &Query, otherwise: Order) -> Result<Page, ApiError> {
-    let limit = limit(query, USUAL, 0, MOST)?;
+    of_limit(query, limit(query, USUAL, 0, MOST)?, otherwise)
+}
+
+/// Returns the part of a list that a query asks for, with this limit.
+///
+/// # Errors
+/// A 400 for an unknown order.
+pub(crate) fn of_limit(query: &Query, limit: usize, otherwise: Order) -> Result<Page, ApiError> {
     let order = query.get("order");
     one_of("order", order, &["asc", "desc"])?;
     Ok(Page {

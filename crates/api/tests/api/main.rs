@@ -1,6 +1,7 @@
 //! OpenAI's API from outside: bytes in, bytes out, over services that speak Ollama.
 
 mod allowed_values;
+mod batches;
 mod call_or_answer;
 mod callers;
 mod completions;
@@ -12,6 +13,7 @@ mod earlier_calls;
 mod embeddings;
 mod engine_options;
 mod fields;
+mod files;
 mod heartbeats;
 mod messages;
 mod misplaced;

@@ -1,6 +1,7 @@
 //! Stored objects and their owners: chats with `store: true`, conversations and their items.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -8,7 +9,8 @@ use futures_util::{FutureExt, StreamExt};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use loggia_api::store::{
-    Change, Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, Side, StoreError,
+    Change, Claimed, Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, Side,
+    StoreError,
 };
 use loggia_api::{Caller, Door, MemoryStore, Policy, Store};
 use loggia_backend::ollama::Ollama;
@@ -608,6 +610,23 @@ fn down() -> StoreError {
 }
 
 impl Store for FailingStore {
+    fn claim<'a>(
+        &'a self,
+        kind: Kind,
+        holder: &'a str,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<Option<Claimed>, StoreError>> {
+        self.inner.claim(kind, holder, time)
+    }
+
+    fn content_bytes<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.inner.content_bytes(owner)
+    }
+
+    fn existing<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        self.inner.existing(ids)
+    }
+
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async { self.ready.clone() })
     }

@@ -41,7 +41,8 @@ pub(crate) struct Closed<'a> {
     /// The name of the API key, if keys are configured.
     pub(crate) key: Option<&'a str>,
     pub(crate) method: &'a Method,
-    /// The path of the route as the routing table has it; `None` if no route matches.
+    /// The path of the route as the routing table has it. `None` if no route matches: a path that
+    /// the client chose must not be logged.
     pub(crate) route: Option<&'static str>,
     /// The status; `None` if the client left before it was known.
     pub(crate) status: Option<StatusCode>,
@@ -55,6 +56,8 @@ pub(crate) struct Closed<'a> {
 #[derive(Clone)]
 pub(crate) struct AccountLayer {
     in_flight: InFlight,
+    /// Those of the running requests that an engine works on.
+    generating: InFlight,
     listeners: Arc<[Box<dyn Listener>]>,
 }
 
@@ -62,8 +65,14 @@ impl AccountLayer {
     pub(crate) fn new(in_flight: InFlight, listeners: Vec<Box<dyn Listener>>) -> Self {
         Self {
             in_flight,
+            generating: InFlight::default(),
             listeners: listeners.into(),
         }
+    }
+
+    /// Sets the gauge of the requests that an engine works on.
+    pub(crate) fn with_generating(self, generating: InFlight) -> Self {
+        Self { generating, ..self }
     }
 }
 
@@ -122,10 +131,13 @@ struct Account {
     opened: Instant,
     listeners: Arc<[Box<dyn Listener>]>,
     _entered: Entered,
+    _generating: Option<Entered>,
 }
 
 impl Account {
     fn open<B>(request: &Request<B>, layer: &AccountLayer) -> Self {
+        let route = Route::of(request.method(), request.uri()).ok();
+        let generates = route.as_ref().is_some_and(Route::generates);
         Self {
             id: request.extensions().get().cloned(),
             key: request
@@ -133,12 +145,13 @@ impl Account {
                 .get::<Caller>()
                 .map(|caller| Arc::clone(&caller.name)),
             method: request.method().clone(),
-            route: route(request),
+            route: own_route(request.uri().path()).or(route.map(|route| route.path())),
             status: None,
             ended: None,
             opened: Instant::now(),
             listeners: Arc::clone(&layer.listeners),
             _entered: layer.in_flight.enter(),
+            _generating: generates.then(|| layer.generating.enter()),
         }
     }
 }
@@ -160,15 +173,6 @@ impl Drop for Account {
             listener.closed(&closed);
         }
     }
-}
-
-/// Returns the path of the route as the routing table has it. `None` if no route matches: a path
-/// that the client chose must not be logged.
-fn route<B>(request: &Request<B>) -> Option<&'static str> {
-    own_route(request.uri().path()).or_else(|| {
-        let route = Route::of(request.method(), request.uri()).ok()?;
-        Some(route.path())
-    })
 }
 
 pin_project! {

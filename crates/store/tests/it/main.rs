@@ -2,7 +2,9 @@
 //! file.
 
 mod batches;
+mod blobs;
 mod chains;
+mod due;
 mod encryption;
 mod file;
 mod holds;

@@ -1,15 +1,17 @@
 //! OpenAI's API: chat completions (complete and streamed), responses, the older completions,
-//! embeddings, stored objects, errors and models.
+//! embeddings, stored objects, files, batches, errors and models.
 //!
 //! The types follow OpenAI's published specification (mid 2026). Fields that only local engines
 //! have, such as `reasoning_content`, keep the names that these engines use.
 
 mod answer;
+mod batch;
 mod chunk;
 mod completion;
 mod content;
 mod embedding;
 mod error;
+mod file;
 mod format;
 mod function;
 mod message;
@@ -24,6 +26,10 @@ pub use answer::{
     ChatCompletion, Choice, CompletionTokensDetails, CompletionUsage, FinishReason, Logprobs,
     PromptTokensDetails, ResponseMessage, TokenLogprob, TopLogprob,
 };
+pub use batch::{
+    Batch, BatchCounts, BatchError, BatchErrors, BatchInputDetails, BatchLine, BatchLineError,
+    BatchOutputDetails, BatchResponse, BatchUsage, CreateBatch,
+};
 pub use chunk::{ChatCompletionChunk, ChunkChoice, Delta, FunctionCallDelta, ToolCallDelta};
 pub use completion::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest};
 pub use content::{Content, File, Part, PartKind};
@@ -31,6 +37,7 @@ pub use embedding::{
     Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, Vector,
 };
 pub use error::{ErrorBody, ErrorObject};
+pub use file::{CompleteUpload, CreateUpload, ExpiresAfter, FileObject, Upload, UploadPart};
 pub use format::{JsonSchemaFormat, ResponseFormat};
 pub use function::{FunctionDefinition, GrammarSyntax, InputGrammar};
 pub use message::{Message, Role};

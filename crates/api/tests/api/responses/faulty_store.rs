@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use loggia_api::store::{
-    Change, Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, Side, StoreError,
+    Change, Claimed, Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, Side,
+    StoreError,
 };
 use loggia_api::{MemoryStore, Store};
 use tokio::sync::Semaphore;
@@ -57,6 +59,23 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
+    fn claim<'a>(
+        &'a self,
+        kind: Kind,
+        holder: &'a str,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<Option<Claimed>, StoreError>> {
+        self.inner.claim(kind, holder, time)
+    }
+
+    fn content_bytes<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.inner.content_bytes(owner)
+    }
+
+    fn existing<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
+        self.inner.existing(ids)
+    }
+
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.inner.ready()
     }

@@ -1,0 +1,157 @@
+//! `POST /v1/files`: receives a file. The form is checked before its content is stored, although the
+//! content may come before the other fields.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use bytes::Buf;
+use http::Response;
+use loggia_wire::Extra;
+use loggia_wire::openai::ExpiresAfter;
+use multer::Field;
+
+use super::form::{Form, too_large};
+use super::{Files, Head, StoredFile, answered, check_purpose, creation, name, new_file, seconds};
+use crate::admit::checks::missing;
+use crate::answer::id;
+use crate::door::policy::FileLimits;
+use crate::store::blobs::BlobWriter;
+use crate::{ApiError, Body};
+
+/// A content that was received, and not stored yet.
+pub(super) struct Received {
+    pub(super) writer: Box<dyn BlobWriter>,
+    pub(super) place: String,
+    pub(super) bytes: u64,
+    /// The client's name for it.
+    name: String,
+}
+
+/// The fields of the form.
+#[derive(Default)]
+struct Fields {
+    file: Option<Received>,
+    purpose: Option<String>,
+    anchor: Option<String>,
+    seconds: Option<String>,
+    extra: Extra,
+}
+
+impl Files {
+    pub(super) async fn create<B>(
+        &self,
+        head: &Head<'_>,
+        body: B,
+        pause: Duration,
+    ) -> Result<Response<Body>, ApiError>
+    where
+        B: http_body::Body<Data: Buf, Error: Display> + Send,
+    {
+        let limit = self.limit(self.limits.file_bytes).await?;
+        let mut form = Form::new(&head.parts.headers, body, limit, pause)?;
+        let id = id::file();
+        let mut fields = Fields::default();
+        while let Some(field) = form.next().await? {
+            let name = field.name().unwrap_or_default().to_owned();
+            let is_new = match name.as_str() {
+                "file" => {
+                    let place = format!("files/{id}");
+                    let received = self.receive(&form, field, &place, limit).await?;
+                    fields.file.replace(received).is_none()
+                }
+                "purpose" => fields.purpose.replace(form.text(field).await?).is_none(),
+                "expires_after[anchor]" => fields.anchor.replace(form.text(field).await?).is_none(),
+                "expires_after[seconds]" => {
+                    fields.seconds.replace(form.text(field).await?).is_none()
+                }
+                _ => {
+                    let text = form.text(field).await?;
+                    fields.extra.insert(name.clone(), text.into()).is_none()
+                }
+            };
+            if !is_new {
+                let message = format!("Duplicate parameter: '{name}'.");
+                return Err(ApiError::invalid(name, "duplicate_parameter", message));
+            }
+        }
+        let ignored = head.unknown(&fields.extra)?;
+        let lasts = fields.lasts()?;
+        let received = fields.file.ok_or_else(|| missing("file".to_owned()))?;
+        let purpose = fields.purpose;
+        let purpose = purpose.ok_or_else(|| missing("purpose".to_owned()))?;
+        check_purpose(&purpose)?;
+        let Received {
+            writer,
+            place,
+            bytes,
+            name,
+        } = received;
+        let file = new_file(id, bytes, name, purpose, lasts);
+        let stored = StoredFile { file, place };
+        let changes = creation(&stored, Some(self.limits.key_bytes))?;
+        let done = self.store(writer, stored.place.clone(), changes).await;
+        done.map_err(|error| self.failed(&error))?;
+        answered(&stored.file, &ignored)
+    }
+
+    /// Returns how many bytes a new file of the owner may have.
+    pub(super) async fn limit(&self, most: u64) -> Result<u64, ApiError> {
+        let used = self.store.content_bytes(&self.owner).await;
+        let used = used.map_err(|error| self.failed(&error))?;
+        let left = self.limits.key_bytes.saturating_sub(used);
+        match left.checked_sub(FileLimits::OVERHEAD) {
+            Some(left) => Ok(left.min(most)),
+            None => Err(super::over_limit(self.limits.key_bytes)),
+        }
+    }
+
+    /// Receives a content.
+    pub(super) async fn receive<'b>(
+        &self,
+        form: &Form<'b>,
+        mut field: Field<'b>,
+        place: &str,
+        limit: u64,
+    ) -> Result<Received, ApiError> {
+        let name = name(field.file_name().unwrap_or_default());
+        let (place, mut writer) = self.begin(place).await?;
+        let mut bytes = 0;
+        while let Some(piece) = form.piece(&mut field).await? {
+            bytes += piece.len() as u64;
+            if bytes > limit {
+                return Err(too_large(limit));
+            }
+            let written = writer.write(piece).await;
+            written.map_err(|error| self.failed(&error))?;
+        }
+        Ok(Received {
+            writer,
+            place,
+            bytes,
+            name,
+        })
+    }
+}
+
+impl Fields {
+    /// Returns how long the file is kept, in seconds.
+    fn lasts(&self) -> Result<Option<u64>, ApiError> {
+        let param = "expires_after";
+        let (anchor, seconds_sent) = match (&self.anchor, &self.seconds) {
+            (None, None) => return Ok(None),
+            (Some(anchor), Some(seconds)) => (anchor, seconds),
+            (None, _) => return Err(missing(format!("{param}.anchor"))),
+            (_, None) => return Err(missing(format!("{param}.seconds"))),
+        };
+        let parsed = seconds_sent.trim().parse().map_err(|_| {
+            let message = format!("Invalid type for '{param}.seconds': expected an integer.");
+            ApiError::invalid(format!("{param}.seconds"), "invalid_type", message)
+        })?;
+        let expires = ExpiresAfter {
+            anchor: anchor.clone(),
+            seconds: parsed,
+            extra: Extra::default(),
+        };
+        seconds(&expires, param).map(Some)
+    }
+}
