@@ -8,12 +8,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use loggia_seal::{Keys, KeysError};
-use loggia_store::{OpenError, Retention, SqlStore, Survey};
+use loggia_store::{FileBlobs, OpenError, Retention, SqlStore, Survey};
 
 use crate::config::Config;
 
 /// The file's name in the data folder.
 const FILE: &str = "state.db";
+
+/// The folder of the contents of files, in the data folder, unless a setting names another one.
+const FILES: &str = "files";
 
 /// The file with the keys, in the data folder, unless a setting names another file.
 const KEYS: &str = "keys";
@@ -47,6 +50,13 @@ pub(crate) async fn open(
         warn_of_missing_keys(&store).await;
     }
     Ok(Some(Arc::new(store)))
+}
+
+/// The contents of files. The folder is made when the first file is stored.
+pub(crate) fn blobs(config: &Config, keys: &Arc<Keys>) -> FileBlobs {
+    let folder = config.files_dir.value.clone();
+    let folder = folder.unwrap_or_else(|| config.data_dir.join(FILES));
+    FileBlobs::in_folder(folder).with_keys(Arc::clone(keys), config.store_encrypted.0)
 }
 
 fn store(config: &Config) -> Result<SqlStore, OpenError> {

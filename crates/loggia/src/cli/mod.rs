@@ -5,6 +5,7 @@ mod errors;
 mod other_programs;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -105,6 +106,13 @@ Examples:
   loggia run smollm2:135m 'Why is the sky blue?'    one answer, on standard output
   loggia run ~/Downloads/model.gguf                 a file of yours";
 
+const BATCH_AFTER: &str = "\
+Examples:
+  loggia batch run night.jsonl --model qwen3:4b     answers in night.output.jsonl, errors in night.errors.jsonl
+  loggia batch run night.jsonl --batch-parallel 8 --parallel 8
+
+After Ctrl-C, the same command goes on where it ended.";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -147,6 +155,11 @@ pub(crate) enum Command {
     /// Without a prompt it is the same as `loggia chat MODEL`. A missing model is downloaded first.
     #[command(after_help = RUN_AFTER)]
     Run(RunArgs),
+    /// Work with files of requests, as OpenAI's batches have them
+    Batch {
+        #[command(subcommand)]
+        command: BatchCommand,
+    },
     /// Print the resulting configuration, and test what can be reached
     ///
     /// Accepts the same flags as `serve`. The exit code is 1 if something that is configured cannot
@@ -182,6 +195,32 @@ pub(crate) struct ChatArgs {
     /// Instructions for the model
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+}
+
+/// The commands of `batch`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BatchCommand {
+    /// Make the requests of a file, without a server
+    ///
+    /// Accepts the flags of `serve` too. The exit code is 1 if a request failed.
+    #[command(after_help = BATCH_AFTER)]
+    Run(BatchArgs),
+}
+
+/// The arguments of `batch run`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct BatchArgs {
+    /// The file with one request a line, as for `POST /v1/batches`
+    #[arg(value_name = "FILE.jsonl")]
+    pub(crate) file: PathBuf,
+    /// The file for the answers [default: FILE.output.jsonl]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The file for the errors [default: FILE.errors.jsonl]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) errors: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) flags: Flags,
 }

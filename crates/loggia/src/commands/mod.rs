@@ -2,6 +2,7 @@
 //!
 //! The arguments and their help texts are in `cli`.
 
+mod batch;
 mod chat;
 mod check;
 mod models;
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::cli::{ChatArgs, Command, RunArgs};
+use crate::cli::{BatchArgs, BatchCommand, ChatArgs, Command, RunArgs};
 use crate::config::{Config, Flags};
 use crate::logs;
 
@@ -30,6 +31,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
             let prompt = prompt.join(" ");
             chat(&args, Some(&*prompt).filter(|prompt| !prompt.is_empty()))
         }
+        Command::Batch {
+            command: BatchCommand::Run(args),
+        } => batch(&args),
         Command::Check(args) => check(&args.into_flags()),
         #[cfg(feature = "embedded")]
         Command::Engine { .. } => engine(),
@@ -53,6 +57,20 @@ fn chat(args: &ChatArgs, prompt: Option<&str>) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     runtime.block_on(chat::chat(args, prompt, config, runtime.handle()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Only errors are logged: other log lines would disturb the progress bar.
+fn batch(args: &BatchArgs) -> anyhow::Result<ExitCode> {
+    logs::start("error");
+    let config = Config::of_this_process(&args.flags)?;
+    let runtime = runtime()?;
+    let ended = runtime.block_on(batch::run(args, &config, runtime.handle()))?;
+    Ok(match ended {
+        batch::Ended::Answered => ExitCode::SUCCESS,
+        batch::Ended::WithErrors => ExitCode::FAILURE,
+        // As after a signal in a shell.
+        batch::Ended::Interrupted => ExitCode::from(130),
+    })
 }
 
 /// Runs one model; `serve` starts such a process for each model that it loads.

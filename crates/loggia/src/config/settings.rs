@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use loggia_api::Policy;
+use loggia_api::{FileLimits, Policy};
 use loggia_backend::http::Limits;
 use loggia_backend::roster::Alias;
 use loggia_server::ServerOptions;
@@ -65,7 +65,30 @@ settings! {
         example "postgres://loggia@db.example/loggia"
     }
 
-    /// Encrypt the texts of stored objects with the first key of seal_keys
+    /// The folder that holds the contents of files; servers that share a database share it too
+    #[arg(long, value_name = "DIR", help_heading = STORE)]
+    files_dir: PathBuf {
+        unset("files in the data folder"),
+        example "/mnt/loggia/files"
+    }
+
+    /// The largest file that a client may upload
+    #[arg(long, value_name = "SIZE", help_heading = STORE)]
+    file_size: Size { default(Size::of(usize::try_from(FileLimits::default().file_bytes).unwrap_or(usize::MAX))), example "2GiB" }
+
+    /// The size of all files of one API key together
+    #[arg(long, value_name = "SIZE", help_heading = STORE)]
+    files_size: Size { default(Size::of(usize::try_from(FileLimits::default().key_bytes).unwrap_or(usize::MAX))), example "100GiB" }
+
+    /// How many requests of batches are made at once
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = STORE)]
+    batch_parallel: Count { default(Count(const { NonZeroU32::new(4).unwrap() })) }
+
+    /// How many requests of clients make those of batches wait
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = STORE)]
+    batch_clients: Count { default(Count(NonZeroU32::MIN)) }
+
+    /// Encrypt the texts of stored objects, and files, with the first key of seal_keys
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = STORE)]
     store_encrypted: Switch { default(Switch(false)), example "true" }
 

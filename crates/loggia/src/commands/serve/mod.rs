@@ -10,6 +10,7 @@ mod start_message;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use loggia_api::Blobs as _;
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_backend::fetch_images::FetchImages;
@@ -27,7 +28,8 @@ use crate::state;
 pub(crate) use own_server::{OwnServer, start_own_server};
 pub(crate) use start_message::{can_chat, reachable};
 
-use options::{options, policy};
+use options::options;
+pub(super) use options::policy;
 use start_message::{EngineSettings, print_line};
 
 /// Serves until SIGTERM or Ctrl-C. Running answers may then finish within `shutdown_timeout`.
@@ -52,7 +54,15 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     let mut state = state.with_runtime(runtime.clone()).with_mcp(mcp(config));
     if let Some(store) = state::open(config, &keys).await? {
         runtime.spawn(state::clean(Arc::clone(&store)));
-        state = state.with_store(store);
+        let blobs = Arc::new(state::blobs(config, &keys));
+        // Before anything is served: afterwards, files that are being received look the same.
+        let leftovers = blobs.leftovers().await;
+        let leftovers = leftovers.context("the folder of the files cannot be read; --files-dir names another folder, --store=false serves without files")?;
+        state = state.with_store(store).with_blobs(blobs);
+        runtime.spawn(state.keep_files(leftovers));
+        let parallel = config.batch_parallel.get() as usize;
+        let clients = config.batch_clients.get() as usize;
+        runtime.spawn(state.work_on_batches(parallel, clients));
     }
     let background = state.background();
     let app = app(state);
@@ -102,7 +112,7 @@ fn mcp(config: &Config) -> Arc<HttpMcpClient> {
 
 /// The roster, wrapped from the inside out. The images are fetched once for all parallel calls of a
 /// request.
-fn backend(backends: &Backends, config: &Config) -> Arc<dyn Backend> {
+pub(super) fn backend(backends: &Backends, config: &Config) -> Arc<dyn Backend> {
     let emulating = Emulate::new(backends.roster.clone());
     Arc::new(FetchImages::new(
         Arc::new(emulating),
@@ -123,7 +133,7 @@ async fn listen(on: &Listen) -> anyhow::Result<TcpListener> {
 
 /// Builds all configured backends. A missing model is an error, unless `may_download` is set: then
 /// it is downloaded first.
-async fn configured_backends(
+pub(super) async fn configured_backends(
     config: &Config,
     may_download: bool,
     runtime: &Handle,

@@ -2,12 +2,12 @@
 //! the server.
 
 use anyhow::Context as _;
-use loggia_api::Policy;
+use loggia_api::{FileLimits, Policy};
 use loggia_server::{Origins, ServerOptions};
 
 use crate::config::{self, Config};
 
-pub(super) fn policy(config: &Config) -> Policy {
+pub(in crate::commands) fn policy(config: &Config) -> Policy {
     let models = config
         .per_model
         .0
@@ -22,6 +22,11 @@ pub(super) fn policy(config: &Config) -> Policy {
         heartbeat_after: Some(config.heartbeat_after.0).filter(|after| !after.is_zero()),
         heartbeat_every: config.heartbeat_every.0,
         ceilings: config.ceilings.limits(),
+        files: FileLimits {
+            file_bytes: config.file_size.bytes(),
+            key_bytes: config.files_size.bytes(),
+            ..FileLimits::default()
+        },
         deletes_without_key: false,
     }
 }
