@@ -86,7 +86,7 @@ class Run:
         return [block for content in said if isinstance(content, list) for block in content if block["type"] == kind]
 
 
-def claude(url: str, folder: Path, prompt: str, *arguments: str, model: str = "m", **more: str) -> Run:
+def claude(url: str, folder: Path, prompt: str, *arguments: str, model: str = "m", mode: str = "bypassPermissions", **more: str) -> Run:
     """Runs `claude -p` in `folder/work` until it ends."""
     home, work = folder / "home", folder / "work"
     home.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def claude(url: str, folder: Path, prompt: str, *arguments: str, model: str = "m
         quiet = {name: "1" for name in ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_TELEMETRY", "DISABLE_AUTOUPDATER", "DISABLE_ERROR_REPORTING")}
         # In a container there is often no sandbox to be had. What runs here is what the script says.
         own = {"HOME": str(home), "PATH": os.environ["PATH"], "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "x", "ANTHROPIC_MODEL": model, "IS_SANDBOX": "1"}
-        command = [program(), "-p", prompt, "--output-format", "stream-json", "--verbose", "--permission-mode", "bypassPermissions", *arguments]
+        command = [program(), "-p", prompt, "--output-format", "stream-json", "--verbose", "--permission-mode", mode, *arguments]
         environment = own | through | nearby | quiet | more
         ran = subprocess.run(command, cwd=work, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT)
     return Run(ran.returncode, [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")], ran.stderr, asked)
@@ -134,6 +134,23 @@ def test_claude_code_reads_a_file_edits_it_runs_a_command_and_ends(kind, tmp_pat
 
         assert run.code == 0 and (work / "greeting.txt").read_text() == "Hello, sun.\n", run
         assert "The moon is a sun now." in json.dumps(asked[4]["messages"]), "the first run is part of the second"
+
+
+def test_in_auto_mode_claude_code_says_that_no_server_checks_its_actions_and_goes_on(kind, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "greeting.txt").write_text("Hello, moon.\n")
+    with scripted_model.engine(kind, edit_a_file) as (arguments, asked), loggia(*arguments) as url:
+        run = claude(url, tmp_path, "Make the moon a sun.", mode="auto")
+
+    # An edit in its own folder needs no check; a command does, and nothing here can do it.
+    assert run.code == 0 and run.end["subtype"] == "success", run
+    assert (work / "greeting.txt").read_text() == "Hello, sun.\n"
+    assert not (work / "size.txt").exists()
+    reports = [event["content"] for event in run.events if event.get("subtype") == "informational"]
+    assert any("safety check runs on the server" in report for report in reports), run
+    assert "Auto mode is unavailable" in run.end["result"]
+    assert len(asked) == 4, "one request for each step, and none waited or came twice"
 
 
 def test_claude_code_sees_images_errors_and_tools_that_it_finds(kind, tmp_path):
