@@ -16,7 +16,7 @@ use crate::blocking::run_by_size;
 use crate::completion::{self, CompletionPrompt};
 use crate::deltas;
 use crate::embed::LlamaEmbedder;
-use crate::engine::{Engine, Passage};
+use crate::engine::{Engine, Passage, Scope};
 use crate::engine_options::EngineOptions;
 use crate::error::{EngineError, LoadError};
 use crate::events::Events;
@@ -26,7 +26,7 @@ use crate::hold::{self, Holding};
 use crate::identity;
 use crate::media::{self, ProjectorThread};
 use crate::model::Model;
-use crate::options::LlamaOptions;
+use crate::options::{CacheScope, LlamaOptions};
 use crate::processor;
 use crate::request::{self, RequestSettings};
 use crate::syntax::{Begins, Syntax};
@@ -64,6 +64,7 @@ pub struct Llama {
     /// The compiler of grammars. It is created for the first constrained answer.
     grammars: OnceCell<Grammars>,
     counting: Semaphore,
+    cache_scope: CacheScope,
 }
 
 impl std::fmt::Debug for Llama {
@@ -138,7 +139,16 @@ impl Llama {
             card,
             grammars: OnceCell::new(),
             counting: Semaphore::new(COUNTED_AT_ONCE),
+            cache_scope: options.cache_scope,
         })
+    }
+
+    /// Whose cached prompts a call uses.
+    fn scope(&self, head: &CallHead) -> Scope {
+        match self.cache_scope {
+            CacheScope::Server => None,
+            CacheScope::Key => head.caller.clone(),
+        }
     }
 
     fn check_name(&self, name: &str) -> Result<(), BackendError> {
@@ -164,6 +174,7 @@ impl Llama {
             profile: call.head.profile,
             vocabulary: self.model.facts.vocabulary,
             options: &options,
+            scope: self.scope(&call.head),
         };
         let generations = request::generations(&call.work, &settings, &passage, held)?;
         let answers = self
@@ -197,7 +208,8 @@ impl Llama {
                 };
                 let whole = |_: &Model, text| text;
                 let (text, changed) = self.render_and(&marked.request, usize::MAX, whole).await?;
-                let count = media::count(media, &self.model, &marked, &text).await?;
+                let scope = self.scope(&call.head);
+                let count = media::count(media, &self.model, &marked, &text, &scope).await?;
                 (count, changed)
             }
         };
@@ -220,6 +232,7 @@ impl Llama {
             profile: call.head.profile,
             vocabulary: self.model.facts.vocabulary,
             options: &options,
+            scope: self.scope(&call.head),
         };
         let mut generations = request::generations(&request, &settings, &prompt, held)?;
         let is_scored = completion.apply_to(&call.work, &mut generations);
@@ -261,7 +274,8 @@ impl Llama {
         let (text, changed) = self
             .render_and(&marked.request, context, |_, text| text)
             .await?;
-        let passage = media::passage(media, &self.model, &marked, &text, context).await?;
+        let scope = self.scope(&call.head);
+        let passage = media::passage(media, &self.model, &marked, &text, &scope, context).await?;
         Ok(ChatPrompt {
             passage,
             begins: self.model.syntax.begins_after(&text),

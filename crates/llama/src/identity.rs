@@ -12,7 +12,7 @@ use crate::options::LlamaOptions;
 
 /// The version of llama.cpp in a fingerprint. It is the version of the bindings, which include
 /// llama.cpp's source.
-const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
+pub(crate) const LLAMA_CPP: &str = "llama-cpp-2 0.1.160";
 
 /// The description of the model that is part of every answer. `files` identifies the files of the
 /// model: its weights, and the projector if there is one.

@@ -8,9 +8,10 @@
 //! text), `syntax` and `deltas` (text to reasoning, tool calls and answer), `hold` (the constraint
 //! of an answer), `completion` and `fill_in_the_middle` (the prompt of a text completion),
 //! `backend`, `abilities`, `identity` and `events` (all of it as a [`loggia_backend::Backend`]),
-//! `media` (images and sounds), `embed` (embedding models, with an engine of their own), `gguf` (the check of a file
-//! before llama.cpp loads it), `memory` (the memory that a model needs), `processor`, `threads`,
-//! `devices` and `libraries` (the machine). `docs/engine.md` explains it in prose.
+//! `media` (images and sounds), `embed` (embedding models, with an engine of their own), `gguf`
+//! (the check of a file before llama.cpp loads it), `memory` (the memory that a model needs),
+//! `processor`, `threads`, `devices` and `libraries` (the machine). `docs/engine.md` explains it in
+//! prose.
 //!
 //! llama.cpp is called through `llama-cpp-2`. `docs/decisions/0005-llama-cpp-2.md` lists what these
 //! bindings leave to trust, and describes the only module with `unsafe` code (`raw`).
@@ -59,7 +60,7 @@ pub use engine_options::check_options;
 pub use error::{EngineError, LoadError};
 pub use gguf::GgufError;
 pub use memory::Forecast;
-pub use options::{DEFAULT_CONTEXT, Draft, LlamaOptions, Lora};
+pub use options::{CacheDisk, CacheScope, DEFAULT_CONTEXT, Draft, LlamaOptions, Lora};
 pub use template::TemplateError;
 pub use threads::waiting;
 

@@ -1,7 +1,7 @@
 //! Estimates the memory of a model from its file's header, before anything is allocated.
 
 use crate::embed;
-use crate::engine::{MOST_ROWS, Sizes};
+use crate::engine::{MOST_ROWS, MOST_WAITING, Sizes};
 use crate::error::LoadError;
 use crate::gguf::{Gguf, Pooling};
 use crate::options::LlamaOptions;
@@ -27,6 +27,9 @@ pub struct Forecast {
     /// The bytes of the KV cache for all parallel requests. It is an upper bound: layers with a
     /// sliding window, or without attention, need less.
     pub cache: u64,
+    /// The maximum number of bytes of the prompt cache: conversations that no slot holds. They are
+    /// allocated when they are needed.
+    pub prompt_cache: u64,
     /// The bytes of the compute buffers of one step. It is an estimate: for the models that it was
     /// compared with, it was right within a fifth.
     pub compute: u64,
@@ -79,6 +82,7 @@ impl Forecast {
             adapter,
             projector,
             draft,
+            prompt_cache: prompt_cache(options, forecast.cache),
             compute,
             ..forecast
         })
@@ -92,6 +96,7 @@ impl Forecast {
             self.projector,
             self.draft,
             self.cache,
+            self.prompt_cache,
             self.compute,
         ];
         all.into_iter().fold(0, u64::saturating_add)
@@ -138,11 +143,22 @@ impl Forecast {
             projector: 0,
             draft: 0,
             cache: 0,
+            prompt_cache: 0,
             compute: 0,
             context: 0,
             embeds: false,
         }
     }
+}
+
+/// The maximum number of bytes of cached prompts, with those that are being written and read.
+/// `cache` is the KV cache of all slots.
+fn prompt_cache(options: &LlamaOptions, cache: u64) -> u64 {
+    let on_their_way = match options.cache_disk {
+        Some(_) => (cache / u64::from(options.parallel.max(1))).max(MOST_WAITING as u64),
+        None => 0,
+    };
+    options.cache_memory.saturating_add(on_their_way)
 }
 
 /// The bytes of the compute buffers of a step over `batch` tokens, with or without the logits of

@@ -73,7 +73,7 @@ impl Model {
         let draft = draft.map(load_draft).transpose()?;
         let sources = Sources::of(&gguf, options);
         let template = sources.compile(&llama, &options.path)?;
-        let mut facts = ModelFacts::of(&gguf, &llama);
+        let mut facts = ModelFacts::of(&gguf, &options.path, &llama);
         if let Some(adapter) = &adapter {
             facts.identity = format!("{} with {}", facts.identity, adapter.identity);
         }

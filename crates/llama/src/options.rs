@@ -35,6 +35,14 @@ pub struct LlamaOptions {
     /// The maximum number of waiting requests. Further requests are refused immediately. The
     /// default is eight for each of `parallel`.
     pub queue: Option<usize>,
+    /// The maximum number of bytes of memory for the prompt cache: conversations that were answered
+    /// and have no slot any more. When one goes on, it is not read again. With 0, the default,
+    /// there is no such cache; slots keep their last conversation in any case.
+    pub cache_memory: u64,
+    /// Where cached prompts are kept on disk too, for restarts. By default, they are not.
+    pub cache_disk: Option<CacheDisk>,
+    /// Which requests share cached prompts.
+    pub cache_scope: CacheScope,
     /// The number of compute threads. The default is one for each core that the process may use
     /// (`threads.rs` counts them).
     pub threads: Option<u32>,
@@ -55,6 +63,28 @@ pub struct LlamaOptions {
     /// The number of answer tokens that are buffered for a slow reader. When the buffer is full,
     /// the slot pauses.
     pub reader_buffer: usize,
+}
+
+/// The prompt cache on disk. Its files have the text of conversations, as tokens; only the user of
+/// the process can read them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheDisk {
+    /// The folder, which all models and processes of a server may share. It is created if it does
+    /// not exist.
+    pub folder: PathBuf,
+    /// The maximum number of bytes of all files in it.
+    pub bytes: u64,
+}
+
+/// Which requests share cached prompts, in slots and in the prompt cache. An answer that begins
+/// sooner than expected tells a client that somebody has sent the beginning of its prompt before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheScope {
+    /// All requests.
+    #[default]
+    Server,
+    /// Those of the same API key, by its name in [`CallHead::caller`](loggia_backend::CallHead).
+    Key,
 }
 
 /// A LoRA adapter: a GGUF file (`general.type` is `adapter`) with changes to a model's weights.
@@ -102,6 +132,9 @@ impl LlamaOptions {
             context: None,
             parallel: 4,
             queue: None,
+            cache_memory: 0,
+            cache_disk: None,
+            cache_scope: CacheScope::Server,
             threads: None,
             piece: PIECE,
             batch: BATCH,

@@ -1,6 +1,7 @@
 //! The few calls into llama.cpp that `llama-cpp-2` has no safe wrapper for: the rows that a
-//! projector encodes from an image or a sound, and a decoding step over these rows instead of
-//! tokens. This is the only module of Loggia with `unsafe` code, and its interface is safe.
+//! projector encodes from an image or a sound, a decoding step over these rows instead of tokens,
+//! and the state of a sequence as bytes. This is the only module of Loggia with `unsafe` code, and
+//! its interface is safe.
 //!
 //! # Safety rules
 //! 1. **Pointers.** The bindings keep their pointers private; only their `Debug` output shows the
@@ -19,6 +20,10 @@
 //!    call returns; llama.cpp copies what it needs. A batch has at most `n_batch` rows (`n_ubatch`
 //!    if attention is not causal), because llama.cpp would abort otherwise. llama.cpp checks
 //!    sequences and positions itself.
+//! 7. **States.** A state is written into memory of the size that llama.cpp states for it, and is
+//!    read within its length. llama.cpp compares it with the context (layers, types, sizes) and
+//!    refuses what does not fit. The caller restores only bytes that came from [`save_sequence`] of
+//!    the same model, adapter and sizes; those from a file have a checksum.
 #![expect(
     unsafe_code,
     reason = "these calls have no safe wrapper; the safety rules are above"
@@ -30,6 +35,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::mtmd::{
     MtmdBitmap, MtmdContext, MtmdContextParams, MtmdInputChunk, MtmdInputChunkType,
@@ -238,6 +244,68 @@ pub(crate) fn decode(
     } else {
         Err(format!("llama_decode answered {code} over rows"))
     }
+}
+
+/// The state of a sequence (keys and values, or the state of a recurrent model) as bytes. `None` if
+/// it is larger than `most` bytes, or cannot be read.
+pub(crate) fn save_sequence(
+    context: &LlamaContext<'_>,
+    sequence: i32,
+    most: usize,
+) -> Option<Vec<u8>> {
+    let whole = LlamaStateSeqFlags::empty();
+    let size = context.state_seq_get_size_ext(sequence, whole);
+    if size == 0 || size > most {
+        return None;
+    }
+    let mut state = Vec::new();
+    state.try_reserve_exact(size).ok()?;
+    // SAFETY: rule 7 above: the memory has the size that llama.cpp states, and is initialized for
+    // as many bytes as llama.cpp says that it wrote.
+    unsafe {
+        let written = context.state_seq_get_data_ext(state.as_mut_ptr(), sequence, whole);
+        if written != size {
+            return None;
+        }
+        state.set_len(written);
+    }
+    Some(state)
+}
+
+/// Replaces the content of a sequence by a state from [`save_sequence`]. Returns `false` if
+/// llama.cpp refuses it; the content of the sequence is then undefined.
+pub(crate) fn restore_sequence(
+    context: &mut LlamaContext<'_>,
+    sequence: i32,
+    state: &[u8],
+) -> bool {
+    let Some(context): Option<NonNull<sys::llama_context>> =
+        address(context, "LlamaContext { context: ")
+    else {
+        return false;
+    };
+    // SAFETY: rules 1, 5 and 7 above: `context` is borrowed as `&mut`, and the length is that of
+    // the bytes.
+    let read = unsafe {
+        sys::llama_state_seq_set_data_ext(
+            context.as_ptr(),
+            state.as_ptr(),
+            state.len(),
+            sequence,
+            0,
+        )
+    };
+    read == state.len()
+}
+
+/// The number of tokens in the model's sliding windows; 0 for a model without them.
+pub(crate) fn window(llama: &LlamaModel) -> usize {
+    let Some(pointer): Option<NonNull<sys::llama_model>> = address(llama, "LlamaModel { model: ")
+    else {
+        return 0;
+    };
+    // SAFETY: rule 1 above: the model is alive, and the call reads one number of it.
+    usize::try_from(unsafe { sys::llama_model_n_swa(pointer.as_ptr()) }).unwrap_or(0)
 }
 
 /// The number of coordinates that a position has in this model.

@@ -4,7 +4,7 @@ use loggia_backend::{BackendError, Profile};
 use loggia_wire::openai::{ChatCompletionRequest, Tool};
 
 use crate::Token;
-use crate::engine::{Generation, Passage};
+use crate::engine::{Generation, Passage, Scope};
 use crate::engine_options::EngineOptions;
 use crate::grammar::Held;
 use crate::sample::Sampling;
@@ -16,6 +16,8 @@ pub(crate) struct RequestSettings<'a> {
     /// The size of the model's vocabulary.
     pub(crate) vocabulary: usize,
     pub(crate) options: &'a EngineOptions,
+    /// Whose cached prompts the request uses.
+    pub(crate) scope: Scope,
 }
 
 /// Builds the engine's generations for a request, one for each choice.
@@ -37,6 +39,7 @@ pub(crate) fn generations(
         .or(options.stop.as_ref());
     let generation = Generation {
         prompt: prompt.clone(),
+        scope: settings.scope.clone(),
         context: options.context,
         max_tokens: limit.or(options.num_predict),
         stop: stop.cloned().unwrap_or_default(),
@@ -211,6 +214,7 @@ mod tests {
             profile,
             vocabulary: 1000,
             options: &options,
+            scope: None,
         };
         generations(&request, &settings, &Passage::from(vec![1, 2]), None)
     }

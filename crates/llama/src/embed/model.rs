@@ -45,7 +45,7 @@ impl EmbeddingModel {
         }
         let sizes = Sizes::of(options, &gguf)?;
         let (llama, devices) = load_weights(&options.path, options.gpu_layers)?;
-        let facts = ModelFacts::of(&gguf, &llama);
+        let facts = ModelFacts::of(&gguf, &options.path, &llama);
         Ok(Self {
             llama,
             facts,

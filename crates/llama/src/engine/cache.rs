@@ -26,6 +26,9 @@ pub(super) struct Cache<'model> {
     /// The number of coordinates in the position of one row: 4 in models with positions inside an
     /// image, else 1.
     planes: usize,
+    /// Whether llama.cpp has copies of streams to make with the next step. Until then the data of
+    /// their sequences is not what it should be.
+    has_copies_to_make: bool,
 }
 
 /// The number of a slot, which is also the number of its sequence in llama.cpp.
@@ -66,6 +69,7 @@ impl<'model> Cache<'model> {
             context,
             batch,
             planes,
+            has_copies_to_make: false,
         })
     }
 
@@ -112,6 +116,7 @@ impl<'model> Cache<'model> {
 
     /// Computes the step.
     pub(super) fn compute(&mut self) -> Result<(), String> {
+        self.has_copies_to_make = false;
         self.context
             .decode(&mut self.batch)
             .map_err(|error| error.to_string())
@@ -135,6 +140,7 @@ impl<'model> Cache<'model> {
                 index,
             })
             .collect();
+        self.has_copies_to_make = false;
         raw::decode(&mut self.context, &step, self.planes)
     }
 
@@ -156,10 +162,38 @@ impl<'model> Cache<'model> {
     /// stream with the next step, whatever its length; the rest is removed at once. Returns `false`
     /// if something has to be removed and the model cannot be truncated.
     pub(super) fn copy(&mut self, from: Sequence, to: Sequence, end: usize) -> bool {
+        self.has_copies_to_make = true;
         self.context
             .kv_cache_seq_cp(to_i32(from), to_i32(to), None, None)
             .is_ok()
             && self.truncate(to, end)
+    }
+
+    /// Whether the state of a sequence can be read and replaced now: llama.cpp has no copies to
+    /// make.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.has_copies_to_make
+    }
+
+    /// The state of a sequence as bytes. `None` if it is larger than `most` bytes, or cannot be
+    /// read.
+    pub(super) fn save(&self, sequence: Sequence, most: usize) -> Option<Vec<u8>> {
+        if !self.is_settled() {
+            return None;
+        }
+        raw::save_sequence(&self.context, to_i32(sequence), most)
+    }
+
+    /// Replaces the content of a sequence by a state from [`Cache::save`]. If llama.cpp refuses the
+    /// state, the sequence is empty, and the result is `false`.
+    pub(super) fn restore(&mut self, sequence: Sequence, state: &[u8]) -> bool {
+        let is_restored = self.is_settled()
+            && self.truncate(sequence, 0)
+            && raw::restore_sequence(&mut self.context, to_i32(sequence), state);
+        if !is_restored {
+            self.truncate(sequence, 0);
+        }
+        is_restored
     }
 
     /// Clears the cache.

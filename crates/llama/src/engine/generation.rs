@@ -1,14 +1,21 @@
 //! A request to the engine: one text to continue, and the settings for it.
 
+use std::sync::Arc;
+
 use super::passage::Passage;
 use super::score::Scored;
 use crate::grammar::Held;
 use crate::sample::Sampling;
 
+/// Whose requests share cached prompts: those of one API key, by the key's name, or (`None`) those
+/// of everybody.
+pub(crate) type Scope = Option<Arc<str>>;
+
 /// A request to the engine: one text to continue.
 #[derive(Debug, Clone)]
 pub(crate) struct Generation {
     pub(crate) prompt: Passage,
+    pub(crate) scope: Scope,
     /// The maximum number of tokens, prompt and answer together. It is at most the engine's
     /// context.
     pub(crate) context: usize,

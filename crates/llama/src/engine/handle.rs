@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use super::generation::Generation;
 use super::inbox::{Inbox, Job};
 use super::output_stream::{self, OutputStream};
+use super::prompt_cache::{Disk, identity};
 use super::read_ahead::ReadAhead;
 use super::sizes::Sizes;
 use super::worker;
@@ -30,9 +31,11 @@ impl Engine {
         let ahead = ReadAhead::of(options);
         let (ready, started) = mpsc::sync_channel(1);
         let for_thread = Arc::clone(&inbox);
+        let open = |disk| Disk::open(disk, identity(&model, options, sizes));
+        let disk = options.cache_disk.as_ref().map(open);
         let thread = std::thread::Builder::new()
             .name("loggia-engine".to_owned())
-            .spawn(move || worker::run(&model, sizes, ahead, &for_thread, &ready))
+            .spawn(move || worker::run(&model, sizes, ahead, &for_thread, disk, &ready))
             .map_err(LoadError::Thread)?;
         let engine = Self {
             inbox,

@@ -122,6 +122,15 @@ impl Inbox {
         );
     }
 
+    /// Called by the engine. Waits until the bell rings, but not for longer than this. Returns
+    /// whether it has rung.
+    pub(super) fn wait_for(&self, most: Duration) -> bool {
+        let is_quiet = |state: &mut State| !state.rung && !state.stopping;
+        let waited = self.bell.wait_timeout_while(self.lock(), most, is_quiet);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.rung || state.stopping
+    }
+
     /// Called by the engine. Records the duration of a request.
     pub(super) fn record_time(&self, time: Duration) {
         let mut state = self.lock();

@@ -21,6 +21,8 @@ pub(crate) struct Sizes {
     /// The maximum number of tokens in any step.
     pub(crate) batch: u32,
     pub(crate) threads: i32,
+    /// The maximum number of bytes of cached prompts that no slot holds.
+    pub(crate) cache_memory: usize,
 }
 
 impl Sizes {
@@ -68,6 +70,7 @@ impl Sizes {
             alone: options.batch,
             batch: options.batch.max(options.piece + 1 + options.parallel),
             threads: options.threads(),
+            cache_memory: usize::try_from(options.cache_memory).unwrap_or(usize::MAX),
         })
     }
 

@@ -7,6 +7,7 @@
 //! slot.
 
 use super::cache::Sequence;
+use super::generation::Scope;
 use super::task::Task;
 use crate::Token;
 
@@ -15,7 +16,14 @@ pub(super) struct Slot {
     /// The cached tokens, from position 0. They stay after a request ends, because the next request
     /// may begin with the same tokens.
     pub(super) tokens: Vec<Token>,
+    /// Whose tokens they are. Only requests of the same scope may reuse them.
+    pub(super) scope: Scope,
+    /// The minimum number of tokens that must stay if the sequence is truncated. It is above 0 if
+    /// the state came from the prompt cache, and its sliding windows hold only the last tokens.
+    pub(super) cut_from: usize,
     pub(super) task: Option<Task>,
+    /// Whether the prompt cache on disk has been given the tokens.
+    pub(super) is_written: bool,
     /// The value of the engine's clock when the last request of this slot ended.
     pub(super) last_used: u64,
 }
@@ -32,9 +40,18 @@ impl Slot {
     pub(super) fn new() -> Self {
         Self {
             tokens: Vec::new(),
+            scope: None,
+            cut_from: 0,
+            is_written: false,
             task: None,
             last_used: 0,
         }
+    }
+
+    /// Whether the slot can be reduced to its first `kept` tokens, in a model that `can_truncate`
+    /// sequences or not.
+    pub(super) fn can_keep(&self, kept: usize, can_truncate: bool) -> bool {
+        kept == self.tokens.len() || (can_truncate && kept >= self.cut_from)
     }
 
     /// The request in this slot, if its prompt is still being read.
@@ -56,6 +73,7 @@ pub(super) fn min_copy(context: usize) -> usize {
 pub(super) fn assign(
     slots: &[Slot],
     prompt: &[Token],
+    scope: &Scope,
     min_copy: usize,
     can_truncate: bool,
 ) -> Option<Assignment> {
@@ -72,7 +90,7 @@ pub(super) fn assign(
             .min_by_key(|(_, slot)| age(slot))
             .map(|(i, _)| i)
     };
-    let continued = continuation(slots, prompt, can_truncate);
+    let continued = continuation(slots, prompt, scope, can_truncate);
     let wanted = continued.or_else(|| oldest_except(&[]))?;
     let stay = Assignment {
         slot: wanted,
@@ -107,14 +125,19 @@ pub(super) fn assign(
 
 /// The free slot with the longest common beginning, if at least half of its content is common. For
 /// a model that cannot truncate, all of the content must be common.
-fn continuation(slots: &[Slot], prompt: &[Token], can_truncate: bool) -> Option<Sequence> {
+fn continuation(
+    slots: &[Slot],
+    prompt: &[Token],
+    scope: &Scope,
+    can_truncate: bool,
+) -> Option<Sequence> {
     let free = slots
         .iter()
         .enumerate()
-        .filter(|(_, slot)| slot.task.is_none());
+        .filter(|(_, slot)| slot.task.is_none() && slot.scope == *scope);
     let in_common = free
         .map(|(i, slot)| (i, common_prefix(&slot.tokens, prompt)))
-        .filter(|&(i, common)| can_truncate || common == slots[i].tokens.len());
+        .filter(|&(i, common)| slots[i].can_keep(common, can_truncate));
     let (best, common) = in_common.max_by_key(|&(i, common)| (common, usize::MAX - i))?;
     (common > 0 && common * 2 >= slots[best].tokens.len()).then_some(best)
 }
@@ -133,9 +156,12 @@ pub(super) fn copy_source(
     if task.prompt.unsplit(have) < have {
         return None;
     }
-    let others = slots.iter().enumerate().filter(|(i, _)| *i != reader);
+    let others = slots
+        .iter()
+        .enumerate()
+        .filter(|(i, slot)| *i != reader && slot.scope == task.scope);
     let tokens = others.map(|(i, slot)| (i, shared_prefix(&slot.tokens, task)));
-    let tokens = tokens.filter(|&(i, end)| can_truncate || end == slots[i].tokens.len());
+    let tokens = tokens.filter(|&(i, end)| slots[i].can_keep(end, can_truncate));
     tokens
         .filter(|&(_, end)| end >= have + min_copy)
         .max_by_key(|&(_, end)| end)
@@ -151,6 +177,9 @@ pub(super) fn waits_for(
     let task = slots[reader].reading()?;
     let have = slots[reader].tokens.len();
     let will_have = |(i, slot): (Sequence, &Slot)| {
+        if slot.scope != task.scope {
+            return None;
+        }
         let number = slot
             .task
             .as_ref()
@@ -206,8 +235,8 @@ mod tests {
     fn idle(tokens: &[Token], last_used: u64) -> Slot {
         Slot {
             tokens: tokens.to_vec(),
-            task: None,
             last_used,
+            ..Slot::new()
         }
     }
 
@@ -215,7 +244,7 @@ mod tests {
         Slot {
             tokens: prompt[..have].to_vec(),
             task: Some(Task::of_prompt(prompt, number)),
-            last_used: 0,
+            ..Slot::new()
         }
     }
 
@@ -246,7 +275,7 @@ mod tests {
     fn a_conversation_goes_on_in_the_slot_that_holds_it() {
         let slots = [idle(&[9, 9, 9], 1), idle(&[1, 2, 3, 4], 2), idle(&[], 0)];
         assert_eq!(
-            assign(&slots, &[1, 2, 3, 4, 5], MIN_COPY, true),
+            assign(&slots, &[1, 2, 3, 4, 5], &None, MIN_COPY, true),
             Some(at(1))
         );
     }
@@ -257,7 +286,7 @@ mod tests {
         let second = [&first[..20], &[901, 902, 903]].concat();
         let slots = [idle(&first, 5), idle(&[7, 7], 3), idle(&[8, 8], 4)];
         assert_eq!(
-            assign(&slots, &second, MIN_COPY, true),
+            assign(&slots, &second, &None, MIN_COPY, true),
             Some(at(1)),
             "the slot that nobody has used for longest"
         );
@@ -266,13 +295,19 @@ mod tests {
     #[test]
     fn an_empty_slot_is_taken_before_one_that_holds_something() {
         let slots = [idle(&[7, 7], 1), idle(&[], 9)];
-        assert_eq!(assign(&slots, &[1, 2], MIN_COPY, true), Some(at(1)));
+        assert_eq!(assign(&slots, &[1, 2], &None, MIN_COPY, true), Some(at(1)));
     }
 
     #[test]
     fn nobody_gets_a_slot_that_is_at_work() {
         assert_eq!(
-            assign(&[reading(&[1, 2, 3], 1, 0)], &[1, 2, 3], MIN_COPY, true),
+            assign(
+                &[reading(&[1, 2, 3], 1, 0)],
+                &[1, 2, 3],
+                &None,
+                MIN_COPY,
+                true
+            ),
             None
         );
     }
@@ -288,14 +323,14 @@ mod tests {
         ];
         let prompt = [901, 902];
         assert_eq!(
-            assign(&slots, &prompt, MIN_COPY, true),
+            assign(&slots, &prompt, &None, MIN_COPY, true),
             Some(Assignment {
                 slot: 1,
                 moved_to: Some(3)
             })
         );
         assert_eq!(
-            assign(&slots, &prompt, MIN_COPY, false),
+            assign(&slots, &prompt, &None, MIN_COPY, false),
             Some(at(3)),
             "a model that cannot be cut cannot be moved"
         );
@@ -306,7 +341,7 @@ mod tests {
             idle(&[7, 7], 2),
         ];
         assert_eq!(
-            assign(&slots, &prompt, MIN_COPY, true),
+            assign(&slots, &prompt, &None, MIN_COPY, true),
             Some(at(1)),
             "little is not worth moving"
         );
@@ -317,7 +352,7 @@ mod tests {
             idle(&[], 0),
         ];
         assert_eq!(
-            assign(&slots, &prompt, MIN_COPY, true),
+            assign(&slots, &prompt, &None, MIN_COPY, true),
             Some(at(3)),
             "an empty one is beside them already"
         );
@@ -329,7 +364,7 @@ mod tests {
             idle(&[], 0),
         ];
         assert_eq!(
-            assign(&slots, &prompt, MIN_COPY, true),
+            assign(&slots, &prompt, &None, MIN_COPY, true),
             Some(at(1)),
             "each of three is beside one of them"
         );
@@ -341,7 +376,7 @@ mod tests {
         let prompt = [&own[..], &[901]].concat();
         let slots = [reading(&[1, 2, 3], 1, 0), idle(&other, 9), idle(&own, 1)];
         assert_eq!(
-            assign(&slots, &prompt, MIN_COPY, true),
+            assign(&slots, &prompt, &None, MIN_COPY, true),
             Some(at(2)),
             "nowhere else to put the other"
         );
@@ -352,7 +387,7 @@ mod tests {
             idle(&[8; 40], 5),
         ];
         assert_eq!(
-            assign(&slots, &prompt, MIN_COPY, true),
+            assign(&slots, &prompt, &None, MIN_COPY, true),
             Some(Assignment {
                 slot: 1,
                 moved_to: Some(3)
@@ -381,9 +416,9 @@ mod tests {
     fn what_cannot_be_cut_is_gone_on_from_or_taken_over_as_a_whole() {
         let prompt = counted(50);
         let slots = [idle(&counted(60), 3), idle(&prompt[..30], 2), idle(&[], 1)];
-        assert_eq!(assign(&slots, &prompt, MIN_COPY, false), Some(at(1)));
+        assert_eq!(assign(&slots, &prompt, &None, MIN_COPY, false), Some(at(1)));
         assert_eq!(
-            assign(&slots[..1], &prompt, MIN_COPY, false),
+            assign(&slots[..1], &prompt, &None, MIN_COPY, false),
             Some(at(0)),
             "there is no other"
         );
@@ -419,5 +454,52 @@ mod tests {
         let slots = [reading(&with(901), 101, 1), reading(&with(902), 0, 2)];
         assert_eq!(waits_for(&slots, 1, MIN_COPY), None);
         assert_eq!(copy_source(&slots, 1, MIN_COPY, true), Some((0, 100)));
+    }
+
+    #[test]
+    fn nothing_of_another_scope_is_gone_on_from_taken_over_or_waited_for() {
+        let prompt = counted(100);
+        let of = |name: &str, slot: Slot| Slot {
+            scope: Some(name.into()),
+            ..slot
+        };
+        let slots = [of("alice", idle(&prompt[..90], 9)), idle(&prompt, 8)];
+        let bob = Some("bob".into());
+        assert_eq!(
+            assign(&slots, &prompt, &bob, MIN_COPY, true),
+            Some(at(1)),
+            "the oldest one"
+        );
+        let own = of("bob", idle(&prompt[..60], 1));
+        let slots = [of("alice", idle(&prompt[..90], 9)), own];
+        assert_eq!(assign(&slots, &prompt, &bob, MIN_COPY, true), Some(at(1)));
+        let [alice, own] = slots;
+        let mut reader = of("bob", Slot::new());
+        let mut task = Task::of_prompt(&prompt, 2);
+        task.scope = Some("bob".into());
+        reader.task = Some(task);
+        let slots = [alice, reader, own];
+        assert_eq!(copy_source(&slots, 1, MIN_COPY, true), Some((2, 60)));
+        let [alice, reader, _] = slots;
+        let other = of("alice", self::reading(&prompt, 10, 1));
+        let slots = [alice, reader, other];
+        assert_eq!(copy_source(&slots, 1, MIN_COPY, true), None);
+        assert_eq!(waits_for(&slots, 1, MIN_COPY), None);
+    }
+
+    #[test]
+    fn what_has_only_its_last_window_is_gone_on_from_and_not_cut() {
+        let prompt = counted(100);
+        let windowed = Slot {
+            cut_from: 80,
+            ..idle(&prompt[..80], 1)
+        };
+        assert!(windowed.can_keep(80, true));
+        assert!(!windowed.can_keep(79, true));
+        let longer = Slot {
+            tokens: prompt[..90].to_vec(),
+            ..windowed
+        };
+        assert!(longer.can_keep(85, true) && !longer.can_keep(85, false));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use loggia_wire::openai::TokenLogprob;
 
+use super::generation::Scope;
 use super::inbox::Job;
 use super::output::{End, Finish, Output, OutputSender, Piece, Usage};
 use super::passage::Passage;
@@ -23,8 +24,11 @@ const MOST_FORCED_WITH_LOGITS: usize = 15;
 
 pub(super) struct Task {
     pub(super) prompt: Passage,
+    pub(super) scope: Scope,
     /// The number of prompt tokens that were found in the cache.
     pub(super) cached: usize,
+    /// Whether the prompt waits for a file with its beginning.
+    pub(super) is_loading: bool,
     /// The token that was chosen last and is computed next. `None` while the prompt is being read.
     pub(super) next: Option<Token>,
     /// The number of the request, in order of arrival.
@@ -61,6 +65,7 @@ impl Task {
             .max(1);
         Self {
             cached: 0,
+            is_loading: false,
             next: None,
             number,
             served: number,
@@ -85,6 +90,7 @@ impl Task {
                 .scored
                 .map(|scored| Scores::new(scored, generation.top_logprobs.unwrap_or(0))),
             held_logprobs: VecDeque::new(),
+            scope: generation.scope,
             prompt: generation.prompt,
         }
     }
@@ -292,6 +298,7 @@ impl Task {
         let (sender, _answer) = super::output_stream::channel(1, inbox);
         let generation = super::generation::Generation {
             prompt: prompt.to_vec().into(),
+            scope: None,
             context: usize::MAX,
             max_tokens: None,
             stop: Vec::new(),

@@ -7,9 +7,12 @@
 
 mod ahead;
 mod choose;
+mod conversations;
 mod score;
 
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::cache::{Cache, Sequence};
 use super::draft::Drafts;
@@ -17,6 +20,7 @@ use super::inbox::{Inbox, Job};
 use super::lookup::Lookup;
 use super::output::Output;
 use super::plan::share;
+use super::prompt_cache::{Disk, Importance, Pool};
 use super::read_ahead::ReadAhead;
 use super::sizes::Sizes;
 use super::slots::{self, Slot};
@@ -25,14 +29,22 @@ use crate::error::{EngineError, LoadError};
 use crate::model::Model;
 use crate::sample::Scratch;
 use ahead::Ahead;
+use conversations::Loaded;
 use score::ScoredRow;
+
+/// How long the start waits for the folder of the prompt cache to be read.
+const LONGEST_READ: Duration = Duration::from_secs(2);
+
+/// How long the engine must be idle before it writes the content of a slot to disk.
+const QUIET: Duration = Duration::from_millis(250);
 
 /// Runs until the inbox is stopped.
 pub(super) fn run(
     model: &Model,
     sizes: Sizes,
     ahead: ReadAhead,
-    inbox: &Inbox,
+    inbox: &Arc<Inbox>,
+    disk: Option<Disk>,
     ready: &SyncSender<Result<(), LoadError>>,
 ) {
     let _closing = Closing(inbox);
@@ -51,15 +63,19 @@ pub(super) fn run(
             return;
         }
     };
-    let mut worker = Worker::new(model, sizes, ahead, inbox, cache, drafts);
+    let mut worker = Worker::new(model, sizes, ahead, inbox, cache, drafts, disk);
     let warmed = worker.warm_up().map_err(|what| {
         LoadError::Setting(format!(
             "the first computation with the model failed: {what}"
         ))
     });
     let go_on = warmed.is_ok();
+    if let Some(disk) = &worker.disk {
+        disk.wait_until_read(LONGEST_READ);
+    }
     if ready.send(warmed).is_ok() && go_on {
         while worker.turn() {}
+        worker.write_all_slots();
     }
 }
 
@@ -75,7 +91,7 @@ impl Drop for Closing<'_> {
 struct Worker<'a> {
     model: &'a Model,
     sizes: Sizes,
-    inbox: &'a Inbox,
+    inbox: &'a Arc<Inbox>,
     cache: Cache<'a>,
     /// Speculative decoding, if the model has a draft model.
     drafts: Option<Drafts<'a>>,
@@ -84,6 +100,12 @@ struct Worker<'a> {
     /// Whether forced tokens are read together.
     fast_forward: bool,
     slots: Vec<Slot>,
+    /// The conversations that no slot holds.
+    pool: Pool,
+    /// The same on disk, if it is turned on.
+    disk: Option<Disk>,
+    /// What was read from there since the last step.
+    loaded: Arc<Mutex<Vec<Loaded>>>,
     scratch: Scratch,
     /// Counts arriving requests, ending requests and steps. It orders events in time.
     clock: u64,
@@ -130,9 +152,10 @@ impl<'a> Worker<'a> {
         model: &'a Model,
         sizes: Sizes,
         ahead: ReadAhead,
-        inbox: &'a Inbox,
+        inbox: &'a Arc<Inbox>,
         cache: Cache<'a>,
         drafts: Option<Drafts<'a>>,
+        disk: Option<Disk>,
     ) -> Self {
         let slots = (0..sizes.parallel).map(|_| Slot::new()).collect();
         let min_copy = slots::min_copy(sizes.context as usize);
@@ -149,6 +172,9 @@ impl<'a> Worker<'a> {
             lookup,
             fast_forward: ahead.forced,
             slots,
+            pool: Pool::new(sizes.cache_memory),
+            disk,
+            loaded: Arc::default(),
             scratch,
             clock: 0,
             min_copy,
@@ -173,12 +199,13 @@ impl<'a> Worker<'a> {
         let Some(jobs) = self.inbox.take(idle) else {
             return false;
         };
+        self.take_loaded();
         self.admit(jobs);
         self.share_beginnings();
         match self.prepare() {
             Ok(step) if step.sampled.is_empty() && self.cache.is_empty_step() => {
                 if !self.has_read_rows {
-                    self.inbox.wait();
+                    self.rest();
                 }
             }
             Ok(step) => match self.cache.compute() {
@@ -191,6 +218,20 @@ impl<'a> Worker<'a> {
             Err(what) => self.fail_all(&what),
         }
         true
+    }
+
+    /// Waits for work. If there is none for a while, writes the content of a slot to disk, so that
+    /// it survives a restart.
+    fn rest(&mut self) {
+        match self.unwritten_slot() {
+            None => self.inbox.wait(),
+            Some(sequence) => {
+                let has_work = self.inbox.wait_for(QUIET);
+                if !has_work {
+                    self.write_slot(sequence);
+                }
+            }
+        }
     }
 
     /// Frees the slots whose readers have left. The cached tokens stay, because similar requests
@@ -219,33 +260,43 @@ impl<'a> Worker<'a> {
     fn admit(&mut self, jobs: Vec<Job>) {
         for job in jobs {
             let alone = self.slots.iter().all(|slot| slot.task.is_none());
-            let prompt = &job.generation.prompt;
+            let generation = &job.generation;
             // There is a free slot for each job, because the inbox returns no more jobs than that.
-            let Some(place) =
-                slots::assign(&self.slots, prompt, self.min_copy, self.can_roll_back())
-            else {
+            let Some(place) = slots::assign(
+                &self.slots,
+                &generation.prompt,
+                &generation.scope,
+                self.min_copy,
+                self.can_roll_back(),
+            ) else {
                 continue;
             };
-            if let Some(elsewhere) = place.moved_to {
+            if let Some(elsewhere) = place.moved_to
+                && !self.keep(place.slot, 0, Importance::Conversation)
+            {
                 let all = self.slots[place.slot].tokens.len();
                 self.copy(place.slot, elsewhere, all, all);
                 self.slots[elsewhere].last_used = self.slots[place.slot].last_used;
             }
-            if alone && job.generation.is_to_be_reproducible() {
+            let begins_empty = alone && generation.is_to_be_reproducible();
+            self.clock += 1;
+            let mut task = Task::new(job, self.clock, self.sizes.context as usize);
+            if begins_empty {
                 // With an empty cache, the results are the same bit by bit. A beginning that was
                 // computed together with other requests differs slightly, which is enough for
                 // another token to be sampled.
-                self.truncate(place.slot, 0, 0);
+                self.begin_empty(place.slot, &task);
                 if let Some(drafts) = &mut self.drafts {
                     drafts.forget(place.slot);
                 }
+            } else {
+                task.cached = self.begin_with_cached(place.slot, &task);
+                task.is_loading = self.load_more(place.slot, &task);
             }
             if let Some(lookup) = &mut self.lookup {
                 lookup.forget(place.slot);
             }
-            self.clock += 1;
-            let mut task = Task::new(job, self.clock, self.sizes.context as usize);
-            task.cached = self.keep_beginning(place.slot, &task);
+            self.slots[place.slot].is_written = false;
             task.sender.send(Ok(Output::Reading));
             self.slots[place.slot].task = Some(task);
         }
@@ -255,29 +306,21 @@ impl<'a> Worker<'a> {
         self.model.facts.can_roll_back
     }
 
-    /// Truncates a slot's cache to the beginning that it has in common with the prompt. Returns the
-    /// length of that beginning.
-    fn keep_beginning(&mut self, sequence: Sequence, task: &Task) -> usize {
-        let tokens = &self.slots[sequence].tokens;
-        let common = slots::shared_prefix(tokens, task);
-        if common < tokens.len() {
-            self.truncate(sequence, common, task.prompt.position(common));
-        }
-        self.slots[sequence].tokens.len()
-    }
-
     /// Truncates a slot's cache to `kept` tokens. `position` is the position of the first removed
     /// token. Clears the cache if the model cannot truncate.
     fn truncate(&mut self, sequence: Sequence, kept: usize, position: usize) {
-        let kept = if self.can_roll_back() && self.cache.truncate(sequence, position) {
+        let can_keep = self.slots[sequence].can_keep(kept, self.can_roll_back());
+        let kept = if can_keep && self.cache.truncate(sequence, position) {
             kept
         } else {
             0
         };
+        let slot = &mut self.slots[sequence];
         if kept == 0 {
             self.cache.truncate(sequence, 0);
+            slot.cut_from = 0;
         }
-        self.slots[sequence].tokens.truncate(kept);
+        slot.tokens.truncate(kept);
     }
 
     /// Copies the first `end` tokens of another slot's cache. `position` is the position of the
@@ -293,6 +336,10 @@ impl<'a> Worker<'a> {
             self.cache.truncate(to, 0);
         }
         self.slots[to].tokens = tokens;
+        self.slots[to].cut_from = if copied { self.slots[from].cut_from } else { 0 };
+        let scope = self.slots[from].scope.clone();
+        self.slots[to].scope = scope;
+        self.slots[to].is_written = false;
         copied
     }
 
@@ -483,7 +530,7 @@ impl<'a> Worker<'a> {
         let mut order: Vec<(u64, u64, Sequence)> = Vec::new();
         for (sequence, slot) in self.slots.iter().enumerate() {
             let reading = slot.task.as_ref().filter(|task| task.next.is_none());
-            let Some(task) = reading.filter(|task| !task.is_paused()) else {
+            let Some(task) = reading.filter(|task| !task.is_paused() && !task.is_loading) else {
                 continue;
             };
             match slots::waits_for(&self.slots, sequence, self.min_copy) {
@@ -516,6 +563,7 @@ impl<'a> Worker<'a> {
         }
         for slot in &mut self.slots {
             slot.tokens.clear();
+            slot.cut_from = 0;
             if let Some(task) = slot.task.take() {
                 task.fail(EngineError::Compute(what.to_owned()));
             }

@@ -15,6 +15,7 @@ mod tensor;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -167,6 +168,23 @@ impl Gguf {
     /// Whether an adapter changes norms, which llama.cpp ignores.
     pub(crate) fn has_norms(&self) -> bool {
         adapter::has_norms(self)
+    }
+
+    /// The times at which the files of the model at `path` were changed, and their sizes.
+    pub(crate) fn changed(&self, path: &Path) -> String {
+        let others = other_parts(path, self.number("split.count").unwrap_or(1));
+        let all = std::iter::once(path.to_owned()).chain(others.into_iter().flatten());
+        let of_file = |path: PathBuf| {
+            let metadata = std::fs::metadata(path).ok()?;
+            let age = metadata
+                .modified()
+                .ok()?
+                .duration_since(SystemTime::UNIX_EPOCH);
+            Some(format!("{} {}", metadata.len(), age.ok()?.as_nanos()))
+        };
+        all.map(|path| of_file(path).unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// Identifies the weights without reading all of them, by a hash of the header and the size.

@@ -15,6 +15,7 @@ use super::job::{Decoded, DecodedMedia, Job, JobKind, MediaError};
 use super::marks::MediaFile;
 use super::worker::{ProjectorFacts, Worker, within};
 use super::{image, sound};
+use crate::engine::Scope;
 use crate::error::LoadError;
 use crate::model::Model;
 use crate::options::LlamaOptions;
@@ -94,19 +95,26 @@ impl ProjectorThread {
         self.facts
     }
 
-    /// Encodes an image or a sound, which may take at most `room` tokens.
+    /// Encodes an image or a sound, which may take at most `room` tokens. Only requests of the same
+    /// scope share the result.
     pub(crate) async fn encode(
         &self,
         file: &Arc<MediaFile>,
+        scope: &Scope,
         room: usize,
     ) -> Result<Arc<Encoded>, MediaError> {
         let rows = |answer| JobKind::Encode(room, answer);
-        self.ask(file, rows, |known| within(known, room)).await
+        self.ask(file, scope, rows, |known| within(known, room))
+            .await
     }
 
     /// Counts the tokens and rows of an image or a sound without encoding it.
-    pub(crate) async fn count(&self, file: &Arc<MediaFile>) -> Result<usize, MediaError> {
-        self.ask(file, JobKind::Count, |known| Ok(known.tokens()))
+    pub(crate) async fn count(
+        &self,
+        file: &Arc<MediaFile>,
+        scope: &Scope,
+    ) -> Result<usize, MediaError> {
+        self.ask(file, scope, JobKind::Count, |known| Ok(known.tokens()))
             .await
     }
 
@@ -115,6 +123,7 @@ impl ProjectorThread {
     async fn ask<T>(
         &self,
         file: &Arc<MediaFile>,
+        scope: &Scope,
         job: impl FnOnce(oneshot::Sender<Result<T, MediaError>>) -> JobKind,
         from: impl FnOnce(Arc<Encoded>) -> Result<T, MediaError>,
     ) -> Result<T, MediaError> {
@@ -126,7 +135,7 @@ impl ProjectorThread {
         if !takes {
             return Err(MediaError::Unsupported);
         }
-        let identity = identity(file);
+        let identity = identity(file, scope);
         if let Some(encoded) = lock(&self.cache).find(&identity) {
             return from(encoded);
         }
@@ -192,8 +201,13 @@ impl Drop for ProjectorThread {
 
 const ENDED: &str = "the projector has ended";
 
-fn identity(file: &MediaFile) -> Identity {
+fn identity(file: &MediaFile, scope: &Scope) -> Identity {
     let mut hash = Sha256::new();
+    if let Some(scope) = scope {
+        hash.update(b"scope ");
+        hash.update(scope.as_bytes());
+        hash.update([0]);
+    }
     hash.update([u8::from(file.format.is_some())]);
     hash.update(file.format.as_deref().unwrap_or_default());
     hash.update([0]);

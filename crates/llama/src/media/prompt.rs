@@ -10,7 +10,7 @@ use super::encoded::Piece;
 use super::job::MediaError;
 use super::marks::{Marked, MediaFile, Part};
 use super::projector::ProjectorThread;
-use crate::engine::{Builder, Passage};
+use crate::engine::{Builder, Passage, Scope};
 use crate::model::Model;
 
 /// The `Retry-After` time if the projector is busy: about the time for encoding an image.
@@ -23,6 +23,7 @@ pub(crate) async fn passage(
     model: &Model,
     marked: &Marked,
     prompt: &str,
+    scope: &Scope,
     context: usize,
 ) -> Result<Passage, BackendError> {
     let parts = marked.parts(prompt)?;
@@ -43,7 +44,7 @@ pub(crate) async fn passage(
         // One token is reserved for the answer.
         let room = context.saturating_sub(tokens + 1);
         let encoded = projector
-            .encode(file, room)
+            .encode(file, scope, room)
             .await
             .map_err(|why| explain(why, file, tokens, context))?;
         tokens += encoded.tokens();
@@ -67,13 +68,14 @@ pub(crate) async fn count(
     model: &Model,
     marked: &Marked,
     prompt: &str,
+    scope: &Scope,
 ) -> Result<usize, BackendError> {
     let mut count = 0;
     for (at, part) in marked.parts(prompt)?.iter().enumerate() {
         count += match part {
             Part::File(number) => {
                 let file = &marked.files[*number];
-                let counted = projector.count(file).await;
+                let counted = projector.count(file, scope).await;
                 counted.map_err(|why| explain(why, file, count, usize::MAX))?
             }
             Part::Text(_) => tokens_of(model, at, *part).len(),

@@ -6,6 +6,7 @@ mod answers;
 mod calls;
 mod company;
 mod completions;
+mod conversations;
 mod count;
 mod draft;
 mod embed;

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use crate::config::{Alias, Config};
 use crate::models;
 #[cfg(feature = "embedded")]
-use embedded::{Embedded, check_adapters, check_per_model};
+use embedded::{Embedded, check_adapters, check_per_model, report_prompt_cache};
 #[cfg(feature = "embedded")]
 pub(crate) use embedded::{run as run_engine, threads};
 use model_files::EmbeddedModel;
@@ -39,6 +39,10 @@ pub(crate) struct Backends {
     /// Loads the embedded models. Until it has finished they are listed, and requests wait for
     /// them.
     pub(crate) load: BoxFuture<'static, anyhow::Result<()>>,
+    /// Unloads them, at the end of the program, so that they can write what they keep on disk.
+    pub(crate) unload: BoxFuture<'static, ()>,
+    /// The lines of `loggia check` about the prompt cache.
+    pub(crate) prompt_cache: String,
 }
 
 /// Why the backends of a configuration cannot be built.
@@ -71,8 +75,9 @@ impl Backends {
         model_files::check_projectors(&here, &missing, config).map_err(SetupError::Projector)?;
         check_adapters(&here, config).map_err(SetupError::Adapter)?;
         check_per_model(&here, &aliases, config).map_err(SetupError::PerModel)?;
-        let (engine, load) = engine(&here, config, runtime);
+        let engine = engine(&here, config, runtime);
         let all: Vec<Named> = engine
+            .named
             .into_iter()
             .chain(ollama(config))
             .chain(openai(config))
@@ -96,7 +101,9 @@ impl Backends {
             missing,
             embedded,
             drafts,
-            load,
+            load: engine.load,
+            unload: engine.unload,
+            prompt_cache: engine.prompt_cache,
         })
     }
 }
@@ -116,15 +123,31 @@ fn aliases(config: &Config, here: &[EmbeddedModel]) -> Vec<Alias> {
     aliases
 }
 
+/// The embedded engine, and how it is loaded and unloaded.
+struct Engine {
+    named: Option<Named>,
+    load: BoxFuture<'static, anyhow::Result<()>>,
+    unload: BoxFuture<'static, ()>,
+    prompt_cache: String,
+}
+
+impl Engine {
+    /// No engine: there are no models for it.
+    fn none() -> Self {
+        Self {
+            named: None,
+            load: Box::pin(std::future::ready(Ok(()))),
+            unload: Box::pin(std::future::ready(())),
+            prompt_cache: String::new(),
+        }
+    }
+}
+
 /// The embedded engine, if it has models.
 #[cfg(feature = "embedded")]
-fn engine(
-    models: &[EmbeddedModel],
-    config: &Config,
-    runtime: &Handle,
-) -> (Option<Named>, BoxFuture<'static, anyhow::Result<()>>) {
+fn engine(models: &[EmbeddedModel], config: &Config, runtime: &Handle) -> Engine {
     if models.is_empty() {
-        return (None, Box::pin(std::future::ready(Ok(()))));
+        return Engine::none();
     }
     let engine = Arc::new(Embedded::new(models, config, runtime));
     let named: Named = (
@@ -132,7 +155,13 @@ fn engine(
         "this machine".to_owned(),
         engine.clone(),
     );
-    (Some(named), Box::pin(async move { engine.load().await }))
+    let loading = Arc::clone(&engine);
+    Engine {
+        named: Some(named),
+        load: Box::pin(async move { loading.load().await }),
+        prompt_cache: report_prompt_cache(&engine, config),
+        unload: Box::pin(async move { engine.unload().await }),
+    }
 }
 
 /// For builds without the embedded engine.
@@ -157,12 +186,8 @@ fn check_adapters(_: &[EmbeddedModel], _: &Config) -> Result<(), String> {
 
 /// For builds without the embedded engine: `model_files` finds no models for it.
 #[cfg(not(feature = "embedded"))]
-fn engine(
-    _: &[EmbeddedModel],
-    _: &Config,
-    _: &Handle,
-) -> (Option<Named>, BoxFuture<'static, anyhow::Result<()>>) {
-    (None, Box::pin(std::future::ready(Ok(()))))
+fn engine(_: &[EmbeddedModel], _: &Config, _: &Handle) -> Engine {
+    Engine::none()
 }
 
 fn ollama(config: &Config) -> impl Iterator<Item = Named> {

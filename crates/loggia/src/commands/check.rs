@@ -18,6 +18,7 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
         places,
         mut missing,
         drafts,
+        prompt_cache,
         ..
     } = Backends::of(config, runtime)?;
     let mut text = format!("{}\n", Shown(config));
@@ -56,6 +57,7 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
             file.display()
         );
     }
+    text.push_str(&prompt_cache);
     let (store, store_is_well) = state::report(config).await;
     text.push_str(&store);
     let survey = roster.survey().await;

@@ -75,7 +75,11 @@ impl Config {
         };
         let keys = of_no_engine(&self.openai)
             .map(|name| format!("{name} is set, but no engine with that name is configured"));
-        dropped.map(notice).chain(keys).collect()
+        let is_on_disk = self.cache_disk.is_some_and(|size| size.length() > 0);
+        let unencrypted = (self.store_encrypted.0 && is_on_disk).then(|| {
+            "store_encrypted does not encrypt cached prompts: cache_disk writes the text of conversations as it is".to_owned()
+        });
+        dropped.map(notice).chain(keys).chain(unencrypted).collect()
     }
 
     /// Configures this model for the embedded engine, and no other.

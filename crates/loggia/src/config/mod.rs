@@ -54,6 +54,8 @@ pub(crate) use settings::{Config, find};
 pub(crate) use show::Shown;
 #[cfg(feature = "embedded")]
 pub(crate) use tokens::Tokens;
+#[cfg(feature = "embedded")]
+pub(crate) use value::CacheScope;
 pub(crate) use value::{ModelName, Secret, Url};
 
 #[cfg(test)]

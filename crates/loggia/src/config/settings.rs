@@ -28,7 +28,7 @@ use super::per_model::PerModels;
 use super::sources::{Sources, of_variable};
 use super::table::{Setting, Value, Written, settings};
 use super::tokens::Tokens;
-use super::value::{Engine, ModelName, SamplingProfile, Span, Url};
+use super::value::{CacheScope, Engine, ModelName, SamplingProfile, Span, Url};
 
 /// Groups of flags in `--help`.
 pub(super) const ENGINE: &str = "The built-in engine";
@@ -57,8 +57,8 @@ settings! {
     #[arg(long, value_name = "SIZE", help_heading = STORE)]
     store_size: Size { default(Size::of(usize::try_from(Retention::default().bytes).unwrap_or(usize::MAX))), example "1GiB" }
 
-    /// A PostgreSQL database that keeps the stored objects, for servers that share them; its password
-    /// may come from PGPASSWORD
+    /// A PostgreSQL database that keeps the stored objects, for servers that share them; its
+    /// password may come from PGPASSWORD
     #[arg(long, value_name = "URL", help_heading = STORE)]
     store_url: Database {
         unset("an SQLite file in the data folder"),
@@ -176,6 +176,22 @@ settings! {
     /// How long a model stays loaded after its last request; forever keeps it
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true, help_heading = ENGINE)]
     keep_alive: KeepAlive { default(KeepAlive(Some(Duration::from_hours(1)))) }
+
+    /// The memory of each model for conversations that no slot holds any more, so that they are not
+    /// read again; 0 for none
+    #[arg(long, value_name = "SIZE", help_heading = ENGINE)]
+    cache_memory: Size {
+        unset("an eighth of the memory for all models, at most 4 GiB"),
+        example "2GiB"
+    }
+
+    /// Keep such conversations on disk too, for restarts; the size of all their files together
+    #[arg(long, value_name = "SIZE", help_heading = ENGINE)]
+    cache_disk: Size { unset("off"), example "20GiB" }
+
+    /// Whose requests share cached prompts: those of the whole server, or those of one API key
+    #[arg(long, value_name = "server|key", help_heading = ENGINE)]
+    cache_scope: CacheScope { default(CacheScope::Server) }
 
     /// An Ollama server to put behind the API, as http://127.0.0.1:11434; may be repeated
     #[arg(long, value_name = "URL", help_heading = BACKENDS)]

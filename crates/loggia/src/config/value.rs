@@ -9,7 +9,7 @@ use loggia_api::{BadModelPattern, Strictness};
 use loggia_backend::Profile;
 use loggia_backend::http::{BaseUrl, BaseUrlError, Key, KeyError};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Why a text is not a valid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +52,8 @@ pub(crate) enum ValueError {
     KeepAlive(String),
     #[error("`{0}` is neither openai nor original")]
     SamplingProfile(String),
+    #[error("`{0}` is neither server nor key")]
+    CacheScope(String),
     #[error(
         "`{0}` is not NAME=BASE+FILE, as in tuned=smollm2:135m+adapter.gguf; add @0.5 for a scale of 0.5"
     )]
@@ -115,6 +117,35 @@ impl fmt::Display for SamplingProfile {
         f.write_str(match self {
             SamplingProfile::Openai => "openai",
             SamplingProfile::Original => "original",
+        })
+    }
+}
+
+/// Whose requests share cached prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CacheScope {
+    Server,
+    Key,
+}
+
+impl FromStr for CacheScope {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "server" => Ok(CacheScope::Server),
+            "key" => Ok(CacheScope::Key),
+            _ => Err(ValueError::CacheScope(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for CacheScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CacheScope::Server => "server",
+            CacheScope::Key => "key",
         })
     }
 }

@@ -18,7 +18,7 @@ use super::origin::Origin;
 use super::per_model::{PerModel, PerModels};
 use super::table::{Value, Written};
 use super::tokens::Tokens;
-use super::value::{Engine, ModelName, SamplingProfile, Span, Url};
+use super::value::{CacheScope, Engine, ModelName, SamplingProfile, Span, Url};
 
 /// A TOML string.
 fn text(value: impl Display) -> String {
@@ -52,6 +52,7 @@ one_value! {
     Database => |it| text(it),
     PathBuf => |it| text(it.display()),
     SamplingProfile => |it| text(it),
+    CacheScope => |it| text(it),
     KeepAlive => |it| text(it),
     Size => |it| text(it),
     Span => |it| text(humantime::format_duration(it.0)),

@@ -16,6 +16,7 @@ mod engine;
 mod lora;
 mod media;
 mod newcomer;
+mod prompt_cache;
 mod pull;
 mod serve;
 mod support;

@@ -12,6 +12,7 @@ mod model_spec;
 mod per_model;
 mod pool;
 mod process;
+mod prompt_cache;
 mod start;
 
 use std::sync::Arc;
@@ -50,10 +51,7 @@ impl Embedded {
             .memory
             .map(Size::bytes)
             .or_else(pool::memory_of_this_machine);
-        let specs = models
-            .iter()
-            .map(|model| ModelSpec::of(model, config))
-            .collect();
+        let specs = specs(models, config, memory);
         let pool = Arc::new(Pool::new(
             specs,
             Arc::new(process::Processes),
@@ -91,6 +89,11 @@ impl Embedded {
         Ok(())
     }
 
+    /// Unloads all models, and waits for the ends of their processes.
+    pub(crate) async fn unload(&self) {
+        self.pool.unload_all().await;
+    }
+
     /// Starts a call on the model's engine. If the process ends before the answer begins, tries
     /// once more.
     async fn ask<T, F>(
@@ -120,6 +123,19 @@ impl Embedded {
             }
         }
     }
+}
+
+/// How each model is loaded. `memory` is the limit for all of them.
+fn specs(models: &[EmbeddedModel], config: &Config, memory: Option<u64>) -> Vec<ModelSpec> {
+    let specs = models.iter().map(|model| ModelSpec::of(model, config));
+    let mut specs: Vec<_> = specs.collect();
+    prompt_cache::give_memory(&mut specs, config, memory);
+    specs
+}
+
+/// The lines of `loggia check` about the prompt cache.
+pub(super) fn report_prompt_cache(embedded: &Embedded, config: &Config) -> String {
+    prompt_cache::report(embedded.pool.specs(), config)
 }
 
 /// The number of threads that a model computes with.

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use loggia_llama::{Draft, LlamaOptions, Lora};
+use loggia_llama::{CacheDisk, Draft, LlamaOptions, Lora};
 use serde::{Deserialize, Serialize};
 
 use super::super::model_files::{self, Adapter, EmbeddedModel};
-use crate::config::{Config, Count, Tokens};
+use super::prompt_cache;
+use crate::config::{CacheScope, Config, Count, Size, Tokens};
 
 /// A model, its files, and its options.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,11 @@ pub(crate) struct ModelSpec {
     pub(crate) gpu_layers: Option<u32>,
     pub(crate) fast_forward: bool,
     pub(crate) lookup: bool,
+    /// The maximum number of bytes of memory for the prompt cache.
+    pub(crate) cache_memory: u64,
+    /// The folder of the prompt cache on disk, and the maximum number of its bytes.
+    pub(crate) cache_disk: Option<(PathBuf, u64)>,
+    pub(crate) cache_scope: CacheScope,
 }
 
 impl ModelSpec {
@@ -38,6 +44,13 @@ impl ModelSpec {
             gpu_layers: config.gpu_layers.map(|layers| layers.0),
             fast_forward: config.fast_forward.0,
             lookup: config.lookup.0,
+            cache_memory: config.cache_memory.map_or(0, Size::bytes),
+            cache_disk: config
+                .cache_disk
+                .map(Size::bytes)
+                .filter(|&bytes| bytes > 0)
+                .map(|bytes| (prompt_cache::folder(config), bytes)),
+            cache_scope: *config.cache_scope,
         }
     }
 
@@ -52,6 +65,10 @@ impl ModelSpec {
             tokens: draft.tokens,
             always: draft.always,
         };
+        let cache_disk = |(folder, bytes): &(PathBuf, u64)| CacheDisk {
+            folder: folder.clone(),
+            bytes: *bytes,
+        };
         LlamaOptions {
             lora: self.adapter.as_ref().map(lora),
             mmproj: self.mmproj.clone(),
@@ -62,6 +79,12 @@ impl ModelSpec {
             gpu_layers: self.gpu_layers,
             fast_forward: self.fast_forward,
             lookup: self.lookup,
+            cache_memory: self.cache_memory,
+            cache_disk: self.cache_disk.as_ref().map(cache_disk),
+            cache_scope: match self.cache_scope {
+                CacheScope::Server => loggia_llama::CacheScope::Server,
+                CacheScope::Key => loggia_llama::CacheScope::Key,
+            },
             ..LlamaOptions::new(&self.file, &self.name)
         }
     }

@@ -72,8 +72,9 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
         tracing::warn!(%address, "no API key is required, and this address can be reached from other machines; configure keys with LOGGIA_KEYS or [[key]] tables");
     }
     // Runs in parallel with the server, and ends with it.
+    let Backends { load, unload, .. } = backends;
     let beside = async {
-        backends.load.await?;
+        load.await?;
         start_message::print(&*backend, &settings, reachable(address), requires_key).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
@@ -94,10 +95,12 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
         );
         served.context("the listener failed")
     };
-    tokio::select! {
+    let ended = tokio::select! {
         served = serving => served,
         failed = beside => failed,
-    }
+    };
+    unload.await;
+    ended
 }
 
 /// The client for MCP servers. They are held to the addresses and ports that images have.

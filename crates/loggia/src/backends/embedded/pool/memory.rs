@@ -58,6 +58,7 @@ fn too_large(spec: &ModelSpec, forecast: &Forecast, memory: u64) -> String {
         projector,
         draft,
         cache,
+        prompt_cache,
         compute,
         context,
         ..
@@ -69,9 +70,14 @@ fn too_large(spec: &ModelSpec, forecast: &Forecast, memory: u64) -> String {
     } else {
         String::new()
     };
+    let of_prompts = if prompt_cache > 0 {
+        format!(", {} for cached prompts", show(prompt_cache))
+    } else {
+        String::new()
+    };
     format!(
         "the model `{name}` needs {} of memory ({} of weights, {} for {parallel} × {context} tokens of context, {} to \
-         compute in{of_draft}) and {} may be used: lower --context or --parallel, take a smaller quantisation, or raise --memory",
+         compute in{of_draft}{of_prompts}) and {} may be used: lower --context or --parallel, take a smaller quantisation, or raise --memory",
         show(forecast.bytes()),
         show(weights.saturating_add(adapter).saturating_add(projector)),
         show(cache),
@@ -100,6 +106,11 @@ pub(in super::super) fn of_this_machine() -> Option<u64> {
     if cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan")) {
         return None;
     }
+    available()
+}
+
+/// What is available now on the machine or in the container.
+pub(in super::super) fn available() -> Option<u64> {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
     let of_container = system

@@ -28,7 +28,7 @@ use super::start::Start;
 use crate::config::KeepAlive;
 use entry::{DownReason, Known, State};
 pub(super) use lease::Lease;
-pub(super) use memory::of_this_machine as memory_of_this_machine;
+pub(super) use memory::{available as available_memory, of_this_machine as memory_of_this_machine};
 
 /// The models and their states.
 pub(super) struct Pool {

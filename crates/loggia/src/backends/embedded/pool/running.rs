@@ -132,6 +132,27 @@ impl Pool {
         });
     }
 
+    /// Unloads the idle models at the end of the program, and waits until their engines have
+    /// written what they keep on disk. An engine that does not end in time is killed, and so is one
+    /// that still answers.
+    pub(in super::super) async fn unload_all(self: &Arc<Self>) {
+        {
+            let mut models = self.lock();
+            for (at, entry) in models.iter_mut().enumerate() {
+                if entry.idle_since().is_some() {
+                    self.unload(at, entry, "the program ends");
+                }
+            }
+        }
+        let have_ended = |models: &[Entry]| {
+            let is_unloading = |entry: &Entry| matches!(entry.state, State::Unloading);
+            !models.iter().any(is_unloading)
+        };
+        // A little longer than each engine has.
+        let ended = self.until(have_ended);
+        let _ = tokio::time::timeout(GRACE + Duration::from_secs(1), ended).await;
+    }
+
     /// Unloads a model: ends its engine, and kills it if it does not end in time.
     pub(super) fn unload(self: &Arc<Self>, at: usize, entry: &mut Entry, why: &str) {
         let Some((engine, process)) = entry.unload() else {

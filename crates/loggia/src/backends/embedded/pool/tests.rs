@@ -14,6 +14,7 @@ use super::entry::LONG_ENOUGH;
 use super::waiting::PATIENCE;
 use super::*;
 use crate::backends::embedded::start::Started;
+use crate::config::CacheScope;
 
 /// An engine without a function.
 struct Engine(Model);
@@ -158,6 +159,9 @@ fn pool(
         gpu_layers: None,
         fast_forward: true,
         lookup: true,
+        cache_memory: 0,
+        cache_disk: None,
+        cache_scope: CacheScope::Server,
     };
     let specs = needs.iter().map(spec).collect();
     let pool = Arc::new(Pool::new(
@@ -180,6 +184,7 @@ pub(super) fn forecast(weights: u64, shared: u64) -> Forecast {
         adapter: 0,
         projector: 0,
         draft: 0,
+        prompt_cache: 0,
         cache: 0,
         compute: 0,
         context: 4096,
