@@ -35,24 +35,57 @@ pub(crate) struct Load {
     pub(crate) body_bytes: usize,
 }
 
-/// The bytes of a chat request, as an OpenAI client sends them.
-pub(crate) fn chat_request(target: SocketAddr, stream: bool) -> Bytes {
-    let body = format!(
-        r#"{{"model":"{}","messages":[{{"role":"system","content":"You are a helpful assistant who answers in a few short sentences."}},{{"role":"user","content":"Tell me the story of a lighthouse keeper who had never seen snow, and what happened on the day it came."}}],"max_tokens":2000,"temperature":0.7,"stream":{stream}}}"#,
-        crate::answers::MODEL
-    );
+/// The API by which the client asks for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Api {
+    Chat,
+    /// Responses, which Loggia stores unless the client forbids it.
+    Responses {
+        stored: bool,
+    },
+    /// Anthropic's Messages.
+    Messages,
+}
+
+const SYSTEM: &str = "You are a helpful assistant who answers in a few short sentences.";
+const USER: &str = "Tell me the story of a lighthouse keeper who had never seen snow, and what happened on the day it came.";
+
+/// The bytes of a request, as a client of this API sends them. All ask for the same answer.
+pub(crate) fn request(api: Api, target: SocketAddr, stream: bool) -> Bytes {
+    let model = crate::answers::MODEL;
+    let user = format!(r#"{{"role":"user","content":"{USER}"}}"#);
+    let (path, body) = match api {
+        Api::Chat => (
+            "/v1/chat/completions",
+            format!(
+                r#"{{"model":"{model}","messages":[{{"role":"system","content":"{SYSTEM}"}},{user}],"max_tokens":2000,"temperature":0.7,"stream":{stream}}}"#
+            ),
+        ),
+        Api::Responses { stored } => (
+            "/v1/responses",
+            format!(
+                r#"{{"model":"{model}","instructions":"{SYSTEM}","input":[{user}],"max_output_tokens":2000,"temperature":0.7,"store":{stored},"stream":{stream}}}"#
+            ),
+        ),
+        Api::Messages => (
+            "/v1/messages",
+            format!(
+                r#"{{"model":"{model}","system":"{SYSTEM}","messages":[{user}],"max_tokens":2000,"temperature":0.7,"stream":{stream}}}"#
+            ),
+        ),
+    };
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: {target}\r\naccept: application/json\r\ncontent-type: application/json\r\nuser-agent: OpenAI/Python 2.0\r\nauthorization: Bearer none\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nhost: {target}\r\naccept: application/json\r\ncontent-type: application/json\r\nuser-agent: OpenAI/Python 2.0\r\nauthorization: Bearer none\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into()
 }
 
 /// Sends one request and returns the whole body.
-pub(crate) fn ask_once(target: SocketAddr, stream: bool) -> Result<Vec<u8>> {
+pub(crate) fn ask_once(target: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
     block_on(async {
         let mut connection = Connection::open(target, usize::MAX).await?;
-        Ok(connection.ask(&chat_request(target, stream)).await?.tail)
+        Ok(connection.ask(request).await?.tail)
     })
 }
 

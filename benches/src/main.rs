@@ -1,7 +1,7 @@
 //! Measures three things, each for a part of the page: the cost of a gateway (Loggia in front of an
 //! instant Ollama stand-in, compared with nginx, which passes the bytes of the same answers
-//! through), the speed of the embedded engine compared with llama-server, and its speed on a busy
-//! machine.
+//! through, and responses and messages compared with chats), the speed of the embedded engine
+//! compared with llama-server, and its speed on a busy machine.
 //!
 //! For a gateway, only the CPU time of its process is counted, so the stand-in and the load may
 //! share the machine with it. This is not a load test: it does not measure the maximum number of
@@ -48,8 +48,8 @@ struct Arguments {
     /// The nginx to compare it with.
     #[arg(long, default_value = "nginx")]
     nginx: PathBuf,
-    /// The number of rounds in which Loggia and nginx take turns at each kind of work; the table
-    /// shows medians.
+    /// The number of rounds in which both sides take turns at each kind of work; the tables show
+    /// medians.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
     /// Only measure the kinds of work whose names contain this.

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Context, Result};
 
-use crate::rounds::{Compared, Measured};
+use crate::rounds::{Beside, Compared, Goal, Measured};
 
 /// The parts of the page `docs/benchmarks.md`. The benchmarks generate it; do not edit it by hand.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,8 +70,12 @@ an OpenAI event for it. nginx receives the events that Loggia wrote, in the same
 copies them. Both serve the same client, which only sends chat requests. Neither writes a log.
 
 {pairs} alternating pairs after one uncounted round. Each cell has the median, with the minimum and the
-maximum in brackets. CPU time is read from `/proc/<pid>/task/*/schedstat` before and after. Wall time
-is not compared, because stand-in, client and gateway share the machine.
+maximum in brackets. CPU time is read from the clock of the process before and after. Wall time is
+not compared, because stand-in, client and gateway share the machine.
+
+The second table compares Loggia with itself: clients ask for the same answers by
+`POST /v1/responses` and Anthropic's `POST /v1/messages` instead of `POST /v1/chat/completions`, and
+for responses that are stored.
 
 {}
 ",
@@ -91,36 +95,58 @@ is not compared, because stand-in, client and gateway share the machine.
 
 /// The tables of the results.
 pub(crate) fn tables(measured: &Measured) -> String {
-    let mut text = String::from(
-        "| work | CPU µs per | Loggia | nginx | ratio | goal |\n|---|---|---|---|---|---|\n",
-    );
-    for compared in &measured.compared {
-        text.push_str(&row(compared));
-    }
+    let (beside_nginx, beside_itself): (Vec<_>, Vec<_>) = measured
+        .compared
+        .iter()
+        .partition(|compared| compared.work.beside == Beside::Nginx);
+    let mut tables = vec![
+        table(
+            "| work | CPU µs per | Loggia | nginx | ratio | goal |\n|---|---|---|---|---|---|\n",
+            &beside_nginx,
+        ),
+        table(
+            "| work | CPU µs per | cost | cost of the other | comparison | goal |\n|---|---|---|---|---|---|\n",
+            &beside_itself,
+        ),
+    ];
     if let Some(weight) = &measured.weight {
-        let _ = write!(
-            text,
-            "\n| resident memory | Loggia | nginx | goal |\n|---|---|---|---|\n| per open stream, at {} | {:.1} KiB | {:.1} KiB | < 30 KiB |\n",
+        tables.push(format!(
+            "| resident memory | Loggia | nginx | goal |\n|---|---|---|---|\n| per open stream, at {} | {:.1} KiB | {:.1} KiB | < 30 KiB |\n",
             weight.streams,
             weight.loggia / 1024.0,
             weight.nginx / 1024.0
-        );
+        ));
     }
-    text
+    tables.retain(|table| !table.is_empty());
+    tables.join("\n")
+}
+
+/// A table with one row for each kind of work. Empty without rows.
+fn table(head: &str, compared: &[&Compared]) -> String {
+    if compared.is_empty() {
+        return String::new();
+    }
+    let rows: String = compared.iter().map(|compared| row(compared)).collect();
+    format!("{head}{rows}")
 }
 
 fn row(compared: &Compared) -> String {
     let work = &compared.work;
-    let (loggia, nginx) = (median(&compared.loggia), median(&compared.nginx));
+    let (loggia, other) = (median(&compared.loggia), median(&compared.other));
+    let (comparison, goal) = match work.goal {
+        Goal::Ratio(goal) => (format!("{:.2}×", loggia / other), format!("≤ {goal}×")),
+        Goal::More(goal) => (
+            format!("{:+.0} µs", loggia - other),
+            format!("≤ {goal:+} µs"),
+        ),
+    };
     format!(
-        "| {}: {} | {} | {loggia:.2} ({}) | {nginx:.2} ({}) | {:.2}× | ≤ {}× |\n",
+        "| {}: {} | {} | {loggia:.2} ({}) | {other:.2} ({}) | {comparison} | {goal} |\n",
         work.name,
         work.what,
         work.unit,
         span(&compared.loggia),
-        span(&compared.nginx),
-        loggia / nginx,
-        work.goal
+        span(&compared.other),
     )
 }
 

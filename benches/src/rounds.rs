@@ -1,5 +1,5 @@
-//! The measurements: each kind of work, with Loggia and nginx alternately, and the memory per open
-//! stream.
+//! The measurements: each kind of work in turns with what it is compared with, and the memory per
+//! open stream.
 
 use std::{path::Path, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     answers::{self, Delivery},
     cost::{self, CpuTime},
     gateway::{self, Gateway},
-    load::{self, Load},
+    load::{self, Api, Load},
     stand_in::{Plan, StandIn},
 };
 
@@ -20,8 +20,10 @@ pub(crate) struct Work {
     pub(crate) what: &'static str,
     /// The unit of the cost.
     pub(crate) unit: &'static str,
-    /// The maximum ratio of Loggia's cost to nginx's.
-    pub(crate) goal: f64,
+    pub(crate) goal: Goal,
+    /// The API of the requests to Loggia.
+    api: Api,
+    pub(crate) beside: Beside,
     /// `None` for an unstreamed answer.
     stream: Option<Delivery>,
     connections: usize,
@@ -29,11 +31,29 @@ pub(crate) struct Work {
     tokens: usize,
 }
 
+/// What the cost of a kind of work is compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    /// nginx, which copies the same bytes.
+    Nginx,
+    /// Loggia, when the client asks for the same answer by another API.
+    Loggia(Api),
+}
+
+/// The highest cost that is accepted.
+#[derive(Clone, Copy)]
+pub(crate) enum Goal {
+    /// As a multiple of the cost of the other side.
+    Ratio(f64),
+    /// In microseconds more than the other side.
+    More(f64),
+}
+
 /// The costs of one kind of work, in microseconds per unit, one entry per pair.
 pub(crate) struct Compared {
     pub(crate) work: Work,
     pub(crate) loggia: Vec<f64>,
-    pub(crate) nginx: Vec<f64>,
+    pub(crate) other: Vec<f64>,
 }
 
 /// The memory of open streams: growth of resident memory in bytes per stream.
@@ -52,63 +72,124 @@ pub(crate) struct Measured {
 const TOKEN_EVERY: Duration = Duration::from_millis(20);
 const OPEN_STREAMS: u32 = 2000;
 
-/// The kinds of work, in the order of the table.
-fn works() -> [Work; 5] {
-    let stream = Work {
-        name: "",
-        what: "",
-        unit: "streamed token",
-        goal: 1.5,
-        stream: None,
-        connections: 16,
-        answers: 1000,
-        tokens: 500,
+/// Streams of chats beside nginx, on which the other kinds of work are based.
+const STREAM: Work = Work {
+    name: "",
+    what: "",
+    unit: "streamed token",
+    goal: Goal::Ratio(1.5),
+    api: Api::Chat,
+    beside: Beside::Nginx,
+    stream: None,
+    connections: 16,
+    answers: 1000,
+    tokens: 500,
+};
+const UNPACED: Work = Work {
+    name: "unpaced",
+    what: "streams of 500 tokens at full speed, one write per token, 16 connections",
+    stream: Some(Delivery::OneByOne),
+    ..STREAM
+};
+const AT_ONCE: Work = Work {
+    name: "at once",
+    what: "the same, but the upstream sends the stream in as few writes as possible",
+    stream: Some(Delivery::AtOnce),
+    ..STREAM
+};
+const WHOLE: Work = Work {
+    name: "whole",
+    what: "JSON answers of 64 tokens, 16 connections",
+    unit: "request",
+    goal: Goal::Ratio(2.0),
+    answers: 20_000,
+    tokens: 64,
+    ..STREAM
+};
+
+/// The kinds of work, in the order of the tables.
+fn works() -> Vec<Work> {
+    [chats_beside_nginx(), other_apis_beside_chats(), stored()].concat()
+}
+
+fn chats_beside_nginx() -> Vec<Work> {
+    let paced = |beats| Work {
+        stream: Some(Delivery::Paced {
+            every: TOKEN_EVERY,
+            beats,
+        }),
+        connections: 200,
+        answers: 200,
+        tokens: 200,
+        ..STREAM
     };
-    [
-        Work {
-            name: "whole",
-            what: "JSON answers of 64 tokens, 16 connections",
-            unit: "request",
-            goal: 2.0,
-            answers: 20_000,
-            tokens: 64,
-            ..stream
-        },
-        Work {
-            name: "unpaced",
-            what: "streams of 500 tokens at full speed, one write per token, 16 connections",
-            stream: Some(Delivery::OneByOne),
-            ..stream
-        },
-        Work {
-            name: "at once",
-            what: "the same, but the upstream sends the stream in as few writes as possible",
-            stream: Some(Delivery::AtOnce),
-            ..stream
-        },
+    vec![
+        WHOLE,
+        UNPACED,
+        AT_ONCE,
         Work {
             name: "paced",
             what: "200 streams with 50 tokens/s each, one write per token, at different times",
-            stream: Some(Delivery::Paced {
-                every: TOKEN_EVERY,
-                beats: 200,
-            }),
-            connections: 200,
-            answers: 200,
-            tokens: 200,
-            ..stream
+            ..paced(200)
         },
         Work {
             name: "in step",
             what: "the same, but all streams write at the same time, like an engine with batches",
-            stream: Some(Delivery::Paced {
-                every: TOKEN_EVERY,
-                beats: 1,
-            }),
-            connections: 200,
-            answers: 200,
-            tokens: 200,
-            ..stream
+            ..paced(1)
+        },
+    ]
+}
+
+fn other_apis_beside_chats() -> Vec<Work> {
+    let beside_chats = |work, api, goal| Work {
+        api,
+        beside: Beside::Loggia(Api::Chat),
+        goal: Goal::Ratio(goal),
+        ..work
+    };
+    let responses = Api::Responses { stored: false };
+    vec![
+        Work {
+            name: "responses",
+            what: "streams as in \"unpaced\", not stored; beside chats",
+            ..beside_chats(UNPACED, responses, 1.6)
+        },
+        Work {
+            name: "responses at once",
+            what: "streams as in \"at once\", not stored; beside chats",
+            ..beside_chats(AT_ONCE, responses, 1.6)
+        },
+        Work {
+            name: "messages",
+            what: "streams as in \"unpaced\"; beside chats",
+            ..beside_chats(UNPACED, Api::Messages, 1.5)
+        },
+        Work {
+            name: "messages at once",
+            what: "streams as in \"at once\"; beside chats",
+            ..beside_chats(AT_ONCE, Api::Messages, 1.5)
+        },
+    ]
+}
+
+fn stored() -> Vec<Work> {
+    let stored = Work {
+        name: "stored",
+        what: "JSON responses of 64 tokens stored in SQLite, 16 connections; beside responses that are not stored",
+        api: Api::Responses { stored: true },
+        beside: Beside::Loggia(Api::Responses { stored: false }),
+        goal: Goal::More(150.0),
+        answers: 2000,
+        ..WHOLE
+    };
+    vec![
+        stored,
+        Work {
+            name: "stored in turn",
+            what: "the same, but one connection, so that no two responses are stored together",
+            connections: 1,
+            answers: 1000,
+            ..stored
         },
     ]
 }
@@ -123,7 +204,7 @@ pub(crate) fn measure(
     only: Option<&str>,
 ) -> Result<Measured> {
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
-    let stand_in = StandIn::start(plan_for(works()[0], b""))?;
+    let stand_in = StandIn::start(plan_for(WHOLE, b""))?;
     let first = gateway::loggia(loggia, stand_in.address)?;
     let second = gateway::nginx(nginx, stand_in.address)?;
     let mut compared = Vec::new();
@@ -143,31 +224,52 @@ pub(crate) fn measure(
     Ok(Measured { compared, weight })
 }
 
-/// Measures both gateways in turns, `pairs` times, after one uncounted round.
+/// One of the two sides of a comparison.
+struct Side<'g> {
+    gateway: &'g Gateway,
+    api: Api,
+    /// The length of the body of each of its answers.
+    body_bytes: usize,
+}
+
+/// Measures both sides in turns, `pairs` times, after one uncounted round.
 fn compare(
     stand_in: &StandIn,
     [loggia, nginx]: [&Gateway; 2],
     work: Work,
     pairs: usize,
 ) -> Result<Compared> {
-    let body_bytes = rehearse(stand_in, loggia, work)?;
+    let side = |gateway, api| -> Result<Side<'_>> {
+        Ok(Side {
+            gateway,
+            api,
+            body_bytes: rehearse(stand_in, loggia, Work { api, ..work })?,
+        })
+    };
+    let sides = [
+        side(loggia, work.api)?,
+        match work.beside {
+            Beside::Nginx => side(nginx, work.api)?,
+            Beside::Loggia(api) => side(loggia, api)?,
+        },
+    ];
     let mut compared = Compared {
         work,
         loggia: Vec::new(),
-        nginx: Vec::new(),
+        other: Vec::new(),
     };
     for round in 0..=pairs {
-        for gateway in [loggia, nginx] {
-            let cost = cost_of(stand_in, gateway, work, body_bytes)
-                .with_context(|| format!("{} by {}", work.name, gateway.name))?;
+        for (number, side) in sides.iter().enumerate() {
+            let cost = cost_of(stand_in, side, work)
+                .with_context(|| format!("{} by {}", work.name, side.gateway.name))?;
             eprintln!(
-                "{:>8} {round} {:>6}: {cost:7.2} µs per {}",
-                work.name, gateway.name, work.unit
+                "{:>17} {round} {:>6}, {:?}: {cost:7.2} µs per {}",
+                work.name, side.gateway.name, side.api, work.unit
             );
-            match (round, gateway.name) {
+            match (round, number) {
                 (0, _) => {}
-                (_, "nginx") => compared.nginx.push(cost),
-                _ => compared.loggia.push(cost),
+                (_, 0) => compared.loggia.push(cost),
+                _ => compared.other.push(cost),
             }
         }
     }
@@ -182,7 +284,8 @@ fn rehearse(stand_in: &StandIn, loggia: &Gateway, work: Work) -> Result<usize> {
         ..work
     };
     stand_in.set(plan_for(at_once, b""));
-    let body = load::ask_once(loggia.address, work.stream.is_some()).context("the first answer")?;
+    let request = load::request(work.api, loggia.address, work.stream.is_some());
+    let body = load::ask_once(loggia.address, &request).context("the first answer")?;
     stand_in.set(plan_for(work, &body));
     Ok(body.len())
 }
@@ -203,13 +306,14 @@ fn plan_for(work: Work, replay: &[u8]) -> Plan {
 }
 
 /// The CPU time per unit of work, in microseconds.
-fn cost_of(stand_in: &StandIn, gateway: &Gateway, work: Work, body_bytes: usize) -> Result<f64> {
+fn cost_of(stand_in: &StandIn, side: &Side<'_>, work: Work) -> Result<f64> {
+    let gateway = side.gateway;
     let load = Load {
         target: gateway.address,
-        request: load::chat_request(gateway.address, work.stream.is_some()),
+        request: load::request(side.api, gateway.address, work.stream.is_some()),
         connections: work.connections,
         answers: work.answers,
-        body_bytes,
+        body_bytes: side.body_bytes,
     };
     stand_in.take_counts();
     let before = CpuTime::of(gateway.pid)?;
@@ -239,7 +343,7 @@ fn weigh(stand_in: &StandIn, loggia: &Path, nginx: &Path) -> Result<MemoryPerStr
         }),
         connections: OPEN_STREAMS as usize,
         tokens: 60,
-        ..works()[3]
+        ..STREAM
     };
     let mut grown = Vec::new();
     let mut first = gateway::loggia(loggia, stand_in.address)?;
@@ -268,7 +372,7 @@ fn weigh(stand_in: &StandIn, loggia: &Path, nginx: &Path) -> Result<MemoryPerStr
 fn growth(gateway: &Gateway, work: Work) -> Result<f64> {
     let load = Load {
         target: gateway.address,
-        request: load::chat_request(gateway.address, true),
+        request: load::request(work.api, gateway.address, true),
         connections: work.connections,
         answers: 0,
         body_bytes: 0,

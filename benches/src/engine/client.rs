@@ -1,4 +1,4 @@
-//! A client of a chat stream that records when each piece of text arrives.
+//! A client of a streamed chat or response that records when each piece of text arrives.
 //!
 //! Only for the servers measured here: it expects each event as one line in one chunk.
 
@@ -21,8 +21,10 @@ pub(crate) struct ReceivedAnswer {
     pub(crate) pieces: Vec<Instant>,
     /// The text, with its JSON escapes.
     pub(crate) text: String,
-    /// `usage.completion_tokens`.
+    /// `usage.completion_tokens`, or `usage.output_tokens` of a response.
     pub(crate) tokens: f64,
+    /// The id of a response. Empty for a chat.
+    pub(crate) id: String,
 }
 
 impl ReceivedAnswer {
@@ -62,14 +64,37 @@ pub(crate) fn greedy(messages: &str, tokens: usize, more: &str) -> String {
     )
 }
 
+/// The body of a request for a response of at most `tokens` tokens, which continues an earlier
+/// response unless `previous` is empty.
+pub(crate) fn response(previous: &str, input: &str, tokens: usize) -> String {
+    let previous = if previous.is_empty() {
+        String::new()
+    } else {
+        format!(r#""previous_response_id":"{previous}","#)
+    };
+    format!(
+        r#"{{"model":"bench",{previous}"input":"{input}","max_output_tokens":{tokens},"temperature":0.8,"stream":true}}"#
+    )
+}
+
 /// A message as JSON. The content must not need escapes, or must already have them.
 pub(crate) fn message(role: &str, content: &str) -> String {
     format!(r#"{{"role":"{role}","content":"{content}"}}"#)
 }
 
-/// Sends a request, and reads the answer to its end. The number of pieces so far is sent to
+/// Sends a chat request, and reads the answer to its end. The number of pieces so far is sent to
 /// `so_far`.
 pub(crate) async fn ask(
+    target: SocketAddr,
+    body: &str,
+    so_far: Option<&watch::Sender<usize>>,
+) -> Result<ReceivedAnswer> {
+    ask_at("/v1/chat/completions", target, body, so_far).await
+}
+
+/// Sends a request to a path, and reads the answer to its end.
+pub(crate) async fn ask_at(
+    path: &str,
     target: SocketAddr,
     body: &str,
     so_far: Option<&watch::Sender<usize>>,
@@ -77,7 +102,7 @@ pub(crate) async fn ask(
     let mut socket = TcpStream::connect(target).await?;
     socket.set_nodelay(true)?;
     let start = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: {target}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: {target}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let asked = Instant::now();
@@ -87,6 +112,7 @@ pub(crate) async fn ask(
         pieces: Vec::new(),
         text: String::new(),
         tokens: 0.0,
+        id: String::new(),
     };
     let mut received = Vec::with_capacity(64 << 10);
     let mut whole = String::new();
@@ -118,11 +144,25 @@ pub(crate) async fn ask(
 
 impl ReceivedAnswer {
     fn take(&mut self, event: &str, now: Instant) {
-        if let Some(text) = string_after(event, r#""content":""#).filter(|text| !text.is_empty()) {
+        let text = if event.contains(r#""type":"response.output_text.delta""#) {
+            string_after(event, r#""delta":""#)
+        } else if event.contains(r#""type":"response."#) {
+            None
+        } else {
+            string_after(event, r#""content":""#)
+        };
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
             self.text.push_str(text);
             self.pieces.push(now);
         }
-        if let Some((_, rest)) = event.split_once(r#""completion_tokens":"#) {
+        if let Some(id) = string_after(event, r#""response":{"id":""#) {
+            id.clone_into(&mut self.id);
+        }
+        let counted = [r#""completion_tokens":"#, r#""output_tokens":"#];
+        for rest in counted
+            .iter()
+            .filter_map(|key| Some(event.split_once(key)?.1))
+        {
             let digits = rest
                 .split(|c: char| !c.is_ascii_digit())
                 .next()

@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// Only measure these numbers of users.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16])]
     users: Vec<usize>,
+    /// Only measure turn 50 of a conversation, for which no llama-server is needed.
+    #[arg(long)]
+    only_turn_50: bool,
     /// Where to write the page's second part. Nothing is written if only some numbers of users were
     /// measured.
     #[arg(long, default_value = "docs/benchmarks.md")]
@@ -61,6 +64,21 @@ struct Compared {
 
 /// Measures, prints the results, and writes the page.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.only_turn_50 {
+        print!("{}", turns_section(&turns(arguments)?));
+        return Ok(());
+    }
+    let table = compare(arguments)?;
+    let text = section(arguments, &table, &turns(arguments)?);
+    print!("{text}");
+    if arguments.users == [1, 2, 4, 8, 16] {
+        crate::report::write_section(&arguments.page, crate::report::Part::Engine, &text)?;
+    }
+    Ok(())
+}
+
+/// Measures all kinds of work with both programs.
+fn compare(arguments: &Arguments) -> Result<Vec<Compared>> {
     let mut table: Vec<Compared> = Vec::new();
     for round in 0..arguments.rounds {
         for &users in &arguments.users {
@@ -75,12 +93,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             }
         }
     }
-    let text = section(arguments, &table);
-    print!("{text}");
-    if arguments.users == [1, 2, 4, 8, 16] {
-        crate::report::write_section(&arguments.page, crate::report::Part::Engine, &text)?;
+    Ok(table)
+}
+
+/// Measures turn 50 of a conversation in each round.
+fn turns(arguments: &Arguments) -> Result<Vec<(f64, f64)>> {
+    let mut turns = Vec::new();
+    for _ in 0..arguments.rounds {
+        let (response, chat) = turn_50(arguments).context("turn 50")?;
+        eprintln!("      Loggia {response:9.1} ms turn 50, {chat:.1} ms as a chat");
+        turns.push((response, chat));
     }
-    Ok(())
+    Ok(turns)
 }
 
 fn measure(arguments: &Arguments, is_loggia: bool, users: usize, round: usize) -> Result<Values> {
@@ -99,22 +123,40 @@ fn measure(arguments: &Arguments, is_loggia: bool, users: usize, round: usize) -
         llama_server(arguments, users)?
     };
     runtime.block_on(async {
-        let begun = Instant::now();
-        while client::ask(
-            server.address,
-            &client::chat(&client::message("user", "Hi"), 1),
-            None,
-        )
-        .await
-        .is_err()
-        {
-            if begun.elapsed() > Duration::from_mins(1) {
-                bail!("the server does not answer");
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        wait_until_it_answers(&server).await?;
         work::measure(server.address, users, round).await
     })
+}
+
+/// Measures a turn of a long conversation, as a response and as a chat: the times to the first
+/// token.
+fn turn_50(arguments: &Arguments) -> Result<(f64, f64)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let Arguments {
+        loggia,
+        model,
+        threads,
+        ..
+    } = arguments;
+    let server = start_loggia(loggia, model, 1, *threads, [])?;
+    runtime.block_on(async {
+        wait_until_it_answers(&server).await?;
+        work::turn_50(server.address).await
+    })
+}
+
+async fn wait_until_it_answers(server: &Gateway) -> Result<()> {
+    let begun = Instant::now();
+    let request = client::chat(&client::message("user", "Hi"), 1);
+    while client::ask(server.address, &request, None).await.is_err() {
+        if begun.elapsed() > Duration::from_mins(1) {
+            bail!("the server does not answer");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }
 
 /// Starts Loggia with this model, as many slots as users, and additional environment variables.
@@ -189,7 +231,7 @@ fn note(table: &mut Vec<Compared>, figure: Figure, value: f64, is_loggia: bool) 
     }
 }
 
-fn section(arguments: &Arguments, table: &[Compared]) -> String {
+fn section(arguments: &Arguments, table: &[Compared], turns: &[(f64, f64)]) -> String {
     let mut text = format!(
         "The embedded engine compared with llama-server: `{}`, {} threads,\n\
          {CONTEXT} tokens of context for each user, as many slots as users (1, 2, 4, 8 or 16), HTTP included,\n\
@@ -223,12 +265,29 @@ fn section(arguments: &Arguments, table: &[Compared]) -> String {
             figure.goal
         );
     }
+    text.push_str(&turns_section(turns));
     text.push('\n');
     for (what, value) in machine::of_engine(&arguments.llama_server) {
         let _ = writeln!(text, "- {what}: {value}");
     }
     text.push_str("- llama-server's flags: `-m FILE -np USERS -c USERS×CONTEXT -t THREADS`\n- Loggia's flags: `--model FILE --parallel USERS --context CONTEXT --threads THREADS`\n");
     text
+}
+
+/// The table of turn 50.
+fn turns_section(turns: &[(f64, f64)]) -> String {
+    let (responses, chats): (Vec<f64>, Vec<f64>) = turns.iter().copied().unzip();
+    format!(
+        "\nTurn 50 of a conversation whose history the engine has cached: a response that continues stored ones\n\
+         by `previous_response_id`, compared with a chat that sends the same history. Both are Loggia's.\n\n\
+         | work | unit | response | chat | ratio | goal |\n|---|---|---|---|---|---|\n\
+         | turn 50: first token | ms | {:.1} ({}) | {:.1} ({}) | {:.2}× | ≤ 1.05× |\n",
+        median(&responses),
+        span(&responses),
+        median(&chats),
+        span(&chats),
+        median(&responses) / median(&chats)
+    )
 }
 
 fn file_name(path: &Path) -> String {

@@ -12,7 +12,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::client::{ReceivedAnswer, ask, chat, greedy, message};
+use super::client::{ReceivedAnswer, ask, ask_at, chat, greedy, message, response};
+use crate::report::median;
 
 /// The text that is repeated to build a prompt of any length.
 const SENTENCE: &str = "The keeper of the lighthouse wrote down the weather, the ships that passed, and what the sea had brought. ";
@@ -196,6 +197,35 @@ async fn repeating(target: SocketAddr, round: usize) -> Result<Values> {
         ),
         (heard.tokens - 1.0) / (*last - *first).as_secs_f64(),
     )])
+}
+
+/// The last turns of a conversation of 50 turns: the times to the first token of responses that
+/// continue it by `previous_response_id`, and of chats with the same history. Each asks another last
+/// question, so that the engine has cached the history for all of them, and no question.
+pub(crate) async fn turn_50(target: SocketAddr) -> Result<(f64, f64)> {
+    let respond = async |previous: &str, input: &str, tokens| {
+        let body = response(previous, input, tokens);
+        ask_at("/v1/responses", target, &body, None).await
+    };
+    let (mut previous, mut history) = (String::new(), Vec::new());
+    for day in 1..50 {
+        let input = format!("Day {day}: what did the keeper write down?");
+        let answer = respond(&previous, &input, 16).await?;
+        history.push(message("user", &input));
+        history.push(message("assistant", &answer.text));
+        previous = answer.id;
+    }
+    let (mut responses, mut chats) = (Vec::new(), Vec::new());
+    for round in 0..10 {
+        let input = format!("Day 50, page {round}: what did he write down?");
+        let answer = respond(&previous, &input, 2).await?;
+        responses.push(ms(answer.first()?));
+        let input = format!("Day 50, line {round}: what did he write down?");
+        let all = [history.join(","), message("user", &input)].join(",");
+        chats.push(ms(ask(target, &chat(&all, 2), None).await?.first()?));
+    }
+    // The first of each may find less in the cache.
+    Ok((median(&responses[1..]), median(&chats[1..])))
 }
 
 /// The pauses of a stream while the long prompt of another request is read.
