@@ -45,7 +45,7 @@ pub(crate) struct Admitted {
     pub(crate) ignored: String,
     /// The dropped parts of the input, for `x-loggia-truncated`.
     pub(crate) truncated: String,
-    /// What is to be stored with the answer.
+    /// The data that is stored with the answer.
     pub(crate) keep: Option<Box<Keep>>,
     pub(crate) steps: Steps,
 }
@@ -100,7 +100,7 @@ fn keep<R: Generate>(door: &Door, asked: &mut Asked<R>) -> Result<Option<Box<Kee
     Ok(Some(Box::new(Keep::new(store, owner, request_id, what))))
 }
 
-/// What is the same in every piece of the answer to a request.
+/// The fields that are the same in every piece of an answer.
 fn head_of<R: Generate>(head: &CallHead, request: &R) -> Head {
     Head {
         id: Arc::clone(&head.id),

@@ -24,7 +24,7 @@ use tokio_rustls::rustls::crypto::ring;
 
 use crate::address::{self, CheckedResolver};
 
-/// What a list and a call may cost, and where servers may be.
+/// The limits of a list and of a call, and the addresses where servers may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The time limit for a list of tools, from the first name lookup. Default: 20 s.
@@ -226,7 +226,7 @@ fn headers(server: &McpServer) -> Result<HashMap<HeaderName, HeaderValue>, McpEr
     headers.ok_or_else(|| http_error(0, "A name or a value in 'headers' is not valid."))
 }
 
-/// What the model reads of a result: its texts, else its structured content.
+/// The part of a result that the model reads: its texts, else its structured content.
 fn told(result: &CallToolResult) -> Result<String, McpError> {
     let mut texts = Vec::new();
     for block in &result.content {

@@ -43,12 +43,12 @@ impl TlsNotice {
     }
 }
 
-/// What a connection was asked for.
+/// The state of a connection, as its requests change it.
 #[derive(Default)]
-struct Asked {
-    /// Whether a request has come.
-    anything: AtomicBool,
-    /// What the connection becomes after its HTTP has ended.
+struct ConnectionState {
+    /// Whether a request has arrived.
+    has_request: AtomicBool,
+    /// The state of the connection after its HTTP has ended.
     upgraded: Upgraded,
 }
 
@@ -81,15 +81,15 @@ impl Connection {
     /// frees its place among the open connections.
     pub(crate) async fn serve(mut self, stream: TcpStream, _place: OwnedSemaphorePermit) {
         self.tune(&stream);
-        let asked = Arc::new(Asked::default());
+        let state = Arc::new(ConnectionState::default());
         let service = service_fn({
-            let (app, asked) = (self.app, asked.clone());
+            let (app, state) = (self.app, state.clone());
             move |request: Request<Incoming>| {
-                asked.anything.store(true, Ordering::Relaxed);
-                let asked = asked.clone();
+                state.has_request.store(true, Ordering::Relaxed);
+                let state = state.clone();
                 // A router is always ready.
                 app.clone().call(request).map_ok(move |mut response| {
-                    asked.upgraded.note(&mut response);
+                    state.upgraded.note(&mut response);
                     response
                 })
             }
@@ -102,7 +102,7 @@ impl Connection {
         };
         match ended {
             // The server stops. A client that has sent no request is not waited for.
-            None if asked.anything.load(Ordering::Relaxed) => {
+            None if state.has_request.load(Ordering::Relaxed) => {
                 Pin::new(&mut connection).graceful_shutdown();
                 // By reference: moving the connection would copy it.
                 log_error((&mut connection).await);
@@ -111,7 +111,7 @@ impl Connection {
             Some(Ok(())) => {
                 let parts = connection.into_parts();
                 let stream = parts.io.into_inner();
-                match asked.upgraded.take() {
+                match state.upgraded.take() {
                     Some(upgrade) => {
                         Box::pin(upgrade.serve(stream, parts.read_buf, self.closed)).await;
                     }

@@ -79,7 +79,7 @@ async fn accept(
     }
 }
 
-/// What to do after an accept that failed.
+/// The action after an accept that failed.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     /// Only this connection failed.

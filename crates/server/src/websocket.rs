@@ -50,7 +50,7 @@ const LONGEST: Duration = Duration::from_hours(24 * 365);
 /// The initial buffer of a socket. It grows with a frame.
 const READ_BUFFER: usize = 4 << 10;
 
-/// What all sessions share.
+/// The state that all sessions share.
 pub(crate) struct Sessions {
     door: Door,
     accounts: AccountLayer,
@@ -159,7 +159,7 @@ impl fmt::Debug for Upgrade {
     }
 }
 
-/// What a connection has been asked for: whether anything, and what it becomes.
+/// The state of a connection: whether it had a request, and what it becomes.
 #[derive(Debug, Default)]
 pub(crate) struct Upgraded(Mutex<Option<Upgrade>>);
 
@@ -375,7 +375,7 @@ impl Timers {
         others.into_iter().flatten().fold(self.ping, Instant::min)
     }
 
-    /// What is to be done now.
+    /// The next thing to do.
     fn due(&mut self, now: Instant, is_idle: bool) -> Option<Due> {
         if self.last_words.take_if(|time| *time <= now).is_some() {
             // Not again.

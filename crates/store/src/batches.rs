@@ -18,7 +18,7 @@ use crate::write::{Creation, creations, length};
 const MOST_WRITES: usize = 64;
 const MOST_BYTES: usize = 4 << 20;
 
-/// What becomes of the writes of a batch, in their order.
+/// The results of the writes of a batch, in their order.
 type Done = Arc<Vec<Result<(), StoreError>>>;
 
 /// A transaction. Each of its callers polls it, so that it goes on when one of them is dropped.
@@ -122,7 +122,7 @@ impl Gathered {
     }
 }
 
-/// What became of the writes of a batch that were tried together.
+/// The result of writes that were tried together.
 enum Tried {
     /// All of them ended this way.
     Together(Result<(), StoreError>),

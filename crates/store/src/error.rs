@@ -93,7 +93,7 @@ pub(crate) fn fact(error: &sqlx::Error) -> StoreError {
     }
 }
 
-/// What is wrong, without a value that a client sent: messages name tables and columns only.
+/// The cause, without a value that a client sent: messages name tables and columns only.
 fn cause(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => match error.code() {

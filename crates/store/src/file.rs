@@ -172,7 +172,7 @@ fn writing(path: &Path) -> SqliteConnectOptions {
         .create_if_missing(false)
         .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // What was committed is on the disk, also when the machine loses its power.
+        // A committed transaction is on the disk, also if the machine loses its power.
         .synchronous(SqliteSynchronous::Full)
         .auto_vacuum(SqliteAutoVacuum::Incremental)
         .busy_timeout(BUSY_TIMEOUT)

@@ -17,7 +17,7 @@ pub(crate) struct Sealing {
     pub(crate) seals: bool,
 }
 
-/// What a body belongs to; a body in another place is not opened.
+/// The object or item of a body; a body in another place is not opened.
 #[derive(Clone, Copy)]
 pub(crate) enum Place<'a> {
     Object(&'a str),

@@ -1,4 +1,4 @@
-//! What is in a store, for people.
+//! The number and size of the objects in a store, for people.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::store::Place;
 /// The first schema in which texts may be encrypted.
 const FIRST_WITH_SEALED: i64 = 3;
 
-/// What is in a store.
+/// The number and size of the objects in a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// How many stored chat completions.

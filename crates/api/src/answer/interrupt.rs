@@ -7,11 +7,11 @@ use crate::ApiError;
 /// Ends a stream from outside, with its proper last event. It wakes nobody: whoever uses it polls
 /// the stream afterwards.
 #[derive(Debug, Default)]
-pub(crate) struct Interrupt(Mutex<Wanted>);
+pub(crate) struct Interrupt(Mutex<Interruption>);
 
-/// What is to happen to a stream.
+/// The end that was asked for a stream.
 #[derive(Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct Interruption {
     /// The error that the stream ends with.
     pub(crate) error: Option<ApiError>,
     /// The ids of inputs that steer it.
@@ -30,12 +30,12 @@ impl Interrupt {
     }
 
     /// Takes what is to happen.
-    pub(crate) fn take(&self) -> Wanted {
+    pub(crate) fn take(&self) -> Interruption {
         std::mem::take(&mut *self.lock())
     }
 
     /// No code panics while it holds the lock.
-    fn lock(&self) -> MutexGuard<'_, Wanted> {
+    fn lock(&self) -> MutexGuard<'_, Interruption> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

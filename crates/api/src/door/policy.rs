@@ -19,7 +19,7 @@ pub enum Strictness {
     Lenient,
 }
 
-/// What the door accepts, and how long it waits.
+/// The limits of the door: how much it accepts, and how long it waits.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// How to handle fields that cannot be honoured.

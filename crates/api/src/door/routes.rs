@@ -70,11 +70,11 @@ struct Row {
     /// Words in unknown paths that suggest this route: OpenAI's own, those of its other APIs, and
     /// Ollama's.
     words: &'static [&'static str],
-    /// What a door must offer for the route to exist.
+    /// The feature that a door must have for the route to exist.
     needs: Needs,
 }
 
-/// What a door must offer for a route to exist.
+/// A feature that a door must have for a route to exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Needs {
     Nothing,
@@ -83,7 +83,7 @@ enum Needs {
     Ollama,
 }
 
-/// What a door offers beside the routes that every door has.
+/// The features of a door, beside the routes that every door has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Offers {
     /// Objects that are kept between requests.

@@ -53,7 +53,7 @@ impl std::fmt::Debug for McpServer {
 pub struct McpTool {
     /// The name.
     pub name: String,
-    /// What it does.
+    /// Its description.
     pub description: Option<String>,
     /// The JSON schema of its arguments.
     pub input_schema: Value,
@@ -69,7 +69,7 @@ pub enum McpError {
     Http {
         /// The HTTP status, or 0 if there was none.
         status: u16,
-        /// What went wrong.
+        /// The cause.
         message: String,
     },
     /// The server answered with an error of the protocol.

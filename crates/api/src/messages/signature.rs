@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use loggia_seal::Keys;
 
-/// What the signatures are for: no other sealed text is accepted as one.
+/// The purpose of signatures: no other sealed text is accepted as one.
 const PURPOSE: &str = "anthropic thinking";
 
 /// The beginnings of what is sealed.

@@ -53,7 +53,7 @@ impl Thread {
     /// Returns a 400 for a thread of an unknown type or without its message.
     pub(crate) fn of(request: &mut MessagesRequest) -> Result<Option<Self>, ApiError> {
         #[derive(Deserialize)]
-        struct Asked {
+        struct ThreadParam {
             #[serde(rename = "type")]
             kind: String,
             #[serde(default)]
@@ -62,7 +62,7 @@ impl Thread {
         let Some(thread) = request.thread.take().filter(|thread| !thread.is_null()) else {
             return Ok(None);
         };
-        let asked: Asked = typed(thread).map_err(|error| wrong_at("thread", error))?;
+        let asked: ThreadParam = typed(thread).map_err(|error| wrong_at("thread", error))?;
         let previous = match asked.kind.as_str() {
             "create" => None,
             "continue" => {

@@ -55,7 +55,7 @@ pub(crate) fn function_of(tool: &str) -> String {
     format!("{}-{hash:08x}", &tool[..kept])
 }
 
-/// What the messages change about the tools.
+/// The changes to the tools that the messages make.
 #[derive(Debug, Default)]
 pub(crate) struct ToolChanges {
     /// The names of tools that were found, added or called, in this order.

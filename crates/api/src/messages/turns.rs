@@ -148,7 +148,7 @@ pub(crate) fn conversation(
     Ok(reader.conversation)
 }
 
-/// What the assistant said and called before anyone else's message.
+/// The texts and calls of the assistant before another role's message.
 #[derive(Debug)]
 struct Turn {
     /// The place of its first message.

@@ -42,13 +42,13 @@ pub(crate) struct AskedResponse {
     /// The names of fields that have no effect with any model.
     ignored: Vec<String>,
     pub(crate) shape: Arc<ResponseShape>,
-    /// What is stored together with the answer.
+    /// The data that is stored together with the answer.
     turn: Option<Turn>,
     /// The tools that the server runs.
     server_tools: Option<Arc<ServerTools>>,
     /// How the conversation is compacted before the answer.
     compaction: Option<AutoCompaction>,
-    /// What connects it with its session.
+    /// The connection with its session.
     pub(crate) link: Option<Arc<Link>>,
 }
 

@@ -191,7 +191,7 @@ fn paired(items: &[Item], origin: Origin) -> Result<HashMap<usize, Output>, ApiE
     Ok(outputs)
 }
 
-/// What the model reads of a call of a tool of an MCP server.
+/// The text of a call of a tool of an MCP server, as the model reads it.
 fn told_of_mcp(items: &[Item], item: &Item) -> Option<String> {
     match item.kind.as_deref()? {
         "mcp_call" => {

@@ -20,7 +20,7 @@ use crate::{ApiError, Door};
 /// The most bytes of a conversation that one request loads.
 const MOST_BYTES: usize = store::MOST_BYTES_OF_A_PAGE * 2;
 
-/// What a request loads from the store, and whether its response is stored.
+/// The data that a request loads from the store, and whether its response is stored.
 #[derive(Debug, Default)]
 pub(crate) struct Recalled {
     /// The items before those of the request.
@@ -37,7 +37,7 @@ pub(crate) struct Recalled {
 pub(crate) struct Memory<'a> {
     pub(crate) store: Option<&'a Arc<dyn Store>>,
     pub(crate) live: &'a Live,
-    /// What is kept for the session of the request.
+    /// The responses that are kept for the session of the request.
     pub(crate) local: Option<&'a Local>,
     pub(crate) owner: &'a Owner,
     pub(crate) request_id: Option<&'a str>,

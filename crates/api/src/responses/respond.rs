@@ -159,7 +159,7 @@ fn names_stored(request: &ResponseRequest) -> bool {
         || request.input.as_ref().is_some_and(refers)
 }
 
-/// What is stored of a request.
+/// The parts of a request that are stored.
 fn turn(request: &ResponseRequest, recalled: &Recalled) -> Result<Option<Turn>, ApiError> {
     if !recalled.is_stored && recalled.conversation.is_none() {
         return Ok(None);

@@ -22,7 +22,7 @@ use crate::responses::tools::{Offered, ToolKind};
 /// The most calls of one response, unless `max_tool_calls` sets a lower limit.
 const MOST_CALLS: usize = 64;
 
-/// What the model reads in place of a result when it calls too often.
+/// The text that the model reads instead of a result if it calls too often.
 const TOO_MANY: &str = "The limit of tool calls of this response is reached. Answer without tools.";
 
 /// The tools of a response that the server runs.

@@ -22,7 +22,7 @@ pub(crate) const HELD_FOR: Duration = Duration::from_secs(20);
 /// How often a hold is renewed.
 pub(crate) const RENEWED_EVERY: Duration = Duration::from_secs(5);
 
-/// What is stored of a request for a response, together with its answer.
+/// The parts of a request for a response that are stored together with its answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Turn {
     /// The items that the client sent. References are replaced by the items that they name.

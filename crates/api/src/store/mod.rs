@@ -281,7 +281,7 @@ pub enum Side {
     /// What the client sent: the messages of a chat completion, the items of a conversation, the
     /// input of a response.
     Input,
-    /// What the model wrote: the `output` of a response.
+    /// The items that the model wrote: the `output` of a response.
     Output,
     /// The events of a response's stream, as they were sent.
     Stream,

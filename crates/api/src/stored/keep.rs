@@ -18,7 +18,7 @@ use crate::responses::turn::Turn;
 use crate::store::{Change, Item, Kind, Metadata, Object, Owner, StoreError};
 use crate::{ApiError, Store};
 
-/// What is stored of a request, together with its answer.
+/// The parts of a request that are stored together with its answer.
 pub(crate) enum ToStore {
     /// The metadata and the messages of a chat.
     Chat(Metadata, Vec<Item>),

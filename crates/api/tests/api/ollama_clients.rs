@@ -97,7 +97,7 @@ async fn the_served_models_are_listed_in_ollamas_format() {
         .map(|model| &model["name"])
         .collect();
     assert_eq!(names, ["m", "a/b:1"]);
-    // What the engine does not report is empty, because clients require the fields.
+    // Fields that the engine does not report are empty, because clients require them.
     assert_eq!(
         models[0]["details"],
         json!({"parent_model": "", "format": "", "family": "", "families": [],

@@ -1,4 +1,4 @@
-//! What each command does, a file or folder each; `pull`, `models` and `rm` share one.
+//! The commands, a file or folder each; `pull`, `models` and `rm` share one.
 //!
 //! The arguments and their help texts are in `cli`.
 

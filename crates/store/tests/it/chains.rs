@@ -69,7 +69,7 @@ async fn a_chain_that_is_missing_or_broken_is_reported_with_the_missing_id() {
         let created = store.create(&key("b"), other, turn("r4")).await;
         assert_eq!(created, Ok(()));
         let broken = |id: &str| Err(StoreError::BrokenChain { id: id.to_owned() });
-        // What another key stored does not exist.
+        // The objects of another key do not exist.
         assert_eq!(store.chain(at(&key("b"), kind, "r4")).await, broken("r3"));
         for (owner, kind, id) in [
             (&owner, kind, "r9"),

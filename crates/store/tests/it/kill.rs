@@ -335,7 +335,7 @@ fn killed(place: &str, after: Duration) -> Vec<(String, String)> {
             break;
         }
     }
-    // What it had told before it was killed.
+    // The lines that it wrote before it was killed.
     lines.extend(out.map_while(Result::ok).filter_map(told));
     child.wait().expect("a process");
     lines

@@ -6,7 +6,7 @@ use super::local::{Local, Previous};
 use crate::answer::interrupt::Interrupt;
 use crate::store::Item;
 
-/// What connects one response with its session.
+/// The connection between one response and its session.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) local: Arc<Local>,
@@ -14,7 +14,7 @@ pub(crate) struct Link {
     begun: Mutex<Option<Begun>>,
 }
 
-/// What the session keeps of a response if it is not stored.
+/// The parts of a response that the session keeps if it is not stored.
 #[derive(Debug)]
 pub(super) struct Begun {
     pub(super) previous: Previous,

@@ -49,7 +49,7 @@ struct Turn {
     used: Arc<AtomicUsize>,
 }
 
-/// What a response continues.
+/// The response that another one continues.
 #[derive(Clone, Debug)]
 pub(crate) struct Previous(Before);
 

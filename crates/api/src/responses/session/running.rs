@@ -39,7 +39,7 @@ enum State<B> {
     Over,
 }
 
-/// What comes of a response.
+/// A step of a response.
 pub(super) enum Step {
     Event(Event),
     /// It was refused with this error.

@@ -1,4 +1,4 @@
-//! What comes back in a later turn: threads that the server keeps, and reasoning in signatures.
+//! Later turns: threads that the server keeps, and reasoning in signatures.
 
 use std::sync::Arc;
 

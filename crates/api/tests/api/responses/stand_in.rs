@@ -91,7 +91,7 @@ pub(crate) struct StandIn {
     accepts_after: Duration,
     /// Where it waits for a permit before it accepts a request.
     gate: Option<Arc<Semaphore>>,
-    /// What it says to later requests.
+    /// The answer to later requests.
     later: Mutex<VecDeque<Vec<Event>>>,
     /// How many requests have come.
     came: AtomicUsize,

@@ -1,4 +1,4 @@
-//! What a door without a store does with the fields that need one.
+//! A door without a store, and the fields that need one.
 
 use super::stand_in::{KINDS, Kind, StandIn, hi, ignored, refusal};
 use std::sync::Arc;

@@ -75,7 +75,7 @@ pub(super) struct Loaded<E> {
     keep_alive: KeepAlive,
 }
 
-/// What a request needs of a model.
+/// The use of a model that a request needs.
 #[derive(Clone, Copy)]
 pub(super) enum Need {
     /// To use the model. The model stays loaded for this time afterwards.
@@ -84,7 +84,7 @@ pub(super) enum Need {
     Knowledge,
 }
 
-/// What happens to a request now.
+/// The next step of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision<E> {
     /// The request gets the engine of this process, and counts as its user.
