@@ -8,7 +8,7 @@ use loggia_store::{Retention, SqlStore};
 use crate::suite::{each, key};
 use crate::{at, conversation, ids, items, on, page};
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn file(id: &str) -> Object {
     Object {
