@@ -4,17 +4,16 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use loggia_api::store::StoreError;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
 };
-use sqlx::{Executor as _, Row as _, SqlitePool};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use sqlx::{Executor as _, Row as _};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{OpenError, fact};
 use crate::retention::Retention;
@@ -24,7 +23,7 @@ use crate::schema;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many reads run at once, and how long one waits for its turn.
-const READERS: u32 = 4;
+const READERS: usize = 4;
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
 /// The pages that a connection keeps in memory, in KiB (negative, as SQLite has it). The kernel keeps
@@ -43,7 +42,7 @@ pub(crate) struct Database {
     /// SQLite has one writer at a time; here they wait in turn. Empty while one has its turn, and
     /// after one that did not end well.
     writer: Arc<Mutex<Option<SqliteConnection>>>,
-    pub(crate) readers: SqlitePool,
+    pub(crate) readers: Readers,
     identity: Option<Identity>,
 }
 
@@ -66,18 +65,11 @@ impl Database {
                 known: schema::SQLITE.known(),
             });
         }
-        let readers = SqlitePoolOptions::new()
-            .min_connections(0)
-            .max_connections(READERS)
-            .acquire_timeout(READ_WITHIN)
-            // It is a file: nobody cuts the connection.
-            .test_before_acquire(false)
-            .connect_lazy_with(reading(path));
         Ok(Self {
             path: path.to_owned(),
             retention: *retention,
             writer: Arc::new(Mutex::new(Some(writer))),
-            readers,
+            readers: Readers::of(path),
             identity: identity(path),
         })
     }
@@ -106,6 +98,77 @@ impl Database {
         turn.run("BEGIN IMMEDIATE").await?;
         Ok(turn)
     }
+}
+
+/// The connections that read. A pool of sqlx returns each by a task of its own, which costs as much as
+/// a short read, and takes them in turn, so that none has the pages that were read last.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    path: PathBuf,
+    places: Arc<Semaphore>,
+    idle: Arc<Idle>,
+}
+
+/// The connections that nobody uses. The last one is used next.
+type Idle = std::sync::Mutex<Vec<SqliteConnection>>;
+
+/// A connection that reads, for as long as it is not dropped.
+pub(crate) struct ReadConnection {
+    /// Always there until this is dropped.
+    connection: Option<SqliteConnection>,
+    idle: Arc<Idle>,
+    /// Dropped after the connection was given back.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Readers {
+    fn of(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            places: Arc::new(Semaphore::new(READERS)),
+            idle: Arc::default(),
+        }
+    }
+
+    /// Waits for a connection.
+    pub(crate) async fn acquire(&self) -> Result<ReadConnection, StoreError> {
+        let place = Arc::clone(&self.places).acquire_owned();
+        let Ok(Ok(place)) = tokio::time::timeout(READ_WITHIN, place).await else {
+            let cause = "no connection that reads was free in time".to_owned();
+            return Err(StoreError::Unavailable { cause });
+        };
+        let idle = lock(&self.idle).pop();
+        let connection = if let Some(connection) = idle {
+            connection
+        } else {
+            let opened = reading(&self.path).connect().await;
+            opened.map_err(|error| fact(&error))?
+        };
+        Ok(ReadConnection {
+            connection: Some(connection),
+            idle: Arc::clone(&self.idle),
+            _place: place,
+        })
+    }
+}
+
+impl ReadConnection {
+    pub(crate) fn get(&mut self) -> &mut SqliteConnection {
+        let connection = self.connection.as_mut();
+        connection.expect("only `drop` takes it out")
+    }
+}
+
+impl Drop for ReadConnection {
+    fn drop(&mut self) {
+        // A statement that was not read to its end stops when the connection is used next.
+        lock(&self.idle).extend(self.connection.take());
+    }
+}
+
+/// Nothing panics while it has the lock.
+fn lock(idle: &Idle) -> std::sync::MutexGuard<'_, Vec<SqliteConnection>> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Which file a path names.

@@ -13,12 +13,12 @@ use loggia_api::store::{
 };
 use loggia_seal::Keys;
 use sqlx::pool::PoolConnection;
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{Postgres, Transaction};
 use tokio::sync::Mutex;
 
 use crate::batches::Batches;
 use crate::error::{OpenError, fact};
-use crate::file::{Database, Turn};
+use crate::file::{Database, ReadConnection, Turn};
 use crate::postgres::Server;
 use crate::read::Access;
 use crate::retention::Retention;
@@ -159,8 +159,7 @@ impl SqlStore {
         match &self.place {
             Place::File(file) => {
                 let database = file.database(&self.retention).await?;
-                let reader = database.readers.acquire().await;
-                Ok(Reader::Sqlite(reader.map_err(|error| fact(&error))?))
+                Ok(Reader::Sqlite(database.readers.acquire().await?))
             }
             Place::Server(server) => Ok(Reader::Postgres(server.connection().await?)),
         }
@@ -179,14 +178,14 @@ impl SqlStore {
 }
 
 enum Reader {
-    Sqlite(PoolConnection<Sqlite>),
+    Sqlite(ReadConnection),
     Postgres(PoolConnection<Postgres>),
 }
 
 impl Reader {
     fn access<'c>(&'c mut self, sealing: &'c Sealing) -> Access<'c> {
         let sql = match self {
-            Self::Sqlite(connection) => Sql::Sqlite(connection),
+            Self::Sqlite(reader) => Sql::Sqlite(reader.get()),
             Self::Postgres(connection) => Sql::Postgres(connection),
         };
         Access { sql, sealing }

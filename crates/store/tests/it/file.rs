@@ -250,3 +250,22 @@ async fn a_file_that_is_deleted_or_replaced_under_a_running_store_is_opened_anew
     assert_eq!(create("e").await, Ok(()));
     assert_eq!(ids(&open(&path), &owner, kind).await, ["d", "e"]);
 }
+
+#[tokio::test]
+async fn reads_that_are_dropped_leave_connections_that_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqlStore::in_file(folder.path().join("state.db"), Retention::default());
+    let (owner, kind) = (Owner::NOBODY, Kind::Conversation);
+    let names: Vec<String> = (0..300).map(|number| format!("i{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let stored = store.create(&owner, conversation("c"), items(&names)).await;
+    assert_eq!(stored, Ok(()));
+    let read = || store.object_with_items(at(&owner, kind, "c"), Side::Input);
+    for number in 0..100 {
+        let reads = futures_util::future::join_all((0..6).map(|_| read()));
+        let _ = tokio::time::timeout(std::time::Duration::from_micros(number * 10), reads).await;
+    }
+    for read in futures_util::future::join_all((0..20).map(|_| read())).await {
+        assert_eq!(read, Ok((conversation("c"), items(&names))));
+    }
+}
