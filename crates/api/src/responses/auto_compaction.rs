@@ -138,18 +138,15 @@ async fn plan<R: Generate>(
 ) -> Result<Option<Box<Planned>>, ApiError> {
     let refuse = |error| asked.refusals.refuse(error);
     let whole = chat(R::work(Arc::clone(&asked.request))).map_err(refuse)?;
-    let threshold = if let Some(threshold) = compaction.threshold {
-        threshold
-    } else {
-        let can = door.abilities(&whole.model).await.map_err(refuse)?;
-        let Some(context) = context(can.context_length, &whole.extra) else {
-            if asked.strictness == Strictness::Strict {
-                return Err(ApiError::unsupported(FIELD));
-            }
-            ignored.push(FIELD.to_owned());
-            return Ok(None);
-        };
-        context / 5 * 4
+    let can = door.abilities(&whole.model).await.map_err(refuse)?;
+    let context = context(can.context_length, &whole.extra);
+    let of_context = context.map(|context| context / 5 * 4);
+    let Some(threshold) = compaction.threshold.or(of_context) else {
+        if asked.strictness == Strictness::Strict {
+            return Err(ApiError::unsupported(FIELD));
+        }
+        ignored.push(FIELD.to_owned());
+        return Ok(None);
     };
     let Some(parts) = Parts::of(&whole.messages, compaction.instructions) else {
         return Ok(None);
@@ -158,7 +155,11 @@ async fn plan<R: Generate>(
         return Ok(None);
     }
     let tokens = count(door, asked.head.clone(), (*whole).clone()).await;
-    if tokens.map_err(refuse)? < threshold {
+    let tokens = tokens.map_err(refuse)?;
+    // No model summarizes a prompt that exceeds its context. If the client allows that, its
+    // beginning is dropped instead.
+    let is_too_long = context.is_some_and(|context| tokens >= context);
+    if tokens < threshold || (is_too_long && asked.request.droppable().is_some()) {
         return Ok(None);
     }
     // A longer summary would hardly make the conversation shorter.

@@ -160,6 +160,25 @@ async fn a_prompt_below_the_threshold_is_neither_counted_nor_summarized() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_exceeds_the_context_is_truncated_if_the_client_allows_it() {
+    let input = json!([{"role": "user", "content": long()}, {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "And now?"}]);
+    for (truncation, expected) in [
+        ("auto", ["message"].as_slice()),
+        ("disabled", &["compaction", "message"]),
+    ] {
+        let stand = Stand::new(StandIn::hello().with_context(1050));
+        let body =
+            hi(json!({"input": input, "context_management": at_1000(), "truncation": truncation}));
+        let answer = stand.post("/v1/responses", &body).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        assert_eq!(types(&answer.json()), expected);
+        let is_truncated = answer.header("x-loggia-truncated").is_some();
+        assert_eq!(is_truncated, truncation == "auto");
+    }
+}
+
+#[tokio::test]
 async fn a_summary_has_at_most_half_of_the_threshold() {
     for (threshold, limit) in [(1000, 500), (5000, 2048)] {
         // The engine dies while it writes the summary, so no other request follows.
