@@ -100,6 +100,14 @@ Examples:
 
 /help lists the commands of the chat.";
 
+const CONNECT_AFTER: &str = "\
+Examples:
+  loggia connect codex                         prints the configuration for Codex
+  loggia connect claude --write                writes it, for Claude Code
+  loggia connect opencode --model qwen3:8b --url http://10.0.0.7:11435
+
+The configuration is on standard output, everything else on standard error. docs/clients/ has a page for each client.";
+
 const RUN_AFTER: &str = "\
 Examples:
   loggia run smollm2:135m                           a chat with this model
@@ -160,6 +168,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BatchCommand,
     },
+    /// Point a client, such as a coding agent, at a server: print its configuration, or write it
+    ///
+    /// CLIENT is claude, codex, opencode, crush, cline, continue, qwen-code, aider, llm, open-webui
+    /// or zed.
+    #[command(after_help = CONNECT_AFTER)]
+    Connect(ConnectArgs),
     /// Print the resulting configuration, and test what can be reached
     ///
     /// Accepts the same flags as `serve`. The exit code is 1 if something that is configured cannot
@@ -172,6 +186,33 @@ pub(crate) enum Command {
         /// The model's name, for lists of processes
         name: String,
     },
+}
+
+/// The arguments of `connect`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ConnectArgs {
+    /// The client
+    #[arg(value_name = "CLIENT")]
+    pub(crate) client: String,
+    /// The server's address [default: the one of the setting `listen`]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<Url>,
+    /// The model [default: the first of the server that fits the client]
+    #[arg(long = "model", short = 'm', value_name = "MODEL")]
+    pub(crate) name: Option<String>,
+    /// An API key for the server, to ask for its models; it is not written
+    #[arg(
+        long = "key",
+        value_name = "KEY",
+        env = "LOGGIA_CHAT_KEY",
+        hide_env_values = true
+    )]
+    pub(crate) server_key: Option<Secret>,
+    /// Write the configuration into the client's files; keeps what is in them, and a backup
+    #[arg(long)]
+    pub(crate) write: bool,
+    #[command(flatten)]
+    pub(crate) place: StoreFlags,
 }
 
 /// The arguments of `chat`.

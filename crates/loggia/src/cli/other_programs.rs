@@ -7,9 +7,9 @@ use std::path::Path;
 use crate::models;
 
 /// The names and aliases of all commands.
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 20] = [
     "chat", "serve", "run", "start", "server", "up", "pull", "download", "get", "models", "list",
-    "ls", "rm", "remove", "check", "help", "engine", "delete",
+    "ls", "rm", "remove", "check", "help", "engine", "delete", "connect", "batch",
 ];
 
 /// Flags with several letters after one dash, which clap would read as several flags.

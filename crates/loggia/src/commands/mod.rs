@@ -5,6 +5,7 @@
 mod batch;
 mod chat;
 mod check;
+mod connect;
 mod models;
 mod serve;
 
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::cli::{BatchArgs, BatchCommand, ChatArgs, Command, RunArgs};
+use crate::cli::{BatchArgs, BatchCommand, ChatArgs, Command, ConnectArgs, RunArgs};
 use crate::config::{Config, Flags};
 use crate::logs;
 
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Batch {
             command: BatchCommand::Run(args),
         } => batch(&args),
+        Command::Connect(args) => connect(&args),
         Command::Check(args) => check(&args.into_flags()),
         #[cfg(feature = "embedded")]
         Command::Engine { .. } => engine(),
@@ -71,6 +73,16 @@ fn batch(args: &BatchArgs) -> anyhow::Result<ExitCode> {
         // As after a signal in a shell.
         batch::Ended::Interrupted => ExitCode::from(130),
     })
+}
+
+fn connect(args: &ConnectArgs) -> anyhow::Result<ExitCode> {
+    logs::start("error");
+    let config = Config::of_this_process(&args.place.clone().into())?;
+    let output = runtime()?.block_on(connect::connect(args, &config))?;
+    for note in &output.notes {
+        eprintln!("loggia: {note}");
+    }
+    print(&output.text)
 }
 
 /// Runs one model; `serve` starts such a process for each model that it loads.

@@ -10,6 +10,7 @@
 mod chat;
 mod check;
 mod completions;
+mod connect;
 mod deletion;
 mod draft;
 mod engine;
