@@ -163,14 +163,14 @@ pub(crate) fn hold_open<T>(
     })
 }
 
-struct Connection {
+pub(crate) struct Connection {
     socket: TcpStream,
     reader: AnswerReader,
     received: Vec<u8>,
 }
 
 impl Connection {
-    async fn open(target: SocketAddr, keep: usize) -> Result<Self> {
+    pub(crate) async fn open(target: SocketAddr, keep: usize) -> Result<Self> {
         let socket = TcpStream::connect(target)
             .await
             .with_context(|| format!("could not connect to {target}"))?;
@@ -182,7 +182,7 @@ impl Connection {
         })
     }
 
-    async fn ask(&mut self, request: &[u8]) -> Result<Body> {
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Body> {
         self.socket.write_all(request).await?;
         self.finish().await
     }
@@ -213,7 +213,7 @@ impl Connection {
     }
 }
 
-fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

@@ -1,14 +1,15 @@
-//! Measures three things, each for a part of the page: the cost of a gateway (Loggia in front of an
+//! Measures four things, each for a part of the page: the cost of a gateway (Loggia in front of an
 //! instant Ollama stand-in, compared with nginx, which passes the bytes of the same answers
-//! through, and responses and messages compared with chats), the speed of the embedded engine
-//! compared with llama-server, and its speed on a busy machine.
+//! through, and responses and messages compared with chats), the time of calls beside many stored
+//! responses, the speed of the embedded engine compared with llama-server, and its speed on a busy
+//! machine.
 //!
 //! For a gateway, only the CPU time of its process is counted, so the stand-in and the load may
 //! share the machine with it. This is not a load test: it does not measure the maximum number of
 //! requests per second.
 //!
 //! Reading order: `rounds` (the measurements), `stand_in` and `load` (the two ends), `gateway` (the
-//! two gateways), `cost` (CPU time and memory); `engine` for the second part, `busy` for the third.
+//! two gateways), `cost` (CPU time and memory); `stored`, `engine` and `busy` for the other parts.
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -23,6 +24,7 @@ mod pacer;
 mod report;
 mod rounds;
 mod stand_in;
+mod stored;
 
 use std::path::PathBuf;
 
@@ -34,6 +36,8 @@ use clap::{Args, Parser};
 enum What {
     /// The cost of a gateway: Loggia compared with nginx
     Gateway(Arguments),
+    /// The time of calls with many stored responses, compared with few
+    Stored(stored::Arguments),
     /// The speed of the embedded engine, compared with llama-server
     Engine(engine::Arguments),
     /// The speed of the embedded engine beside programs that keep the processors busy
@@ -67,6 +71,7 @@ struct Arguments {
 fn main() -> Result<()> {
     match What::parse() {
         What::Gateway(arguments) => measure_gateway(&arguments),
+        What::Stored(arguments) => stored::run(&arguments),
         What::Engine(arguments) => engine::run(&arguments),
         What::Busy(arguments) => busy::run(&arguments),
     }
