@@ -112,7 +112,7 @@ impl ApiError {
 
     /// Creates the error for a missing API key.
     pub fn no_key() -> Self {
-        let message = "You didn't provide an API key. Send yours in the header 'Authorization: Bearer YOUR_KEY'.";
+        let message = "You didn't provide an API key. Send yours in the header 'Authorization: Bearer YOUR_KEY', or in 'x-api-key'.";
         Self::new(StatusCode::UNAUTHORIZED, message).coded("invalid_api_key")
     }
 

@@ -204,15 +204,19 @@ impl Service<Request> for Routes {
         let is_open = Route::is_open(request.uri().path());
         if self.requires_key && !is_open && request.extensions().get::<Caller>().is_none() {
             // The body has not been read yet.
-            let refused = door.refuse_request(&request, keys::refusal(request.headers()));
+            let refused = door
+                .error_format(&request)
+                .response(keys::refusal(request.headers()));
             return Box::pin(async move { Ok(refused.map(AnswerBody::from)) });
         }
         if let Some(answer) = self.sessions.answer(&request) {
             return Box::pin(async move { Ok(answer) });
         }
+        let errors = door.error_format(&request);
         Box::pin(async move {
             let answer = AssertUnwindSafe(door.serve(request)).catch_unwind().await;
-            Ok(answer.unwrap_or_else(panic::answer).map(AnswerBody::from))
+            let answer = answer.unwrap_or_else(|_message| errors.response(panic::error()));
+            Ok(answer.map(AnswerBody::from))
         })
     }
 }

@@ -74,14 +74,17 @@ impl Body for AnswerBody {
             Kind::Panicked(_) => return Poll::Ready(None),
             Kind::Own(body) => return Pin::new(body).poll_frame(cx),
         };
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *body).poll_frame(cx))) {
             Ok(frame) => {
                 frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
             }
             Err(_message) => {
-                self.0 = Kind::Panicked(Box::new(Ended::new(Outcome::Failed)));
                 // Only a stream can panic here; a whole answer is already encoded.
-                Poll::Ready(Some(Ok(Frame::data(panic::last_event()))))
+                let last = panic::end(body);
+                let ended = body.ended().cloned();
+                let ended = ended.unwrap_or_else(|| Ended::new(Outcome::Failed));
+                self.0 = Kind::Panicked(Box::new(ended));
+                Poll::Ready(Some(Ok(Frame::data(last))))
             }
         }
     }

@@ -2,6 +2,7 @@
 //! because it may quote what the user sent.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
@@ -16,15 +17,23 @@ pub(crate) fn answer(_: PanicMessage) -> Response<Body> {
     error().response()
 }
 
-/// The error event that ends a stream whose code panicked.
-pub(crate) fn last_event() -> Bytes {
+/// Ends a body whose code panicked. Returns its last bytes: the error event of its format.
+pub(crate) fn end(body: &mut Body) -> Bytes {
+    let ending = AssertUnwindSafe(|| body.end_after_panic(&error()));
+    // The state that a panic left behind can cause another one.
+    catch_unwind(ending).unwrap_or_else(|_message| plain_event())
+}
+
+/// The error event of OpenAI's chats.
+fn plain_event() -> Bytes {
     let mut event = BytesMut::new();
     // Serializing four strings cannot fail.
     let _written = sse::write(&mut event, &error().body());
     event.freeze()
 }
 
-fn error() -> ApiError {
+/// The error that reports a panic.
+pub(crate) fn error() -> ApiError {
     let message = "The server had an internal error. Its operator can find it in the log by the x-request-id of this answer.";
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message).coded("internal_error")
 }

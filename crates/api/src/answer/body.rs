@@ -7,9 +7,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use http_body::{Frame, SizeHint};
+use loggia_backend::Profile;
 
+use crate::ApiError;
 use crate::answer::ended::{Ended, Outcome};
 use crate::answer::stream::EventStream;
+use crate::answer::writer::write_failure;
 use crate::store::blobs::Pieces;
 
 /// The body of a response. Dropping it releases what it holds: the connection to the engine and its
@@ -104,6 +107,24 @@ impl Body {
                 Some(ended) => Ended::clone(ended),
                 None => Ended::new(Outcome::Abandoned),
             },
+        }
+    }
+}
+
+impl Body {
+    /// Ends a body whose code panicked. Returns the event that reports the error in the format of
+    /// the stream, or nothing for a body that has no more events.
+    ///
+    /// The state of the body may be inconsistent, so this can panic too.
+    pub fn end_after_panic(&mut self, error: &ApiError) -> Bytes {
+        match &mut self.0 {
+            Kind::Stream(events) => events.end_with(error),
+            Kind::Events { .. } => {
+                let mut out = Vec::new();
+                write_failure(error, Profile::Openai, &mut out);
+                out.into()
+            }
+            Kind::Whole { .. } | Kind::Content { .. } => Bytes::new(),
         }
     }
 }

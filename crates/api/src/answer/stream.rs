@@ -196,6 +196,14 @@ impl EventStream {
         }
     }
 
+    /// Ends the answer with an error. Returns the event that reports it, or nothing if the answer
+    /// has ended.
+    pub(crate) fn end_with(&mut self, error: &ApiError) -> Bytes {
+        let mut out = Vec::new();
+        self.fail_with(error, &mut out);
+        out.into()
+    }
+
     /// Does what is wanted from outside.
     fn interrupt(&mut self, out: &mut Vec<u8>) {
         let Some(interrupt) = &self.interrupt else {

@@ -19,7 +19,7 @@ use futures_util::future::{Either, FutureExt as _, ready};
 use http::header::UPGRADE;
 use http::request::Parts;
 use http::{Extensions, Method, Request, Response};
-use loggia_backend::{Abilities, Backend, BackendError, nearest};
+use loggia_backend::{Abilities, Backend, BackendError, Profile, nearest};
 use loggia_seal::Keys;
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest};
 use tokio::runtime::Handle;
@@ -103,6 +103,20 @@ pub struct Door {
     pub(crate) sessions: Budget,
     /// Whether the backend receives the head of the client's request.
     pub(crate) forwards_head: bool,
+}
+
+/// The format in which the client of a request reads errors: that of OpenAI's API or of Anthropic's.
+#[derive(Clone, Debug)]
+pub struct ErrorFormat {
+    speaks: Speaks,
+    profile: Profile,
+}
+
+impl ErrorFormat {
+    /// Returns the response for an error about the request.
+    pub fn response(self, error: ApiError) -> Response<Body> {
+        self.speaks.finished(error.under(self.profile).response())
+    }
 }
 
 impl Door {
@@ -316,10 +330,12 @@ impl Door {
         error.under(self.policy.profile).response()
     }
 
-    /// Returns the response for an error about this request, in the format of the API that its
-    /// client speaks.
-    pub fn refuse_request<B>(&self, request: &Request<B>, error: ApiError) -> Response<Body> {
-        Speaks::of(request).finished(self.refuse(error))
+    /// Returns the format in which the client of this request reads errors.
+    pub fn error_format<B>(&self, request: &Request<B>) -> ErrorFormat {
+        ErrorFormat {
+            speaks: Speaks::of(request),
+            profile: self.policy.profile,
+        }
     }
 
     /// Returns the door for a [`Caller`] that may not use every model.

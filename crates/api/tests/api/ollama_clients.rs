@@ -175,7 +175,8 @@ async fn every_error_has_ollamas_format() {
         assert!(error["error"].is_string(), "{path} {body}");
     }
     let door = Door::new(Arc::new(Listing(&["m"])), Policy::default());
-    let refused = door.refuse_request(&request(Method::GET, "/api/tags", ""), ApiError::no_key());
+    let errors = door.error_format(&request(Method::GET, "/api/tags", ""));
+    let refused = errors.response(ApiError::no_key());
     assert_eq!(refused.status(), 401);
     let body = refused
         .into_body()

@@ -1,6 +1,6 @@
 //! Properties of all answers: a request id, and a 500 if the code panics.
 
-use crate::test_server::{Readiness, TestServer, body, chat, header, last};
+use crate::test_server::{Readiness, TestServer, body, chat, header, last, message, response};
 
 #[tokio::test]
 async fn every_answer_bears_a_request_id() {
@@ -85,21 +85,63 @@ async fn a_panic_in_a_backend_is_a_500_too_and_quotes_nothing() {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_middle_of_a_stream_ends_it_as_any_failure_does() {
-    let mut server = TestServer::up().await;
-    let mut client = server.client().await;
-    client.send(&chat("backend", true)).await;
-    let performance = server.chat().await;
-    performance.say("one").await;
-    client.read_until("\"one\"").await;
-    performance.panic().await;
-    let rest = client.read_until("\r\n0\r\n\r\n").await;
-    let event = r#"data: {"error":{"message":"The server had an internal error. Its operator can find it in the log by the x-request-id of this answer.","type":"server_error","param":null,"code":"internal_error"}}"#;
+async fn a_panic_while_answering_a_message_is_a_500_in_anthropics_shape() {
+    let server = TestServer::up().await;
+    let request = message("clumsy", false);
+    let answer = server
+        .ask(&request.replacen("\r\n", "\r\nconnection: close\r\n", 1))
+        .await;
     assert!(
-        rest.ends_with(&format!("\r\n{event}\n\n\r\n0\r\n\r\n")),
-        "{rest}"
+        answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"),
+        "{answer}"
     );
-    // The very same connection serves on.
-    client.send(&last("GET /healthz")).await;
-    assert!(client.rest().await.starts_with("HTTP/1.1 200 OK\r\n"));
+    let id = header(&answer, "request-id").expect("an id");
+    let start = r#"{"type":"error","error":{"type":"api_error","message":"The server had an internal error."#;
+    assert!(body(&answer).starts_with(start), "{answer}");
+    let end = format!(r#","request_id":"{id}"}}"#);
+    assert!(body(&answer).ends_with(&end), "{answer}");
+    assert!(!answer.contains("secret words"), "{answer}");
+}
+
+/// The error that reports a panic, in OpenAI's chats.
+const PANICKED: &str = r#"{"error":{"message":"The server had an internal error. Its operator can find it in the log by the x-request-id of this answer.","type":"server_error","param":null,"code":"internal_error"}}"#;
+
+#[tokio::test]
+async fn a_panic_in_the_middle_of_a_stream_ends_it_as_any_failure_does() {
+    let text = |text: &str| text.to_owned();
+    let of_a_message = r#"{"type":"error","error":{"type":"api_error","message":"The server had an internal error."#;
+    for (request, begins, contains) in [
+        (chat("backend", true), format!("data: {PANICKED}"), text("")),
+        (
+            message("backend", true),
+            format!("event: error\ndata: {of_a_message}"),
+            text("\"request_id\":\"req_"),
+        ),
+        (
+            response("backend", true),
+            text("event: response.failed\ndata: "),
+            text("\"status\":\"failed\""),
+        ),
+    ] {
+        let mut server = TestServer::up().await;
+        let mut client = server.client().await;
+        client.send(&request).await;
+        let performance = server.chat().await;
+        performance.say("one").await;
+        client.read_until("\"one\"").await;
+        performance.panic().await;
+        let rest = client.read_until("\r\n0\r\n\r\n").await;
+        let last = rest.trim_end_matches("\n\n\r\n0\r\n\r\n");
+        assert!(last.len() < rest.len(), "{rest}");
+        let last = &last[last.find(&begins).unwrap_or_else(|| panic!("{rest}"))..];
+        assert!(
+            !last.contains("\n\n"),
+            "the last event is the error: {rest}"
+        );
+        assert!(last.contains(&contains), "{last}");
+        assert!(!rest.contains("secret words"), "{rest}");
+        // The very same connection serves on.
+        client.send(&crate::test_server::last("GET /healthz")).await;
+        assert!(client.rest().await.starts_with("HTTP/1.1 200 OK\r\n"));
+    }
 }

@@ -62,7 +62,7 @@ async fn every_route_of_the_api_asks_for_a_key_and_the_servers_own_do_not() {
         assert!(header(&answer, "x-request-id").is_some(), "{answer}");
         assert_eq!(
             body(&answer),
-            r#"{"error":{"message":"You didn't provide an API key. Send yours in the header 'Authorization: Bearer YOUR_KEY'.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#
+            r#"{"error":{"message":"You didn't provide an API key. Send yours in the header 'Authorization: Bearer YOUR_KEY', or in 'x-api-key'.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#
         );
     }
     for path in ["/healthz", "/readyz"] {

@@ -325,12 +325,36 @@ pub(crate) fn last(line: &str) -> String {
 
 /// A chat request for this model.
 pub(crate) fn chat(model: &str, stream: bool) -> String {
-    let body = format!(
-        r#"{{"model":"{model}","stream":{stream},"messages":[{{"role":"user","content":"secret words"}}]}}"#
-    );
+    post(
+        "/v1/chat/completions",
+        &format!(
+            r#"{{"model":"{model}","stream":{stream},"messages":[{{"role":"user","content":"secret words"}}]}}"#
+        ),
+    )
+}
+
+/// A request of Anthropic's API for this model.
+pub(crate) fn message(model: &str, stream: bool) -> String {
+    post(
+        "/v1/messages",
+        &format!(
+            r#"{{"model":"{model}","stream":{stream},"max_tokens":9,"messages":[{{"role":"user","content":"secret words"}}]}}"#
+        ),
+    )
+}
+
+/// A request for a response of this model.
+pub(crate) fn response(model: &str, stream: bool) -> String {
+    post(
+        "/v1/responses",
+        &format!(r#"{{"model":"{model}","stream":{stream},"store":false,"input":"secret words"}}"#),
+    )
+}
+
+fn post(path: &str, body: &str) -> String {
     let length = body.len();
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        "POST {path} HTTP/1.1\r\nhost: loggia\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     )
 }
 

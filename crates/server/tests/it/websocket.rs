@@ -281,8 +281,8 @@ async fn a_panic_ends_one_response_and_not_the_connection() {
     chat.say("one").await;
     client.until("response.output_text.delta").await;
     chat.panic().await;
-    let error = client.until("error").await;
-    assert_eq!(error["error"]["code"], "internal_error");
+    let failed = client.until("response.failed").await;
+    assert_eq!(failed["response"]["error"]["code"], "server_error");
     client.create(json!({"model": "clumsy"})).await;
     assert_eq!(client.next().await["status"], 500);
     client.create(json!({})).await;
