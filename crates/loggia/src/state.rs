@@ -170,13 +170,20 @@ fn unreadable(found: &Survey) -> String {
 }
 
 fn amounts(found: &Survey, limit: u64) -> String {
-    let amounts =
-        |number: u64, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+    let amounts = |number: u64, one: &str, many: &str| {
+        let noun = if number == 1 { one } else { many };
+        format!("{number} {noun}")
+    };
     format!(
-        "{}, {}, {}, {} of {}",
-        amounts(found.chat_completions, "chat completion"),
-        amounts(found.conversations, "conversation"),
-        amounts(found.responses, "response"),
+        "{}, {}, {}, {}, {} of {}",
+        amounts(
+            found.chat_completions,
+            "chat completion",
+            "chat completions"
+        ),
+        amounts(found.conversations, "conversation", "conversations"),
+        amounts(found.responses, "response", "responses"),
+        amounts(found.messages, "message of a thread", "messages of threads"),
         ByteSize::b(found.bytes),
         ByteSize::b(limit)
     )
@@ -246,6 +253,7 @@ mod tests {
             chat_completions: 1,
             conversations: 20,
             responses: 0,
+            messages: 2,
             encrypted: 0,
             unreadable: 0,
             bytes: 40960,
@@ -253,7 +261,7 @@ mod tests {
         let text = amounts(&found, 4 << 30);
         assert_eq!(
             text,
-            "1 chat completion, 20 conversations, 0 responses, 40.0 KiB of 4.0 GiB"
+            "1 chat completion, 20 conversations, 0 responses, 2 messages of threads, 40.0 KiB of 4.0 GiB"
         );
     }
 }

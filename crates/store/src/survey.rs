@@ -26,6 +26,8 @@ pub struct Survey {
     pub conversations: u64,
     /// How many responses.
     pub responses: u64,
+    /// How many messages of threads.
+    pub messages: u64,
     /// How many of all these are encrypted.
     pub encrypted: u64,
     /// How many of the encrypted ones cannot be read, because their key is missing.
@@ -95,8 +97,13 @@ async fn count(
     sealing: &Sealing,
     has_sealed: bool,
 ) -> Result<Survey, StoreError> {
-    let mut counted = [0_u64; 3];
-    let kinds = [Kind::ChatCompletion, Kind::Conversation, Kind::Response];
+    let mut counted = [0_u64; 4];
+    let kinds = [
+        Kind::ChatCompletion,
+        Kind::Conversation,
+        Kind::Response,
+        Kind::Message,
+    ];
     for (count, kind) in counted.iter_mut().zip(kinds) {
         let mut query = Statement::new("SELECT COUNT(*) AS number FROM objects WHERE kind = ");
         query.bind(kind.as_str());
@@ -105,11 +112,12 @@ async fn count(
             .map_or(Ok(0), |row| row.number("number"))?
             .unsigned_abs();
     }
-    let [chat_completions, conversations, responses] = counted;
+    let [chat_completions, conversations, responses, messages] = counted;
     let mut survey = Survey {
         chat_completions,
         conversations,
         responses,
+        messages,
         ..Survey::default()
     };
     if has_sealed {

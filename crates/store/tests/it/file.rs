@@ -1,7 +1,7 @@
 //! The SQLite file: what it contains after a restart, which files are refused, and a store whose
 //! file is missing.
 
-use loggia_api::store::{Kind, Order, Owner, Side, Store, StoreError};
+use loggia_api::store::{Kind, Object, Order, Owner, Side, Store, StoreError};
 use loggia_store::{OpenError, Retention, SqlStore, Survey};
 use sqlx::{ConnectOptions as _, Executor as _};
 
@@ -201,11 +201,18 @@ async fn a_survey_counts_and_makes_no_file() {
         .create(&Owner::NOBODY, chat("c", "m", &[]), Vec::new())
         .await;
     assert_eq!(created, Ok(()));
+    let message = Object {
+        kind: Kind::Message,
+        ..conversation("d")
+    };
+    let created = store.create(&Owner::NOBODY, message, Vec::new()).await;
+    assert_eq!(created, Ok(()));
     let found = open(&path).survey().await.expect("a file").expect("a file");
     let Survey {
         chat_completions,
         conversations,
-        responses,
+        responses: 0,
+        messages,
         encrypted: 0,
         unreadable: 0,
         bytes,
@@ -213,7 +220,7 @@ async fn a_survey_counts_and_makes_no_file() {
     else {
         panic!("{found:?}");
     };
-    assert_eq!((chat_completions, conversations, responses), (1, 2, 0));
+    assert_eq!((chat_completions, conversations, messages), (1, 2, 1));
     assert!((1 << 12..1 << 20).contains(&bytes), "{bytes}");
 }
 
