@@ -76,6 +76,8 @@ pub enum Ability {
     Chat,
     /// `/v1/embeddings`.
     Embeddings,
+    /// `continue_final_message`: the answer continues the last message.
+    Continuation,
     /// Fields of OpenAI's API that Loggia passes to the engine: `web_search_options`, `audio`,
     /// `modalities`, `moderation`, hints and labels.
     HostedFields,

@@ -198,10 +198,23 @@ pub struct Chunk {
     /// The time when the answer began, as Unix time in seconds, if the engine reports it. Only the
     /// first chunk's value is used.
     pub created: Option<u64>,
+    /// The tokens of the prompt, if the engine reports them before the end. Only the first chunk's
+    /// value is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<PromptUsage>,
     /// The new parts of the choices.
     pub choices: Vec<ChunkChoice>,
     /// Fields of the engine beside `choices`.
     pub extra: Extra,
+}
+
+/// The number of tokens of a prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptUsage {
+    /// All tokens.
+    pub tokens: u64,
+    /// Those that the engine took from its cache.
+    pub cached: u64,
 }
 
 impl Chunk {

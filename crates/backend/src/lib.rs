@@ -46,7 +46,7 @@ pub use count::TokenCount;
 pub use embedding::{Embeddings, normalise};
 pub use error::{BackendError, NotDeleted, Phase, WorkKind};
 pub use event::{
-    Chunk, EarlyEnd, Event, Events, Reply, ServedBy, ServerTool, Waiting, fingerprint,
+    Chunk, EarlyEnd, Event, Events, PromptUsage, Reply, ServedBy, ServerTool, Waiting, fingerprint,
 };
 pub use nearest::nearest;
 pub use wrap::Wrap;

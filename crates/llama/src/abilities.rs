@@ -38,9 +38,9 @@ pub(crate) fn card(options: &LlamaOptions, model: &Model, abilities: &Abilities)
 /// The abilities that follow from the syntax of the chat template and from the projector.
 fn by_syntax(context: usize, syntax: Syntax, projector: media::ProjectorFacts) -> Abilities {
     use Ability::{
-        Audio, Echo, EngineOptions, Grammar, Images, InputGrammars, JsonObject, JsonSchema,
-        LogitBias, Logprobs, NoReasoning, PromptLogprobs, Reasoning, Seed, SeveralChoices,
-        SingleToolCall, StrictTools, TokenPrompts, ToolChoice, Tools,
+        Audio, Continuation, Echo, EngineOptions, Grammar, Images, InputGrammars, JsonObject,
+        JsonSchema, LogitBias, Logprobs, NoReasoning, PromptLogprobs, Reasoning, Seed,
+        SeveralChoices, SingleToolCall, StrictTools, TokenPrompts, ToolChoice, Tools,
     };
     let sampled = [LogitBias, Logprobs, SeveralChoices, Seed, EngineOptions];
     // A model whose template does not support tools still has these abilities: the prompt describes
@@ -53,6 +53,7 @@ fn by_syntax(context: usize, syntax: Syntax, projector: media::ProjectorFacts) -
         ToolChoice,
         InputGrammars,
         Grammar,
+        Continuation,
     ];
     let of_texts = [TokenPrompts, Echo, PromptLogprobs];
     let mut can = sampled

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
-use loggia_backend::conversation::Change;
+use loggia_backend::conversation::{Change, continuation};
 use loggia_backend::{
     Abilities, Backend, BackendError, Call, CallHead, ChatCall, CompletionCall, Reply, ServedBy,
     TokenCount, Work,
@@ -308,10 +308,12 @@ impl Llama {
                 Vec::new()
             };
             let now = jiff::Timestamp::now();
+            let continues = continues(&request)?;
             let text = model.render(&Conversation {
                 messages: &messages,
                 tools: &tools,
                 effort,
+                continues,
                 variables: &model.template_variables_of(&request.extra),
                 now,
             });
@@ -409,6 +411,29 @@ impl Backend for Llama {
             }
         })
     }
+}
+
+/// Returns whether the answer continues the last message.
+fn continues(request: &ChatCompletionRequest) -> Result<bool, BackendError> {
+    if !continuation::is_requested(&request.extra) {
+        return Ok(false);
+    }
+    let refused = |message: &str| BackendError::InvalidRequest {
+        message: format!("Invalid '{}': {message}", continuation::CONTINUE),
+        param: Some(continuation::CONTINUE.to_owned()),
+        code: Some("invalid_value".to_owned()),
+    };
+    if !hold::is_free(request) {
+        return Err(refused(
+            "an answer in a format, or of a required tool call, cannot continue a text.",
+        ));
+    }
+    if continuation::beginning(&request.messages).is_none() {
+        return Err(refused(
+            "the last message must be text of the assistant, without tool calls.",
+        ));
+    }
+    Ok(true)
 }
 
 fn explain_template(error: &TemplateError) -> BackendError {

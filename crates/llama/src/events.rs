@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, Waiting};
+use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, PromptUsage, Waiting};
 use loggia_wire::openai::{CompletionTokensDetails, CompletionUsage, PromptTokensDetails};
 
 use crate::deltas::Deltas;
@@ -26,6 +26,8 @@ pub(crate) struct Events {
     /// The choice to poll first. It rotates, so that a fast choice cannot starve the others.
     first: usize,
     used: Option<Usage>,
+    /// Whether the tokens of the prompt were reported.
+    has_reported_prompt: bool,
     /// An event that is returned before anything else is polled.
     next: Option<Event>,
     over: bool,
@@ -46,6 +48,7 @@ impl Events {
             held_to,
             first: 0,
             used: None,
+            has_reported_prompt: false,
             next: None,
             over: false,
         }
@@ -105,6 +108,7 @@ impl Events {
                     .map_or(end.usage, |used| together(used, end.usage)),
             );
         }
+        let so_far = piece.so_far;
         let prompt = piece.prompt.take().unwrap_or_default();
         self.is_being_scored &= !prompt.is_last;
         let of_others = self
@@ -120,7 +124,15 @@ impl Events {
                 .collect()
         };
         choices.extend(self.deltas[choice].read(piece, prompt));
-        (!choices.is_empty()).then(|| Chunk {
+        if choices.is_empty() {
+            return None;
+        }
+        let prompt = so_far.filter(|_| !std::mem::replace(&mut self.has_reported_prompt, true));
+        Some(Chunk {
+            prompt: prompt.map(|usage| PromptUsage {
+                tokens: usage.prompt as u64,
+                cached: usage.cached as u64,
+            }),
             choices,
             ..Chunk::default()
         })

@@ -76,7 +76,7 @@ pub(crate) fn messages(request: &ChatCompletionRequest, model: Syntax) -> Cow<'_
 }
 
 /// Whether nothing but the schemas of calls constrains the answer.
-fn is_free(request: &ChatCompletionRequest) -> bool {
+pub(crate) fn is_free(request: &ChatCompletionRequest) -> bool {
     let any_text = matches!(request.response_format, None | Some(ResponseFormat::Text));
     any_text && !request.must_call() && gbnf(request).is_ok_and(|gbnf| gbnf.is_none())
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use loggia_backend::conversation::continuation;
 use loggia_backend::ollama::lost_of_tools;
 use loggia_backend::{Abilities, Ability, BackendError, ToolSchemas};
 use loggia_wire::Extra;
@@ -390,6 +391,10 @@ pub(crate) fn settle(
     )?);
     ignored.extend(engine_options::settle_overridden(request, can, strictness)?);
     let mut names = unknown(request);
+    if can.has(Ability::Continuation) && continuation::is_requested(&request.extra) {
+        names.remove(continuation::CONTINUE);
+        names.remove(continuation::ADD_PROMPT);
+    }
     // The remaining variables are those that the template reads.
     names.remove(reasoning::TEMPLATE);
     names.extend(request.messages.iter_mut().flat_map(misplaced::drop_from));

@@ -4,9 +4,11 @@
 //! Reading order: [`Change`] (a change, for the answer's header), [`arguments`] (earlier calls
 //! whose arguments are not a JSON object), [`tools`] (functions without a description or
 //! parameters), [`plain`] (messages in an order that a template refuses), `retry` (the same for
-//! engines that render the template themselves). All functions are pure.
+//! engines that render the template themselves), [`continuation`] (answers that continue the last
+//! message). All functions are pure.
 
 pub mod arguments;
+pub mod continuation;
 pub mod plain;
 pub(crate) mod retry;
 pub mod tools;

@@ -112,6 +112,7 @@ impl StreamedAnswer {
         let says_something = !choices.is_empty() || !frame.extra.is_empty();
         Ok(says_something.then_some(Chunk {
             created: frame.created,
+            prompt: None,
             choices,
             extra: frame.extra,
         }))

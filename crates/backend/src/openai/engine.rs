@@ -18,7 +18,7 @@ use super::events::OpenAiEvents;
 use super::frame::RequestKind;
 use super::known::Listed;
 use super::{error_body, llama_server, models, refusal, retry_unparsed_call, whole};
-use crate::conversation::{self, Change, retry};
+use crate::conversation::{self, Change, continuation, retry};
 use crate::count::cache::CountCache;
 use crate::http::{BaseUrl, Body, Client, Key, Upstream, read};
 use crate::reasoning::SeparateReasoning;
@@ -190,8 +190,13 @@ impl OpenAi {
         let single_call = request.parallel_tool_calls == Some(false);
         let model = request.model.as_str().into();
         let id = Arc::clone(&call.head.id);
+        let is_llama_server = self.llama_server(&request.model).is_some();
+        let repeated = (is_llama_server && !stream)
+            .then(|| continuation::beginning(&request.messages))
+            .flatten();
         let asked = RequestTraits {
             id,
+            repeated,
             kind: RequestKind::Chat,
             model,
             stream,
@@ -228,6 +233,7 @@ impl OpenAi {
         let model = request.model.as_str().into();
         let asked = RequestTraits {
             id: Arc::clone(&call.head.id),
+            repeated: None,
             kind: RequestKind::Completion,
             model,
             stream,
@@ -309,7 +315,7 @@ impl OpenAi {
             .await
             .map_err(|error| self.failed(error))?;
         let calls = ToolCalls::new(&asked.id, asked.choices);
-        let whole = match whole::read(&body, asked.kind, calls)
+        let mut whole = match whole::read(&body, asked.kind, calls)
             .map_err(|what| self.bad_answer(what))?
         {
             whole::WholeResponse::Answer(whole) => whole,
@@ -317,6 +323,9 @@ impl OpenAi {
                 return Err(self.about_the_key(refusal::instead(&error, &asked.model, &self.name)));
             }
         };
+        if let Some(beginning) = &asked.repeated {
+            whole.remove_beginning(beginning);
+        }
         let served_by = self.served_by(
             Arc::clone(&asked.model),
             whole.system_fingerprint.as_deref(),
@@ -592,6 +601,9 @@ impl Backend for OpenAi {
 struct RequestTraits {
     /// The id of the answer.
     id: Arc<str>,
+    /// The client's own beginning of the answer, if the engine repeats it in a complete answer.
+    /// llama-server does, and leaves it out of streams.
+    repeated: Option<String>,
     kind: RequestKind,
     model: Arc<str>,
     stream: bool,

@@ -20,6 +20,19 @@ pub(super) struct Whole {
     pub(super) system_fingerprint: Option<String>,
 }
 
+impl Whole {
+    /// Removes the beginning of the answer that the client wrote itself.
+    pub(super) fn remove_beginning(&mut self, beginning: &str) {
+        for choice in &mut self.chunk.choices {
+            if let Some(content) = &mut choice.delta.content
+                && content.starts_with(beginning)
+            {
+                content.drain(..beginning.len());
+            }
+        }
+    }
+}
+
 /// The possible content of a response with status 200: an answer or an error.
 pub(super) enum WholeResponse {
     Answer(Box<Whole>),
@@ -72,6 +85,7 @@ fn taken_apart(completion: ChatCompletion, mut calls: ToolCalls) -> Result<Box<W
     Ok(Box::new(Whole {
         chunk: Chunk {
             created,
+            prompt: None,
             choices,
             extra,
         },

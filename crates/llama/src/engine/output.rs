@@ -29,6 +29,8 @@ pub(crate) struct Piece {
     pub(crate) tokens: usize,
     /// The log-probabilities of the tokens whose text has been sent, if they were requested.
     pub(crate) logprobs: Vec<TokenLogprob>,
+    /// The usage so far. Absent while the prompt is being scored.
+    pub(crate) so_far: Option<Usage>,
     /// The stop string that ended the answer.
     pub(crate) stopped_by: Option<String>,
     pub(crate) end: Option<End>,

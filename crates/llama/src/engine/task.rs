@@ -206,6 +206,7 @@ impl Task {
                 text,
                 tokens: self.generated,
                 logprobs,
+                so_far: Some(self.usage()),
                 stopped_by,
                 end,
             })));

@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 
 use loggia_backend::conversation::Change;
 use loggia_wire::Extra;
-use loggia_wire::openai::{Message, Tool};
+use loggia_wire::openai::{Content, Message, Tool};
 use minijinja::value::merge_maps;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use thiserror::Error as ThisError;
@@ -55,6 +55,11 @@ pub enum TemplateError {
     /// the template.
     #[error("This model's chat template fails for these messages: {0}. Simplify the messages.")]
     Failed(String),
+    /// The template cannot end with a message of the assistant.
+    #[error(
+        "This model's chat template does not support an answer that continues the last message. The messages must end with a user message."
+    )]
+    NotContinuable,
     /// The template needs too many steps for this conversation.
     #[error(
         "This model's chat template needs too many steps for these messages. Send fewer or shorter ones."
@@ -95,6 +100,8 @@ pub(crate) struct Conversation<'a> {
     /// The reasoning effort: `none`, or a value that the template knows. `None` leaves it to the
     /// template.
     pub(crate) effort: Option<&'a str>,
+    /// Whether the answer continues the last message, which is text of the assistant.
+    pub(crate) continues: bool,
     /// The variables that the client sets, from [`Template::variables_of`].
     pub(crate) variables: &'a Value,
     /// The time for `strftime_now`.
@@ -108,6 +115,30 @@ pub(crate) struct Rendered {
     pub(crate) text: String,
     /// The changes to the conversation that the template needed to accept it and to show all of it.
     pub(crate) changed: Vec<Change>,
+}
+
+/// Marks the end of the text that an answer continues. Templates write the end of the turn after it.
+const MARK: &str = "\u{e000}the answer continues here\u{e000}";
+
+/// Adds the mark to the last message. A search for its own text could find another place: a short
+/// text may be a part of what the template writes.
+fn marked(messages: &[Message]) -> Vec<Message> {
+    let mut messages = messages.to_vec();
+    if let Some(last) = messages.last_mut() {
+        let text = last.content.take();
+        let text = text.map_or_else(String::new, |text| text.joined_text().into_owned());
+        last.content = Some(Content::Text(text + MARK));
+    }
+    messages
+}
+
+/// Cuts a prompt at the mark.
+fn cut(rendered: &mut Rendered) -> Result<(), TemplateError> {
+    let is_last = !rendered.changed.contains(&Change::UserLast);
+    let place = rendered.text.rfind(MARK).filter(|_| is_last);
+    let place = place.ok_or(TemplateError::NotContinuable)?;
+    rendered.text.truncate(place);
+    Ok(())
 }
 
 impl Template {
@@ -174,7 +205,19 @@ impl Template {
         &self,
         conversation: &Conversation<'_>,
     ) -> Result<Rendered, TemplateError> {
-        attempts::render(self, conversation).map_err(|error| self.explain(&error))
+        let render = |conversation: &Conversation<'_>| {
+            attempts::render(self, conversation).map_err(|error| self.explain(&error))
+        };
+        if !conversation.continues {
+            return render(conversation);
+        }
+        let messages = marked(conversation.messages);
+        let mut rendered = render(&Conversation {
+            messages: &messages,
+            ..*conversation
+        })?;
+        cut(&mut rendered)?;
+        Ok(rendered)
     }
 
     /// Renders the messages unchanged. `result_role` is the role of results.
@@ -230,7 +273,7 @@ impl Template {
             tools,
             // `transformers` always passes these names, even without a value.
             documents => (),
-            add_generation_prompt => true,
+            add_generation_prompt => !other.continues,
             bos_token => self.special.bos.as_str(),
             eos_token => self.special.eos.as_str(),
             now_in_seconds => other.now.as_second(),

@@ -132,6 +132,7 @@ fn render_with_tools(
             messages,
             tools,
             effort: None,
+            continues: false,
             variables: &Value::default(),
             now,
         })
@@ -316,12 +317,58 @@ fn a_failure_names_the_place_and_none_of_the_conversation() {
 }
 
 #[test]
+fn a_prompt_ends_with_the_beginning_of_the_answer() {
+    let prompt = |source: &str, messages: &[Message]| {
+        let special = Special {
+            bos: "<s>".to_owned(),
+            eos: "</s>".to_owned(),
+        };
+        let template = Template::new(Some(source), None, special).unwrap();
+        let rendered = template.render(&Conversation {
+            messages,
+            tools: &[],
+            effort: None,
+            continues: true,
+            variables: &Value::default(),
+            now: "2026-03-09T12:00:00Z".parse().unwrap(),
+        });
+        rendered.map(|rendered| rendered.text)
+    };
+    // The text is also in the question, and in what the templates write after a message.
+    for text in ["I am", "I am\n", "<", "e", "{"] {
+        for (source, begins) in [
+            (SMOLLM_2, "<|im_start|>assistant\n"),
+            (QWEN, "<|im_start|>assistant\n"),
+            (GEMMA, "<start_of_turn>model\n"),
+            (MISTRAL, " [/INST]"),
+            (LLAMA_3, ""),
+        ] {
+            let messages = [user(text), assistant(text)];
+            let rendered = prompt(source, &messages).unwrap();
+            let ends = format!("{begins}{text}");
+            assert!(rendered.ends_with(&ends), "{rendered:?} ends with {ends:?}");
+            let whole = render(source, &messages).unwrap();
+            assert!(whole.starts_with(rendered.trim_end()), "{whole:?}");
+        }
+    }
+    let for_users = "{% if messages[-1].role != 'user' %}{{ raise_exception('no') }}{% endif %}{{ messages[-1].content }}";
+    for source in [for_users, "{{ messages[0].content }}"] {
+        let messages = [user("Hi"), assistant("I am")];
+        assert_eq!(
+            prompt(source, &messages),
+            Err(TemplateError::NotContinuable)
+        );
+    }
+}
+
+#[test]
 fn a_file_without_a_template_is_chatml() {
     let template = Template::new(None, None, Special::default()).unwrap();
     let prompt = template.render(&Conversation {
         messages: &[user("Hi")],
         tools: &[],
         effort: None,
+        continues: false,
         variables: &Value::default(),
         now: jiff::Timestamp::UNIX_EPOCH,
     });
@@ -342,6 +389,7 @@ fn a_template_is_told_of_thinking_only_where_the_client_asks() {
                 messages: &[user("x")],
                 tools: &[],
                 effort,
+                continues: false,
                 variables: &Value::default(),
                 now,
             })
@@ -398,6 +446,7 @@ fn phi_4_mini_finds_its_tools_in_the_system_message() {
                 messages,
                 tools,
                 effort: None,
+                continues: false,
                 variables: &Value::default(),
                 now,
             })

@@ -122,6 +122,7 @@ impl Trial<'_> {
             messages,
             tools,
             effort: None,
+            continues: false,
             variables: &self.variables,
             now,
         };

@@ -399,3 +399,58 @@ async fn a_template_that_fails_is_a_400_without_a_word_of_the_conversation() {
         assert_eq!(crate::support::complete(&llama, text).await.error, None);
     }
 }
+
+#[tokio::test]
+async fn an_answer_continues_the_text_that_the_client_wrote_as_its_own() {
+    let llama = open(|_| ());
+    let said = ask(&llama, call("Hi", json!({"temperature": 0})))
+        .await
+        .text;
+    for beginning in ["Hello! How", "Hello! How can I assist"] {
+        let messages =
+            json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": beginning}]);
+        let fields = json!({"temperature": 0, "continue_final_message": true, "add_generation_prompt": false});
+        let whole = ask(&llama, call_with(messages, fields)).await;
+        assert_eq!(format!("{beginning}{}", whole.text), said);
+        assert_eq!(whole.finish, Some(FinishReason::Stop));
+    }
+    let user = json!({"role": "user", "content": "Hi"});
+    let assistant = json!({"role": "assistant", "content": "Hello"});
+    for (messages, format) in [
+        (json!([user]), "text"),
+        (json!([user, assistant]), "json_object"),
+    ] {
+        let fields = json!({"continue_final_message": true, "response_format": {"type": format}});
+        let whole = ask(&llama, call_with(messages, fields)).await;
+        let Some(BackendError::InvalidRequest { param, .. }) = whole.error else {
+            panic!("{whole:?}");
+        };
+        assert_eq!(param.as_deref(), Some("continue_final_message"));
+    }
+}
+
+#[tokio::test]
+async fn the_first_chunk_reports_the_tokens_of_the_prompt() {
+    let llama = open(|_| ());
+    for cached in [0, 30] {
+        let whole = ask(&llama, call("Hi", json!({"max_tokens": 3}))).await;
+        let [prompt] = whole.prompts[..] else {
+            panic!("{:?}", whole.prompts);
+        };
+        assert_eq!((prompt.tokens, prompt.cached), (31, cached));
+        assert_eq!(prompt.tokens, whole.usage().prompt_tokens);
+        assert_eq!(prompt.cached, whole.cached());
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_can_be_read_without_an_answer() {
+    let llama = open(|_| ());
+    let whole = ask(&llama, call("Hi", json!({"max_completion_tokens": 0}))).await;
+    assert_eq!(
+        (whole.text.as_str(), whole.usage().completion_tokens),
+        ("", 0)
+    );
+    let whole = ask(&llama, call("Hi", json!({"max_tokens": 3}))).await;
+    assert_eq!(whole.cached(), 30);
+}

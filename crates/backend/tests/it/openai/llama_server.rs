@@ -270,6 +270,28 @@ async fn a_refusal_is_what_the_assistant_said() {
 }
 
 #[tokio::test]
+async fn a_beginning_that_it_repeats_in_a_complete_answer_is_removed() {
+    // Its answer is "Hi".
+    for (last, text) in [
+        (json!({"role": "assistant", "content": "H"}), "i"),
+        (
+            json!({"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}),
+            "",
+        ),
+        (json!({"role": "assistant", "content": "Ho"}), "Hi"),
+        (json!({"role": "user", "content": "H"}), "Hi"),
+    ] {
+        let messages = json!([{"role": "user", "content": "x"}, last]);
+        let (mut reply, _) = answered(true, json!({ "messages": messages })).await;
+        let Ok(Some(Event::Chunk(chunk))) = reply.first_word().await else {
+            panic!("no chunk");
+        };
+        let said = chunk.choices[0].delta.content.as_deref();
+        assert_eq!(said.unwrap_or_default(), text, "{messages}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_its_model_does_not_have_is_refused_by_name() {
     let (engine, backend) = behind([props(true, "")]).await;
     backend.abilities("a b").await.unwrap();

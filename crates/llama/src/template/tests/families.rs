@@ -110,6 +110,7 @@ fn rendered(
         messages,
         tools,
         effort,
+        continues: false,
         variables: &Value::default(),
         now,
     });

@@ -415,6 +415,7 @@ fn fault(
         messages: &messages,
         tools: shown,
         effort: None,
+        continues: false,
         variables: &minijinja::Value::default(),
         now,
     }) {

@@ -23,6 +23,7 @@ fn prompt(template: &Template, variables: &Json) -> Result<String, TemplateError
         messages: &[user("Hi")],
         tools: &[],
         effort: None,
+        continues: false,
         variables: &template.variables_of(&extra),
         now: jiff::Timestamp::UNIX_EPOCH,
     });

@@ -17,7 +17,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use loggia_backend::{Backend, BackendError, ChatCall, CompletionCall, EarlyEnd, Event, Events};
+use loggia_backend::{
+    Backend, BackendError, ChatCall, CompletionCall, EarlyEnd, Event, Events, PromptUsage,
+};
 use loggia_llama::{Llama, LlamaOptions};
 use loggia_wire::openai::{CompletionUsage, FinishReason, TokenLogprob, ToolCallDelta};
 use serde_json::{Value, json};
@@ -94,6 +96,8 @@ pub(crate) struct Whole {
     pub(crate) calls: Vec<ToolCallDelta>,
     pub(crate) finish: Option<FinishReason>,
     pub(crate) ended_early: Option<EarlyEnd>,
+    /// The tokens of the prompt, which the first chunk reports.
+    pub(crate) prompts: Vec<PromptUsage>,
     pub(crate) logprobs: Vec<TokenLogprob>,
     pub(crate) usage: Option<CompletionUsage>,
     pub(crate) error: Option<BackendError>,
@@ -118,6 +122,7 @@ impl Whole {
             Event::EndedEarly(why) => self.ended_early = Some(why),
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Chunk(chunk) => {
+                self.prompts.extend(chunk.prompt);
                 for choice in chunk.choices {
                     self.text
                         .push_str(choice.delta.content.as_deref().unwrap_or_default());
