@@ -3,7 +3,7 @@
 `relay.py` passes it every event of every stream of `/v1/messages`.
 """
 
-DELTAS = {"text_delta": "text", "input_json_delta": "tool_use", "thinking_delta": "thinking", "signature_delta": "thinking"}
+DELTAS = {"text_delta": "text", "input_json_delta": "tool_use", "thinking_delta": "thinking", "signature_delta": "thinking", "compaction_delta": "compaction"}
 
 
 class Broken(AssertionError):

@@ -108,7 +108,7 @@ def test_a_missing_model_is_a_404(messages, target):
 
 def test_a_field_that_is_wrong_is_a_400(messages, target):
     with pytest.raises(anthropic.BadRequestError) as refused:
-        messages.messages.create(model=target.model, **CAPITAL | {"max_tokens": 0})
+        messages.messages.create(model=target.model, **CAPITAL | {"max_tokens": -1})
     assert refused.value.body["error"]["type"] == "invalid_request_error"
     assert "max_tokens" in refused.value.body["error"]["message"]
 
@@ -190,6 +190,68 @@ def test_the_tool_runner_answers(scripted, streams, thread):
         last = turn.get_final_message() if streams else turn
     assert sorted(called) == ["Paris", "Rome"]
     assert last.content[-1].text == "Sun in Paris. Sun in Rome."
+
+
+@pytest.mark.parametrize("thread", [{}, {"thread": False}], ids=["thread", "no thread"])
+@pytest.mark.parametrize("streams", [False, True])
+def test_the_tool_runner_replaces_its_conversation_by_a_summary(scripted, streams, thread):
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """The weather.
+
+        Args:
+            city: The city.
+        """
+        return f"Sun in {city}."
+
+    runner = scripted.beta.messages.tool_runner(**asked("Weather in Paris?"), tools=[get_weather], stream=streams, **thread)
+    turns = []
+    for turn in runner:
+        turns.append(turn.get_final_message() if streams else turn)
+        if len(turns) == 1:
+            runner.compact_before_next_turn()
+    # The model reads of Paris in the summary, and asks again.
+    assert [turn.stop_reason for turn in turns] == ["tool_use", "compaction", "tool_use", "end_turn"]
+    (summary,) = turns[1].content
+    assert summary.type == "compaction" and summary.content == "You asked about Paris."
+    assert turns[-1].content[-1].text == "Sun in Paris."
+
+
+def test_an_answer_continues_the_text_that_the_client_begins(messages, target):
+    if target.is_ollamas:
+        pytest.skip("only what was recorded")
+    question = CAPITAL["messages"]
+    whole = messages.messages.create(model=target.model, **CAPITAL).content[0].text
+    beginning = whole[: whole.rindex(" ", 0, len(whole) // 2)]
+    begun = CAPITAL | {"messages": [*question, {"role": "assistant", "content": beginning}]}
+    rest = messages.messages.create(model=target.model, **begun).content[0].text
+    with messages.messages.stream(model=target.model, **begun) as stream:
+        assert "".join(stream.text_stream) == rest
+    # Both are limited to the same number of tokens, so the continued answer ends later.
+    assert (beginning + rest).startswith(whole)
+    with pytest.raises(anthropic.BadRequestError) as refused:
+        ends_with_space = [*question, {"role": "assistant", "content": "Paris "}]
+        messages.messages.create(model=target.model, **begun | {"messages": ends_with_space})
+    assert "cannot end with trailing whitespace" in refused.value.body["error"]["message"]
+
+
+def test_the_first_event_has_the_tokens_of_the_prompt(messages, target):
+    events = list(messages.messages.create(model=target.model, stream=True, **CAPITAL))
+    first, last = events[0].message.usage, events[-2].usage
+    if target.kind == "embedded":
+        for field in ("input_tokens", "cache_read_input_tokens"):
+            assert getattr(first, field) == getattr(last, field)
+        assert first.input_tokens > 0
+    else:
+        assert first.input_tokens == 0 < last.input_tokens + (last.cache_read_input_tokens or 0)
+
+
+def test_the_prompt_can_be_read_without_an_answer(messages, target):
+    if target.is_ollamas:
+        pytest.skip("only what was recorded")
+    message = messages.messages.create(model=target.model, **CAPITAL | {"max_tokens": 0})
+    assert (message.content, message.stop_reason, message.usage.output_tokens) == ([], "max_tokens", 0)
+    assert messages.messages.create(model=target.model, **CAPITAL).usage.cache_read_input_tokens > 0
 
 
 def test_a_key_is_accepted_in_either_header(tmp_path):

@@ -1,8 +1,10 @@
 //! A request of `POST /v1/messages`, admitted and answered like any other.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use loggia_backend::{Abilities, Ability, Profile, Work, WorkKind};
+use loggia_backend::conversation::continuation;
+use loggia_backend::{Abilities, Ability, OptionNames, Profile, Work, WorkKind};
 use loggia_wire::Extra;
 use loggia_wire::anthropic::MessagesRequest;
 use loggia_wire::openai::ChatCompletionRequest;
@@ -34,6 +36,8 @@ pub(crate) struct AskedMessage {
     /// Whether the client did not mention reasoning. Without the field, Anthropic's models do not
     /// reason.
     leaves_thinking_open: bool,
+    /// Whether the answer continues the last message.
+    continues: bool,
     shape: Arc<MessageShape>,
     thread: Thread,
 }
@@ -51,6 +55,7 @@ impl AskedMessage {
             places,
             ignored,
             leaves_thinking_open,
+            continues,
             shape,
         } = translate(request, thread.recalled, signer, ceilings)?;
         chat::check_whole_with(&mut chat, ceilings, MOST_STOP_SEQUENCES)
@@ -60,6 +65,7 @@ impl AskedMessage {
             places: Arc::new(places),
             ignored,
             leaves_thinking_open,
+            continues,
             shape: Arc::new(shape),
             thread,
         })
@@ -113,13 +119,27 @@ impl Ask for AskedMessage {
         if self.leaves_thinking_open && can_answer_at_once {
             self.chat().reasoning_effort = Some("none".to_owned());
         }
+        if self.continues && can_continue(can) {
+            continuation::request(&mut self.chat().extra);
+        }
         let settled = self.chat().settle(can, strictness);
+        if self.shape.prewarms && can.options == OptionNames::Embedded {
+            self.chat().max_completion_tokens = Some(0);
+        }
         self.named(settled)
     }
 
     fn limit(&mut self, can: &Abilities, ceilings: &Ceilings) {
         self.chat().limit(can, ceilings);
     }
+}
+
+/// Returns whether the engine has a field for answers that continue the last message. Ollama has
+/// none: there the model's template decides.
+fn can_continue(can: &Abilities) -> bool {
+    let is_read = |fields: &BTreeSet<String>| fields.contains(continuation::CONTINUE);
+    can.has(Ability::Continuation) && !can.has(Ability::UnknownFields)
+        || can.chat_fields().is_some_and(is_read)
 }
 
 /// The maximum number of stop sequences, as in Anthropic's API.

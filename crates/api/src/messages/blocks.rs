@@ -10,6 +10,9 @@ use crate::admit::checks::{missing, not_among};
 use crate::admit::parse::{typed, wrong_at};
 use crate::responses::ignored::Ignored;
 
+/// The place of the system prompt.
+pub(crate) const SYSTEM: &str = "system";
+
 /// Between two blocks of text of a user, which are paragraphs.
 const PARAGRAPH: &str = "\n\n";
 
@@ -138,12 +141,12 @@ pub(crate) fn add(
 ) -> Result<Option<Block>, ApiError> {
     match block.kind.as_str() {
         "text" => {
-            name_extras(&block, ignored);
+            name_extras(place, &block, ignored);
             let text = block.text.ok_or_else(|| missing(format!("{place}.text")))?;
             parts.text(&text);
         }
         "image" => {
-            name_extras(&block, ignored);
+            name_extras(place, &block, ignored);
             let url = image(place, block.source.as_ref())?;
             parts.extend([part(PartKind::ImageUrl {
                 url,
@@ -152,11 +155,11 @@ pub(crate) fn add(
             })]);
         }
         "document" => {
-            name_extras(&block, ignored);
+            name_extras(place, &block, ignored);
             document(parts, place, block, ignored)?;
         }
         "search_result" => {
-            name_extras(&block, ignored);
+            name_extras(place, &block, ignored);
             search_result(parts, place, block)?;
         }
         _ => return Ok(Some(block)),
@@ -165,18 +168,24 @@ pub(crate) fn add(
 }
 
 /// Lists the fields of a block that have no effect.
-pub(crate) fn name_extras(block: &Block, ignored: &mut Ignored) {
+pub(crate) fn name_extras(place: &str, block: &Block, ignored: &mut Ignored) {
+    let list = if place.starts_with(SYSTEM) {
+        "system[]"
+    } else {
+        "messages[].content[]"
+    };
+    let mut name = |field: &str| ignored.add(format!("{list}.{field}"));
     if block.cache_control.is_some() {
-        ignored.add("messages[].content[].cache_control".to_owned());
+        name("cache_control");
     }
     let cites = |citations: &Value| citations.get("enabled").is_some_and(|on| on == true);
     if block.citations.as_ref().is_some_and(cites) {
-        ignored.add("messages[].content[].citations".to_owned());
+        name("citations");
     }
     for (key, value) in &block.extra {
         // `caller` is who made a call, which answers contain.
         if key != "caller" && !value.is_null() {
-            ignored.add(format!("messages[].content[].{key}"));
+            name(key);
         }
     }
 }
@@ -304,7 +313,7 @@ pub(crate) fn result(
     block: Block,
     ignored: &mut Ignored,
 ) -> Result<(String, Vec<Part>), ApiError> {
-    name_extras(&block, ignored);
+    name_extras(place, &block, ignored);
     let failed = block.is_error == Some(true);
     let place = format!("{place}.content");
     let mut parts = Parts::default();

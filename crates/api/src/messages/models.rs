@@ -13,6 +13,9 @@ use crate::stored::page::limit;
 const MOST: i64 = 1000;
 const USUAL: i64 = 20;
 
+/// The lifecycle stage of every model.
+const ACTIVE: &str = "active";
+
 /// Returns the page that a query requests.
 ///
 /// # Errors
@@ -21,11 +24,18 @@ pub(crate) fn page(models: &[Model], query: &Query) -> Result<ModelPage, ApiErro
     let limit = limit(query, USUAL, 1, MOST)?;
     let at = |name: &str| {
         let id = query.get(name)?;
-        models.iter().position(|model| model.id == id)
+        Some(models.iter().position(|model| model.id == id))
     };
-    // A model that is gone has no place in the list.
-    let from = at("after_id").map_or(0, |at| at + 1);
-    let to = at("before_id").unwrap_or(models.len());
+    let (after, before) = (at("after_id"), at("before_id"));
+    // All models are active.
+    let mut stages = query.all("lifecycle").peekable();
+    let has_active = stages.peek().is_none() || stages.any(|stage| stage == ACTIVE);
+    // Nothing follows a model that is gone. A list that began again would never end.
+    if !has_active || after == Some(None) || before == Some(None) {
+        return Ok(ModelPage::default());
+    }
+    let from = after.flatten().map_or(0, |at| at + 1);
+    let to = before.flatten().unwrap_or(models.len());
     let range = if query.get("before_id").is_some() && query.get("after_id").is_none() {
         to.saturating_sub(limit)..to
     } else {
@@ -53,7 +63,7 @@ pub(crate) fn of(model: &Model) -> ModelInfo {
         kind: "model".to_owned(),
         display_name: model.id.clone(),
         created_at: time(model.created),
-        lifecycle: "active".to_owned(),
+        lifecycle: ACTIVE.to_owned(),
         max_input_tokens: context,
         // An answer can fill the whole context.
         max_tokens: context,
@@ -76,6 +86,7 @@ fn capabilities(model: &Model) -> Option<Value> {
         "batch": no(),
         "citations": no(),
         "code_execution": no(),
+        "compaction": {"supported": true, "summarize": yes()},
         "context_management": {
             "supported": false,
             "clear_thinking_20251015": no(),
@@ -137,13 +148,23 @@ mod tests {
             ("limit=2&before_id=b", "a", false),
             ("before_id=a", "", false),
             ("after_id=d&before_id=b", "", true),
+            (
+                "lifecycle[]=deprecated&lifecycle[]=active&limit=2",
+                "ab",
+                true,
+            ),
+            ("lifecycle=retired", "", false),
+            ("after_id=gone", "", false),
+            ("before_id=gone&limit=2", "", false),
         ] {
             let uri = format!("/v1/models?{query}").parse().expect("a URI");
             let page = page(&models(), &Query::of(&uri)).expect("a page");
             let found: String = page.data.iter().map(|model| model.id.as_str()).collect();
             assert_eq!((found.as_str(), page.has_more), (ids, has_more), "{query}");
         }
-        let uri = "/v1/models?limit=0".parse().expect("a URI");
-        assert!(page(&models(), &Query::of(&uri)).is_err());
+        for query in ["limit=0", "limit=1001"] {
+            let uri = format!("/v1/models?{query}").parse().expect("a URI");
+            assert!(page(&models(), &Query::of(&uri)).is_err(), "{query}");
+        }
     }
 }

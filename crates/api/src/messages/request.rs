@@ -1,13 +1,15 @@
 //! The fields of a request → those of a chat.
 
+use loggia_backend::conversation::continuation;
 use loggia_wire::Extra;
-use loggia_wire::anthropic::{MessagesRequest, OutputConfig, OutputFormat, Thinking};
+use loggia_wire::anthropic::{self, MessagesRequest, OutputConfig, OutputFormat, Thinking};
 use loggia_wire::openai::{
     ChatCompletionRequest, JsonSchemaFormat, ResponseFormat, Stop, ToolChoice,
 };
 use serde_json::Value;
 
 use crate::admit::checks::{between, check_model, missing, not_among, too_long};
+use crate::messages::compaction;
 use crate::messages::names::Places;
 use crate::messages::shape::MessageShape;
 use crate::messages::signature::Signer;
@@ -57,6 +59,8 @@ pub(crate) struct Translated {
     pub(crate) ignored: Vec<String>,
     /// Whether the client did not mention reasoning.
     pub(crate) leaves_thinking_open: bool,
+    /// Whether the answer continues the last message, which is the model's.
+    pub(crate) continues: bool,
     pub(crate) shape: MessageShape,
 }
 
@@ -77,13 +81,22 @@ pub(crate) fn translate(
     if request.messages.len() > most.messages {
         return Err(too_long("messages", most.messages, request.messages.len()));
     }
+    let mut unshaped = Ignored::default();
+    let compaction = compaction::of(&mut request, &mut unshaped)?;
     let mut ignored = unread(&mut request);
+    ignored.extend(unshaped.into_names());
     let changes = turns::tool_changes(&request.messages)?;
-    let offered = Tools::of(&request, &changes, most.tools)?;
-    let conversation =
+    let mut offered = Tools::of(&request, &changes, most.tools)?;
+    let mut conversation =
         turns::conversation(request.system.take(), request.messages, recalled, &signer)?;
     if conversation.messages.is_empty() {
         return Err(no_messages());
+    }
+    if let Some(compaction) = &compaction {
+        // A summary is made without tools.
+        offered.functions.clear();
+        conversation.messages.push(compaction.question.clone());
+        conversation.places.push("compaction".to_owned());
     }
     let choice = request.tool_choice.as_ref();
     let tool_choice = choice.map(tools::choice).transpose()?;
@@ -102,12 +115,24 @@ pub(crate) fn translate(
     ignored.extend(offered.ignored.into_names());
     ignored.extend(conversation.ignored.into_names());
 
+    let continues = match continuation::beginning(&conversation.messages) {
+        Some(beginning) => {
+            check_continuation(&beginning, request.thinking.as_ref(), &response_format)?;
+            true
+        }
+        None => false,
+    };
+    if continues && matches!(tool_choice, Some(Some(ref choice)) if *choice != ToolChoice::None) {
+        return Err(not_continued("'tool_choice' that requires a call"));
+    }
     let leaves_thinking_open = request.thinking.is_none() && effort.is_none();
     let shape = MessageShape {
         signer,
         stops: request.stop_sequences.clone().unwrap_or_default(),
         omits_thinking: display(request.thinking.as_ref()) == Some("omitted"),
         lists_edits: request.context_management.is_some(),
+        prewarms: request.max_tokens == Some(0),
+        compaction: compaction.map(|compaction| compaction.tool_changes),
         diagnoses: request.diagnostics.is_some(),
         safeguards: request.safeguards.as_ref().map(types_of),
         offered: offered.offered,
@@ -123,7 +148,8 @@ pub(crate) fn translate(
         model: request.model,
         messages: conversation.messages,
         stream: request.stream,
-        max_completion_tokens: request.max_tokens,
+        // Engines generate at least one token. It is not shown.
+        max_completion_tokens: request.max_tokens.map(|most| most.max(1)),
         temperature: request.temperature,
         top_p: request.top_p,
         seed: request.seed,
@@ -151,6 +177,7 @@ pub(crate) fn translate(
         },
         ignored,
         leaves_thinking_open,
+        continues,
         shape,
     })
 }
@@ -166,11 +193,60 @@ fn check(request: &MessagesRequest) -> Result<(), ApiError> {
     let Some(most) = request.max_tokens else {
         return Err(missing("max_tokens".to_owned()));
     };
-    between("max_tokens", Some(most), 1, i64::from(u32::MAX))?;
+    between("max_tokens", Some(most), 0, i64::from(u32::MAX))?;
+    if most == 0 {
+        check_prewarming(request)?;
+    }
     if let Some(thinking) = &request.thinking {
         check_thinking(thinking, most)?;
     }
-    check_unserved(request)
+    Ok(())
+}
+
+/// Checks a request that only reads the prompt into the engine's cache, as Anthropic's API does.
+fn check_prewarming(request: &MessagesRequest) -> Result<(), ApiError> {
+    let forces = |choice: &anthropic::ToolChoice| matches!(choice.kind.as_str(), "any" | "tool");
+    let has_format = |config: &OutputConfig| config.format.is_some();
+    let beside = if request.streams() {
+        "'stream'"
+    } else if request.tool_choice.as_ref().is_some_and(forces) {
+        "'tool_choice' that requires a call"
+    } else if request.output_format.is_some()
+        || request.output_config.as_ref().is_some_and(has_format)
+    {
+        "'output_config.format'"
+    } else {
+        return Ok(());
+    };
+    let message = format!("'max_tokens' 0 cannot be combined with {beside}: nothing is generated.");
+    Err(ApiError::invalid("max_tokens", "invalid_value", message))
+}
+
+/// Checks what Anthropic's API allows beside a beginning of the answer.
+fn check_continuation(
+    beginning: &str,
+    thinking: Option<&Thinking>,
+    format: &Option<ResponseFormat>,
+) -> Result<(), ApiError> {
+    if beginning.ends_with(char::is_whitespace) {
+        // Anthropic's words.
+        let message = "messages: final assistant content cannot end with trailing whitespace";
+        return Err(ApiError::invalid("messages", "invalid_value", message));
+    }
+    if format.is_some() {
+        return Err(not_continued("'output_config.format'"));
+    }
+    if thinking.is_some_and(|thinking| thinking.kind == "enabled") {
+        return Err(not_continued("'thinking' of the type 'enabled'"));
+    }
+    Ok(())
+}
+
+fn not_continued(beside: &str) -> ApiError {
+    let message = format!(
+        "messages: the last message is the beginning of the answer, which cannot be combined with {beside}. The messages must end with a user message."
+    );
+    ApiError::invalid("messages", "invalid_value", message)
 }
 
 fn check_thinking(thinking: &Thinking, most: i64) -> Result<(), ApiError> {
@@ -181,6 +257,7 @@ fn check_thinking(thinking: &Thinking, most: i64) -> Result<(), ApiError> {
     let param = "thinking.budget_tokens";
     match thinking.budget_tokens {
         None if thinking.kind == "enabled" => return Err(missing(param.to_owned())),
+        // Equal numbers, which Anthropic's API refuses, are what Qwen Code sends.
         Some(budget) if budget > most => {
             let message = format!(
                 "'max_tokens' ({most}) must be greater than 'thinking.budget_tokens' ({budget})."
@@ -188,22 +265,6 @@ fn check_thinking(thinking: &Thinking, most: i64) -> Result<(), ApiError> {
             return Err(ApiError::invalid(param, "invalid_value", message));
         }
         budget => between(param, budget, 1, i64::MAX)?,
-    }
-    Ok(())
-}
-
-/// Refuses what would make the answer wrong: the client would wait for something that never comes.
-fn check_unserved(request: &MessagesRequest) -> Result<(), ApiError> {
-    let refused = |param, message: &str| {
-        Err(ApiError::invalid(
-            param,
-            "unsupported_parameter",
-            message.to_owned(),
-        ))
-    };
-    if request.compaction.is_some() {
-        let message = "This server has no compaction of its own; ask the model for a summary in 'messages' and leave 'compaction' out.";
-        return refused("compaction", message);
     }
     Ok(())
 }
@@ -293,7 +354,9 @@ fn unread_edits(management: &Value, names: &mut Ignored) {
     };
     for edit in edits {
         let kind = edit.get("type").and_then(Value::as_str).unwrap_or_default();
-        let keeps_all = edit.get("keep").is_some_and(|keep| keep == "all");
+        let is_all =
+            |keep: &Value| keep == "all" || keep.get("type").is_some_and(|kind| kind == "all");
+        let keeps_all = edit.get("keep").is_some_and(is_all);
         if !(kind.starts_with("clear_thinking") && keeps_all) {
             names.add(format!("context_management.edits[].{kind}"));
         }

@@ -36,6 +36,8 @@ impl Door {
         let without_limit = |request: &mut MessagesRequest| {
             // It counts prompts of any length, for answers of any length.
             request.max_tokens.get_or_insert(i64::from(u32::MAX));
+            // It counts the conversation as it is.
+            request.compaction = None;
         };
         match self.ask_message(request, without_limit).await {
             Ok(asked) => self.counted(asked).await,

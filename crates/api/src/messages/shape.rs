@@ -1,5 +1,7 @@
 //! The properties of the answer that follow from the request.
 
+use serde_json::Value;
+
 use crate::messages::signature::Signer;
 use crate::messages::tools::Offered;
 
@@ -14,6 +16,10 @@ pub(crate) struct MessageShape {
     pub(crate) stops: Vec<String>,
     /// Whether the text of the reasoning is left out.
     pub(crate) omits_thinking: bool,
+    /// Whether the prompt is only read, into the engine's cache. The answer is empty.
+    pub(crate) prewarms: bool,
+    /// For a compaction: the changes of the tools in the conversation.
+    pub(crate) compaction: Option<Vec<Value>>,
     /// Whether the answer lists the edits of `context_management`.
     pub(crate) lists_edits: bool,
     /// The classifiers that the client asks for.

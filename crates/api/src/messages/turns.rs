@@ -13,7 +13,8 @@ use serde_json::Value;
 use crate::ApiError;
 use crate::admit::checks::{missing, not_among};
 use crate::admit::parse::{typed, wrong_at};
-use crate::messages::blocks::{self, Parts};
+use crate::messages::blocks::{self, Parts, SYSTEM};
+use crate::messages::compaction::{self, Earlier};
 use crate::messages::signature::Signer;
 use crate::messages::tools::{ToolChanges, function_of};
 use crate::responses::ignored::Ignored;
@@ -56,15 +57,17 @@ pub(crate) fn tool_changes(messages: &[InputMessage]) -> Result<ToolChanges, Api
                     changes.named.extend(references(block.content.as_ref()));
                 }
                 "tool_use" => changes.named.extend(block.name.clone()),
-                "tool_addition" => {
+                compaction::BLOCK => {
+                    let place = format!("messages[{index}].content[{at}].tool_changes");
+                    for change in compaction::earlier_changes(block) {
+                        let kind = change.get("type").and_then(Value::as_str);
+                        changes.change(kind.unwrap_or_default(), &place, change.get("tool"))?;
+                    }
+                }
+                kind => {
                     let place = format!("messages[{index}].content[{at}].tool");
-                    changes.add(&place, block.tool.as_ref())?;
+                    changes.change(kind, &place, block.tool.as_ref())?;
                 }
-                "tool_removal" => {
-                    let name = block.tool.as_ref().and_then(name_of);
-                    changes.removed.extend(name);
-                }
-                _ => {}
             }
         }
     }
@@ -72,6 +75,18 @@ pub(crate) fn tool_changes(messages: &[InputMessage]) -> Result<ToolChanges, Api
 }
 
 impl ToolChanges {
+    /// Applies a block of the type `tool_addition` or `tool_removal`. Other types change nothing.
+    fn change(&mut self, kind: &str, place: &str, tool: Option<&Value>) -> Result<(), ApiError> {
+        match kind {
+            "tool_addition" => self.add(place, tool),
+            "tool_removal" => {
+                self.removed.extend(tool.and_then(name_of));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn add(&mut self, place: &str, tool: Option<&Value>) -> Result<(), ApiError> {
         let Some(tool) = tool else {
             return Err(missing(place.to_owned()));
@@ -133,10 +148,23 @@ pub(crate) fn conversation(
         ..Reader::default()
     };
     if let Some(system) = system {
-        reader.system("system".to_owned(), system)?;
+        reader.system(SYSTEM.to_owned(), system)?;
     }
     let last_of_user = messages.iter().rposition(|message| message.role == "user");
-    for (index, message) in messages.into_iter().enumerate() {
+    let earlier = Earlier::of(&messages);
+    for (index, mut message) in messages.into_iter().enumerate() {
+        if let Some(earlier) = &earlier {
+            if index < earlier.message {
+                continue;
+            }
+            if index == earlier.message {
+                reader.summary(index, earlier.told.clone());
+                match earlier.rest(message) {
+                    Some(rest) => message = rest,
+                    None => continue,
+                }
+            }
+        }
         let hides = message.clear_at.as_deref() == Some("next_user_message");
         if hides && last_of_user.is_some_and(|last| last > index) {
             continue;
@@ -182,11 +210,21 @@ struct Reader {
 }
 
 impl Reader {
-    fn message(&mut self, index: usize, message: InputMessage) -> Result<(), ApiError> {
-        let place = match index.checked_sub(self.recalled) {
+    fn place(&self, index: usize) -> String {
+        match index.checked_sub(self.recalled) {
             Some(index) => format!("messages[{index}]"),
             None => "thread".to_owned(),
-        };
+        }
+    }
+
+    /// Adds the message that stands for all before it.
+    fn summary(&mut self, index: usize, told: Message) {
+        let place = self.place(index);
+        self.others.push((place, told));
+    }
+
+    fn message(&mut self, index: usize, message: InputMessage) -> Result<(), ApiError> {
+        let place = self.place(index);
         for key in message.extra.keys() {
             self.ignore(format!("messages[].{key}"));
         }
@@ -220,19 +258,24 @@ impl Reader {
 
     fn system(&mut self, place: String, content: Content) -> Result<(), ApiError> {
         let mut parts = Parts::default();
+        let list = if place == SYSTEM {
+            place.clone()
+        } else {
+            format!("{place}.content")
+        };
         for (at, block) in blocks_of(content).into_iter().enumerate() {
             match block.kind.as_str() {
                 "text" if is_label(block.text.as_deref()) => {
                     self.ignore(BILLING_LABEL.to_owned());
                 }
                 "text" => {
-                    let place = format!("{place}.content[{at}]");
+                    let place = format!("{list}[{at}]");
                     blocks::add(&mut parts, &place, block, &mut self.conversation.ignored)?;
                 }
                 // They were applied before.
                 "tool_addition" | "tool_removal" => {}
                 other => {
-                    let param = format!("{place}.content[{at}].type");
+                    let param = format!("{list}[{at}].type");
                     let known = ["text", "tool_addition", "tool_removal"];
                     return Err(not_among(param, other, &known));
                 }
@@ -258,7 +301,8 @@ impl Reader {
                     has_results = true;
                     self.result(at, block)?;
                 }
-                "compaction" => summary(&mut parts, &block),
+                // Nothing, or before a later one.
+                compaction::BLOCK => {}
                 kind if blocks::is_of_servers(kind) => {
                     self.ignore(format!("messages[].content[].{kind}"));
                 }
@@ -325,7 +369,7 @@ impl Reader {
                 )?;
             }
             "thinking" => {
-                blocks::name_extras(&block, &mut self.conversation.ignored);
+                blocks::name_extras(place, &block, &mut self.conversation.ignored);
                 let mut text = block.thinking.unwrap_or_default();
                 let signature = block.signature.unwrap_or_default();
                 if text.is_empty() && !signature.is_empty() {
@@ -341,10 +385,10 @@ impl Reader {
                 }
             }
             "tool_use" => {
-                blocks::name_extras(&block, &mut self.conversation.ignored);
+                blocks::name_extras(place, &block, &mut self.conversation.ignored);
                 turn.calls.push(call(place, block)?);
             }
-            "compaction" => summary(&mut turn.parts, &block),
+            compaction::BLOCK => {}
             kind if blocks::is_of_servers(kind) => {
                 self.ignore(format!("messages[].content[].{kind}"));
             }
@@ -463,13 +507,6 @@ fn blocks_of(content: Content) -> Vec<Block> {
     match content {
         Content::Blocks(blocks) => blocks,
         Content::Text(text) => vec![Block::of_text(text)],
-    }
-}
-
-/// Adds the summary that stands for earlier messages.
-fn summary(parts: &mut Parts, block: &Block) {
-    if let Some(summary) = block.content.as_ref().and_then(Value::as_str) {
-        parts.text(summary);
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct MessageWriter {
     open: Open,
     /// The reasoning of the open block, if the client does not see it.
     hidden: String,
+    /// The text so far, if it is the summary of a compaction.
+    summary: String,
     /// The index of the first call that has not begun.
     next_call: u32,
     has_refused: bool,
@@ -95,6 +97,7 @@ impl MessageWriter {
             blocks: 0,
             open: Open::Nothing,
             hidden: String::new(),
+            summary: String::new(),
             next_call: 0,
             has_refused: false,
             finish_reason: None,
@@ -133,6 +136,10 @@ impl MessageWriter {
     }
 
     fn chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Written {
+        if let Some(prompt) = chunk.prompt.filter(|_| !self.has_begun) {
+            self.message.usage.input_tokens = prompt.tokens.saturating_sub(prompt.cached);
+            self.message.usage.cache_read_input_tokens = prompt.cached;
+        }
         self.begin(out)?;
         for choice in chunk.choices {
             if choice.index == 0 && self.finish_reason.is_none() {
@@ -151,6 +158,18 @@ impl MessageWriter {
             tool_calls,
             ..
         } = choice.delta;
+        if self.shape.prewarms {
+            self.finish_reason = choice.finish_reason;
+            return Ok(());
+        }
+        if let Some(changes) = &self.shape.compaction {
+            self.summary.push_str(&content.unwrap_or_default());
+            self.finish_reason = choice.finish_reason;
+            return match self.finish_reason {
+                Some(_) => self.summarized(changes.clone(), out),
+                None => Ok(()),
+            };
+        }
         if let Some(text) = said(reasoning_content.or(reasoning)) {
             self.thinking(&text, out)?;
         }
@@ -175,6 +194,27 @@ impl MessageWriter {
             self.close(out)?;
         }
         Ok(())
+    }
+
+    /// Writes the summary of a compaction, which clients get as a whole.
+    fn summarized(&mut self, tool_changes: Vec<Value>, out: &mut Vec<u8>) -> Written {
+        let block = |content| ContentBlock::Compaction {
+            content,
+            encrypted_content: None,
+            tool_changes,
+        };
+        let summary = self.summary.trim().to_owned();
+        let summary = Some(summary).filter(|summary| !summary.is_empty());
+        if !self.streams {
+            return self.start(block(summary), out);
+        }
+        self.start(block(None), out)?;
+        let delta = Delta::Compaction {
+            content: summary.as_deref(),
+            encrypted_content: None,
+        };
+        self.delta(delta, out)?;
+        self.event(&StreamEvent::ContentBlockStop { index: 0 }, out)
     }
 
     fn thinking(&mut self, text: &str, out: &mut Vec<u8>) -> Written {
@@ -358,6 +398,8 @@ impl MessageWriter {
     fn end(&mut self) -> Written {
         let finished = self.finish_reason.ok_or(BackendError::Unfinished)?;
         let reason = match finished {
+            _ if self.shape.prewarms => StopReason::MaxTokens,
+            _ if self.shape.compaction.is_some() => StopReason::Compaction,
             FinishReason::ContentFilter => StopReason::Refusal,
             FinishReason::Length if self.ended_early == Some(EarlyEnd::Context) => {
                 StopReason::ModelContextWindowExceeded
@@ -394,6 +436,10 @@ impl Writer for MessageWriter {
             }
             Event::Usage(used) => {
                 self.message.usage = usage(Some(&used));
+                if self.shape.prewarms {
+                    self.message.usage.output_tokens = 0;
+                    self.message.usage.output_tokens_details = None;
+                }
                 Ok(())
             }
             Event::Chunk(chunk) => self.chunk(chunk, out),

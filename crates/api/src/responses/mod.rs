@@ -32,7 +32,7 @@ mod sealed;
 pub(crate) mod server_tools;
 pub(crate) mod session;
 mod shape;
-mod summary;
+pub(crate) mod summary;
 mod tools;
 mod truncation;
 pub(crate) mod turn;

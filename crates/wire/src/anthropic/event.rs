@@ -94,6 +94,14 @@ pub enum Delta<'a> {
         /// The signature.
         signature: &'a str,
     },
+    /// The summary of a compaction.
+    #[serde(rename = "compaction_delta")]
+    Compaction {
+        /// The whole summary. `None` if the model wrote none.
+        content: Option<&'a str>,
+        /// Always `None`.
+        encrypted_content: Option<()>,
+    },
 }
 
 /// The end of an answer.

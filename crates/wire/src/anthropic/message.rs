@@ -66,6 +66,15 @@ pub enum ContentBlock {
         /// The input, an object.
         input: JsonText,
     },
+    /// A summary that stands for the conversation.
+    Compaction {
+        /// The summary. `None` if the model wrote none, and while the answer is streamed.
+        content: Option<String>,
+        /// Always `None`.
+        encrypted_content: Option<()>,
+        /// The changes of the tools in the conversation.
+        tool_changes: Vec<Value>,
+    },
 }
 
 words! {
@@ -81,6 +90,8 @@ words! {
         ToolUse = "tool_use",
         /// The model or a filter refused to answer.
         Refusal = "refusal",
+        /// The conversation was summarized, and there is no answer.
+        Compaction = "compaction",
         /// The context was full.
         ModelContextWindowExceeded = "model_context_window_exceeded",
     }

@@ -299,8 +299,12 @@ async fn numbers_in_the_input_of_a_call_keep_their_digits() {
 #[tokio::test]
 async fn an_image_in_a_result_is_shown_after_it() {
     let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}});
-    let shown = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}});
-    let result = json!({"type": "tool_result", "tool_use_id": "t", "content": [image]});
+    let linked =
+        json!({"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}});
+    let part = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
+    let shown = part("data:image/png;base64,aGk=");
+    let fetched = part("https://example.com/a.png");
+    let result = json!({"type": "tool_result", "tool_use_id": "t", "content": [image, linked]});
     let asked = |content: Value| {
         json!([
             {"role": "user", "content": "Look."},
@@ -313,11 +317,14 @@ async fn an_image_in_a_result_is_shown_after_it() {
         alone[2],
         json!({"role": "tool", "content": "", "tool_call_id": "t"})
     );
-    assert_eq!(alone[3], json!({"role": "user", "content": [shown]}));
+    assert_eq!(
+        alone[3],
+        json!({"role": "user", "content": [shown, fetched]})
+    );
     let with_text = messages(asked(json!([result, {"type": "text", "text": "Well?"}]))).await;
     assert_eq!(
         with_text[3],
-        json!({"role": "user", "content": [shown, {"type": "text", "text": "Well?"}]})
+        json!({"role": "user", "content": [shown, fetched, {"type": "text", "text": "Well?"}]})
     );
     assert_eq!(with_text.as_array().expect("a list").len(), 4);
 }
@@ -407,8 +414,11 @@ async fn roles_blocks_and_fields_that_are_wrong_are_named() {
             json!({"messages": [{"role": "system", "content": [{"type": "image", "source": {}}]}]}),
             "messages[0].content[0].type",
         ),
+        (
+            json!({"system": [{"type": "text", "text": "a"}, {"type": "text"}]}),
+            "system[1].text",
+        ),
         (json!({"max_tokens": null}), "max_tokens"),
-        (json!({"max_tokens": 0}), "max_tokens"),
         (json!({"max_tokens": -1}), "max_tokens"),
         (json!({"max_tokens": "x"}), "max_tokens"),
         (json!({"model": ""}), "model"),
@@ -445,7 +455,10 @@ async fn roles_blocks_and_fields_that_are_wrong_are_named() {
             json!({"thread": {"type": "continue"}}),
             "thread.previous_message_id",
         ),
-        (json!({"compaction": {"type": "summarize"}}), "compaction"),
+        (
+            json!({"compaction": {"type": "shorten"}}),
+            "compaction.type",
+        ),
     ] {
         let (status, kind, message) = refusal(&hi(more.clone())).await;
         assert_eq!(
@@ -576,8 +589,12 @@ async fn hints_and_labels_are_named_where_they_have_no_effect() {
             "",
         ),
         (
-            json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}),
-            "context_management.edits[].clear_tool_uses_20250919",
+            json!({"context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": {"type": "all"}}]}}),
+            "",
+        ),
+        (
+            json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}, {"type": "compact_20260112"}]}}),
+            "context_management.edits[].clear_tool_uses_20250919, context_management.edits[].compact_20260112",
         ),
         (
             json!({"output_config": {"task_budget": {}}}),
@@ -590,7 +607,7 @@ async fn hints_and_labels_are_named_where_they_have_no_effect() {
         (json!({"hologram": 1}), "hologram"),
         (
             json!({"system": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]}),
-            "messages[].content[].cache_control",
+            "system[].cache_control",
         ),
     ] {
         let asked = hi(more.clone());

@@ -51,6 +51,9 @@ async fn the_tokens_of_a_prompt_are_counted_without_a_limit_of_the_answer() {
         assert_eq!(answer.0, 200);
         assert!(answer.1["input_tokens"].is_u64(), "{}", answer.1);
     }
+    let (_, plain) = counted(body.clone()).await;
+    body["compaction"] = serde_json::json!({"type": "summarize"});
+    assert_eq!(counted(body.clone()).await, (200, plain), "it is ignored");
     body["messages"] = serde_json::json!([]);
     let (status, error) = counted(body).await;
     assert_eq!(status, 400);

@@ -113,6 +113,11 @@ async fn models_have_the_form_of_the_api_that_the_client_speaks() {
     let list = asked(Method::GET, "/v1/models", false, "").await.json();
     let model = json!({"id": "m", "object": "model", "created": 0, "owned_by": "stand-in"});
     assert_eq!(list, json!({"object": "list", "data": [model]}));
+    let page = asked(Method::GET, "/v1/models?after_id=gone", true, "").await;
+    assert_eq!(
+        page.json(),
+        json!({"data": [], "has_more": false, "first_id": null, "last_id": null})
+    );
     let (status, kind, text) = error_of(&asked(Method::GET, "/v1/models?limit=x", true, "").await);
     assert_eq!((status, kind.as_str()), (400, "invalid_request_error"));
     assert!(text.contains("limit"), "{text}");

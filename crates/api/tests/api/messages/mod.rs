@@ -2,9 +2,12 @@
 
 mod ask;
 mod clients;
+mod compaction;
+mod continuation;
 mod errors;
 mod output;
 mod stand_in;
 mod state_machine;
+mod there_and_back;
 mod threads;
 mod tools;

@@ -81,6 +81,10 @@ impl Seen {
                 assert!(!block["name"].as_str().expect("a name").is_empty());
                 assert_eq!(block["input"], json!({}));
             }
+            "compaction" => {
+                assert_eq!(block["content"], Value::Null);
+                assert!(block["tool_changes"].is_array(), "{event}");
+            }
             _ => panic!("an unknown block: {event}"),
         }
         self.input.clear();
@@ -122,6 +126,11 @@ impl Seen {
                 let new = delta["partial_json"].as_str().expect("a text");
                 assert!(!new.is_empty(), "{event}");
                 self.input.push_str(new);
+            }
+            "compaction_delta" => {
+                of("compaction");
+                assert_eq!(block["content"], Value::Null, "a second delta: {event}");
+                block["content"] = delta["content"].clone();
             }
             _ => panic!("an unknown delta: {event}"),
         }

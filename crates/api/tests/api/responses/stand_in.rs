@@ -14,8 +14,8 @@ use http_body_util::{BodyExt, Full};
 use loggia_api::{Door, Policy, Strictness};
 use loggia_backend::emulate::Emulate;
 use loggia_backend::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, Event, Reply,
-    ServedBy, TokenCount, Work,
+    Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, Event,
+    OptionNames, Reply, ServedBy, TokenCount, Work,
 };
 use loggia_wire::openai::{
     ChatCompletionRequest, ChunkChoice, CompletionUsage, Content, FinishReason, Message, Model,
@@ -57,6 +57,7 @@ impl Kind {
             A::Reasoning,
             A::NoReasoning,
             A::Images,
+            A::Continuation,
         ];
         let ollama = [
             A::Tools,
@@ -74,8 +75,14 @@ impl Kind {
             Self::Embedded => AbilitySet::of(&embedded),
             Self::Ollama => AbilitySet::of(&ollama),
         };
+        let options = match self {
+            Self::OpenAi => OptionNames::None,
+            Self::Embedded => OptionNames::Embedded,
+            Self::Ollama => OptionNames::Ollama,
+        };
         Abilities {
             can,
+            options,
             ..Abilities::default()
         }
     }
