@@ -14,6 +14,7 @@ use crate::answer::ignored::listed;
 use crate::fit::{chat, fit};
 use crate::generate::respond;
 use crate::generated::Generate;
+use crate::messages::edits;
 use crate::{ApiError, Body, Door};
 
 /// A request whose prompt can be counted.
@@ -21,8 +22,14 @@ pub(crate) trait Count: Generate {
     /// The field of the response with the number of tokens, for the header that marks an estimate.
     const FIELD: &'static str;
 
+    /// Returns the tokens that edits have removed from the conversation, if the client asks for
+    /// edits.
+    fn removed_tokens(&self) -> Option<u64> {
+        None
+    }
+
     /// Returns the body of the response.
-    fn counted(input_tokens: u64) -> serde_json::Result<Vec<u8>>;
+    fn counted(input_tokens: u64, removed: Option<u64>) -> serde_json::Result<Vec<u8>>;
 }
 
 impl Door {
@@ -44,6 +51,7 @@ impl Door {
         ignored: &mut String,
     ) -> Result<Response<Body>, ApiError> {
         let mut names = admit(self, &mut asked).await?;
+        edits::apply(self, &mut asked).await?;
         let truncated = fit(self, &mut asked, &mut names).await?;
         *ignored = listed(&names);
         let Asked {
@@ -54,6 +62,7 @@ impl Door {
             ..
         } = asked;
         let failed = |error| refusals.refuse(error);
+        let removed = request.removed_tokens();
         let work = chat(R::work(request)).map_err(failed)?;
         let count = self.backend.count_tokens(ChatCall { head, work }).await;
         let TokenCount {
@@ -62,7 +71,7 @@ impl Door {
             served_by,
         } = count.map_err(failed)?;
         progress.accepted(&served_by);
-        let json = R::counted(input_tokens).map_err(|_| {
+        let json = R::counted(input_tokens, removed).map_err(|_| {
             failed(BackendError::Engine {
                 message: "an answer that cannot be written as JSON".to_owned(),
             })

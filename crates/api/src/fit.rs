@@ -128,7 +128,7 @@ fn room(context: u64, limit: Option<i64>) -> u64 {
 /// Returns a number of tokens that the prompt cannot exceed, so that most need not be counted: a
 /// token has at least one byte. `None` with images, whose tokens have nothing to do with their
 /// bytes.
-fn most_tokens(chat: &ChatCompletionRequest) -> Option<u64> {
+pub(crate) fn most_tokens(chat: &ChatCompletionRequest) -> Option<u64> {
     most_tokens_of_text(chat).map(|most| most + PER_PROMPT)
 }
 

@@ -26,6 +26,7 @@ use crate::answer::writer::Head;
 use crate::door::read;
 use crate::fit::fit;
 use crate::generated::Generate;
+use crate::messages::edits;
 use crate::responses::auto_compaction::{Planned, planned};
 use crate::responses::server_tools::{self, ServerTools};
 use crate::store::Owner;
@@ -124,6 +125,7 @@ pub(crate) async fn admitted<R: Generate>(
         Box::pin(keep.check()).await?;
     }
     let mut ignored = admit(door, &mut asked).await?;
+    edits::apply(door, &mut asked).await?;
     let compaction = planned(door, &asked, &mut ignored).await?;
     let truncated = match &compaction {
         Some(_) => String::new(),

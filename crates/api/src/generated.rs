@@ -4,11 +4,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use loggia_backend::Work;
+use loggia_wire::openai::Message;
+use serde_json::Value;
 
 use crate::ApiError;
 use crate::admit::Ask;
 use crate::answer::interrupt::Interrupt;
 use crate::answer::writer::Shape;
+use crate::messages::edits::Edit;
 use crate::responses::auto_compaction::AutoCompaction;
 use crate::responses::server_tools::ServerTools;
 use crate::stored::keep::ToStore;
@@ -36,6 +39,17 @@ pub(crate) trait Generate: Ask {
     /// Returns how the conversation is compacted before the answer, if the client asks for that.
     fn compaction(&self) -> Option<&AutoCompaction> {
         None
+    }
+
+    /// Returns the edits of the conversation that the client asks for.
+    fn edits(&self) -> &[Edit] {
+        &[]
+    }
+
+    /// Replaces the messages of the conversation by edited ones, which have fewer tokens.
+    /// `applied` describes the edit to the client.
+    fn edit(&mut self, messages: Vec<Message>, applied: Value, tokens: u64) {
+        let _ = (messages, applied, tokens);
     }
 
     /// Returns the messages that may be dropped to fit the context, the oldest first, if the client

@@ -7,8 +7,8 @@ use loggia_backend::conversation::continuation;
 use loggia_backend::{Abilities, Ability, OptionNames, Profile, Work, WorkKind};
 use loggia_wire::Extra;
 use loggia_wire::anthropic::MessagesRequest;
-use loggia_wire::openai::ChatCompletionRequest;
-use serde_json::json;
+use loggia_wire::openai::{ChatCompletionRequest, Message};
+use serde_json::{Value, json};
 
 use crate::admit::{Ask, chat};
 use crate::answer::id;
@@ -16,6 +16,7 @@ use crate::answer::writer::Shape;
 use crate::count::Count;
 use crate::field_names::{named, renamed};
 use crate::generated::Generate;
+use crate::messages::edits::Edit;
 use crate::messages::names::{self, Places};
 use crate::messages::request::{Translated, translate};
 use crate::messages::shape::MessageShape;
@@ -38,6 +39,9 @@ pub(crate) struct AskedMessage {
     leaves_thinking_open: bool,
     /// Whether the answer continues the last message.
     continues: bool,
+    /// The edits of the conversation, and the tokens that they have removed.
+    edits: Vec<Edit>,
+    removed_tokens: u64,
     shape: Arc<MessageShape>,
     thread: Thread,
 }
@@ -56,6 +60,7 @@ impl AskedMessage {
             ignored,
             leaves_thinking_open,
             continues,
+            edits,
             shape,
         } = translate(request, thread.recalled, signer, ceilings)?;
         chat::check_whole_with(&mut chat, ceilings, MOST_STOP_SEQUENCES)
@@ -66,6 +71,8 @@ impl AskedMessage {
             ignored,
             leaves_thinking_open,
             continues,
+            edits,
+            removed_tokens: 0,
             shape: Arc::new(shape),
             thread,
         })
@@ -162,6 +169,17 @@ impl Generate for AskedMessage {
         false
     }
 
+    fn edits(&self) -> &[Edit] {
+        &self.edits
+    }
+
+    fn edit(&mut self, messages: Vec<Message>, applied: Value, tokens: u64) {
+        self.chat().messages = messages;
+        let edits = &mut Arc::make_mut(&mut self.shape).applied_edits;
+        edits.get_or_insert_default().push(applied);
+        self.removed_tokens += tokens;
+    }
+
     fn take_stored(&mut self, _: &str) -> Result<Option<ToStore>, ApiError> {
         let thread = std::mem::take(&mut self.thread);
         Ok(thread.is_kept().then_some(ToStore::Message(thread)))
@@ -175,7 +193,17 @@ impl Generate for AskedMessage {
 impl Count for AskedMessage {
     const FIELD: &'static str = "input_tokens";
 
-    fn counted(input_tokens: u64) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&json!({"input_tokens": input_tokens}))
+    fn removed_tokens(&self) -> Option<u64> {
+        let edits = self.shape.applied_edits.as_ref();
+        edits.map(|_| self.removed_tokens)
+    }
+
+    fn counted(input_tokens: u64, removed: Option<u64>) -> serde_json::Result<Vec<u8>> {
+        let mut counted = json!({"input_tokens": input_tokens});
+        if let Some(removed) = removed {
+            let original = input_tokens.saturating_add(removed);
+            counted["context_management"] = json!({"original_input_tokens": original});
+        }
+        serde_json::to_vec(&counted)
     }
 }

@@ -88,9 +88,9 @@ fn capabilities(model: &Model) -> Option<Value> {
         "code_execution": no(),
         "compaction": {"supported": true, "summarize": yes()},
         "context_management": {
-            "supported": false,
-            "clear_thinking_20251015": no(),
-            "clear_tool_uses_20250919": no(),
+            "supported": true,
+            "clear_thinking_20251015": yes(),
+            "clear_tool_uses_20250919": yes(),
             "compact_20260112": no()
         },
         "effort": {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::admit::checks::{between, check_model, missing, not_among, too_long};
 use crate::messages::compaction;
+use crate::messages::edits::{self, Edit};
 use crate::messages::names::Places;
 use crate::messages::shape::MessageShape;
 use crate::messages::signature::Signer;
@@ -61,6 +62,8 @@ pub(crate) struct Translated {
     pub(crate) leaves_thinking_open: bool,
     /// Whether the answer continues the last message, which is the model's.
     pub(crate) continues: bool,
+    /// The edits of the conversation.
+    pub(crate) edits: Vec<Edit>,
     pub(crate) shape: MessageShape,
 }
 
@@ -74,17 +77,12 @@ pub(crate) fn translate(
     signer: Signer,
     most: &Ceilings,
 ) -> Result<Translated, ApiError> {
-    check(&request)?;
-    if request.messages.is_empty() {
-        return Err(no_messages());
-    }
-    if request.messages.len() > most.messages {
-        return Err(too_long("messages", most.messages, request.messages.len()));
-    }
-    let mut unshaped = Ignored::default();
-    let compaction = compaction::of(&mut request, &mut unshaped)?;
-    let mut ignored = unread(&mut request);
-    ignored.extend(unshaped.into_names());
+    check(&request, most)?;
+    let mut names = Ignored::default();
+    let compaction = compaction::of(&mut request, &mut names)?;
+    let edits = edits::of(request.context_management.as_ref(), &mut names)?;
+    unread(&mut request, &mut names);
+    let mut ignored = names.into_names();
     let changes = turns::tool_changes(&request.messages)?;
     let mut offered = Tools::of(&request, &changes, most.tools)?;
     let mut conversation =
@@ -99,7 +97,7 @@ pub(crate) fn translate(
         conversation.places.push("compaction".to_owned());
     }
     let choice = request.tool_choice.as_ref();
-    let tool_choice = choice.map(tools::choice).transpose()?;
+    let tool_choice = choice.map(tools::choice).transpose()?.flatten();
     let one_call = choice.and_then(|choice| choice.disable_parallel_tool_use) == Some(true);
     let config = request.output_config.take();
     let effort = effort(
@@ -115,22 +113,22 @@ pub(crate) fn translate(
     ignored.extend(offered.ignored.into_names());
     ignored.extend(conversation.ignored.into_names());
 
-    let continues = match continuation::beginning(&conversation.messages) {
-        Some(beginning) => {
-            check_continuation(&beginning, request.thinking.as_ref(), &response_format)?;
-            true
-        }
-        None => false,
-    };
-    if continues && matches!(tool_choice, Some(Some(ref choice)) if *choice != ToolChoice::None) {
-        return Err(not_continued("'tool_choice' that requires a call"));
+    let beginning = continuation::beginning(&conversation.messages);
+    if let Some(beginning) = &beginning {
+        let thinking = request.thinking.as_ref();
+        check_continuation(
+            beginning,
+            thinking,
+            response_format.is_some(),
+            tool_choice.as_ref(),
+        )?;
     }
     let leaves_thinking_open = request.thinking.is_none() && effort.is_none();
     let shape = MessageShape {
         signer,
         stops: request.stop_sequences.clone().unwrap_or_default(),
         omits_thinking: display(request.thinking.as_ref()) == Some("omitted"),
-        lists_edits: request.context_management.is_some(),
+        applied_edits: request.context_management.is_some().then(Vec::new),
         prewarms: request.max_tokens == Some(0),
         compaction: compaction.map(|compaction| compaction.tool_changes),
         diagnoses: request.diagnostics.is_some(),
@@ -140,11 +138,7 @@ pub(crate) fn translate(
     let (effort, effort_place) =
         effort.map_or((None, None), |(effort, place)| (Some(effort), Some(place)));
     let has_tools = !offered.functions.is_empty();
-    let mut extra = request.extra;
-    if let Some(top_k) = request.top_k {
-        extra.insert("top_k".to_owned(), Value::from(top_k));
-    }
-    let mut chat = ChatCompletionRequest {
+    let chat = ChatCompletionRequest {
         model: request.model,
         messages: conversation.messages,
         stream: request.stream,
@@ -158,15 +152,12 @@ pub(crate) fn translate(
         stop: request.stop_sequences.map(Stop),
         response_format,
         tools: has_tools.then_some(offered.functions),
-        tool_choice: tool_choice.flatten(),
+        tool_choice: tool_choice.filter(|choice| has_tools || *choice != ToolChoice::None),
         parallel_tool_calls: (has_tools && one_call).then_some(false),
         reasoning_effort: effort,
-        extra,
+        extra: with_top_k(request.extra, request.top_k),
         ..empty_chat()
     };
-    if chat.tool_choice == Some(ToolChoice::None) && chat.tools.is_none() {
-        chat.tool_choice = None;
-    }
     Ok(Translated {
         chat,
         places: Places {
@@ -177,9 +168,17 @@ pub(crate) fn translate(
         },
         ignored,
         leaves_thinking_open,
-        continues,
+        continues: beginning.is_some(),
+        edits,
         shape,
     })
+}
+
+fn with_top_k(mut extra: Extra, top_k: Option<i64>) -> Extra {
+    if let Some(top_k) = top_k {
+        extra.insert("top_k".to_owned(), Value::from(top_k));
+    }
+    extra
 }
 
 fn no_messages() -> ApiError {
@@ -188,7 +187,7 @@ fn no_messages() -> ApiError {
 }
 
 /// Checks what chats do not check, or check with other limits.
-fn check(request: &MessagesRequest) -> Result<(), ApiError> {
+fn check(request: &MessagesRequest, ceilings: &Ceilings) -> Result<(), ApiError> {
     check_model(&request.model)?;
     let Some(most) = request.max_tokens else {
         return Err(missing("max_tokens".to_owned()));
@@ -200,7 +199,11 @@ fn check(request: &MessagesRequest) -> Result<(), ApiError> {
     if let Some(thinking) = &request.thinking {
         check_thinking(thinking, most)?;
     }
-    Ok(())
+    match request.messages.len() {
+        0 => Err(no_messages()),
+        many if many > ceilings.messages => Err(too_long("messages", ceilings.messages, many)),
+        _ => Ok(()),
+    }
 }
 
 /// Checks a request that only reads the prompt into the engine's cache, as Anthropic's API does.
@@ -226,15 +229,19 @@ fn check_prewarming(request: &MessagesRequest) -> Result<(), ApiError> {
 fn check_continuation(
     beginning: &str,
     thinking: Option<&Thinking>,
-    format: &Option<ResponseFormat>,
+    has_format: bool,
+    tool_choice: Option<&ToolChoice>,
 ) -> Result<(), ApiError> {
     if beginning.ends_with(char::is_whitespace) {
         // Anthropic's words.
         let message = "messages: final assistant content cannot end with trailing whitespace";
         return Err(ApiError::invalid("messages", "invalid_value", message));
     }
-    if format.is_some() {
+    if has_format {
         return Err(not_continued("'output_config.format'"));
+    }
+    if tool_choice.is_some_and(|choice| *choice != ToolChoice::None) {
+        return Err(not_continued("'tool_choice' that requires a call"));
     }
     if thinking.is_some_and(|thinking| thinking.kind == "enabled") {
         return Err(not_continued("'thinking' of the type 'enabled'"));
@@ -269,9 +276,8 @@ fn check_thinking(thinking: &Thinking, most: i64) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Removes the fields without an effect, and returns their names.
-fn unread(request: &mut MessagesRequest) -> Vec<String> {
-    let mut names = Ignored::default();
+/// Removes the fields without an effect, and lists them.
+fn unread(request: &mut MessagesRequest, names: &mut Ignored) {
     let hints = [
         ("metadata.user_id", has_user_id(request.metadata.as_ref())),
         ("cache_control", request.cache_control.is_some()),
@@ -310,11 +316,8 @@ fn unread(request: &mut MessagesRequest) -> Vec<String> {
             names.add(format!("metadata.{key}"));
         }
     }
-    if let Some(management) = &request.context_management {
-        unread_edits(management, &mut names);
-    }
     if let Some(thinking) = &request.thinking {
-        unread_thinking(thinking, &mut names);
+        unread_thinking(thinking, names);
     }
     if let Some(config) = &request.output_config {
         for key in config.extra.keys() {
@@ -326,7 +329,6 @@ fn unread(request: &mut MessagesRequest) -> Vec<String> {
             names.add((*field).to_owned());
         }
     }
-    names.into_names()
 }
 
 fn has_user_id(metadata: Option<&Value>) -> bool {
@@ -344,23 +346,6 @@ fn types_of(list: &Value) -> Vec<String> {
     let list = list.as_array().into_iter().flatten();
     list.filter_map(|one| one.get("type")?.as_str().map(str::to_owned))
         .collect()
-}
-
-/// Edits that would change the conversation. Keeping all reasoning changes nothing.
-fn unread_edits(management: &Value, names: &mut Ignored) {
-    let Some(edits) = management.get("edits").and_then(Value::as_array) else {
-        names.add("context_management".to_owned());
-        return;
-    };
-    for edit in edits {
-        let kind = edit.get("type").and_then(Value::as_str).unwrap_or_default();
-        let is_all =
-            |keep: &Value| keep == "all" || keep.get("type").is_some_and(|kind| kind == "all");
-        let keeps_all = edit.get("keep").is_some_and(is_all);
-        if !(kind.starts_with("clear_thinking") && keeps_all) {
-            names.add(format!("context_management.edits[].{kind}"));
-        }
-    }
 }
 
 fn unread_thinking(thinking: &Thinking, names: &mut Ignored) {

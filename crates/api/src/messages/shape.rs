@@ -20,8 +20,8 @@ pub(crate) struct MessageShape {
     pub(crate) prewarms: bool,
     /// For a compaction: the changes of the tools in the conversation.
     pub(crate) compaction: Option<Vec<Value>>,
-    /// Whether the answer lists the edits of `context_management`.
-    pub(crate) lists_edits: bool,
+    /// The edits that removed something from the conversation. `None` if the client asks for none.
+    pub(crate) applied_edits: Option<Vec<Value>>,
     /// The classifiers that the client asks for.
     pub(crate) safeguards: Option<Vec<String>>,
     /// Whether the answer has a diagnosis of the prompt cache.

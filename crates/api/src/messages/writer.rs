@@ -84,7 +84,10 @@ impl MessageWriter {
             stop_sequence: None,
             stop_details: None,
             container: None,
-            context_management: shape.lists_edits.then(ContextManagement::default),
+            context_management: shape
+                .applied_edits
+                .clone()
+                .map(|applied_edits| ContextManagement { applied_edits }),
             diagnostics: shape.diagnoses.then(no_diagnosis),
             safeguard_results: shape.safeguards.as_deref().map(unsupported),
             usage: usage(None),

@@ -237,7 +237,7 @@ impl Generate for AskedResponse {
 impl Count for AskedResponse {
     const FIELD: &'static str = "input_tokens";
 
-    fn counted(input_tokens: u64) -> serde_json::Result<Vec<u8>> {
+    fn counted(input_tokens: u64, _: Option<u64>) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(&InputTokens::new(input_tokens))
     }
 }

@@ -430,6 +430,15 @@ async fn roles_blocks_and_fields_that_are_wrong_are_named() {
             "thinking.budget_tokens",
         ),
         (
+            json!({"context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": 5}]}}),
+            "context_management.edits[0].keep",
+        ),
+        (
+            json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919",
+                "trigger": {"type": "moon"}}]}}),
+            "context_management.edits[0].trigger.type",
+        ),
+        (
             json!({"thinking": {"type": "enabled", "budget_tokens": 101}}),
             "'max_tokens' (100) must be greater than 'thinking.budget_tokens' (101)",
         ),
@@ -594,7 +603,7 @@ async fn hints_and_labels_are_named_where_they_have_no_effect() {
         ),
         (
             json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}, {"type": "compact_20260112"}]}}),
-            "context_management.edits[].clear_tool_uses_20250919, context_management.edits[].compact_20260112",
+            "context_management.edits[].compact_20260112",
         ),
         (
             json!({"output_config": {"task_budget": {}}}),

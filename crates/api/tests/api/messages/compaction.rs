@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::stand_in::{KINDS, Kind, StandIn, chat_of, hi, ignored, message};
 
-fn block(content: Value, tool_changes: Value) -> Value {
+fn block(content: &Value, tool_changes: &Value) -> Value {
     json!({"type": "compaction", "content": content, "encrypted_content": null, "tool_changes": tool_changes})
 }
 
@@ -33,7 +33,7 @@ async fn a_summary_is_the_only_block_of_its_message() {
             let (message, engine) = message(engine, &hi(more)).await;
             assert_eq!(
                 message["content"],
-                json!([block(json!("They said hi."), json!([]))])
+                json!([block(&json!("They said hi."), &json!([]))])
             );
             assert_eq!(message["stop_reason"], "compaction");
             assert_eq!(message["usage"]["output_tokens"], 7);
@@ -48,7 +48,7 @@ async fn a_summary_is_the_only_block_of_its_message() {
     }
     let silent = StandIn::says(&[json!({"reasoning_content": "Hm."})], FinishReason::Stop);
     let (message, _) = message(silent, &hi(json!({"compaction": {"type": "summarize"}}))).await;
-    assert_eq!(message["content"], json!([block(Value::Null, json!([]))]));
+    assert_eq!(message["content"], json!([block(&Value::Null, &json!([]))]));
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn a_summary_stands_for_all_messages_before_it() {
         let introduced = "The conversation before this message was replaced by this summary:";
         user(&format!("{introduced}\n\n{summary}"))
     };
-    let summary = |content: &str| block(json!(content), json!([]));
+    let summary = |content: &str| block(&json!(content), &json!([]));
     for (messages, expected) in [
         (
             json!([assistant(json!([summary("S")])), user("b")]),
@@ -97,7 +97,7 @@ async fn a_summary_stands_for_all_messages_before_it() {
         (
             json!([
                 user("a"),
-                assistant(json!([block(Value::Null, json!([])), text("x")])),
+                assistant(json!([block(&Value::Null, &json!([])), text("x")])),
                 user("b")
             ]),
             json!([user("a"), {"role": "assistant", "content": "x"}, user("b")]),

@@ -4,6 +4,7 @@ mod ask;
 mod clients;
 mod compaction;
 mod continuation;
+mod edits;
 mod errors;
 mod output;
 mod stand_in;

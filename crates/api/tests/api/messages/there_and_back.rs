@@ -99,8 +99,8 @@ fn in_a_chat(said: &[Said]) -> Option<Value> {
     Some(message)
 }
 
-async fn check(said: Vec<Said>, reversed: bool) {
-    let engine = StandIn::says(&deltas(&said), FinishReason::Stop);
+async fn check(said: &[Said], reversed: bool) {
+    let engine = StandIn::says(&deltas(said), FinishReason::Stop);
     let asked = hi(json!({"thinking": {"type": "adaptive"}}));
     let (message, _) = message(engine, &asked).await;
     let content = message["content"].as_array().expect("a list");
@@ -123,7 +123,7 @@ async fn check(said: Vec<Said>, reversed: bool) {
     ]);
     let chat = chat_of(json!({ "messages": messages })).await;
     let mut expected = vec![json!({"role": "user", "content": "Hi"})];
-    expected.extend(in_a_chat(&said));
+    expected.extend(in_a_chat(said));
     let of_calls = results.iter().enumerate().map(|(index, text)| {
         json!({"role": "tool", "content": text, "tool_call_id": format!("call_{index}")})
     });
@@ -136,6 +136,6 @@ proptest! {
     #[test]
     fn what_a_model_says_comes_back_to_it(said in said(), reversed: bool) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        runtime.expect("a runtime").block_on(check(said, reversed));
+        runtime.expect("a runtime").block_on(check(&said, reversed));
     }
 }
