@@ -40,13 +40,13 @@ fn order() -> Value {
     json!({"type": "json_schema", "json_schema": {"name": "order", "strict": true, "schema": schema}})
 }
 
-fn with(question: &str, more: Value) -> ChatCall {
-    let mut fields =
-        json!({"temperature": 0, "max_tokens": 150, "logprobs": true, "top_logprobs": 2});
-    fields
-        .as_object_mut()
-        .unwrap()
-        .extend(more.as_object().unwrap().clone());
+fn with(question: &str, mut fields: Value) -> ChatCall {
+    let usual = json!({"temperature": 0, "max_tokens": 150, "logprobs": true, "top_logprobs": 2});
+    for (name, value) in usual.as_object().expect("an object") {
+        if fields.get(name).is_none() {
+            fields[name] = value.clone();
+        }
+    }
     call(question, fields)
 }
 

@@ -224,13 +224,12 @@ impl Answers {
 
     fn append(&mut self, line: &str) -> anyhow::Result<()> {
         let failed = || format!("cannot write {}", self.path.display());
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
-                let mut options = File::options();
-                let file = options.create(true).append(true).open(&self.path);
-                self.file.insert(file.with_context(failed)?)
-            }
+        let file = if let Some(file) = &mut self.file {
+            file
+        } else {
+            let mut options = File::options();
+            let file = options.create(true).append(true).open(&self.path);
+            self.file.insert(file.with_context(failed)?)
         };
         // One write, so that an interrupted run leaves whole lines.
         file.write_all(format!("{line}\n").as_bytes())

@@ -373,6 +373,7 @@ async fn a_call_and_its_result_are_refused_without_the_other() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of wrong requests")]
 async fn roles_blocks_and_fields_that_are_wrong_are_named() {
     let user = |content: Value| json!([{"role": "user", "content": content}]);
     for (more, words) in [

@@ -325,7 +325,7 @@ mod tests {
             );
         }
         assert_eq!(pool.entries.len(), 2, "neither is a part of the other");
-        let found = |scope| pool.find(scope, |tokens| tokens.len());
+        let found = |scope| pool.find(scope, <[u32]>::len);
         assert_eq!(found(&bob).unwrap().snapshot.scope, bob);
         assert_eq!(found(&None).unwrap().snapshot.scope, None);
         assert!(found(&Some("eve".into())).is_none());

@@ -8,7 +8,7 @@ use super::super::super::slots::common_prefix;
 use super::*;
 
 /// The longest that any of these tests waits.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn options(folder: &Path, bytes: u64) -> CacheDisk {
     CacheDisk {
