@@ -13,6 +13,7 @@ mod admit;
 mod answer;
 mod count;
 mod custom_tools;
+mod decisions;
 mod door;
 mod embeddings;
 mod error;

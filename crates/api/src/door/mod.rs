@@ -283,6 +283,7 @@ impl Door {
             Handler::Messages => Box::pin(door.messages(request)).await,
             Handler::CountTokens => Box::pin(door.count_message_tokens(request)).await,
             Handler::Embeddings => Box::pin(door.embeddings(request)).await,
+            Handler::Decisions => Box::pin(door.decisions(request)).await,
             Handler::Models if is_anthropic => door.model_page(request.uri()).await,
             Handler::Model if is_anthropic => door.model_info(route.id()).await,
             Handler::Models => door.models().await,

@@ -19,6 +19,7 @@ pub(crate) enum Handler {
     CountTokens,
     InputTokens,
     Embeddings,
+    Decisions,
     Models,
     Model,
     DeleteModel,
@@ -212,6 +213,12 @@ static ROUTES: &[Row] = &[
         "/v1/embeddings",
         Handler::Embeddings,
         &["embeddings", "embedding", "embed"],
+    ),
+    row(
+        Method::POST,
+        "/v1/decisions",
+        Handler::Decisions,
+        &["decisions", "decision"],
     ),
     row(
         Method::GET,

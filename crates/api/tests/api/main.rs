@@ -8,6 +8,7 @@ mod completions;
 mod content_encoding;
 mod context;
 mod custom_tools;
+mod decisions;
 mod deletion;
 mod earlier_calls;
 mod embeddings;

@@ -9,6 +9,7 @@ mod batch;
 mod chunk;
 mod completion;
 mod content;
+mod decision;
 mod embedding;
 mod error;
 mod file;
@@ -33,6 +34,11 @@ pub use batch::{
 pub use chunk::{ChatCompletionChunk, ChunkChoice, Delta, FunctionCallDelta, ToolCallDelta};
 pub use completion::{Completion, CompletionChoice, CompletionLogprobs, CompletionRequest};
 pub use content::{Content, File, Part, PartKind};
+pub use decision::{
+    ChoiceProbability, Decision, DecisionAnswer, DecisionInputTokens, DecisionOutputTokens,
+    DecisionRequest, DecisionUsage, LevelProbability, Question, QuestionChoice, QuestionKind,
+    QuestionLevel,
+};
 pub use embedding::{
     Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, Vector,
 };

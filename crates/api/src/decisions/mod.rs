@@ -1,0 +1,342 @@
+//! `POST /v1/decisions`: answers questions about an input with the probabilities of a model's first
+//! token ([`question`]). Each question is asked like a response that is not stored, so its input is
+//! read, checked and refused as that of a response.
+
+pub(crate) mod question;
+
+use std::pin::pin;
+
+use bytes::{Buf, Bytes};
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http::request::Parts;
+use http::{Request, Response};
+use loggia_backend::{Ability, BackendError, Chunk, Event, ServedBy};
+use loggia_wire::Extra;
+use loggia_wire::openai::{
+    CompletionUsage, Decision, DecisionRequest, DecisionUsage, Question, TopLogprob,
+};
+use serde_json::{Map, Value, json};
+
+use crate::admit::parse::{parsed, profile_of};
+use crate::answer::ended::{Outcome, Progress};
+use crate::answer::headers::{self, name_server};
+use crate::answer::ignored::add_listed;
+use crate::answer::refusal::Refusals;
+use crate::decisions::question::{Prompt, check, json_as_text, weights};
+use crate::door::read;
+use crate::generate::{Admitted, admitted, respond, start};
+use crate::wording::Dialect;
+use crate::{ApiError, Body, Door, Strictness};
+
+/// How many prompts of a request are asked at once, after the first one has filled the engine's
+/// prompt cache.
+const AT_ONCE: usize = 4;
+
+impl Door {
+    /// `POST /v1/decisions`.
+    pub(crate) async fn decisions<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let (parts, body) = request.into_parts();
+        let read = read::json_body(&parts.headers, body, &self.policy).await;
+        let read = read.and_then(|bytes| Ok((parsed::<DecisionRequest>(&bytes)?, bytes)));
+        let (request, body) = match read {
+            Ok(read) => read,
+            Err(error) => return self.refuse(error),
+        };
+        let profile = profile_of(&body, &self.policy);
+        let refusals = Refusals::new(&parts, Dialect::Responses);
+        let mut ignored = String::new();
+        let answered = {
+            let answering = pin!(self.decide(&parts, request, &mut ignored));
+            self.in_time(&refusals, answering).await
+        };
+        respond(answered, profile, &ignored)
+    }
+
+    async fn decide(
+        &self,
+        parts: &Parts,
+        request: DecisionRequest,
+        ignored: &mut String,
+    ) -> Result<Response<Body>, ApiError> {
+        let model = request.model.clone();
+        let mut progress = Progress::new(&model);
+        let unknown = unknown_fields(&request.questions);
+        if let Some(field) = unknown.first()
+            && self.strictness_for(parts, &model) == Strictness::Strict
+        {
+            return Err(ApiError::unknown(field));
+        }
+        let DecisionRequest { questions, .. } = &request;
+        let questions = check(questions.clone())?;
+        let asking = Asking::new(self, parts, request).await?;
+
+        let mut prompts = Vec::new();
+        for (index, question) in questions.iter().enumerate() {
+            prompts.extend(question.prompts().into_iter().map(|prompt| (index, prompt)));
+        }
+        let mut found = asking.all(prompts).await?;
+        let mut weights: Vec<Vec<_>> = questions.iter().map(|_| Vec::new()).collect();
+        for one in &mut found {
+            if let Some(of_question) = weights.get_mut(one.question) {
+                of_question.push(one.weights.take());
+            }
+        }
+        let mut lasts = Vec::new();
+        for (index, (question, weights)) in questions.iter().zip(&weights).enumerate() {
+            lasts.extend(question.last_prompt(weights).map(|prompt| (index, prompt)));
+        }
+        let lasts = asking.all(lasts).await?;
+        let answers = questions.into_iter().zip(weights).enumerate();
+        let answers = answers.map(|(index, (question, weights))| {
+            let last = lasts.iter().find(|last| last.question == index);
+            question.answer(&weights, last.and_then(|last| last.weights.as_deref()))
+        });
+        let answers = answers.collect();
+
+        let usage = usage_of(found.iter().chain(&lasts));
+        let engine_failed = |message: &str| {
+            let message = message.to_owned();
+            asking.refusals.refuse(BackendError::Engine { message })
+        };
+        let first = found.into_iter().next();
+        let first = first.ok_or_else(|| engine_failed("no question was answered"))?;
+        *ignored = first.ignored;
+        add_listed(ignored, &unknown);
+        let served_by = first.served_by;
+        progress.accepted(&served_by);
+        progress.has_begun();
+        progress.cost(CompletionUsage::new(
+            usage.input_tokens,
+            usage.output_tokens,
+        ));
+        let decision = Decision {
+            model,
+            answers,
+            usage,
+        };
+        let json = serde_json::to_vec(&decision).map(Bytes::from);
+        let json = json.map_err(|_| engine_failed("an answer that cannot be written as JSON"))?;
+        let mut response = headers::json(Body::ending(json, progress.end(Outcome::Complete)));
+        name_server(&mut response, &served_by);
+        Ok(response)
+    }
+}
+
+/// A request whose questions are asked.
+struct Asking<'a> {
+    door: &'a Door,
+    parts: &'a Parts,
+    refusals: Refusals,
+    /// The fields of the response that each question is asked as, without its input.
+    fields: Map<String, Value>,
+    input: Vec<Value>,
+}
+
+/// The probabilities of a prompt's answers, and what finding them took.
+struct Found {
+    /// The number of the question, from 0.
+    question: usize,
+    /// `None` if the model's token was none of the answers.
+    weights: Option<Vec<f64>>,
+    usage: Option<CompletionUsage>,
+    served_by: ServedBy,
+    ignored: String,
+}
+
+impl<'a> Asking<'a> {
+    async fn new(
+        door: &'a Door,
+        parts: &'a Parts,
+        request: DecisionRequest,
+    ) -> Result<Self, ApiError> {
+        let refusals = Refusals::new(parts, Dialect::Responses);
+        let can = door.abilities(&request.model).await;
+        let can = can.map_err(|error| refusals.refuse(error))?;
+        if !can.has(Ability::Logprobs) || !can.has(Ability::NoReasoning) {
+            let message = format!(
+                "The model '{}' cannot be used for decisions: {}.",
+                request.model,
+                if can.has(Ability::Logprobs) {
+                    "it always reasons before it answers"
+                } else {
+                    "its engine does not return log-probabilities"
+                }
+            );
+            return Err(ApiError::invalid("model", "unsupported_model", message));
+        }
+        let input = match request.input {
+            Some(Value::Array(items)) if !items.is_empty() => {
+                items.into_iter().map(with_texts_only).collect()
+            }
+            input => vec![json!({"role": "user", "content": question::parts(input, "input")?})],
+        };
+        let mut fields = Map::new();
+        let mut set = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+        set("model", request.model.into());
+        set("store", false.into());
+        set("max_output_tokens", 1.into());
+        set("top_logprobs", 20.into());
+        set("include", json!(["message.output_text.logprobs"]));
+        if can.has(Ability::Reasoning) {
+            set("reasoning", json!({"effort": "none"}));
+        }
+        if let Some(key) = request.prompt_cache_key {
+            set("prompt_cache_key", key.into());
+        }
+        if let Some(options) = request.prompt_cache_options {
+            set("prompt_cache_options", options);
+        }
+        if let Some(identifier) = request.safety_identifier {
+            set("safety_identifier", identifier.into());
+        }
+        for (name, value) in request.extra {
+            fields.entry(name).or_insert(value);
+        }
+        Ok(Self {
+            door,
+            parts,
+            refusals,
+            fields,
+            input,
+        })
+    }
+
+    /// Asks prompts, each with the number of its question, and returns the results in the same
+    /// order.
+    async fn all(&self, prompts: Vec<(usize, Prompt)>) -> Result<Vec<Found>, ApiError> {
+        let mut prompts = prompts.into_iter();
+        let Some((question, first)) = prompts.next() else {
+            return Ok(Vec::new());
+        };
+        let first = self.one(question, first).await?;
+        let rest = prompts.map(|(question, prompt)| self.one(question, prompt));
+        // Boxed, because a stream of these futures is not `Send` for every lifetime otherwise.
+        let rest: BoxStream<'_, _> = stream::iter(rest).buffered(AT_ONCE).boxed();
+        let mut all = vec![first];
+        all.extend(rest.try_collect::<Vec<_>>().await?);
+        Ok(all)
+    }
+
+    fn one(&self, question: usize, prompt: Prompt) -> BoxFuture<'_, Result<Found, ApiError>> {
+        Box::pin(async move {
+            let item = self.input.len();
+            let found = self.ask(question, prompt).await;
+            found.map_err(|error| of_question(error, item, question))
+        })
+    }
+
+    async fn ask(&self, question: usize, prompt: Prompt) -> Result<Found, ApiError> {
+        let Prompt { parts, answers } = prompt;
+        let mut input = self.input.clone();
+        input.push(json!({"role": "user", "content": parts}));
+        let mut fields = self.fields.clone();
+        fields.insert("input".to_owned(), input.into());
+        let body = Value::Object(fields).to_string();
+        let (request, _) = self.door.read_response(self.parts, body.as_bytes()).await?;
+        let profile = profile_of(body.as_bytes(), &self.door.policy);
+        let asked = self
+            .door
+            .ask_for(self.parts.clone(), request, profile, None);
+        let asked = asked.await?;
+        let Admitted {
+            call,
+            ignored,
+            steps,
+            ..
+        } = admitted(self.door, asked).await?;
+        let failed = |error| self.refusals.refuse(error);
+        let mut reply = start(&self.door.backend, call, steps)
+            .await
+            .map_err(failed)?;
+        let (mut tokens, mut usage) = (None, None);
+        while let Some(event) = reply.events.next().await {
+            match event.map_err(failed)? {
+                Event::Chunk(chunk) if tokens.is_none() => tokens = first_token(chunk),
+                Event::Usage(used) => usage = Some(used),
+                _ => {}
+            }
+        }
+        Ok(Found {
+            question,
+            weights: weights(&answers, &tokens.unwrap_or_default()),
+            usage,
+            served_by: reply.served_by,
+            ignored,
+        })
+    }
+}
+
+/// Returns the most probable tokens at the first position of an answer, if a chunk has them.
+fn first_token(chunk: Chunk) -> Option<Vec<TopLogprob>> {
+    let choice = chunk.choices.into_iter().next()?;
+    let token = choice.logprobs?.content?.into_iter().next()?;
+    Some(token.top_logprobs)
+}
+
+/// Turns the parts `input_json` of an item's content into texts.
+fn with_texts_only(mut item: Value) -> Value {
+    if let Some(Value::Array(parts)) = item.get_mut("content") {
+        for part in parts {
+            *part = json_as_text(part.take());
+        }
+    }
+    item
+}
+
+/// Returns the names of the fields of questions that OpenAI's API does not have.
+fn unknown_fields(questions: &[Question]) -> Vec<String> {
+    let mut unknown = Vec::new();
+    let mut add = |place: &str, extra: &Extra| {
+        unknown.extend(extra.keys().map(|name| format!("{place}.{name}")));
+    };
+    for (index, question) in questions.iter().enumerate() {
+        let place = format!("questions[{index}]");
+        add(&place, &question.extra);
+        for (index, choice) in question.choices.iter().flatten().enumerate() {
+            add(&format!("{place}.choices[{index}]"), &choice.extra);
+        }
+        for (index, level) in question.levels.iter().flatten().enumerate() {
+            add(&format!("{place}.levels[{index}]"), &level.extra);
+        }
+    }
+    unknown
+}
+
+/// Returns an error about the input's last item, which is a question, with the question's place.
+fn of_question(error: ApiError, item: usize, question: usize) -> ApiError {
+    let before = format!("input[{item}].content");
+    let Some(param) = error.error.param.clone() else {
+        return error;
+    };
+    let Some(rest) = param.strip_prefix(&before) else {
+        return error;
+    };
+    let mut error = error.about(format!("questions[{question}].instructions{rest}"));
+    let after = format!("questions[{question}].instructions");
+    error.error.message = error.error.message.replace(&before, &after);
+    error
+}
+
+/// Returns the tokens that all prompts used together.
+fn usage_of<'a>(found: impl Iterator<Item = &'a Found>) -> DecisionUsage {
+    let mut sum = DecisionUsage::default();
+    for usage in found.filter_map(|found| found.usage.as_ref()) {
+        let (of_prompt, of_answer) = (
+            &usage.prompt_tokens_details,
+            &usage.completion_tokens_details,
+        );
+        sum.input_tokens += usage.prompt_tokens;
+        sum.output_tokens += usage.completion_tokens;
+        sum.total_tokens += usage.prompt_tokens + usage.completion_tokens;
+        let cached = of_prompt.as_ref().map(|details| details.cached_tokens);
+        sum.input_tokens_details.cached_tokens += cached.unwrap_or(0);
+        let reasoned = of_answer.as_ref().map(|details| details.reasoning_tokens);
+        sum.output_tokens_details.reasoning_tokens += reasoned.unwrap_or(0);
+    }
+    sum
+}
