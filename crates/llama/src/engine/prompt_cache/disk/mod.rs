@@ -157,12 +157,13 @@ impl Disk {
         let header = Arc::clone(&found.header);
         let reading = Reading {
             shared: Arc::clone(&self.shared),
+            folder: Some(folder),
             deliver: Some(Box::new(deliver)),
         };
         // If there is no thread for it, dropping the closure delivers nothing.
         let _ = thread::Builder::new()
             .name("loggia-prompt".to_owned())
-            .spawn(move || reading.run(&folder, &header, scope));
+            .spawn(move || reading.run(&header, scope));
         true
     }
 
@@ -227,6 +228,7 @@ impl Drop for Disk {
         {
             tracing::error!("the thread that writes cached prompts panicked");
         }
+        self.shared.lock().folder = None;
     }
 }
 
@@ -235,12 +237,14 @@ type Deliver = Box<dyn FnOnce(Option<Snapshot>) + Send>;
 /// A file that is being read. Dropping it delivers nothing, also after a panic.
 struct Reading {
     shared: Arc<Shared>,
+    /// Released before the delivery, so that the folder's lock is free once nobody waits for a file.
+    folder: Option<Arc<Folder>>,
     deliver: Option<Deliver>,
 }
 
 impl Reading {
-    fn run(mut self, folder: &Folder, header: &Arc<Header>, scope: Scope) {
-        let state = folder.load(header);
+    fn run(mut self, header: &Arc<Header>, scope: Scope) {
+        let state = self.folder.as_ref().and_then(|folder| folder.load(header));
         if state.is_none() {
             self.shared.forget(header);
         }
@@ -254,6 +258,7 @@ impl Reading {
     }
 
     fn deliver(&mut self, snapshot: Option<Snapshot>) {
+        self.folder = None;
         if let Some(deliver) = self.deliver.take() {
             self.shared.lock().reading -= 1;
             deliver(snapshot);
