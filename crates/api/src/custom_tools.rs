@@ -19,7 +19,8 @@ use crate::admit::checks::{check_name, is_object, missing};
 /// The argument that a custom tool's text is, as a function has it.
 pub(crate) const INPUT: &str = InputGrammar::ARGUMENT;
 
-const CUSTOM: &str = "custom";
+/// The type of a custom tool, of its calls and of choices of it, and the name of the field with it.
+pub(crate) const CUSTOM: &str = "custom";
 
 /// The names of the custom tools of a chat.
 #[derive(Clone, Debug, Default)]
@@ -56,13 +57,12 @@ pub(crate) fn as_functions(chat: &mut ChatCompletionRequest) -> Result<(), ApiEr
     for (index, tool) in tools.filter(|(_, tool)| tool.kind == CUSTOM) {
         *tool = as_function(&format!("tools[{index}].{CUSTOM}"), tool)?;
     }
-    if !CustomTools::of(chat).is_empty() {
-        let calls = chat.messages.iter_mut();
-        let calls = calls.flat_map(|message| message.tool_calls.iter_mut().flatten());
-        calls
-            .filter(|call| call.is_custom())
-            .for_each(ToolCall::as_function);
-    }
+    // Also without a custom tool: a client may leave its tools out to get a text.
+    let calls = chat.messages.iter_mut();
+    let calls = calls.flat_map(|message| message.tool_calls.iter_mut().flatten());
+    calls
+        .filter(|call| call.is_custom())
+        .for_each(ToolCall::as_function);
     match &mut chat.tool_choice {
         Some(ToolChoice::Other(choice)) if is_custom(choice) => {
             let name = chosen("tool_choice", choice)?;

@@ -20,9 +20,7 @@ impl Call {
     /// Fails for a piece of an earlier call: that call is finished, so no event can add to it.
     pub(crate) fn begin(index: u32, next: &mut u32) -> Result<Self, BackendError> {
         if index < *next {
-            return Err(BackendError::Engine {
-                message: "more of a call after the next one had begun".to_owned(),
-            });
+            return Err(more_of_an_earlier_call());
         }
         *next = index.saturating_add(1);
         Ok(Self {
@@ -32,5 +30,12 @@ impl Call {
             arguments: String::new(),
             is_shown: false,
         })
+    }
+}
+
+/// Returns the error for a piece of a call that is finished.
+pub(crate) fn more_of_an_earlier_call() -> BackendError {
+    BackendError::Engine {
+        message: "more of a call after the next one had begun".to_owned(),
     }
 }

@@ -36,7 +36,7 @@ impl ChatWriter {
         extra: &Extra,
         out: &mut Vec<u8>,
     ) -> Result<(), BackendError> {
-        if !self.custom_calls.convert(choice) {
+        if !self.custom_calls.convert(choice)? {
             return Ok(());
         }
         let Some(before) = self.chunks.progress(choice) else {

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use loggia_backend::BackendError;
 use loggia_wire::Extra;
 use loggia_wire::openai::{ChunkChoice, FunctionCallDelta, ToolCallDelta};
 use serde_json::json;
 
-use crate::custom_tools::{CustomTools, input_of};
+use crate::answer::call;
+use crate::custom_tools::{CUSTOM, CustomTools, input_of};
 
 /// The calls of a streamed chat that may be those of custom tools.
 #[derive(Debug)]
@@ -21,8 +23,10 @@ pub(crate) struct CustomCalls {
 enum Call {
     /// A call as far as it has arrived: one of a custom tool, or one whose name is not complete.
     Held(Box<ToolCallDelta>),
-    /// The client has its beginning, or all of it.
+    /// The client has the beginning of a function's call, or all of it.
     Shown,
+    /// The client has all of a custom tool's call.
+    Ended,
 }
 
 impl CustomCalls {
@@ -35,28 +39,37 @@ impl CustomCalls {
 
     /// Takes the calls of a piece and puts in what the client gets of them. Returns whether the
     /// client gets the piece: it may have nothing else.
-    pub(crate) fn convert(&mut self, choice: &mut ChunkChoice) -> bool {
+    ///
+    /// # Errors
+    /// Fails for more of a custom tool's call after the next call had begun: the client already has
+    /// the whole input.
+    pub(crate) fn convert(&mut self, choice: &mut ChunkChoice) -> Result<bool, BackendError> {
         if self.tools.is_empty() {
-            return true;
+            return Ok(true);
         }
         let pieces = choice.delta.tool_calls.take().unwrap_or_default();
         let has_ended = choice.finish_reason.is_some();
         if pieces.is_empty() && !has_ended {
-            return true;
+            return Ok(true);
         }
         let mut shown = Vec::new();
         for piece in pieces {
             self.end_calls(choice.index, Some(piece.index), &mut shown);
-            self.piece(choice.index, piece, &mut shown);
+            self.piece(choice.index, piece, &mut shown)?;
         }
         if has_ended {
             self.end_calls(choice.index, None, &mut shown);
         }
         choice.delta.tool_calls = (!shown.is_empty()).then_some(shown);
-        has_ended || choice.logprobs.is_some() || !choice.delta.is_empty()
+        Ok(has_ended || choice.logprobs.is_some() || !choice.delta.is_empty())
     }
 
-    fn piece(&mut self, choice: u32, piece: ToolCallDelta, shown: &mut Vec<ToolCallDelta>) {
+    fn piece(
+        &mut self,
+        choice: u32,
+        piece: ToolCallDelta,
+        shown: &mut Vec<ToolCallDelta>,
+    ) -> Result<(), BackendError> {
         let key = (choice, piece.index);
         let nothing = ToolCallDelta {
             index: piece.index,
@@ -69,9 +82,20 @@ impl CustomCalls {
             .calls
             .entry(key)
             .or_insert_with(|| Call::Held(Box::new(nothing)));
-        let Call::Held(held) = call else {
-            shown.push(piece);
-            return;
+        let held = match call {
+            Call::Held(held) => held,
+            Call::Shown => {
+                shown.push(piece);
+                return Ok(());
+            }
+            Call::Ended => {
+                let function = piece.function.as_ref();
+                let more = function.and_then(|function| function.arguments.as_deref());
+                return match more {
+                    None | Some("") => Ok(()),
+                    Some(_) => Err(call::more_of_an_earlier_call()),
+                };
+            }
         };
         add(held, piece);
         let function = held.function.as_ref();
@@ -85,16 +109,23 @@ impl CustomCalls {
         {
             shown.push(*held);
         }
+        Ok(())
     }
 
     /// Shows the calls of a choice that are held, except that with this index.
     fn end_calls(&mut self, choice: u32, except: Option<u32>, shown: &mut Vec<ToolCallDelta>) {
         let of_choice = self.calls.range_mut((choice, 0)..=(choice, u32::MAX));
         for ((_, index), call) in of_choice {
-            if Some(*index) != except
-                && let Call::Held(held) = std::mem::replace(call, Call::Shown)
-            {
-                shown.push(whole(*held, &self.tools));
+            let is_held = matches!(call, Call::Held(_));
+            if Some(*index) == except || !is_held {
+                continue;
+            }
+            if let Call::Held(held) = std::mem::replace(call, Call::Shown) {
+                let held = whole(*held, &self.tools);
+                if held.kind.as_deref() == Some(CUSTOM) {
+                    *call = Call::Ended;
+                }
+                shown.push(held);
             }
         }
     }
@@ -131,11 +162,11 @@ fn whole(held: ToolCallDelta, tools: &CustomTools) -> ToolCallDelta {
     let arguments = function.and_then(|function| function.arguments.as_deref());
     let custom = json!({"name": name, "input": input_of(arguments.unwrap_or_default())});
     let mut extra = held.extra;
-    extra.insert("custom".to_owned(), custom);
+    extra.insert(CUSTOM.to_owned(), custom);
     ToolCallDelta {
         index: held.index,
         id: held.id,
-        kind: Some("custom".to_owned()),
+        kind: Some(CUSTOM.to_owned()),
         function: None,
         extra,
     }
@@ -164,7 +195,10 @@ mod tests {
         });
         let mut shown = Vec::new();
         for mut choice in pieces.chain([ChunkChoice::finish(0, reason)]) {
-            if calls.convert(&mut choice) {
+            if calls
+                .convert(&mut choice)
+                .expect("calls one after the other")
+            {
                 shown.extend(choice.delta.tool_calls.into_iter().flatten());
             }
         }
@@ -207,5 +241,23 @@ mod tests {
         let pieces = [begins(0, "add"), begins(1, "sh"), more(1, "{\"input\":\"l")];
         let expected = [begins(0, "add"), custom(1, "{\"input\":\"l")];
         assert_eq!(converted(&pieces, FinishReason::Length), expected);
+    }
+
+    #[test]
+    fn more_of_a_call_of_a_custom_tool_after_the_next_call_is_an_error_and_of_a_function_is_not() {
+        for (first, arguments, is_error) in
+            [("sh", "{}", true), ("sh", "", false), ("add", "{}", false)]
+        {
+            let tools = json!([{"type": "custom", "custom": {"name": "sh"}}]);
+            let chat = json!({"model": "m", "messages": [], "tools": tools});
+            let mut chat: ChatCompletionRequest = serde_json::from_value(chat).expect("a chat");
+            as_functions(&mut chat).expect("a custom tool");
+            let mut calls = CustomCalls::new(CustomTools::of(&chat));
+            let pieces = json!([begins(0, first), begins(1, "sh"), more(0, arguments)]);
+            let choice =
+                json!({"index": 0, "delta": {"tool_calls": pieces}, "finish_reason": null});
+            let mut choice = serde_json::from_value(choice).expect("a choice");
+            assert_eq!(calls.convert(&mut choice).is_err(), is_error, "{first}");
+        }
     }
 }
