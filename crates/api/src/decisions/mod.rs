@@ -14,9 +14,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use loggia_backend::{Ability, BackendError, Chunk, Event, ServedBy};
 use loggia_wire::Extra;
-use loggia_wire::openai::{
-    CompletionUsage, Decision, DecisionRequest, DecisionUsage, Question, TopLogprob,
-};
+use loggia_wire::openai::{CompletionUsage, Decision, DecisionRequest, DecisionUsage, TopLogprob};
 use serde_json::{Map, Value, json};
 
 use crate::admit::parse::{parsed, profile_of};
@@ -65,7 +63,7 @@ impl Door {
     ) -> Result<Response<Body>, ApiError> {
         let model = request.model.clone();
         let mut progress = Progress::new(&model);
-        let unknown = unknown_fields(&request.questions);
+        let unknown = unknown_fields(&request);
         if let Some(field) = unknown.first()
             && self.strictness_for(parts, &model) == Strictness::Strict
         {
@@ -194,9 +192,6 @@ impl<'a> Asking<'a> {
         if let Some(identifier) = request.safety_identifier {
             set("safety_identifier", identifier.into());
         }
-        for (name, value) in request.extra {
-            fields.entry(name).or_insert(value);
-        }
         Ok(Self {
             door,
             parts,
@@ -288,13 +283,14 @@ fn with_texts_only(mut item: Value) -> Value {
     item
 }
 
-/// Returns the names of the fields of questions that OpenAI's API does not have.
-fn unknown_fields(questions: &[Question]) -> Vec<String> {
-    let mut unknown = Vec::new();
+/// Returns the names of the fields that OpenAI's API does not have. They have no effect, also those
+/// that a response has: its tools or its format would change the answer's first token.
+fn unknown_fields(request: &DecisionRequest) -> Vec<String> {
+    let mut unknown: Vec<String> = request.extra.keys().cloned().collect();
     let mut add = |place: &str, extra: &Extra| {
         unknown.extend(extra.keys().map(|name| format!("{place}.{name}")));
     };
-    for (index, question) in questions.iter().enumerate() {
+    for (index, question) in request.questions.iter().enumerate() {
         let place = format!("questions[{index}]");
         add(&place, &question.extra);
         for (index, choice) in question.choices.iter().flatten().enumerate() {

@@ -270,7 +270,8 @@ pub(crate) fn weights(answers: &[String], tokens: &[TopLogprob]) -> Option<Vec<f
             answers.position(|answer| answer.len() > 1 && answer.eq_ignore_ascii_case(text))
         });
         if let Some(weight) = found.and_then(|index| weights.get_mut(index)) {
-            *weight += token.logprob.exp();
+            // No probability exceeds 1. The sum of infinite ones would be no number.
+            *weight += token.logprob.min(0.0).exp();
         }
     }
     let sum: f64 = weights.iter().sum();
@@ -377,6 +378,13 @@ mod tests {
         let letters = ["A".to_owned(), "B".to_owned()];
         let found = weights(&letters, &[token("a", 0.9), token("B", 0.1)]);
         assert_eq!(found, Some(vec![0.0, 1.0]));
+        // An engine's log-probability can be too large for a probability.
+        let large = [("A", 1000.0), ("B", f64::MAX)].map(|(token, logprob)| TopLogprob {
+            token: token.to_owned(),
+            logprob,
+            bytes: None,
+        });
+        assert_eq!(weights(&letters, &large), Some(vec![0.5, 0.5]));
     }
 
     #[test]

@@ -161,3 +161,20 @@ async fn bad_input_is_refused_with_the_clients_names() {
     let answer = decide(&inner, strict(), unknown).await;
     assert_eq!(answer.json()["error"]["param"], "questions[0].colour");
 }
+
+#[tokio::test]
+async fn fields_of_responses_have_no_effect_and_are_listed() {
+    let inner = first_token(&[("Yes", 0.5)]);
+    let questions = json!([{"type": "predicate", "instructions": "It is a cat."}]);
+    let fields = json!({"questions": questions, "stream": true, "temperature": 0.5,
+        "text": {"format": {"type": "json_object"}}});
+    let answer = decide(&inner, Policy::default(), fields.clone()).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    let ignored = answer.header("x-loggia-ignored");
+    assert_eq!(ignored, Some("stream, temperature, text"));
+    let chats = inner.chats();
+    assert_eq!(chats[0].get("format"), None);
+    assert_eq!(chats[0]["options"].get("temperature"), None);
+    let answer = decide(&inner, strict(), fields).await;
+    assert_eq!(answer.json()["error"]["param"], "stream");
+}
