@@ -156,6 +156,9 @@ fn wrong(path: &str, error: &serde_json::Error) -> ApiError {
 
 /// Rewrites the expected type in the words of JSON instead of Rust.
 fn in_jsons_words(text: &str) -> String {
+    if let Some((before, _name)) = text.split_once("expected struct ") {
+        return format!("{before}expected an object");
+    }
     let integer = if text.starts_with("invalid value: integer") {
         "an integer of 64 bits"
     } else {
@@ -165,6 +168,7 @@ fn in_jsons_words(text: &str) -> String {
         ("i64", integer),
         ("f64", "a number"),
         ("u32", "a token id, an integer of at least 0"),
+        ("u64", "an integer of at least 0"),
         ("a sequence", "an array"),
         ("a map", "an object"),
     ];

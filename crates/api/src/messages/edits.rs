@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::admit::Asked;
-use crate::admit::checks::not_among;
+use crate::admit::checks::{missing, not_among, too_long};
 use crate::admit::parse::{typed, wrong_at};
 use crate::fit::{chat, count, most_tokens};
 use crate::generated::Generate;
@@ -21,6 +21,9 @@ use crate::{ApiError, Door};
 
 const TOOL_USES: &str = "clear_tool_uses_20250919";
 const THINKING: &str = "clear_thinking_20251015";
+
+/// The most edits of a request. The engine counts the tokens of the whole prompt for each of them.
+const MOST_EDITS: usize = 8;
 
 /// Stands for the result of a call that was removed.
 const REMOVED: &str = "[The result of this call was removed.]";
@@ -85,10 +88,15 @@ pub(crate) fn of(management: Option<&Value>, ignored: &mut Ignored) -> Result<Ve
         }
         return Ok(Vec::new());
     };
+    if edits.len() > MOST_EDITS {
+        let place = "context_management.edits";
+        return Err(too_long(place, MOST_EDITS, edits.len()));
+    }
     let mut found = Vec::new();
     for (index, edit) in edits.iter().enumerate() {
         let place = format!("context_management.edits[{index}]");
-        match edit.get("type").and_then(Value::as_str).unwrap_or_default() {
+        let kind = edit.get("type").and_then(Value::as_str);
+        match kind.ok_or_else(|| missing(format!("{place}.type")))? {
             TOOL_USES => found.push(Edit::ToolUses(tool_uses(&place, edit)?)),
             THINKING => found.extend(thinking(&place, edit)?),
             kind => ignored.add(format!("context_management.edits[].{kind}")),
@@ -440,6 +448,30 @@ mod tests {
                 .iter()
                 .filter_map(|one| one.reasoning_content.as_deref());
             assert_eq!(reasoning.collect::<Vec<_>>(), left, "{keep}");
+        }
+    }
+
+    #[test]
+    fn edits_that_cannot_be_read_are_refused_with_their_place() {
+        let many = vec![json!({ "type": THINKING }); MOST_EDITS + 1];
+        let number = json!([{"type": TOOL_USES, "trigger": 5}]);
+        let negative = json!([{"type": TOOL_USES, "keep": {"type": "tool_uses", "value": -1}}]);
+        for (edits, param, words) in [
+            (json!(many), "edits", "maximum length 8"),
+            (json!([{}]), "edits[0].type", "Missing"),
+            (json!([5]), "edits[0].type", "Missing"),
+            (number, "edits[0].trigger", "expected an object."),
+            (
+                negative,
+                "edits[0].keep.value",
+                "expected an integer of at least 0.",
+            ),
+        ] {
+            let error = of(Some(&json!({ "edits": edits })), &mut Ignored::default());
+            let error = error.expect_err("invalid").error;
+            let param = format!("context_management.{param}");
+            assert_eq!(error.param.as_deref(), Some(&*param));
+            assert!(error.message.contains(words), "{}", error.message);
         }
     }
 }

@@ -80,7 +80,7 @@ fn threshold(place: &str, entry: &Value) -> Result<Option<u64>, ApiError> {
     let place = format!("{place}.compact_threshold");
     match entry.get("compact_threshold") {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Number(tokens)) => match tokens.as_u64() {
+        Some(Value::Number(tokens)) if !tokens.is_f64() => match tokens.as_u64() {
             Some(tokens) if tokens >= LEAST_TOKENS => Ok(Some(tokens)),
             _ => {
                 let message = format!(

@@ -261,6 +261,11 @@ async fn entries_that_openai_does_not_have_are_refused() {
             "invalid_type",
             "context_management[0].compact_threshold",
         ),
+        (
+            json!([{"type": "compaction", "compact_threshold": 1e20}]),
+            "invalid_type",
+            "context_management[0].compact_threshold",
+        ),
     ] {
         let body = hi(json!({ "context_management": given }));
         let answer = stand.post("/v1/responses", &body).await;
