@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -220,14 +220,23 @@ fn plain_string(text: &str) -> Option<(&str, &str)> {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct LineMessage<'a> {
     /// A piece of the text.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
     pub content: Cow<'a, str>,
     /// A piece of the reasoning.
     #[serde(borrow, default)]
     pub thinking: Option<Cow<'a, str>>,
     /// Tool calls. Each is complete.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
     pub tool_calls: Vec<LineToolCall<'a>>,
+}
+
+/// Reads `null` as an absent field. Ollama omits such a field; servers that imitate it send `null`.
+fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// A tool call on a line of the answer.
@@ -269,6 +278,14 @@ mod tests {
         let line = ChatLine::of_text(LINE).expect("a line with text");
         let by_serde: ChatLine<'_> = serde_json::from_str(LINE).expect("JSON");
         assert_eq!(format!("{line:?}"), format!("{by_serde:?}"));
+    }
+
+    #[test]
+    fn null_in_a_message_is_as_an_absent_field() {
+        let null = r#"{"message":{"content":null,"thinking":null,"tool_calls":null}}"#;
+        let null: ChatLine<'_> = serde_json::from_str(null).expect("a line");
+        let absent: ChatLine<'_> = serde_json::from_str(r#"{"message":{}}"#).expect("a line");
+        assert_eq!(format!("{null:?}"), format!("{absent:?}"));
     }
 
     proptest! {
