@@ -22,7 +22,7 @@ use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{self, name_server};
 use crate::answer::ignored::add_listed;
 use crate::answer::refusal::Refusals;
-use crate::decisions::question::{Prompt, check, json_as_text, weights};
+use crate::decisions::question::{Checked, Prompt, check, json_as_text, weights};
 use crate::door::read;
 use crate::generate::{Admitted, admitted, respond, start};
 use crate::wording::Dialect;
@@ -77,7 +77,7 @@ impl Door {
         for (index, question) in questions.iter().enumerate() {
             prompts.extend(question.prompts().into_iter().map(|prompt| (index, prompt)));
         }
-        let mut found = asking.all(prompts).await?;
+        let mut found = asking.all(&questions, prompts).await?;
         let mut weights: Vec<Vec<_>> = questions.iter().map(|_| Vec::new()).collect();
         for one in &mut found {
             if let Some(of_question) = weights.get_mut(one.question) {
@@ -88,7 +88,7 @@ impl Door {
         for (index, (question, weights)) in questions.iter().zip(&weights).enumerate() {
             lasts.extend(question.last_prompt(weights).map(|prompt| (index, prompt)));
         }
-        let lasts = asking.all(lasts).await?;
+        let lasts = asking.all(&questions, lasts).await?;
         let answers = questions.into_iter().zip(weights).enumerate();
         let answers = answers.map(|(index, (question, weights))| {
             let last = lasts.iter().find(|last| last.question == index);
@@ -203,13 +203,21 @@ impl<'a> Asking<'a> {
 
     /// Asks prompts, each with the number of its question, and returns the results in the same
     /// order.
-    async fn all(&self, prompts: Vec<(usize, Prompt)>) -> Result<Vec<Found>, ApiError> {
-        let mut prompts = prompts.into_iter();
-        let Some((question, first)) = prompts.next() else {
+    async fn all(
+        &self,
+        questions: &[Checked],
+        prompts: Vec<(usize, Prompt)>,
+    ) -> Result<Vec<Found>, ApiError> {
+        // A prompt always has its question.
+        let mut prompts = prompts.into_iter().filter_map(|(number, prompt)| {
+            let question = questions.get(number)?;
+            Some((number, question, prompt))
+        });
+        let Some((number, question, first)) = prompts.next() else {
             return Ok(Vec::new());
         };
-        let first = self.one(question, first).await?;
-        let rest = prompts.map(|(question, prompt)| self.one(question, prompt));
+        let first = self.one(number, question, first).await?;
+        let rest = prompts.map(|(number, question, prompt)| self.one(number, question, prompt));
         // Boxed, because a stream of these futures is not `Send` for every lifetime otherwise.
         let rest: BoxStream<'_, _> = stream::iter(rest).buffered(AT_ONCE).boxed();
         let mut all = vec![first];
@@ -217,16 +225,26 @@ impl<'a> Asking<'a> {
         Ok(all)
     }
 
-    fn one(&self, question: usize, prompt: Prompt) -> BoxFuture<'_, Result<Found, ApiError>> {
+    fn one<'b>(
+        &'b self,
+        number: usize,
+        question: &'b Checked,
+        prompt: Prompt,
+    ) -> BoxFuture<'b, Result<Found, ApiError>> {
         Box::pin(async move {
             let item = self.input.len();
-            let found = self.ask(question, prompt).await;
-            found.map_err(|error| of_question(error, item, question))
+            let found = self.ask(number, question, prompt).await;
+            found.map_err(|error| of_question(error, item, number))
         })
     }
 
-    async fn ask(&self, question: usize, prompt: Prompt) -> Result<Found, ApiError> {
-        let Prompt { parts, answers } = prompt;
+    async fn ask(
+        &self,
+        number: usize,
+        question: &Checked,
+        prompt: Prompt,
+    ) -> Result<Found, ApiError> {
+        let parts = question.parts_with(&prompt);
         let mut input = self.input.clone();
         input.push(json!({"role": "user", "content": parts}));
         let mut fields = self.fields.clone();
@@ -257,8 +275,8 @@ impl<'a> Asking<'a> {
             }
         }
         Ok(Found {
-            question,
-            weights: weights(&answers, &tokens.unwrap_or_default()),
+            question: number,
+            weights: weights(&prompt.answers, &tokens.unwrap_or_default()),
             usage,
             served_by: reply.served_by,
             ignored,

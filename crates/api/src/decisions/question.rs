@@ -42,10 +42,11 @@ struct Choosable {
     description: Option<String>,
 }
 
-/// One prompt about a question: its parts, and the answers whose probabilities are read.
+/// One prompt about a question: the text after its instructions, and the answers whose
+/// probabilities are read.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Prompt {
-    pub(crate) parts: Vec<Value>,
+    asked: String,
     pub(crate) answers: Vec<String>,
 }
 
@@ -122,7 +123,10 @@ impl Checked {
     pub(crate) fn prompts(&self) -> Vec<Prompt> {
         if self.kind == QuestionKind::Predicate {
             let asked = "Is this true of the input above? Answer with Yes or No only, without any other text.";
-            return vec![self.prompt(asked, vec![YES.to_owned(), NO.to_owned()])];
+            return vec![Prompt {
+                asked: asked.to_owned(),
+                answers: vec![YES.to_owned(), NO.to_owned()],
+            }];
         }
         let groups = self.groups();
         let prompts = groups.into_iter().map(|group| {
@@ -246,13 +250,15 @@ impl Checked {
             answers.push(letter.to_string());
         }
         asked.push_str("\nAnswer with the letter of exactly one of them, without any other text.");
-        self.prompt(&asked, answers)
+        Prompt { asked, answers }
     }
 
-    fn prompt(&self, asked: &str, answers: Vec<String>) -> Prompt {
+    /// Returns the parts of the message that asks a prompt about this question. A question can have
+    /// many prompts, so they are made when they are needed.
+    pub(crate) fn parts_with(&self, prompt: &Prompt) -> Vec<Value> {
         let mut parts = self.parts.clone();
-        parts.push(json!({"type": "input_text", "text": asked}));
-        Prompt { parts, answers }
+        parts.push(json!({"type": "input_text", "text": prompt.asked}));
+        parts
     }
 }
 
