@@ -1,7 +1,7 @@
 //! Reads and replaces files of settings. A file is replaced in one step, and the old one is kept.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -22,8 +22,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<String>> {
 
 /// Writes a file; keeps the old one, if it exists, under another name, and returns that name.
 pub(super) fn replace(path: &Path, exists: bool, text: &str) -> anyhow::Result<Option<PathBuf>> {
-    // Dotfiles are often links into a folder under version control: the link stays.
-    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let real = destination(path);
     let write = || -> io::Result<Option<PathBuf>> {
         if let Some(folder) = real.parent() {
             fs::create_dir_all(folder)?;
@@ -33,21 +32,53 @@ pub(super) fn replace(path: &Path, exists: bool, text: &str) -> anyhow::Result<O
         } else {
             None
         };
+        let permissions = match exists {
+            true => Some(fs::metadata(&real)?.permissions()),
+            false => None,
+        };
         let new = beside(&real, ".loggia-new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        if exists {
-            fs::set_permissions(&new, fs::metadata(&real)?.permissions())?;
+        let written = write_new(&new, permissions, text).and_then(|()| fs::rename(&new, &real));
+        if written.is_err() {
+            // It has no more than the message reports.
+            let _ = fs::remove_file(&new);
         }
-        fs::rename(&new, &real)?;
-        Ok(backup)
+        written.map(|()| backup)
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The file to replace. Dotfiles are often links into a folder under version control: the link
+/// stays, also if there is no file yet where it leads.
+fn destination(path: &Path) -> PathBuf {
+    if let Ok(real) = fs::canonicalize(path) {
+        return real;
+    }
+    match (fs::read_link(path), path.parent()) {
+        (Ok(target), Some(folder)) => folder.join(target),
+        _ => path.to_owned(),
+    }
+}
+
+/// Writes a new file. It has its permissions before it has its text, which may contain keys.
+fn write_new(path: &Path, permissions: Option<Permissions>, text: &str) -> io::Result<()> {
+    // What an earlier run may have left behind has other permissions.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if let Some(permissions) = &permissions {
+        use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+        options.mode(permissions.mode() & 0o777);
+    }
+    let mut file = options.open(path)?;
+    if let Some(permissions) = permissions {
+        file.set_permissions(permissions)?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// Copies a file to the first free name `NAME.loggia-backup-N`.
@@ -110,5 +141,40 @@ mod tests {
             );
         }
         assert_eq!(read(&real).unwrap().unwrap(), "2");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_file_that_does_not_exist_stays_one() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        symlink("dotfiles/real", &link).unwrap();
+        assert_eq!(read(&link).unwrap(), None);
+        assert_eq!(replace(&link, false, "1").unwrap(), None);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(
+            read(&folder.path().join("dotfiles/real")).unwrap().unwrap(),
+            "1"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_text_is_never_in_a_file_that_others_may_read_if_the_old_one_was_not() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let new = folder.path().join("new");
+        fs::write(&new, "left behind, for all to read").unwrap();
+        // It cannot be written into: only who may read the old file could open it before.
+        let mut open = fs::File::open(&new).unwrap();
+        write_new(&new, Some(Permissions::from_mode(0o600)), "secret").unwrap();
+        let mut text = String::new();
+        io::Read::read_to_string(&mut open, &mut text).unwrap();
+        assert_eq!(text, "left behind, for all to read");
+        assert_eq!(
+            fs::metadata(&new).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }
