@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::edit::{Edit, Format};
+use super::quoted;
 
 /// The variable that holds the API key, for clients that read it from one; the same as that of
 /// `loggia chat`. Not `LOGGIA_API_KEY`: `loggia serve` refuses to start with it, because it looks like
@@ -595,7 +596,10 @@ fn llm(target: &Target, places: &Places) -> Setup {
     };
     let named = (places.variables)("LLM_USER_PATH").filter(|path| !path.is_empty());
     let folder = named.map_or(in_home, PathBuf::from);
-    let mut notes = vec![format!("to try it: llm -m {} 'Say hello.'", target.model)];
+    let mut notes = vec![format!(
+        "to try it: llm -m {} 'Say hello.'",
+        quoted(&target.model)
+    )];
     if target.needs_key {
         notes.insert(
             0,

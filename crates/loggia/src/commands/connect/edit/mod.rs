@@ -66,9 +66,20 @@ pub(super) fn merged(format: Format, text: &str, edits: &[Edit]) -> Result<Strin
         Format::Toml => toml::edited(text, edits)?,
         Format::Yaml => yaml::edited(text, edits)?,
     };
+    let new = with_line_ends_of(text, new);
     match parsed(format, &new) {
         Ok(value) if value == wanted => Ok(new),
         _ => Err(EditError::Unsafe),
+    }
+}
+
+/// Returns the new text with the line ends of the old one, which an editor of Windows may have made.
+fn with_line_ends_of(old: &str, new: String) -> String {
+    let count = |end: &str| old.matches(end).count();
+    if count("\r\n") > 0 && count("\r\n") == count("\n") {
+        new.replace("\r\n", "\n").replace('\n', "\r\n")
+    } else {
+        new
     }
 }
 
@@ -319,6 +330,44 @@ mod tests {
             merged(Format::Yaml, old, &edits).unwrap(),
             format!("{old}- id: m\n  url: u\n")
         );
+    }
+
+    #[test]
+    fn yaml_keeps_the_comments_of_what_it_changes() {
+        let edits = [
+            set(&["a"], json!("new")),
+            put(
+                &["models"],
+                "name",
+                json!({"name": "m", "url": "u", "roles": ["x"], "more": 1}),
+            ),
+        ];
+        let old = "a: \"x # y\" # mine\nmodels:\n  # above\n  - name: m # its name\n    # its address\n    url: old # was b\n    roles:\n      - y\n\n    # kept\n    keep: 1 # too\n# end\n";
+        assert_eq!(
+            merged(Format::Yaml, old, &edits).unwrap(),
+            "a: new # mine\nmodels:\n  # above\n  - name: m # its name\n    # its address\n    url: u # was b\n    roles: [\"x\"]\n\n    # kept\n    keep: 1 # too\n    more: 1\n# end\n"
+        );
+        // The field behind the mark is another one, and the mark is wide.
+        let old = "a: new\nmodels:\n-   url: old # was b\n    name: m\n";
+        assert_eq!(
+            merged(Format::Yaml, old, &edits).unwrap(),
+            "a: new\nmodels:\n-   url: u # was b\n    name: m\n    roles: [\"x\"]\n    more: 1\n"
+        );
+    }
+
+    #[test]
+    fn line_ends_stay_as_they_are() {
+        let edits = [set(&["a"], json!("b"))];
+        for (format, old) in [
+            (Format::Json, "{\r\n  // mine\r\n  \"c\": 1\r\n}\r\n"),
+            (Format::Toml, "# mine\r\nc = 1\r\n"),
+            (Format::Yaml, "# mine\r\nc: 1\r\n"),
+        ] {
+            let new = merged(format, old, &edits).unwrap();
+            assert!(!new.replace("\r\n", "").contains('\n'), "{new:?}");
+            let plain = merged(format, &old.replace("\r\n", "\n"), &edits).unwrap();
+            assert_eq!(new.replace("\r\n", "\n"), plain);
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) fn edited(text: &str, edits: &[Edit]) -> Result<String, EditError> {
                 };
                 let line = format!("{key}: {}", written(value));
                 match at(&lines, key) {
-                    Some(place) => lines[place] = line,
+                    Some(place) => lines[place] = format!("{line}{}", comment(&lines[place])),
                     None => lines.push(line),
                 }
             }
@@ -111,19 +111,66 @@ fn put(
         let Ok(Value::Array(old)) = parsed(&lines[start..end].join("\n")) else {
             continue;
         };
-        let Some(mut old) = old.into_iter().next() else {
+        let Some(old) = old.into_iter().next() else {
             continue;
         };
         if old.get(by) == item.get(by) {
-            merge(&mut old, &Value::Object(item.clone()));
-            if let Value::Object(new) = old {
-                lines.splice(start..end, item_lines(&new, indent));
+            let mut new = old.clone();
+            merge(&mut new, &Value::Object(item.clone()));
+            if let (Value::Object(old), Value::Object(new)) = (old, new) {
+                let item = changed_item(&lines[start..end], &old, &new);
+                lines.splice(start..end, item);
             }
             return;
         }
     }
     let end = list.start + used(&lines[list]);
     lines.splice(end..end, item_lines(item, indent));
+}
+
+/// The lines of an item in which the fields of `old` that differ in `new` are written again. The
+/// other lines stay as they are.
+fn changed_item(
+    lines: &[String],
+    old: &Map<String, Value>,
+    new: &Map<String, Value>,
+) -> Vec<String> {
+    // The first field stands behind the mark, the others below it.
+    let behind_mark = |line: &str| line.replacen('-', " ", 1);
+    let indent = indent_of(&behind_mark(&lines[0]));
+    let mut lines: Vec<String> = lines.to_vec();
+    let mark = lines[0][..indent].to_owned();
+    lines[0] = behind_mark(&lines[0]);
+    for (key, value) in new
+        .iter()
+        .filter(|&(key, value)| old.get(key) != Some(value))
+    {
+        let line = format!("{:indent$}{key}: {}", "", written(value));
+        let is_field = |line: &String| !is_beside(line) && indent_of(line) == indent;
+        let own: Vec<String> = lines
+            .iter()
+            .map(|line| line.get(indent..).unwrap_or_default().to_owned())
+            .collect();
+        let Some(place) = at(&own, key) else {
+            lines.push(line);
+            continue;
+        };
+        let below = lines[place + 1..].iter();
+        let end = place + 1 + below.take_while(|line| !is_field(line)).count();
+        let end = place + used(&lines[place..end]);
+        let line = format!("{line}{}", comment(&lines[place]));
+        lines.splice(place..end, [line]);
+    }
+    lines[0].replace_range(..indent, &mark);
+    lines
+}
+
+/// The comment at the end of a line, with the space before it.
+fn comment(line: &str) -> &str {
+    let value = parsed(line);
+    let starts = line.match_indices(" #").map(|(start, _)| start);
+    let mut starts = starts.filter(|&start| value.is_ok() && parsed(&line[..start]) == value);
+    starts.next().map_or("", |start| &line[start..])
 }
 
 /// The number of lines up to the last that is not blank or a comment.
