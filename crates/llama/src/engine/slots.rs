@@ -151,7 +151,8 @@ pub(super) fn copy_source(
     min_copy: usize,
     can_truncate: bool,
 ) -> Option<(Sequence, usize)> {
-    let task = slots[reader].reading()?;
+    // A copy would be pending when the file is there, and nothing can be restored until it is made.
+    let task = slots[reader].reading().filter(|task| !task.is_loading)?;
     let have = slots[reader].tokens.len();
     if task.prompt.unsplit(have) < have {
         return None;
@@ -410,6 +411,15 @@ mod tests {
             None,
             "so few are read sooner than copied"
         );
+    }
+
+    #[test]
+    fn a_request_that_waits_for_a_file_copies_nothing_before_it_is_read() {
+        let prompt = counted(50);
+        let mut slots = [idle(&prompt[..30], 0), reading(&prompt, 0, 1)];
+        assert_eq!(copy_source(&slots, 1, MIN_COPY, true), Some((0, 30)));
+        slots[1].task.as_mut().unwrap().is_loading = true;
+        assert_eq!(copy_source(&slots, 1, MIN_COPY, true), None);
     }
 
     #[test]

@@ -245,6 +245,24 @@ async fn conversations_are_found_again_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_file_is_restored_also_if_another_slot_has_the_first_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let system = json!({"role": "system", "content": long_text("You are brief.", 40)});
+    let mut all: Vec<_> = (0..3).map(Conversation::new).collect();
+    for conversation in &mut all {
+        conversation.0.insert(0, system.clone());
+    }
+    for turn in 0..2 {
+        let llama = on_disk(folder.path(), |options| options.parallel = 2);
+        for conversation in &mut all {
+            let whole = conversation.go_on(&llama).await;
+            let read = whole.usage().prompt_tokens - whole.cached();
+            assert!(turn == 0 || read < 20, "{:?}", whole.usage());
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_whole_or_not_of_this_model_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let call = || Conversation::new(0).call();
