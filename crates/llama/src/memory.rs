@@ -158,7 +158,10 @@ fn prompt_cache(options: &LlamaOptions, cache: u64) -> u64 {
         Some(_) => (cache / u64::from(options.parallel.max(1))).max(MOST_WAITING as u64),
         None => 0,
     };
-    options.cache_memory.saturating_add(on_their_way)
+    // As much may wait to be written as is being read.
+    options
+        .cache_memory
+        .saturating_add(on_their_way.saturating_mul(2))
 }
 
 /// The bytes of the compute buffers of a step over `batch` tokens, with or without the logits of

@@ -19,6 +19,8 @@ const COMPLETE: &str = "prompt";
 /// The ending of a file that is being written.
 const PARTIAL: &str = "part";
 
+const OTHER_NAME: &str = "it has the name of another file";
+
 /// The folder of a model. This process holds its lock.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -72,7 +74,7 @@ impl Folder {
                 Some(PARTIAL) => drop(fs::remove_file(&path)),
                 Some(COMPLETE) => match self.header(&path) {
                     Ok((header, _)) if self.place_of(&header) == path => headers.push(header),
-                    Ok(_) => delete(&path, &"it has the name of another file"),
+                    Ok(_) => delete(&path, &FileError::Damaged(OTHER_NAME)),
                     Err(why) => delete(&path, &why),
                 },
                 _ => {}
@@ -87,16 +89,14 @@ impl Folder {
         let load = || {
             let (found, mut file) = self.header(&path)?;
             if found != *header {
-                return Err(FileError::Damaged("it has the name of another file"));
+                return Err(FileError::Damaged(OTHER_NAME));
             }
             let state = found.read_state(&mut file)?;
             // The time is only for the order in which files make room.
             let _ = file.set_modified(SystemTime::now());
             Ok(state)
         };
-        load()
-            .inspect_err(|why: &FileError| delete(&path, why))
-            .ok()
+        load().inspect_err(|why| delete(&path, why)).ok()
     }
 
     /// Writes a snapshot, under a temporary name first. The file is complete as soon as it has its
@@ -130,7 +130,8 @@ impl Folder {
     }
 
     /// Deletes the least recently used files until there is room for `bytes` more. Returns `false`
-    /// if there cannot be.
+    /// if there cannot be. Deletes what other models have not finished to write, too: the next start
+    /// would, but there may be none with such a model again.
     pub(super) fn make_room(&self, bytes: u64) -> io::Result<bool> {
         if bytes > self.most {
             return Ok(false);
@@ -150,6 +151,7 @@ impl Folder {
             if folder == self.path {
                 files.extend(listed);
             } else if let Ok(Some(lock)) = take_lock(&folder) {
+                delete_unfinished(&folder)?;
                 locks.push(lock);
                 files.extend(listed);
             }
@@ -159,8 +161,10 @@ impl Folder {
             if total <= self.most {
                 break;
             }
-            fs::remove_file(&file.path)?;
-            total -= file.bytes;
+            match fs::remove_file(&file.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => total -= file.bytes,
+            }
         }
         drop(locks);
         Ok(total <= self.most)
@@ -201,7 +205,7 @@ fn complete_files(folder: &Path) -> io::Result<Vec<Listed>> {
         let Ok(metadata) = fs::metadata(&path) else {
             continue;
         };
-        if path.extension() == Some(OsStr::new(COMPLETE)) {
+        if metadata.is_file() && path.extension() == Some(OsStr::new(COMPLETE)) {
             files.push(Listed {
                 bytes: metadata.len(),
                 last_used: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
@@ -212,7 +216,21 @@ fn complete_files(folder: &Path) -> io::Result<Vec<Listed>> {
     Ok(files)
 }
 
-fn delete(path: &Path, why: &dyn std::fmt::Display) {
+fn delete_unfinished(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension() == Some(OsStr::new(PARTIAL)) {
+            let _ = fs::remove_file(&path);
+        }
+    }
+    Ok(())
+}
+
+fn delete(path: &Path, why: &FileError) {
+    if matches!(why, FileError::Io(error) if error.kind() == io::ErrorKind::NotFound) {
+        // It has made room for others since it was found.
+        return;
+    }
     tracing::warn!(
         path = %path.display(),
         %why,

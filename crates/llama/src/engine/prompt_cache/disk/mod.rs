@@ -27,8 +27,10 @@ use folder::Folder;
 /// The maximum number of bytes that wait to be written, unless a single snapshot is larger.
 pub(crate) const MOST_WAITING: usize = 256 << 20;
 
-/// The maximum number of files that are read at the same time.
+/// The maximum number of files that are read at the same time, and of their bytes, unless a single
+/// file is larger.
 const MOST_READ: usize = 4;
+const MOST_READ_BYTES: u64 = MOST_WAITING as u64;
 
 /// How often the lock of the folder is tried while another process has it.
 const TRY_LOCK_EVERY: Duration = Duration::from_secs(5);
@@ -63,8 +65,9 @@ struct State {
     /// The headers of all files.
     headers: Vec<Arc<Header>>,
     waiting: VecDeque<Arc<Snapshot>>,
-    /// The number of files that are being read.
+    /// The number of files that are being read, and their bytes.
     reading: usize,
+    reading_bytes: u64,
     /// Whether the writer has tried to take the lock.
     has_tried: bool,
     /// Whether no more files are written.
@@ -79,6 +82,12 @@ impl State {
 
     fn takes_files(&self) -> bool {
         self.folder.is_some() && !self.is_off
+    }
+
+    fn can_read(&self, bytes: u64) -> bool {
+        self.reading == 0
+            || (self.reading < MOST_READ
+                && self.reading_bytes.saturating_add(bytes) <= MOST_READ_BYTES)
     }
 
     fn has_room_for(&self, snapshot: &Snapshot) -> bool {
@@ -141,23 +150,26 @@ impl Disk {
     }
 
     /// Reads a file on another thread, and calls `deliver` with its snapshot, or with `None` if it
-    /// cannot be used. Returns `false`, and does not call it, if too many files are being read.
+    /// cannot be used. Returns `false`, and does not call it, if too much is being read.
     pub(in crate::engine) fn load(
         &self,
         found: &FoundFile,
         scope: Scope,
         deliver: impl FnOnce(Option<Snapshot>) + Send + 'static,
     ) -> bool {
+        let bytes = found.header.file_bytes();
         let mut state = self.shared.lock();
-        let Some(folder) = state.folder.clone().filter(|_| state.reading < MOST_READ) else {
+        let Some(folder) = state.folder.clone().filter(|_| state.can_read(bytes)) else {
             return false;
         };
         state.reading += 1;
+        state.reading_bytes += bytes;
         drop(state);
         let header = Arc::clone(&found.header);
         let reading = Reading {
             shared: Arc::clone(&self.shared),
             folder: Some(folder),
+            bytes,
             deliver: Some(Box::new(deliver)),
         };
         // If there is no thread for it, dropping the closure delivers nothing.
@@ -239,6 +251,7 @@ struct Reading {
     shared: Arc<Shared>,
     /// Released before the delivery, so that the folder's lock is free once nobody waits for a file.
     folder: Option<Arc<Folder>>,
+    bytes: u64,
     deliver: Option<Deliver>,
 }
 
@@ -260,7 +273,10 @@ impl Reading {
     fn deliver(&mut self, snapshot: Option<Snapshot>) {
         self.folder = None;
         if let Some(deliver) = self.deliver.take() {
-            self.shared.lock().reading -= 1;
+            let mut state = self.shared.lock();
+            state.reading -= 1;
+            state.reading_bytes -= self.bytes;
+            drop(state);
             deliver(snapshot);
         }
     }
@@ -349,21 +365,35 @@ impl Shared {
                 Ok(has_room)
             })
         };
+        // The engine's thread takes the lock, too, so nothing waits for the disk under it.
+        let known = match written {
+            Ok(true) => self.lock().headers.clone(),
+            _ => Vec::new(),
+        };
+        let (replaced, others): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|other| header.replaces(other));
+        let gone: Vec<_> = others
+            .into_iter()
+            .filter(|other| !folder.has(other))
+            .collect();
         let mut state = self.lock();
         state.waiting.retain(|other| !Arc::ptr_eq(other, snapshot));
         match written {
             Ok(is_new) => {
                 if is_new {
-                    state.headers.retain(|other| {
-                        let is_replaced = header.replaces(other);
-                        if is_replaced && other.name() != header.name() {
-                            folder.remove(other);
-                        }
-                        !is_replaced && folder.has(other)
-                    });
-                    state.headers.push(Arc::new(header));
+                    let is_in = |all: &[Arc<Header>], header: &Arc<Header>| {
+                        all.iter().any(|other| Arc::ptr_eq(other, header))
+                    };
+                    state
+                        .headers
+                        .retain(|other| !is_in(&replaced, other) && !is_in(&gone, other));
+                    state.headers.push(Arc::new(header.clone()));
                 }
                 drop(state);
+                let name = header.name();
+                for other in replaced.iter().filter(|other| other.name() != name) {
+                    folder.remove(other);
+                }
                 self.changed.notify_all();
             }
             Err(error) => self.turn_off(state, &error),

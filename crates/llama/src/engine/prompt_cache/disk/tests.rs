@@ -234,3 +234,67 @@ fn a_folder_that_cannot_be_written_turns_it_off() {
     assert!(!disk.is_on());
     assert_eq!(load(&disk, &[1]), None);
 }
+
+#[test]
+fn what_other_models_have_not_finished_to_write_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    for model in [1, 2] {
+        drop(open_as(folder.path(), model, 1 << 20));
+    }
+    for at in fs::read_dir(folder.path()).unwrap() {
+        fs::write(at.unwrap().path().join("left.part"), "x").unwrap();
+    }
+    assert_eq!(files(folder.path(), "part").len(), 2);
+    let another = open_as(folder.path(), 2, 1 << 20);
+    let disk = open_as(folder.path(), 1, 1 << 20);
+    assert_eq!(files(folder.path(), "part").len(), 0);
+    drop(another);
+    // A process ends while it writes, and its model is not loaded again.
+    let one = fs::read_dir(folder.path()).unwrap().next().unwrap();
+    fs::write(one.unwrap().path().join("left.part"), "x").unwrap();
+    drop(disk);
+    let disk = open_as(folder.path(), 3, 1 << 20);
+    write(&disk, &[&[1, 2]]);
+    assert_eq!(files(folder.path(), "part"), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_file_that_has_made_room_since_it_was_found_is_read_as_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = open_as(folder.path(), 1, 1500);
+    write(&disk, &[&[1, 2]]);
+    let found = disk.find(&None, |tokens| common_prefix(tokens, &[1, 2]));
+    write(&disk, &[&[3, 4]]);
+    let (sender, receiver) = mpsc::channel();
+    assert!(disk.load(&found.unwrap(), None, move |snapshot| {
+        let _ = sender.send(snapshot);
+    }));
+    assert_eq!(receiver.recv_timeout(LONG).unwrap(), None);
+    assert!(load(&disk, &[3, 4]).is_some());
+}
+
+#[test]
+fn a_folder_with_the_name_of_a_file_is_no_reason_to_write_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = open_as(folder.path(), 1, 1500);
+    write(&disk, &[&[1, 2]]);
+    fs::create_dir(files(folder.path(), "prompt")[0].with_file_name("0.prompt")).unwrap();
+    for tokens in [&[3, 4], &[5, 6]] {
+        write(&disk, &[tokens]);
+        assert!(load(&disk, tokens).is_some());
+    }
+}
+
+#[test]
+fn many_files_are_read_at_the_same_time_only_if_they_are_small() {
+    let reading = |count: usize, bytes: u64| State {
+        reading: count,
+        reading_bytes: bytes,
+        ..State::default()
+    };
+    assert!(reading(0, 0).can_read(u64::MAX));
+    assert!(reading(3, 300).can_read(100));
+    assert!(!reading(4, 400).can_read(100));
+    assert!(!reading(1, MOST_READ_BYTES).can_read(1));
+    assert!(!reading(1, u64::MAX).can_read(1));
+}
