@@ -146,7 +146,7 @@ def test_a_batch_is_answered_and_survives_a_kill(upstream, tmp_path):
         assert error["error"]["code"] == "invalid_json_line"
         assert [one.id for one in client.batches.list()] == [batch.id]
         if openai_spec.SPEC:
-            openai_spec.check_json("Batch", client.batches.with_raw_response.retrieve(batch.id).text())
+            openai_spec.check_json("Batch", client.batches.with_raw_response.retrieve(batch.id).text)
 
 
 def test_the_command_line_makes_a_batch_and_goes_on_after_ctrl_c(upstream, tmp_path):

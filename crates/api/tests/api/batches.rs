@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -11,8 +12,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
-use loggia_api::store::{Change, Kind, Owner};
-use loggia_api::{BatchWork, Caller, Door, MemoryBlobs, MemoryStore, Policy, Store};
+use loggia_api::store::blobs::{Begun, Pieces};
+use loggia_api::store::{Change, Kind, ObjectRef, Owner, StoreError};
+use loggia_api::{BatchWork, Blobs, Caller, Door, MemoryBlobs, MemoryStore, Policy, Store};
 use loggia_backend::ollama::Ollama;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -549,6 +551,130 @@ async fn an_engine_that_is_busy_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_whose_engine_is_busy_does_not_keep_others_waiting() {
+    let busy = plain_model().on("/api/chat", 503, ["{\"error\":\"server busy\"}"]);
+    let door = BatchDoor::before(busy);
+    let waiting = door.create(&file_of(5)).await;
+    let work = door.work();
+    while door.inner.chats().is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // Its only line needs no engine.
+    let other = door.create(&line("a").replace("messages", "none")).await;
+    // It has waited for longer: the clock of the store is not the paused one.
+    let due = Change::Schedule {
+        kind: Kind::Batch,
+        id: other.clone(),
+        due: Some(1),
+        content: 0,
+    };
+    assert_eq!(door.store.write(&Owner::NOBODY, vec![due]).await, Ok(()));
+    let ended = tokio::time::timeout(Duration::from_mins(2), door.ended(None, &other)).await;
+    assert_eq!(ended.expect("a turn")["status"], "completed");
+    // No line was lost when the turn ended.
+    let chats = door.inner.chats().len();
+    while door.inner.chats().len() < chats + 5 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let batch = door.batch(None, &waiting).await;
+    assert_eq!(
+        (&batch["status"], &batch["request_counts"]),
+        (
+            &json!("in_progress"),
+            &json!({"total": 5, "completed": 0, "failed": 0})
+        )
+    );
+    work.abort();
+}
+
+/// The end takes two writes: the errors of the lines that were not made, and the files.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_was_cancelled_or_expired_stays_so_if_its_end_is_interrupted() {
+    for status in ["cancelled", "expired"] {
+        let door = BatchDoor::new();
+        let text = file_of(3);
+        let id = door.create(&text).await;
+        door.running.store(1, Ordering::Relaxed);
+        let work = door.work();
+        while door.batch(None, &id).await["status"] != "in_progress" {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        work.abort();
+        let _ = work.await;
+        let at = ObjectRef {
+            owner: &Owner::NOBODY,
+            kind: Kind::Batch,
+            id: &id,
+        };
+        let object = door.store.object(at).await.expect("the batch");
+        let mut stored: Value = serde_json::from_str(&object.body).expect("JSON");
+        if status == "cancelled" {
+            let path = format!("/v1/batches/{id}/cancel");
+            door.send(None, Method::POST, &path, Value::Null).await;
+        } else {
+            stored["expires_at"] = json!(1);
+        }
+        // What the first write leaves.
+        stored["finalizing_at"] = json!(1);
+        stored["request_counts"]["failed"] = json!(3);
+        stored["progress"] = json!({"next": 3, "offset": text.len(), "done": []});
+        let replace = Change::Replace {
+            kind: Kind::Batch,
+            id: id.clone(),
+            body: stored.to_string(),
+            items: Vec::new(),
+            needs: None,
+        };
+        let written = door.store.write(&Owner::NOBODY, vec![replace]).await;
+        assert_eq!(written, Ok(()));
+        door.running.store(0, Ordering::Relaxed);
+        let work = door.work();
+        let batch = door.ended(None, &id).await;
+        work.abort();
+        assert_eq!(
+            (&batch["status"], &batch["request_counts"]["failed"]),
+            (&json!(status), &json!(3))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_whose_input_file_is_deleted_ends_soon() {
+    let door = BatchDoor::new();
+    let id = door.create(&file_of(5)).await;
+    door.running.store(1, Ordering::Relaxed);
+    let work = door.work();
+    while door.batch(None, &id).await["status"] != "in_progress" {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let input = door.batch(None, &id).await["input_file_id"].clone();
+    let path = format!("/v1/files/{}", input.as_str().expect("an id"));
+    let (status, _) = door.send(None, Method::DELETE, &path, Value::Null).await;
+    assert_eq!(status, 200);
+    let ended = tokio::time::timeout(Duration::from_secs(10), door.ended(None, &id)).await;
+    work.abort();
+    assert_eq!(ended.expect("within 10 s")["status"], "cancelled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_whose_error_file_cannot_be_written_leaves_no_second_output_file() {
+    let mut door = BatchDoor::new();
+    // The contents are the input, the answers, and the errors.
+    let blobs = FullOnce {
+        inner: door.blobs.clone(),
+        until: AtomicUsize::new(2),
+    };
+    door.door = door.door.with_blobs(Arc::new(blobs));
+    let id = door.create(&(file_of(1) + "broken")).await;
+    let work = door.work();
+    let batch = door.ended(None, &id).await;
+    work.abort();
+    assert_eq!(batch["status"], "completed");
+    assert!(batch["output_file_id"].is_string() && batch["error_file_id"].is_string());
+    assert_eq!(door.blobs.places().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ended_batch_is_deleted_when_it_is_old_and_leaves_its_files() {
     let door = BatchDoor::new();
     let id = door.create(&file_of(1)).await;
@@ -593,5 +719,36 @@ impl Service<Request<Full<Bytes>>> for Gated {
             }
             answer.await
         })
+    }
+}
+
+/// Has no room for one content, after some others.
+struct FullOnce {
+    inner: Arc<MemoryBlobs>,
+    until: AtomicUsize,
+}
+
+impl Blobs for FullOnce {
+    fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Begun, StoreError>> {
+        if self.until.fetch_sub(1, Ordering::Relaxed) == 0 {
+            return Box::pin(async { Err(StoreError::Full) });
+        }
+        self.inner.create(name)
+    }
+
+    fn read<'a>(
+        &'a self,
+        place: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<Pieces, StoreError>> {
+        self.inner.read(place, range)
+    }
+
+    fn delete<'a>(&'a self, place: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.inner.delete(place)
+    }
+
+    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        self.inner.leftovers()
     }
 }

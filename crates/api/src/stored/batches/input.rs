@@ -194,8 +194,12 @@ pub(super) fn parse(text: Option<&Bytes>, endpoint: &str) -> Result<Request, Wro
         let message = "Invalid 'method': only 'POST' is supported.".to_owned();
         return Err(wrong(custom_id, "invalid_method", Some("method"), message));
     }
+    if fields.url.is_null() {
+        let code = "missing_required_parameter";
+        return Err(wrong(custom_id, code, Some("url"), missing("url")));
+    }
     if fields.url != endpoint {
-        let message = format!("Invalid 'url': it is not the endpoint of the batch, '{endpoint}'.");
+        let message = format!("Invalid 'url': expected '{endpoint}', the endpoint of the batch.");
         return Err(wrong(custom_id, "invalid_url", Some("url"), message));
     }
     let Some(body) = fields.body else {
@@ -307,6 +311,12 @@ mod tests {
                 known.clone(),
                 "invalid_method",
                 Some("method"),
+            ),
+            (
+                r#"{"custom_id":"a","method":"POST"}"#,
+                known.clone(),
+                "missing_required_parameter",
+                Some("url"),
             ),
             (
                 r#"{"custom_id":"a","method":"POST","url":"/v1/embeddings"}"#,

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::ENDPOINTS;
 use super::input::parse;
 use super::output::not_made;
+use super::work::Pauses;
 use crate::Door;
 
 /// A line of a batch that was made, or not.
@@ -27,13 +28,17 @@ impl Door {
     /// route.
     pub async fn answer_batch_line(&self, text: Bytes) -> AnsweredLine {
         let url = serde_json::from_slice::<Url>(&text);
-        let known = |url: Url| ENDPOINTS.iter().find(|endpoint| **endpoint == url.url);
-        let endpoint = url
-            .ok()
-            .and_then(known)
-            .unwrap_or(&"one of those for batches");
-        let done = match parse(Some(&text), endpoint) {
-            Ok(request) => self.make_line(0, request, endpoint, None).await,
+        let url = url.map(|url| url.url).unwrap_or_default();
+        let pauses = Pauses::default();
+        let done = match parse(Some(&text), &url) {
+            Ok(request) if ENDPOINTS.contains(&url.as_str()) => {
+                self.make_line(0, request, &url, None, &pauses).await
+            }
+            Ok(request) => {
+                let routes = ENDPOINTS.join("', '");
+                let message = format!("Invalid 'url': supported values are: '{routes}'.");
+                not_made(0, Some(&request.custom_id), "invalid_url", &message)
+            }
             Err(wrong) => not_made(0, wrong.custom_id.as_deref(), wrong.code, &wrong.message),
         };
         done.into()

@@ -1,10 +1,9 @@
 //! Batches, `/v1/batches…`: requests that are made in the background.
 //!
 //! `input.rs` reads the requests, `work.rs` makes them, `run.rs` is one batch at work, `output.rs`
-//! writes the files with the answers; `line.rs`
-//! makes one line without a store. A batch is an object of the store that is due until it has
-//! ended. Its items are the finished lines, so that a line and the progress of the batch are stored
-//! together, and no line is done twice.
+//! writes the files with the answers; `line.rs` makes one line without a store. A batch is an object
+//! of the store that is due until it has ended. Its items are the finished lines, so that a line and
+//! the progress of the batch are stored together, and no line is done twice.
 
 mod input;
 mod line;

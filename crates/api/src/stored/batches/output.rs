@@ -136,7 +136,12 @@ impl Run<'_> {
     /// Writes the files, and ends the batch together with their rows.
     pub(super) async fn finish(&mut self, end: End) -> Result<(), Stop> {
         let output = self.file(Side::Output, "output").await?;
-        let errors = self.file(ERRORS, "error").await?;
+        let errors = self.file(ERRORS, "error").await;
+        if let (Some(output), Err(_)) = (&output, &errors) {
+            // The next attempt writes it again.
+            self.files.discard(&output.place).await;
+        }
+        let errors = errors?;
         let now = id::now();
         let batch = &mut self.stored.batch;
         let id_of = |file: &Option<StoredFile>| file.as_ref().map(|one| one.file.id.clone());

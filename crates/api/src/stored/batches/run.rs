@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::input::{Line, Lines, Wrong, parse};
 use super::output::{Done, not_made};
 use super::work::Worker;
-use super::{KEPT_SECONDS, StoredBatch, schedule};
+use super::{KEPT_SECONDS, StoredBatch, is_waiting, schedule};
 use crate::answer::id;
 use crate::store::{Change, Item, Kind, NeededHold, StoreError};
 use crate::stored::damaged;
@@ -140,11 +140,14 @@ impl<'w> Run<'w> {
 
     /// Works on the batch until its turn is over, or it has ended.
     pub(super) async fn turn(&mut self) -> Result<(), Stop> {
+        // Also of one whose lines were all given up, before the server was killed.
+        if is_waiting(&self.stored.batch.status)
+            && let Some(end) = self.why_to_end().await?
+        {
+            return self.end(end).await;
+        }
         if self.stored.batch.status == "validating" {
-            match self.why_to_end().await? {
-                Some(end) => return self.end(end).await,
-                None => self.validate().await?,
-            }
+            self.validate().await?;
         }
         match self.stored.batch.status.as_str() {
             "in_progress" => match self.lines().await? {
@@ -253,6 +256,11 @@ impl<'w> Run<'w> {
             if !is_over {
                 self.start(&mut at_work, &endpoint).await?;
             }
+            // A line that waits for its engine has done nothing. It is made again in the next turn.
+            let all_pause = at_work.running.len() == self.worker.pauses.count();
+            if is_over && all_pause && !at_work.running.is_empty() {
+                return Ok(None);
+            }
             if at_work.running.is_empty() && (at_work.is_read || is_over) {
                 return Ok(at_work.is_read.then_some(End::Completed));
             }
@@ -264,6 +272,9 @@ impl<'w> Run<'w> {
                 _ = renewals.tick() => {
                     if let Some(end) = self.why_to_end().await? {
                         return Ok(Some(end));
+                    }
+                    if self.input().await?.is_none() {
+                        return Ok(Some(End::Cancelled(id::now())));
                     }
                     self.renew().await?;
                 }

@@ -2,6 +2,7 @@
 //! makes its requests while nobody else needs the engines.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +62,30 @@ pub(super) struct Worker {
     work: BatchWork,
     /// When a line was started last.
     started: Mutex<Instant>,
+    pub(super) pauses: Pauses,
+}
+
+/// Counts the requests that wait before they are repeated.
+#[derive(Default)]
+pub(super) struct Pauses(AtomicUsize);
+
+impl Pauses {
+    pub(super) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    async fn pause(&self, time: Duration) {
+        /// Counts down also if the request is dropped.
+        struct Pause<'p>(&'p AtomicUsize);
+        impl Drop for Pause<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let _pause = Pause(&self.0);
+        sleep(time).await;
+    }
 }
 
 impl Door {
@@ -75,6 +100,7 @@ impl Door {
             files,
             work,
             started: Mutex::new(Instant::now()),
+            pauses: Pauses::default(),
         };
         let holder = id::item("batches_");
         let mut works = true;
@@ -155,7 +181,8 @@ impl Worker {
         endpoint: String,
         caller: Option<Caller>,
     ) -> Done {
-        let made = self.door.make_line(number, request, &endpoint, caller);
+        let (door, pauses) = (&self.door, &self.pauses);
+        let made = door.make_line(number, request, &endpoint, caller, pauses);
         made.await
     }
 
@@ -191,6 +218,7 @@ impl Door {
         request: Request,
         endpoint: &str,
         caller: Option<Caller>,
+        pauses: &Pauses,
     ) -> Done {
         let (mut tries, mut pause) = (0, FIRST_WAIT);
         loop {
@@ -206,7 +234,8 @@ impl Door {
                 let body = String::from_utf8_lossy(&body);
                 return made(number, &request.custom_id, &request_id, status, &body);
             }
-            sleep(wait.unwrap_or(pause).min(LONGEST_PAUSE)).await;
+            let wait = wait.unwrap_or(pause).min(LONGEST_PAUSE);
+            pauses.pause(wait).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
