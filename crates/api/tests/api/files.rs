@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use http::{Method, Request, Response};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
 use loggia_api::store::{Change, Kind, Owner};
 use loggia_api::{Caller, Door, FileLimits, MemoryBlobs, MemoryStore, Policy, Store, Strictness};
 use loggia_backend::ollama::Ollama;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::support::{Answer, Scripted, plain_model};
 
@@ -375,6 +377,11 @@ async fn the_head_of_a_field_is_bounded() {
     let body = Frames::new(frames, Arc::clone(&read));
     let answer = door.send(None, posted_body("/v1/files", body)).await;
     refused(&answer, 400, None);
+    let message = answer.text();
+    assert!(
+        message.contains("the head of a field is too long"),
+        "{message}"
+    );
     assert!(read.load(Ordering::Relaxed) < 10, "{read:?} frames read");
 
     let many: Vec<_> = (0..100).map(|number| number.to_string()).collect();
@@ -636,7 +643,7 @@ async fn an_upload_is_checked_when_it_begins_and_its_parts_are_bounded() {
     let long = vec![b'x'; 1001];
     let answer = door.form(&path, &[("data", Some("blob"), &long)]).await;
     refused(&answer, 413, Some("file"));
-    for _ in 0..3 {
+    for _ in 0..2 {
         door.part(&upload, &long[..1000]).await;
     }
     let answer = door.form(&path, &[("data", Some("blob"), b"x")]).await;
@@ -644,7 +651,41 @@ async fn an_upload_is_checked_when_it_begins_and_its_parts_are_bounded() {
     let unknown = "/v1/uploads/upload_0/parts";
     let answer = door.form(unknown, &[("data", Some("blob"), b"x")]).await;
     refused(&answer, 404, Some("id"));
-    assert_eq!(door.blobs.places().len(), 3);
+    assert_eq!(door.blobs.places().len(), 2);
+    // A part cannot be longer than the file, since the limit of a key counts the file.
+    let short = door.upload(10).await;
+    let path = format!("/v1/uploads/{short}/parts");
+    let answer = door
+        .form(&path, &[("data", Some("blob"), &long[..11])])
+        .await;
+    refused(&answer, 413, Some("file"));
+    assert_eq!(door.blobs.places().len(), 2);
+}
+
+#[tokio::test]
+async fn a_part_that_others_have_overtaken_is_bounded_too() {
+    let door = FileDoor::limited(5000, 1 << 30);
+    let upload = door.upload(1000).await;
+    let path = format!("/v1/uploads/{upload}/parts");
+    let mut begin = form(&[("data", Some("blob"), &[b'x'; 1000])]);
+    let rest = begin.split_off(500);
+    let (go_on, wait) = oneshot::channel::<()>();
+    let rest = stream::once(async move {
+        wait.await.expect("a signal");
+        rest
+    });
+    let body = stream::iter([begin]).chain(rest);
+    let body = StreamBody::new(body.map(|bytes| Ok(Frame::data(Bytes::from(bytes)))));
+    let overtaken = door.send(None, posted_body(&path, body));
+    let others = async {
+        for _ in 0..2 {
+            door.part(&upload, &[b'y'; 1000]).await;
+        }
+        go_on.send(()).expect("a reader");
+    };
+    let (answer, ()) = futures_util::future::join(overtaken, others).await;
+    refused(&answer, 413, Some("file"));
+    assert_eq!(door.blobs.places().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

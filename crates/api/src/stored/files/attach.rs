@@ -39,7 +39,7 @@ pub(crate) async fn attach<R: Ask>(
 ) -> Result<(), ApiError> {
     let Some(files) = door.files_of(owner) else {
         // A chat has a note instead.
-        return match request.chat().and_then(|chat| first(chat, can)) {
+        return match request.chat().and_then(|chat| named(chat, can).next()) {
             Some((place, _)) if matches!(R::DIALECT, Dialect::Responses) => {
                 let message = "This server keeps no files, so that a file cannot be named by its id; send the file itself.";
                 let error = ApiError::invalid(place_of(&place), "invalid_value", message);
@@ -50,7 +50,9 @@ pub(crate) async fn attach<R: Ask>(
     };
     let most = door.policy.ceilings.media_bytes as u64;
     let mut bytes = 0;
-    while let Some((place, id)) = request.chat().and_then(|chat| first(chat, can)) {
+    let chat = request.chat();
+    let named: Vec<_> = chat.map_or_else(Vec::new, |chat| named(chat, can).collect());
+    for (place, id) in named {
         let param = place_of(&place);
         let failed = |error: ApiError| request.named_place(error.about(param.clone()));
         let stored = files.find(&id).await.map_err(failed)?;
@@ -76,7 +78,7 @@ pub(crate) async fn attach<R: Ask>(
 
 /// Whether a chat has files that are named by their ids alone.
 pub(crate) fn names_files(chat: &ChatCompletionRequest, can: &Abilities) -> bool {
-    first(chat, can).is_some()
+    named(chat, can).next().is_some()
 }
 
 /// The number of a message, and of a part of it.
@@ -86,10 +88,11 @@ fn place_of((message, part): &Place) -> String {
     format!("messages[{message}].content[{part}].file.file_id")
 }
 
-/// Returns the first file that is named by its id alone.
-fn first(chat: &ChatCompletionRequest, can: &Abilities) -> Option<(Place, String)> {
+/// Returns the files that are named by their ids alone.
+fn named(chat: &ChatCompletionRequest, can: &Abilities) -> impl Iterator<Item = (Place, String)> {
+    let takes_files = can.has(Ability::Files);
     let messages = chat.messages.iter().enumerate();
-    let mut files = messages.flat_map(|(at, message)| {
+    let files = messages.flat_map(|(at, message)| {
         let parts = match &message.content {
             Some(Content::Parts(parts)) => parts.as_slice(),
             _ => &[],
@@ -100,10 +103,10 @@ fn first(chat: &ChatCompletionRequest, can: &Abilities) -> Option<(Place, String
             _ => None,
         })
     });
-    files.find_map(|(place, file)| {
+    files.filter_map(move |(place, file)| {
         let id = file.file_id.as_ref().filter(|_| file.file_data.is_none())?;
         // An engine that takes files may have one with an id of its own.
-        let is_ours = id.starts_with("file-") || !can.has(Ability::Files);
+        let is_ours = id.starts_with("file-") || !takes_files;
         is_ours.then(|| (place, id.clone()))
     })
 }

@@ -123,12 +123,16 @@ impl<'b> Form<'b> {
     }
 
     fn refused(&self, error: &multer::Error) -> ApiError {
-        if let multer::Error::StreamReadFailed(cause) = error
-            && let Some(Unread::TooLarge) = cause.downcast_ref::<Unread>()
-        {
-            return too_large(self.limit);
-        }
-        let message = format!("We could not parse the form in the body of your request: {error}.");
+        let unread = match error {
+            multer::Error::StreamReadFailed(cause) => cause.downcast_ref::<Unread>(),
+            _ => None,
+        };
+        let cause: &dyn Display = match unread {
+            Some(Unread::TooLarge) => return too_large(self.limit),
+            Some(unread) => unread,
+            None => error,
+        };
+        let message = format!("We could not parse the form in the body of your request: {cause}.");
         ApiError::new(StatusCode::BAD_REQUEST, message)
     }
 }

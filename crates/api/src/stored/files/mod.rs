@@ -2,7 +2,8 @@
 //! [`Blobs`].
 //!
 //! `create.rs` receives a file, `content.rs` sends it, `uploads.rs` makes a file of parts, `form.rs`
-//! reads forms. `attach.rs` gives models the files that a chat names. `house.rs` deletes what has expired, and what a killed server left behind.
+//! reads forms. `attach.rs` gives models the files that a chat names. `house.rs` deletes what has
+//! expired, and what a killed server left behind.
 //!
 //! A content is whole and on the disk before its object is stored, and an object is deleted before
 //! its content. So no object ever lacks its content.

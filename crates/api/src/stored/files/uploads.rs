@@ -12,7 +12,7 @@ use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 
 use super::create::Received;
-use super::form::Form;
+use super::form::{Form, too_large};
 use super::{Files, Head, StoredFile, answered, check_purpose, creation, name, new_file, seconds};
 use crate::admit::checks::{between, missing};
 use crate::admit::parse::tracked;
@@ -30,7 +30,10 @@ const LASTS: u64 = 3600;
 const HELD_FOR: Duration = Duration::from_secs(30);
 const RENEWED_EVERY: Duration = Duration::from_secs(5);
 
-/// The bytes of all descriptions of the parts of an upload.
+/// The most parts of an upload. OpenAI's largest uploads have 128 parts.
+const MOST_PARTS: usize = 10_000;
+
+/// The bytes of all descriptions of the parts of an upload: more than those of the most parts.
 const MOST_OF_PARTS: usize = 16 << 20;
 
 /// An upload as it is stored.
@@ -152,6 +155,11 @@ impl Files {
             bytes,
             ..
         } = received;
+        // Other parts may have come meanwhile.
+        let room = self.room(&upload).await?;
+        if bytes > room {
+            return Err(too_large(room));
+        }
         let part = StoredPart {
             part: UploadPart {
                 id: id.clone(),
@@ -327,19 +335,21 @@ impl Files {
         Ok(stored)
     }
 
-    /// Returns how many bytes one more part may have. A client that sends a part again may need
-    /// room for both.
+    /// Returns how many bytes one more part may have. It cannot be longer than the file. A client
+    /// that sends a part again may need room for both.
     async fn room(&self, upload: &Upload) -> Result<u64, ApiError> {
         let parts = self.parts(&upload.id).await?;
-        let used: u64 = parts.iter().map(|part| part.bytes).sum();
-        let most = upload.bytes.saturating_mul(2);
-        let room = most
-            .saturating_add(self.limits.part_bytes)
-            .saturating_sub(used);
-        if room == 0 {
-            return Err(super::form::too_large(0));
+        if parts.len() >= MOST_PARTS {
+            let message = format!("An upload may have at most {MOST_PARTS} parts.");
+            return Err(ApiError::invalid("data", "too_many_parts", message));
         }
-        Ok(room.min(self.limits.part_bytes))
+        let used: u64 = parts.iter().map(|part| part.bytes).sum();
+        let most = self.limits.part_bytes.min(upload.bytes);
+        Ok(upload
+            .bytes
+            .saturating_mul(2)
+            .saturating_sub(used)
+            .min(most))
     }
 
     async fn parts(&self, id: &str) -> Result<Vec<StoredPart>, ApiError> {
