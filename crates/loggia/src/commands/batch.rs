@@ -11,6 +11,8 @@ use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use loggia_api::Door;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::runtime::Handle;
 
 use super::serve::{backend, configured_backends, policy};
@@ -36,8 +38,15 @@ pub(crate) async fn run(
     runtime: &Handle,
 ) -> anyhow::Result<Ended> {
     let input = Input::read(&args.file)?;
-    let mut answers = Answers::open(beside(&args.file, args.output.as_deref(), "output"))?;
-    let mut errors = Answers::open(beside(&args.file, args.errors.as_deref(), "errors"))?;
+    let output = beside(&args.file, args.output.as_deref(), "output");
+    let errors = beside(&args.file, args.errors.as_deref(), "errors");
+    if output == errors {
+        anyhow::bail!(
+            "--output and --errors name the same file; choose another one for the errors"
+        );
+    }
+    let mut answers = Answers::open(output)?;
+    let mut errors = Answers::open(errors)?;
     let backends = configured_backends(config, config.names_no_backend(), runtime).await?;
     let door = Door::new(backend(&backends, config), policy(config));
     let load = backends.load;
@@ -194,21 +203,47 @@ struct Answers {
     ids: HashSet<String>,
 }
 
+/// A line that an earlier run left. The input has no `response`.
+#[derive(Deserialize)]
+struct Left {
+    custom_id: Value,
+    #[serde(rename = "response")]
+    _response: IgnoredAny,
+}
+
+/// How each line of a run begins.
+const BEGIN: &[u8] = br#"{"id":"batch_req_"#;
+
+/// Whether a line without an end may be what an interrupted run left.
+fn is_half(line: &[u8]) -> bool {
+    line.starts_with(BEGIN) || BEGIN.starts_with(line)
+}
+
 impl Answers {
     /// Reads what an earlier run left. A last line that is half is cut off, and so are errors without
     /// an id, which are made again.
+    ///
+    /// # Errors
+    /// Refuses a file with anything else, and leaves it as it is.
     fn open(path: PathBuf) -> anyhow::Result<Self> {
         let mut ids = HashSet::new();
         if path.exists() {
             let text =
                 fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let mut kept = Vec::with_capacity(text.len());
-            for line in text.split_inclusive(|byte| *byte == b'\n') {
-                if line.ends_with(b"\n")
-                    && let Some(id) = id_of(line)
-                {
-                    ids.insert(id);
-                    kept.extend_from_slice(line);
+            for (number, line) in (1..).zip(text.split_inclusive(|byte| *byte == b'\n')) {
+                let left = serde_json::from_slice::<Left>(line);
+                match left.map(|left| left.custom_id) {
+                    Ok(Value::String(id)) if line.ends_with(b"\n") => {
+                        ids.insert(id);
+                        kept.extend_from_slice(line);
+                    }
+                    Ok(_) => {}
+                    Err(_) if !line.ends_with(b"\n") && is_half(line) => {}
+                    Err(_) => anyhow::bail!(
+                        "line {number} of {} is not from an earlier run; choose another file with --output or --errors",
+                        path.display()
+                    ),
                 }
             }
             if kept.len() < text.len() {
@@ -261,14 +296,35 @@ mod tests {
     fn what_an_interrupted_run_left_is_read_and_half_a_line_is_cut_off() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
-        let whole = "{\"custom_id\":\"a\"}\n{\"custom_id\":\"b\"}\n";
-        fs::write(&path, format!("{whole}{{\"custom_id\":\"c\"}}")).unwrap();
+        let left =
+            |id: &str| format!("{{\"id\":\"batch_req_1\",\"custom_id\":{id},\"response\":null}}\n");
+        let whole = left("\"a\"") + &left("\"b\"");
+        let half = &left("\"c\"")[..20];
+        fs::write(&path, format!("{}{whole}{half}", left("null"))).unwrap();
         let mut answers = Answers::open(path.clone()).unwrap();
         assert_eq!(answers.ids, ["a", "b"].map(str::to_owned).into());
         assert_eq!(fs::read_to_string(&path).unwrap(), whole);
-        answers.append("{\"custom_id\":\"c\"}").unwrap();
+        answers.append(left("\"c\"").trim_end()).unwrap();
         answers.end().unwrap();
         assert_eq!(Answers::open(path).unwrap().ids.len(), 3);
+    }
+
+    #[test]
+    fn a_file_that_is_not_from_an_earlier_run_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("other");
+        let request = "{\"custom_id\":\"a\",\"method\":\"POST\"}";
+        for other in [
+            "notes\n",
+            "notes",
+            request,
+            &format!("{request}\n{request}"),
+        ] {
+            fs::write(&path, other).unwrap();
+            let error = Answers::open(path.clone()).err().unwrap().to_string();
+            assert!(error.starts_with("line 1 of "), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), other);
+        }
     }
 
     #[test]
