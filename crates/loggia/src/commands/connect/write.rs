@@ -32,10 +32,8 @@ pub(super) fn replace(path: &Path, exists: bool, text: &str) -> anyhow::Result<O
         } else {
             None
         };
-        let permissions = match exists {
-            true => Some(fs::metadata(&real)?.permissions()),
-            false => None,
-        };
+        let old = exists.then(|| fs::metadata(&real)).transpose()?;
+        let permissions = old.as_ref().map(fs::Metadata::permissions);
         let new = beside(&real, ".loggia-new");
         let written = write_new(&new, permissions, text).and_then(|()| fs::rename(&new, &real));
         if written.is_err() {
