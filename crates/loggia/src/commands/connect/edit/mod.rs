@@ -356,6 +356,19 @@ mod tests {
     }
 
     #[test]
+    fn the_error_of_a_broken_file_has_its_line_but_not_its_text() {
+        let edits = [set(&["a"], json!(1))];
+        for (format, text) in [
+            (Format::Json, "{\n\"key\": \"secret\" \"secret\"}"),
+            (Format::Toml, "b = 1\nkey = \"secret\" \"secret\"\n"),
+        ] {
+            let error = merged(format, text, &edits).unwrap_err().to_string();
+            assert!(error.contains("line 2"), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
     fn line_ends_stay_as_they_are() {
         let edits = [set(&["a"], json!("b"))];
         for (format, old) in [

@@ -7,7 +7,12 @@ use super::{Edit, EditError, leaves};
 
 /// The value of a text.
 pub(super) fn parsed(text: &str) -> Result<Value, EditError> {
-    toml::from_str(text).map_err(|error| EditError::Broken(error.to_string().trim_end().to_owned()))
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        // Its own text repeats the line of the file, which may be long and have keys.
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = 1 + before.unwrap_or_default().matches('\n').count();
+        EditError::Broken(format!("{} on line {line}", error.message()))
+    })
 }
 
 /// Applies the edits, whose paths lead to what they expect. No client has lists in such a file.

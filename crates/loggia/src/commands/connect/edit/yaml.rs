@@ -168,9 +168,9 @@ fn changed_item(
 /// The comment at the end of a line, with the space before it.
 fn comment(line: &str) -> &str {
     let value = parsed(line);
-    let starts = line.match_indices(" #").map(|(start, _)| start);
-    let mut starts = starts.filter(|&start| value.is_ok() && parsed(&line[..start]) == value);
-    starts.next().map_or("", |start| &line[start..])
+    let mut starts = line.match_indices(" #").map(|(start, _)| start);
+    let start = starts.find(|&start| value.is_ok() && parsed(&line[..start]) == value);
+    start.map_or("", |start| &line[start..])
 }
 
 /// The number of lines up to the last that is not blank or a comment.
