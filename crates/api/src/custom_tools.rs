@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::admit::checks::{check_name, is_object, missing};
 
-/// The argument that a custom tool's text is, as a function has it.
+/// The argument of a function that carries a custom tool's text.
 pub(crate) const INPUT: &str = InputGrammar::ARGUMENT;
 
 /// The type of a custom tool, of its calls and of choices of it, and the name of the field with it.

@@ -85,7 +85,7 @@ impl Access<'_> {
         Ok(existing)
     }
 
-    /// Whether an object of a kind is due.
+    /// Returns whether `claim` would find an object of this kind.
     pub(crate) async fn is_due(&mut self, kind: Kind) -> Result<bool, StoreError> {
         let mut find = Statement::new("SELECT seq FROM objects");
         self.push_due(&mut find, kind);

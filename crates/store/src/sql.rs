@@ -86,7 +86,7 @@ impl<'a> Statement<'a> {
         self
     }
 
-    /// Adds a value whose place the text has already.
+    /// Binds a value whose placeholder is already in the text.
     pub(crate) fn with(mut self, value: impl Into<Value<'a>>) -> Self {
         self.values.push(value.into());
         self

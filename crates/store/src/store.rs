@@ -131,8 +131,8 @@ impl SqlStore {
         }
     }
 
-    /// Deletes what is too old and what is too much, and gives the room back to the disk. To be
-    /// called now and then: between two calls only the size of a file is looked after.
+    /// Deletes objects beyond the limits of age and size, and shrinks the file. Call it regularly:
+    /// between two calls, only the size of an SQLite file is limited.
     pub async fn clean(&self) -> Result<(), StoreError> {
         match &self.place {
             Place::File(file) => {
@@ -249,8 +249,8 @@ impl File {
         Ok(opened)
     }
 
-    /// Looks after the size, once so much was written that it may have passed the limit. A failure
-    /// is no failure of the write, which is done.
+    /// Enforces the limit of size, once enough was written to exceed it. A failure is only logged,
+    /// because the write itself has succeeded.
     async fn wrote(&self, bytes: usize, retention: &Retention, database: &Database) {
         let written = self
             .bytes_written

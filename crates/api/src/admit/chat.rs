@@ -120,12 +120,12 @@ pub fn parse_chat(
     };
     let chat = Arc::make_mut(&mut request);
     chat.keep_long_numbers(body);
-    // The original ignored tools of other types.
+    // The profile `original` ignores tools of other types, as the middleware of 2024 did.
     if profile == Profile::Openai {
         custom_tools::as_functions(chat)?;
     }
     check(&request, MAX_STOP_STRINGS)?;
-    // The original accepted anything in a message.
+    // The profile `original` accepts anything in a message, as the middleware of 2024 did.
     if profile == Profile::Openai {
         messages::check(&request.messages)?;
     }

@@ -269,7 +269,7 @@ pub(crate) static FIELDS: &[Field<Request>] = &[
         has_input_grammar,
         drop_input_grammars,
     ),
-    // An optional call conforms to the grammar where it conforms to a strict schema.
+    // A call that the model may omit follows its grammar only where strict schemas are enforced too.
     effect(
         "tools[].custom.format",
         Ability::StrictTools,

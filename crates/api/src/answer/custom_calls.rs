@@ -112,7 +112,7 @@ impl CustomCalls {
         Ok(())
     }
 
-    /// Shows the calls of a choice that are held, except that with this index.
+    /// Sends the buffered calls of a choice, except the one with this index.
     fn end_calls(&mut self, choice: u32, except: Option<u32>, shown: &mut Vec<ToolCallDelta>) {
         let of_choice = self.calls.range_mut((choice, 0)..=(choice, u32::MAX));
         for ((_, index), call) in of_choice {

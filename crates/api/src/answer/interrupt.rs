@@ -9,7 +9,7 @@ use crate::ApiError;
 #[derive(Debug, Default)]
 pub(crate) struct Interrupt(Mutex<Interruption>);
 
-/// The end that was asked for a stream.
+/// A request to end a stream early.
 #[derive(Debug, Default)]
 pub(crate) struct Interruption {
     /// The error that the stream ends with.

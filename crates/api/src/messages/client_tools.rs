@@ -65,7 +65,7 @@ const EDITOR: &str = "Views, creates and edits text files on the user's machine.
 
 fn editor(kind: &str) -> Value {
     let mut commands = vec!["view", "create", "str_replace", "insert"];
-    // Later versions have no undo, and their own name for inserted text.
+    // Versions since 20250429 have no `undo_edit`, and another name for the inserted text.
     let is_newer = is_since(kind, "20250429");
     if !is_newer {
         commands.push("undo_edit");

@@ -115,7 +115,7 @@ fn not_entered(why: NotEntered) -> ApiError {
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).coded("rate_limit_exceeded")
         }
         NotEntered::ServerStops => {
-            let message = "The server stops. Try again when it has been started again.";
+            let message = "The server is shutting down. Try again after it has restarted.";
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("server_stopping")
         }
     }

@@ -117,7 +117,7 @@ impl Asked<'_> {
             response.error = Some(server_stopped());
             match self.replace(&mut response, NeededHold::RunOut).await {
                 Ok(()) => return Ok(response),
-                // It has just ended, or its server was only slow and has renewed its hold.
+                // The response has just ended, or its server renewed the hold late: read it again.
                 Err(StoreError::Held) => {}
                 Err(error) => return Err(self.refused(KIND)(error)),
             }

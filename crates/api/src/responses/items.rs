@@ -847,7 +847,7 @@ fn chat_part(place: &str, part: ItemPart) -> Result<Option<Part>, ApiError> {
         "refusal" => PartKind::Refusal(refusal.ok_or_else(|| needed("refusal"))?),
         "input_image" => {
             match (image_url, file_id) {
-                // What the file is, its content shows.
+                // The media type is detected from the content.
                 (None, Some(file_id)) => by_id(file_id, None),
                 (url, _) => PartKind::ImageUrl {
                     url: url.ok_or_else(|| needed("image_url"))?,

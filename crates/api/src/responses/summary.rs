@@ -46,7 +46,7 @@ pub(crate) struct Compacted {
     /// The newest messages of the user, word for word.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) messages: Vec<Value>,
-    /// What stays of the conversation. If it is given, the item stands for everything before it.
+    /// The messages that stay beside the summary. If present, the item replaces everything before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rest: Option<Rest>,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Compacted {
 pub(crate) struct Rest {
     /// System messages before the summary.
     pub(crate) before: Vec<Message>,
-    /// What the model answered when the summary was made.
+    /// The messages that the model still had to answer when the summary was made.
     pub(crate) after: Vec<Message>,
 }
 

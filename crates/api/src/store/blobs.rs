@@ -15,7 +15,7 @@ use super::StoreError;
 /// The pieces of a content, in order. After an error there are no more.
 pub type Pieces = BoxStream<'static, Result<Bytes, StoreError>>;
 
-/// The place of a content, by which it is found, and what writes it.
+/// The location of a new content, and its writer.
 pub type Begun = (String, Box<dyn BlobWriter>);
 
 /// Keeps contents under names. A name is `files/ID` or `parts/UPLOAD/ID` with ids that the server

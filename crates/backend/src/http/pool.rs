@@ -109,7 +109,7 @@ impl Lease {
 }
 
 impl Destination {
-    /// A runtime exists, because calls need one.
+    /// `Handle::current` cannot panic, because calls run in a Tokio runtime.
     fn of(uri: &Uri) -> Self {
         Self {
             scheme: uri.scheme().cloned(),

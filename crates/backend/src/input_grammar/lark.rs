@@ -132,7 +132,7 @@ impl Reader {
         Err(self.place().invalid(format!("expected '{sign}'")))
     }
 
-    /// Returns whether there is more.
+    /// Skips newlines. Returns whether any token is left.
     fn skip_newlines(&mut self) -> bool {
         while self.peek() == Some(&Kind::Newline) {
             self.at += 1;
@@ -141,7 +141,7 @@ impl Reader {
     }
 
     fn item(&mut self) -> Result<(), GrammarError> {
-        // How a tree is shaped has no effect here.
+        // `?` and `!` only shape Lark's parse tree, which is not used.
         while self.takes("?") || self.takes("!") {}
         let place = self.place();
         match self.next() {

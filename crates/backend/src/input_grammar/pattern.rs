@@ -64,7 +64,7 @@ impl Patterns {
         };
         let Ok(counted) = ast::visit(ast, counted);
         if counted.has_stop {
-            // To llguidance, this is a text to look ahead for.
+            // llguidance reads a group with the name `stop` as a lookahead.
             return Err(GrammarError::unsupported(
                 "a group cannot have the name 'stop'",
             ));
@@ -83,7 +83,7 @@ fn invalid(message: impl std::fmt::Display) -> GrammarError {
     GrammarError::invalid(format!("invalid regular expression: {message}"))
 }
 
-/// What matters of a regular expression before it is translated.
+/// The properties of a regular expression that are checked before it is translated.
 struct Counted {
     units: usize,
     folds: bool,

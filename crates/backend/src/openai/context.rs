@@ -18,7 +18,7 @@ const BEFORE_CONTEXT: [&str; 5] = [
     "context length of ",
 ];
 
-/// The words of these engines before the number of prompt tokens.
+/// The text before the number of prompt tokens in these engines' errors.
 const BEFORE_PROMPT: [&str; 8] = [
     "resulted in ",
     "your request has ",

@@ -104,7 +104,7 @@ struct Worker<'a> {
     pool: Pool,
     /// The same on disk, if it is turned on.
     disk: Option<Disk>,
-    /// What was read from there since the last step.
+    /// The snapshots that were read from disk since the last step.
     loaded: Arc<Mutex<Vec<Loaded>>>,
     scratch: Scratch,
     /// Counts arriving requests, ending requests and steps. It orders events in time.

@@ -29,8 +29,8 @@ pub(super) struct Traits {
     pub(super) tools_in_system: bool,
     /// Whether the template only accepts call ids of nine letters and digits.
     pub(super) short_ids: bool,
-    /// Whether calls without a text need `null` as their content, where other templates need an
-    /// empty one.
+    /// Whether a message with calls and no text needs `content: null`. Other templates need an
+    /// empty string.
     pub(super) no_content: bool,
     /// The parts of earlier calls that it shows, without tools and with tools.
     pub(super) shows: [Shows; 2],

@@ -52,7 +52,7 @@ pub(crate) enum ValueError {
     KeepAlive(String),
     #[error("`{0}` is neither openai nor original")]
     SamplingProfile(String),
-    #[error("`{0}` is neither server nor key")]
+    #[error("`{0}` is not a cache scope; write server or key")]
     CacheScope(String),
     #[error(
         "`{0}` is not NAME=BASE+FILE, as in tuned=smollm2:135m+adapter.gguf; add @0.5 for a scale of 0.5"

@@ -10,7 +10,7 @@ use super::steer::{MOST_STEERS, Steer};
 use super::{Lane, Session, frames};
 use crate::answer::id;
 
-/// Why input comes back that steered a response which nothing continues: a code and a message.
+/// The error code and message if the successor of a steered response could not be made.
 pub(super) const NO_SUCCESSOR: (&str, &str) = (
     "successor_creation_failed",
     "The response that continues the steered one could not be made.",

@@ -166,7 +166,7 @@ impl<S, B> Session<S, B> {
     ) {
         let name = self.lanes[at].name.clone();
         let running = self.lanes[at].running.as_ref();
-        // Who steers gets the input back, and no other error.
+        // A refused successor is reported only by returning the steering input.
         if running.is_none_or(|running| running.succeeds.is_empty()) {
             let frame = frames::refused(status, headers, body, name.as_deref());
             self.ready.push_back(frame);

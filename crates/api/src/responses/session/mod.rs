@@ -5,8 +5,8 @@
 //! [`Door::respond`](crate::Door::respond), which the server wraps in its layers. Its events are
 //! frames.
 //!
-//! Reading order: this file, `envelope.rs` (frames of the client), `create.rs` (how one response is
-//! asked for), `running.rs` (one response), `events.rs` (what comes of it), `frames.rs` (frames for the
+//! Reading order: this file, `envelope.rs` (frames of the client), `create.rs` (starts one
+//! response), `running.rs` (one response), `events.rs` (handles its events), `frames.rs` (frames for the
 //! client), `local.rs` (what is continued without a store), `steer.rs` and `accept_steer.rs`
 //! (input for a response that is being made).
 

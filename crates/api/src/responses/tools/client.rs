@@ -5,7 +5,7 @@ use loggia_wire::openai::FunctionDefinition;
 use loggia_wire::openai::responses::ResponseTool;
 use serde_json::{Value, json};
 
-/// Has the fields of the action of a `local_shell_call`.
+/// The function for `local_shell`. Its parameters are the fields of `local_shell_call.action`.
 pub(super) fn local_shell() -> FunctionDefinition {
     let parameters = json!({"type": "object", "properties": {
         "command": {"type": "array", "items": {"type": "string"}, "description": "The program and its arguments."},
@@ -18,7 +18,7 @@ pub(super) fn local_shell() -> FunctionDefinition {
     )
 }
 
-/// Has the fields of the action of a `shell_call`.
+/// The function for `shell`. Its parameters are the fields of `shell_call.action`.
 pub(super) fn shell() -> FunctionDefinition {
     let parameters = json!({"type": "object", "properties": {
         "commands": {"type": "array", "items": {"type": "string"}, "description": "Command lines, each for a shell."},
@@ -31,7 +31,7 @@ pub(super) fn shell() -> FunctionDefinition {
     )
 }
 
-/// Has the fields of the operation of an `apply_patch_call`.
+/// The function for `apply_patch`. Its parameters are the fields of `apply_patch_call.operation`.
 pub(super) fn apply_patch() -> FunctionDefinition {
     let parameters = json!({"type": "object", "properties": {
         "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},

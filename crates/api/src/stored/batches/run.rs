@@ -26,7 +26,7 @@ const RENEWED_EVERY: Duration = Duration::from_secs(3);
 /// How long a batch is worked on before another one gets a turn.
 const TURN: Duration = Duration::from_mins(1);
 
-/// How often it is looked whether a line may be started.
+/// The interval between two checks whether a line may start.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The most lines between the first that is not done and the last that was started.
@@ -241,7 +241,7 @@ impl<'w> Run<'w> {
     /// Makes lines until all are done, the batch has to end, or its turn is over.
     async fn lines(&mut self) -> Result<Option<End>, Stop> {
         let endpoint = self.stored.batch.endpoint.clone();
-        // What a line of this route has done with tools cannot be undone.
+        // A response may have called tools of MCP servers, so it is not stopped and repeated.
         let can_stop = endpoint != "/v1/responses";
         let Some(lines) = self.input().await? else {
             // The client has deleted it.
@@ -313,7 +313,7 @@ impl<'w> Run<'w> {
         Ok(())
     }
 
-    /// Starts a line. What is no request is done at once.
+    /// Starts a line. An invalid line fails at once.
     fn started(&self, line: &Line, endpoint: &str) -> BoxFuture<'w, Done> {
         let number = line.number;
         let done = match parse(line.text.as_ref(), endpoint) {

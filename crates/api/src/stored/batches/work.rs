@@ -1,5 +1,5 @@
-//! What works on batches in the background: takes the batch that has waited for the longest, and
-//! makes its requests while nobody else needs the engines.
+//! The worker for batches: takes the batch that has waited longest, and sends its requests while few
+//! clients are being answered.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ use crate::store::{Change, Claimed, Kind, Owner};
 use crate::stored::files::Files;
 use crate::{Caller, Door, RequestId};
 
-/// How often it is looked for a batch, if there is none.
+/// The interval between two searches for a batch.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a batch rests after a failure of the store.
@@ -211,7 +211,8 @@ impl Worker {
 }
 
 impl Door {
-    /// Makes a request. It goes the way of every other one.
+    /// Sends the request of a line through `Door::serve`. It passes no layer of the server, so it is
+    /// not in the access log.
     pub(super) async fn make_line(
         &self,
         number: u64,

@@ -41,7 +41,7 @@ pub(crate) async fn attach<R: Ask>(
         // A chat has a note instead.
         return match request.chat().and_then(|chat| named(chat, can).next()) {
             Some((place, _)) if matches!(R::DIALECT, Dialect::Responses) => {
-                let message = "This server keeps no files, so that a file cannot be named by its id; send the file itself.";
+                let message = "This server does not store files, so a file id names nothing; send the content of the file.";
                 let error = ApiError::invalid(place_of(&place), "invalid_value", message);
                 Err(request.named_place(error))
             }

@@ -118,7 +118,8 @@ impl<'b> Form<'b> {
 
     fn too_slow(&self) -> ApiError {
         let seconds = self.pause.as_secs();
-        let message = format!("The body of the request paused for {seconds} s. Send it faster.");
+        let message =
+            format!("No data of the body arrived for {seconds} s. Send it without long pauses.");
         ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
     }
 

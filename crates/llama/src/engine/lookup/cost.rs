@@ -9,8 +9,8 @@ const MOST_ANSWERS: usize = 16;
 /// The minimum numbers of guessed tokens of each class. The first class has none.
 const CLASSES: [usize; 7] = [0, 1, 3, 6, 12, 24, 40];
 
-/// The time of a guessed token before any was measured, as a part of the time that a token takes in
-/// a step without guesses.
+/// The assumed cost of a guessed token until one is measured, relative to a token in a step without
+/// guesses.
 const EXPECTED: f64 = 0.4;
 
 /// The time of a guessed token in a class that was not measured, as a part of its time in the next

@@ -27,7 +27,7 @@ struct Class {
 }
 
 impl Odds {
-    /// What is expected before anything is known.
+    /// The success rates that are assumed before any guess.
     pub(super) fn expected() -> Self {
         Self(EXPECTED.map(|chance| Class {
             made: WEIGHT_OF_EXPECTED,

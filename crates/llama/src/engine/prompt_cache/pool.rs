@@ -1,5 +1,5 @@
 //! A bounded number of snapshots in memory. The least recently used ones make room for new ones,
-//! unless that is what makes conversations miss theirs. Pure.
+//! unless that would always remove the snapshot that is needed next. Pure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

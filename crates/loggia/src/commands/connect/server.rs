@@ -1,4 +1,4 @@
-//! What the server has, and the model that fits a client.
+//! Lists the server's models and chooses one that fits a client.
 
 use std::time::Duration;
 
@@ -34,21 +34,21 @@ pub(super) struct Server {
     key: Option<Key>,
 }
 
-/// What to point the client at, and what is to be said about it.
+/// The target of a client, and warnings about it.
 #[derive(Debug)]
 pub(super) struct Choice {
     pub(super) target: Target,
     pub(super) warnings: Vec<String>,
 }
 
-/// Why the server gives no list.
+/// The reason why the models could not be listed.
 #[derive(Debug)]
 enum ListError {
     Away(String),
     Key,
 }
 
-/// What the server says about a model.
+/// A model as the server describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Facts {
     id: String,
@@ -191,7 +191,7 @@ impl Server {
         }
         let list: Result<ModelList, _> = serde_json::from_slice(&body);
         let list = list.map_err(|_| {
-            ListError::Away("GET /v1/models is not answered with a list of models".to_owned())
+            ListError::Away("the answer to GET /v1/models is not a list of models".to_owned())
         })?;
         Ok(list.data)
     }
@@ -249,7 +249,7 @@ impl Facts {
         if needs.tools
             && can.is_some_and(|can| !can.is_empty() && !can.iter().any(|one| one == "tools"))
         {
-            lacks.push("was not made for tools".to_owned());
+            lacks.push("does not support tools".to_owned());
         }
         if let Some(context) = self.context.filter(|&context| context < needs.context) {
             lacks.push(format!(
@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(
             small.lacks(&AGENT),
             [
-                "was not made for tools",
+                "does not support tools",
                 "has a context of 4096 tokens, less than 32000"
             ]
         );
