@@ -26,7 +26,10 @@ fuzz_target!(|body: &[u8]| {
         if answer.push(&line, &mut events).is_err() {
             return;
         }
-        assert!(!done || events.len() == before, "an event after the last line");
+        assert!(
+            !done || events.len() == before,
+            "an event after the last line"
+        );
     }
     assert_eq!(answer.finish(&mut events).is_ok(), answer.is_done());
 });

@@ -148,7 +148,7 @@ fn without_write_the_configuration_is_printed_and_nothing_is_written() {
 fn a_model_that_does_not_fit_is_printed_with_a_warning() {
     let (server, program) = (Server::start(models(), None), program());
     let run = connect(&program, &server.url(), &["codex", "--model", "tiny"]).succeeded();
-    for words in ["`tiny`", "not made for tools", "4096", "32768"] {
+    for words in ["`tiny`", "does not support tools", "4096", "32768"] {
         assert!(run.err.contains(words), "no {words} in {run:?}");
     }
     assert!(run.out.contains("model = \"tiny\""), "{run:?}");
