@@ -94,6 +94,9 @@ def check_json(schema: str, text: str | bytes) -> None:
     value = json.loads(text)
     if schema == "CreateEmbeddingResponse":
         value = decoded(value)
+    if schema == "Batch":
+        # OpenAI's API sends null for what has not happened, which the specification does not allow.
+        value = {key: inner for key, inner in value.items() if inner is not None}
     if schema == OLDER_CHUNK:
         schema, value = "CreateCompletionResponse", ended(value)
     if schema == "CreateCompletionResponse":

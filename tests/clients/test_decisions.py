@@ -17,13 +17,15 @@ QUESTIONS = [
 
 
 def test_each_question_has_an_answer_of_its_kind_in_its_place(client, target):
+    if target.kind == "ollama":
+        pytest.skip("the stand-in has no recording of this; crates/api/tests/api/decisions.rs asks an Ollama")
     decision = client.decisions.create(model=target.model, input=LETTER, questions=QUESTIONS)
     assert decision.model == target.model
     assert decision.usage.output_tokens == len(QUESTIONS) and decision.usage.input_tokens > len(QUESTIONS)
     assert len(decision.answers) == len(QUESTIONS)
     for question, answer in zip(QUESTIONS, decision.answers, strict=True):
         assert answer.name == question.get("name")
-        # Only the embedded engine has a real model; the others answer with recorded tokens.
+        # Only the embedded engine has a real model.
         if answer.type == "refusal" and target.kind != "embedded":
             continue
         assert answer.type == question["type"]

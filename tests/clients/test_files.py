@@ -151,7 +151,7 @@ def test_a_batch_is_answered_and_survives_a_kill(upstream, tmp_path):
 
 def test_the_command_line_makes_a_batch_and_goes_on_after_ctrl_c(upstream, tmp_path):
     path = tmp_path / "night.jsonl"
-    path.write_text("".join(line(f"line-{number}") for number in range(300)))
+    path.write_text("".join(line(f"line-{number}") for number in range(3000)))
     output = tmp_path / "night.output.jsonl"
     command = [PROGRAM, "batch", "run", path, "--ollama", upstream, "--data-dir", tmp_path]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -161,10 +161,10 @@ def test_the_command_line_makes_a_batch_and_goes_on_after_ctrl_c(upstream, tmp_p
     assert "run the same command again" in running.communicate()[1]
     assert running.returncode == 130
     before = output.read_text().splitlines()
-    assert 0 < len(before) < 300
+    assert 0 < len(before) < 3000
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, "300 requests, 0 failed" in done.stderr) == (0, True), done.stderr
+    assert (done.returncode, "3000 requests, 0 failed" in done.stderr) == (0, True), done.stderr
     lines = [json.loads(text) for text in output.read_text().splitlines()]
     assert lines[: len(before)] == [json.loads(text) for text in before]
-    assert sorted(one["custom_id"] for one in lines) == sorted(f"line-{number}" for number in range(300))
+    assert sorted(one["custom_id"] for one in lines) == sorted(f"line-{number}" for number in range(3000))
     assert not (tmp_path / "night.errors.jsonl").exists()

@@ -257,7 +257,9 @@ impl Checked {
     /// many prompts, so they are made when they are needed.
     pub(crate) fn parts_with(&self, prompt: &Prompt) -> Vec<Value> {
         let mut parts = self.parts.clone();
-        parts.push(json!({"type": "input_text", "text": prompt.asked}));
+        // Some engines join the texts of a message without anything between them.
+        let asked = format!("\n\n{}", prompt.asked);
+        parts.push(json!({"type": "input_text", "text": asked}));
         parts
     }
 }

@@ -93,6 +93,12 @@ async fn each_kind_of_question_is_answered_with_probabilities() {
         assert_eq!(chat["options"]["num_predict"], 1);
         assert_eq!(chat["messages"][0]["content"], "The cat sat on the mat.");
     }
+    let question = &chats[0]["messages"][1]["content"];
+    let question = question.as_str().expect("a text");
+    assert!(
+        question.starts_with("It is about a cat.\n\nIs this true"),
+        "{question}"
+    );
     let asked = chats[1]["messages"].to_string();
     assert!(
         asked.contains(r#"{\"a\":[1]}"#) && asked.contains("B. true: the word"),

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
@@ -73,14 +74,18 @@ pub(crate) async fn run(
     });
     let mut made = made.buffer_unordered(parallel);
     let mut failed = errors.ids.len();
+    // One future for the whole run, which is asked first: a new one in each round would miss a signal
+    // that comes between two rounds.
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         let next = tokio::select! {
-            next = made.next() => next,
-            _ = tokio::signal::ctrl_c() => {
+            biased;
+            _ = &mut interrupted => {
                 bar.abandon();
                 eprintln!("loggia: stopped; run the same command again to go on");
                 return Ok(Ended::Interrupted);
             }
+            next = made.next() => next,
         };
         let Some(line) = next.transpose()? else { break };
         if line.is_answer {
