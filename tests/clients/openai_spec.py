@@ -23,6 +23,9 @@ checked = 0
 # OpenAI's API sends null for what is not known yet.
 OLDER_CHUNK = "a chunk of a CreateCompletionResponse"
 
+# Events that OpenAI's SDKs have and the specification does not have yet.
+NEWER_EVENTS = {"response.compaction.compacting"}
+
 # The schemas of each route: of its complete answer, and of the events of its stream.
 ROUTES = [
     ("POST", "/v1/chat/completions", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse"),
@@ -83,6 +86,8 @@ def check_event(method: str, path: str, data: str) -> None:
     """Checks one event of a stream: a chunk, an error, or the end."""
     schema = schemas(method, path)[1]
     if data == "[DONE]" or not SPEC or schema is None:
+        return
+    if json.loads(data).get("type") in NEWER_EVENTS:
         return
     check_json("ErrorResponse" if "error" in json.loads(data) else schema, data)
 

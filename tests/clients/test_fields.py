@@ -83,7 +83,6 @@ UNSEEN = {
     "messages[].content[].image_url ": (with_part("image_url", {"url": "https://images.example/a.png"})["messages"], "[An image was attached here, but this model cannot see images.]"),
     "messages[].content[].input_audio": (with_part("input_audio", {"data": "AAAA", "format": "wav"})["messages"], "[A sound was attached here, but this model cannot hear sounds.]"),
     "messages[].content[].file": (with_part("file", {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0xLjQ="})["messages"], '[The file "a.pdf" was attached here, but this model cannot read it.]'),
-    "messages[].content[].file ": (with_part("file", {"file_id": "file-1"})["messages"], "[The file was attached here, but this model cannot read it.]"),
 }
 
 # Mistakes, and guarantees that cannot be given: `param`, `code`, and how to request them.
