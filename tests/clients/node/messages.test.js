@@ -42,7 +42,7 @@ for (const { kind, url, model } of plain.targets) {
         assert.ok(error instanceof Anthropic.NotFoundError && error.requestID);
         return error.error.error.type === 'not_found_error';
       });
-      await assert.rejects(messages.create({ ...question, max_tokens: 0 }), Anthropic.BadRequestError);
+      await assert.rejects(messages.create({ ...question, max_tokens: -1 }), Anthropic.BadRequestError);
     });
 
     test('models are listed', async () => {
