@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Response;
 use loggia_backend::{BackendError, ChatCall, TokenCount};
 
-use crate::admit::{Asked, admit};
+use crate::admit::{ParsedRequest, admit};
 use crate::answer::ended::Outcome;
 use crate::answer::headers::{self, name_estimated, name_server, name_truncated};
 use crate::answer::ignored::listed;
@@ -34,7 +34,7 @@ pub(crate) trait Count: Generate {
 
 impl Door {
     /// Answers a request to count a prompt that was parsed and checked.
-    pub(crate) async fn counted<R: Count>(&self, asked: Asked<R>) -> Response<Body> {
+    pub(crate) async fn counted<R: Count>(&self, asked: ParsedRequest<R>) -> Response<Body> {
         let profile = asked.head.profile;
         let refusals = asked.refusals.clone();
         let mut ignored = String::new();
@@ -47,14 +47,14 @@ impl Door {
 
     async fn answer_count<R: Count>(
         &self,
-        mut asked: Asked<R>,
+        mut asked: ParsedRequest<R>,
         ignored: &mut String,
     ) -> Result<Response<Body>, ApiError> {
         let mut names = admit(self, &mut asked).await?;
         edits::apply(self, &mut asked).await?;
         let truncated = fit(self, &mut asked, &mut names).await?;
         *ignored = listed(&names);
-        let Asked {
+        let ParsedRequest {
             request,
             head,
             refusals,

@@ -11,7 +11,7 @@ use loggia_wire::openai::{
     Vector,
 };
 
-use crate::admit::{Asked, Parse, admit};
+use crate::admit::{Parse, ParsedRequest, admit};
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{self, name_server};
 use crate::answer::ignored::listed;
@@ -32,7 +32,7 @@ impl Door {
             Ok(parsed) => parsed,
             Err(error) => return self.refuse(error),
         };
-        let asked = Asked::new(self, parts, request, profile);
+        let asked = ParsedRequest::new(self, parts, request, profile);
         let refusals = asked.refusals.clone();
         let mut ignored = String::new();
         let answered = {
@@ -44,11 +44,11 @@ impl Door {
 
     async fn embed(
         &self,
-        mut asked: Asked<EmbeddingRequest>,
+        mut asked: ParsedRequest<EmbeddingRequest>,
         ignored: &mut String,
     ) -> Result<Response<Body>, ApiError> {
         *ignored = listed(&admit(self, &mut asked).await?);
-        let Asked {
+        let ParsedRequest {
             request,
             head,
             refusals,

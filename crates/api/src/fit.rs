@@ -10,7 +10,7 @@ use loggia_wire::Extra;
 use loggia_wire::openai::{ChatCompletionRequest, Content, Message, PartKind};
 use serde_json::Value;
 
-use crate::admit::Asked;
+use crate::admit::ParsedRequest;
 use crate::answer::ignored::listed;
 use crate::generated::Generate;
 use crate::{ApiError, Door, Strictness};
@@ -33,7 +33,7 @@ const COUNTS: usize = 6;
 /// `x-loggia-truncated`. Adds `truncation` to `ignored` if the size of the context is unknown.
 pub(crate) async fn fit<R: Generate>(
     door: &Door,
-    asked: &mut Asked<R>,
+    asked: &mut ParsedRequest<R>,
     ignored: &mut Vec<String>,
 ) -> Result<String, ApiError> {
     let Some(parts) = asked.request.droppable() else {
@@ -45,7 +45,7 @@ pub(crate) async fn fit<R: Generate>(
 
 async fn fit_parts<R: Generate>(
     door: &Door,
-    asked: &mut Asked<R>,
+    asked: &mut ParsedRequest<R>,
     ignored: &mut Vec<String>,
     parts: &[Range<usize>],
 ) -> Result<String, ApiError> {

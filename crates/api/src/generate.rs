@@ -13,7 +13,7 @@ use loggia_backend::{Backend, BackendError, Call, CallHead, EarlyEnd, Profile, R
 use loggia_wire::openai::responses;
 use tokio::time::Instant;
 
-use crate::admit::{Ask, Asked, Parse, admit};
+use crate::admit::{Ask, Parse, ParsedRequest, admit};
 use crate::answer;
 use crate::answer::collect::Collector;
 use crate::answer::ended::{Outcome, Progress};
@@ -21,13 +21,15 @@ use crate::answer::headers::{
     self, event_stream, name_early_end, name_ignored, name_server, name_truncated, within,
 };
 use crate::answer::ignored::{add_listed, listed};
-use crate::answer::stream::{Beginning, Begun, EventStream, NotBegun, Speech, took_too_long};
+use crate::answer::stream::{
+    AnswerEvents, EventStream, RefusedAnswer, StartedAnswer, StartingAnswer, took_too_long,
+};
 use crate::answer::writer::Head;
 use crate::door::read;
 use crate::fit::fit;
 use crate::generated::Generate;
 use crate::messages::edits;
-use crate::responses::auto_compaction::{Planned, planned};
+use crate::responses::auto_compaction::{CompactionPlan, plan_compaction};
 use crate::responses::server_tools::{self, ServerTools};
 use crate::store::Owner;
 use crate::stored::keep::{Keep, Keeping};
@@ -55,7 +57,7 @@ pub(crate) struct Admitted {
 #[derive(Default)]
 pub(crate) struct Steps {
     /// The compaction before the answer.
-    compaction: Option<Box<Planned>>,
+    compaction: Option<Box<CompactionPlan>>,
     /// The tools that the server runs.
     tools: Option<Arc<ServerTools>>,
 }
@@ -84,7 +86,10 @@ pub(crate) fn start(
 }
 
 /// Takes what is stored with the answer out of a request. Returns `None` if nothing is stored.
-fn keep<R: Generate>(door: &Door, asked: &mut Asked<R>) -> Result<Option<Box<Keep>>, ApiError> {
+fn keep<R: Generate>(
+    door: &Door,
+    asked: &mut ParsedRequest<R>,
+) -> Result<Option<Box<Keep>>, ApiError> {
     // The ids of chats of the original profile are not unique.
     let has_ids = asked.head.profile == Profile::Openai
         || matches!(R::DIALECT, Dialect::Responses | Dialect::Messages);
@@ -116,7 +121,7 @@ fn head_of<R: Generate>(head: &CallHead, request: &R) -> Head {
 /// Admits a request and creates the call to the backend.
 pub(crate) async fn admitted<R: Generate>(
     door: &Door,
-    mut asked: Asked<R>,
+    mut asked: ParsedRequest<R>,
 ) -> Result<Admitted, ApiError> {
     // First, because the client's own request is stored.
     let keep = keep(door, &mut asked)?;
@@ -126,12 +131,12 @@ pub(crate) async fn admitted<R: Generate>(
     }
     let mut ignored = admit(door, &mut asked).await?;
     edits::apply(door, &mut asked).await?;
-    let compaction = planned(door, &asked, &mut ignored).await?;
+    let compaction = plan_compaction(door, &asked, &mut ignored).await?;
     let truncated = match &compaction {
         Some(_) => String::new(),
         None => fit(door, &mut asked, &mut ignored).await?,
     };
-    let Asked {
+    let ParsedRequest {
         request,
         head,
         progress,
@@ -168,7 +173,8 @@ impl Door {
         async move {
             let read = read::json_body(&parts.headers, body, &self.policy).await;
             let parsed = read.and_then(|bytes| R::parse(&bytes, &self.policy));
-            match parsed.map(|(request, profile)| Asked::new(self, parts, request, profile)) {
+            match parsed.map(|(request, profile)| ParsedRequest::new(self, parts, request, profile))
+            {
                 Ok(asked) => self.generated(asked).await,
                 // The model, and so its profile, was not known yet.
                 Err(error) => self.refuse(error),
@@ -179,7 +185,7 @@ impl Door {
     /// Answers a request that was parsed and checked.
     pub(crate) fn generated<R: Generate>(
         &self,
-        asked: Asked<R>,
+        asked: ParsedRequest<R>,
     ) -> impl Future<Output = Response<Body>> + Send {
         if asked.request.streams() {
             Either::Left(self.stream(asked))
@@ -188,7 +194,10 @@ impl Door {
         }
     }
 
-    fn whole<R: Generate>(&self, asked: Asked<R>) -> impl Future<Output = Response<Body>> + Send {
+    fn whole<R: Generate>(
+        &self,
+        asked: ParsedRequest<R>,
+    ) -> impl Future<Output = Response<Body>> + Send {
         let profile = asked.head.profile;
         let refusals = asked.refusals.clone();
         async move {
@@ -203,7 +212,7 @@ impl Door {
 
     fn answer_whole<R: Generate>(
         &self,
-        asked: Asked<R>,
+        asked: ParsedRequest<R>,
         ignored: &mut String,
     ) -> impl Future<Output = Result<Response<Body>, ApiError>> + Send {
         let refusals = asked.refusals.clone();
@@ -246,18 +255,18 @@ impl Door {
 
     /// Streams an answer. The response begins with the first event, so that an error before it is a
     /// status code. After `heartbeat_after` it begins anyway, so that no client or proxy times out.
-    async fn stream<R: Generate>(&self, asked: Asked<R>) -> Response<Body> {
+    async fn stream<R: Generate>(&self, asked: ParsedRequest<R>) -> Response<Body> {
         let (profile, refusals) = (asked.head.profile, asked.refusals.clone());
         let head = head_of(&asked.head, &*asked.request);
         let interrupt = asked.request.interrupt();
-        let mut beginning: Beginning = Box::pin(self.clone().begin(asked));
+        let mut beginning: StartingAnswer = Box::pin(self.clone().begin(asked));
         let whole = self.policy.ceilings.whole_time;
         let until = whole.map(|time| (Instant::now() + time, time));
         let beats = self
             .policy
             .heartbeat_after
             .filter(|after| whole.is_none_or(|whole| *after < whole));
-        let Some(begun) = within(beats.or(whole), &mut beginning).await else {
+        let Some(started) = within(beats.or(whole), &mut beginning).await else {
             if beats.is_none() {
                 let overdue = took_too_long(whole.unwrap_or_default());
                 return refusals.refuse(overdue).under(profile).response();
@@ -266,36 +275,36 @@ impl Door {
             let events = EventStream::beginning(beginning, head, every, refusals);
             return event_stream(Body::stream(events.until(until).under(interrupt)));
         };
-        match begun {
-            Ok(Begun {
+        match started {
+            Ok(StartedAnswer {
                 ignored,
                 truncated,
                 served_by,
-                speech,
+                events,
             }) => {
-                let events = EventStream::speaking(speech, refusals);
+                let events = EventStream::answering(events, refusals);
                 let mut response = event_stream(Body::stream(events.until(until).under(interrupt)));
                 name_server(&mut response, &served_by);
                 name_ignored(&mut response, &ignored);
                 name_truncated(&mut response, &truncated);
                 response
             }
-            Err(NotBegun { error, ignored }) => respond(Err(error), profile, &ignored),
+            Err(RefusedAnswer { error, ignored }) => respond(Err(error), profile, &ignored),
         }
     }
 
     /// Calls the engine and waits for the first event with content.
     fn begin<R: Generate>(
         self,
-        asked: Asked<R>,
-    ) -> impl Future<Output = Result<Begun, NotBegun>> + Send {
+        asked: ParsedRequest<R>,
+    ) -> impl Future<Output = Result<StartedAnswer, RefusedAnswer>> + Send {
         let refusals = asked.refusals.clone();
         async move {
-            let not_begun = |error| NotBegun {
+            let refused = |error| RefusedAnswer {
                 error,
                 ignored: String::new(),
             };
-            let admitted = admitted(&self, asked).await.map_err(not_begun)?;
+            let admitted = admitted(&self, asked).await.map_err(refused)?;
             let Admitted {
                 call,
                 head,
@@ -305,20 +314,20 @@ impl Door {
                 keep,
                 steps,
             } = admitted;
-            let begun = async {
+            let started = async {
                 let mut reply = start(&self.backend, call, steps).await?;
                 progress.accepted(&reply.served_by);
                 let first = reply.first_word().await?;
                 Ok((reply, first))
             };
-            let begun: Result<_, BackendError> = begun.await;
-            match begun {
+            let started: Result<_, BackendError> = started.await;
+            match started {
                 Ok((reply, first)) => {
                     add_listed(&mut ignored, &ignored_late::<R>(&reply.served_by));
-                    Ok(Begun {
+                    Ok(StartedAnswer {
                         ignored,
                         truncated,
-                        speech: Speech {
+                        events: AnswerEvents {
                             keeping: keep
                                 .map(|keep| {
                                     Keeping::new(keep, head.clone(), reply.served_by.clone())
@@ -332,7 +341,7 @@ impl Door {
                         served_by: reply.served_by,
                     })
                 }
-                Err(error) => Err(NotBegun {
+                Err(error) => Err(RefusedAnswer {
                     error: refusals.refuse(error),
                     ignored,
                 }),

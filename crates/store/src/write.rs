@@ -268,7 +268,7 @@ impl Access<'_> {
             update.push(" AND holder = ").bind(holder);
         }
         match self.update(update, at).await {
-            Err(StoreError::Held) => Ok(()),
+            Err(StoreError::InUse) => Ok(()),
             released => released.map(|_| ()),
         }
     }
@@ -332,7 +332,7 @@ impl Access<'_> {
             return row.number("seq");
         }
         self.place(at).await?;
-        Err(StoreError::Held)
+        Err(StoreError::InUse)
     }
 
     /// Adds the labels that lists are filtered by.

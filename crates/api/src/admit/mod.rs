@@ -99,7 +99,7 @@ pub(crate) trait Parse: Ask {
 }
 
 /// A parsed and checked request. Only the abilities of its model are not known yet.
-pub(crate) struct Asked<R> {
+pub(crate) struct ParsedRequest<R> {
     /// The request, not shared yet.
     pub(crate) request: Arc<R>,
     /// The head of its call. It keeps the head of the client's HTTP request only if the backend
@@ -110,7 +110,7 @@ pub(crate) struct Asked<R> {
     pub(crate) progress: Progress,
 }
 
-impl<R: Ask> Asked<R> {
+impl<R: Ask> ParsedRequest<R> {
     pub(crate) fn new(door: &Door, parts: Parts, request: Arc<R>, profile: Profile) -> Self {
         let strictness = door.strictness_for(&parts, request.model());
         let refusals = Refusals::new(&parts, R::DIALECT);
@@ -136,7 +136,7 @@ impl<R: Ask> Asked<R> {
 /// the names of the ignored fields. Waits if the model must be loaded first.
 pub(crate) async fn admit<R: Ask>(
     door: &Door,
-    asked: &mut Asked<R>,
+    asked: &mut ParsedRequest<R>,
 ) -> Result<Vec<String>, ApiError> {
     let (strictness, refusals) = (asked.strictness, &asked.refusals);
     // The request is not shared yet, so nothing is copied.

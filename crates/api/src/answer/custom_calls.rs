@@ -22,7 +22,7 @@ pub(crate) struct CustomCalls {
 #[derive(Debug)]
 enum Call {
     /// A call as far as it has arrived: one of a custom tool, or one whose name is not complete.
-    Held(Box<ToolCallDelta>),
+    Buffered(Box<ToolCallDelta>),
     /// The client has the beginning of a function's call, or all of it.
     Shown,
     /// The client has all of a custom tool's call.
@@ -81,9 +81,9 @@ impl CustomCalls {
         let call = self
             .calls
             .entry(key)
-            .or_insert_with(|| Call::Held(Box::new(nothing)));
+            .or_insert_with(|| Call::Buffered(Box::new(nothing)));
         let held = match call {
-            Call::Held(held) => held,
+            Call::Buffered(held) => held,
             Call::Shown => {
                 shown.push(piece);
                 return Ok(());
@@ -105,7 +105,7 @@ impl CustomCalls {
         let is_known = arguments.is_some_and(|arguments| !arguments.is_empty());
         if is_known
             && !name.is_some_and(|name| self.tools.has(name))
-            && let Call::Held(held) = std::mem::replace(call, Call::Shown)
+            && let Call::Buffered(held) = std::mem::replace(call, Call::Shown)
         {
             shown.push(*held);
         }
@@ -116,11 +116,11 @@ impl CustomCalls {
     fn end_calls(&mut self, choice: u32, except: Option<u32>, shown: &mut Vec<ToolCallDelta>) {
         let of_choice = self.calls.range_mut((choice, 0)..=(choice, u32::MAX));
         for ((_, index), call) in of_choice {
-            let is_held = matches!(call, Call::Held(_));
+            let is_held = matches!(call, Call::Buffered(_));
             if Some(*index) == except || !is_held {
                 continue;
             }
-            if let Call::Held(held) = std::mem::replace(call, Call::Shown) {
+            if let Call::Buffered(held) = std::mem::replace(call, Call::Shown) {
                 let held = whole(*held, &self.tools);
                 if held.kind.as_deref() == Some(CUSTOM) {
                     *call = Call::Ended;

@@ -31,17 +31,17 @@ const FIRST_BUFFER: usize = 1 << 10;
 const ROOM: usize = 512;
 
 /// An answer that has begun.
-pub(crate) struct Begun {
+pub(crate) struct StartedAnswer {
     /// The ignored fields of the request.
     pub(crate) ignored: String,
     /// The dropped parts of the input.
     pub(crate) truncated: String,
     pub(crate) served_by: ServedBy,
-    pub(crate) speech: Speech,
+    pub(crate) events: AnswerEvents,
 }
 
 /// The events of an answer that has begun.
-pub(crate) struct Speech {
+pub(crate) struct AnswerEvents {
     /// The first event with content.
     pub(crate) first: Option<Event>,
     pub(crate) events: Events,
@@ -52,14 +52,14 @@ pub(crate) struct Speech {
 }
 
 /// A refused request.
-pub(crate) struct NotBegun {
+pub(crate) struct RefusedAnswer {
     pub(crate) error: ApiError,
     /// The fields of the request that would have been ignored.
     pub(crate) ignored: String,
 }
 
 /// A future of an answer that has not begun.
-pub(crate) type Beginning = BoxFuture<'static, Result<Begun, NotBegun>>;
+pub(crate) type StartingAnswer = BoxFuture<'static, Result<StartedAnswer, RefusedAnswer>>;
 
 /// The body of a streamed answer.
 pub(crate) struct EventStream {
@@ -73,8 +73,8 @@ pub(crate) struct EventStream {
 }
 
 enum State {
-    Beginning(Beginning, Box<Head>),
-    Speaking(Speech),
+    Starting(StartingAnswer, Box<Head>),
+    Answering(AnswerEvents),
     Ended(Box<Ended>),
 }
 
@@ -85,9 +85,9 @@ struct Heartbeat {
 
 impl EventStream {
     /// Creates the body of an answer that has begun.
-    pub(crate) fn speaking(speech: Speech, refusals: Refusals) -> Self {
+    pub(crate) fn answering(answer: AnswerEvents, refusals: Refusals) -> Self {
         Self {
-            state: State::Speaking(speech),
+            state: State::Answering(answer),
             heartbeat: None,
             deadline: None,
             interrupt: None,
@@ -97,7 +97,7 @@ impl EventStream {
 
     /// Creates the body of an answer that has not begun. It sends heartbeats until then.
     pub(crate) fn beginning(
-        beginning: Beginning,
+        beginning: StartingAnswer,
         head: Head,
         heartbeat: Duration,
         refusals: Refusals,
@@ -108,7 +108,7 @@ impl EventStream {
             next: Box::pin(tokio::time::sleep(Duration::ZERO)),
         };
         Self {
-            state: State::Beginning(beginning, Box::new(head)),
+            state: State::Starting(beginning, Box::new(head)),
             heartbeat: Some(heartbeat),
             deadline: None,
             interrupt: None,
@@ -130,8 +130,8 @@ impl EventStream {
     /// Returns how the answer would have ended if the body were dropped now.
     pub(crate) fn so_far(&self) -> Ended {
         match &self.state {
-            State::Beginning(..) => Ended::new(Outcome::Abandoned),
-            State::Speaking(speech) => *speech.progress.end(Outcome::Abandoned),
+            State::Starting(..) => Ended::new(Outcome::Abandoned),
+            State::Answering(answer) => *answer.progress.end(Outcome::Abandoned),
             State::Ended(ended) => Ended::clone(ended),
         }
     }
@@ -147,7 +147,7 @@ impl EventStream {
     /// Returns the next bytes: everything that is ready, up to [`GATHER`].
     pub(crate) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut out = Vec::new();
-        self.poll_begun(cx, &mut out);
+        self.poll_start(cx, &mut out);
         self.interrupt(&mut out);
         self.poll_speech(cx, &mut out);
         self.poll_deadline(cx, &mut out);
@@ -162,37 +162,37 @@ impl EventStream {
     }
 
     /// Checks whether the answer has begun.
-    fn poll_begun(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
-        let State::Beginning(beginning, _) = &mut self.state else {
+    fn poll_start(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
+        let State::Starting(beginning, _) = &mut self.state else {
             return;
         };
-        let Poll::Ready(begun) = beginning.as_mut().poll(cx) else {
+        let Poll::Ready(started) = beginning.as_mut().poll(cx) else {
             return;
         };
-        let ignored = match &begun {
-            Ok(begun) => &begun.ignored,
-            Err(not_begun) => &not_begun.ignored,
+        let ignored = match &started {
+            Ok(started) => &started.ignored,
+            Err(refused) => &refused.ignored,
         };
         // The headers have been sent, so a comment lists the ignored fields.
         if !ignored.is_empty() {
             sse::write_comment(out, &format!("x-loggia-ignored: {ignored}"));
         }
-        if let Ok(begun) = &begun
-            && !begun.served_by.changed.is_empty()
+        if let Ok(started) = &started
+            && !started.served_by.changed.is_empty()
         {
             sse::write_comment(
                 out,
-                &format!("x-loggia-changed: {}", headers::changes(&begun.served_by)),
+                &format!("x-loggia-changed: {}", headers::changes(&started.served_by)),
             );
         }
-        if let Ok(begun) = &begun
-            && !begun.truncated.is_empty()
+        if let Ok(started) = &started
+            && !started.truncated.is_empty()
         {
-            sse::write_comment(out, &format!("{X_LOGGIA_TRUNCATED}: {}", begun.truncated));
+            sse::write_comment(out, &format!("{X_LOGGIA_TRUNCATED}: {}", started.truncated));
         }
-        match begun {
-            Ok(begun) => self.state = State::Speaking(begun.speech),
-            Err(NotBegun { error, .. }) => self.refuse(&error, out),
+        match started {
+            Ok(started) => self.state = State::Answering(started.events),
+            Err(RefusedAnswer { error, .. }) => self.refuse(&error, out),
         }
     }
 
@@ -211,14 +211,14 @@ impl EventStream {
         };
         let wanted = interrupt.take();
         for id in wanted.steers {
-            let State::Speaking(speech) = &mut self.state else {
+            let State::Answering(answer) = &mut self.state else {
                 break;
             };
-            match speech.writer.steer(&id, out) {
+            match answer.writer.steer(&id, out) {
                 // The engine stops when its events are dropped.
                 Ok(true) => {
-                    speech.first = None;
-                    speech.events = Box::pin(futures_util::stream::empty());
+                    answer.first = None;
+                    answer.events = Box::pin(futures_util::stream::empty());
                 }
                 Ok(false) => {}
                 Err(error) => self.fail(error, out),
@@ -232,7 +232,7 @@ impl EventStream {
     /// Writes the events that are ready.
     fn poll_speech(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         while out.len() < GATHER
-            && let State::Speaking(Speech {
+            && let State::Answering(AnswerEvents {
                 first,
                 events,
                 writer,
@@ -309,10 +309,10 @@ impl EventStream {
     fn fail_with(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         let error = &self.named(error);
         match &mut self.state {
-            State::Beginning(..) => self.refuse(error, out),
-            State::Speaking(speech) => {
-                speech.writer.fail(error, out);
-                self.state = State::Ended(speech.progress.end(Outcome::Failed));
+            State::Starting(..) => self.refuse(error, out),
+            State::Answering(answer) => {
+                answer.writer.fail(error, out);
+                self.state = State::Ended(answer.progress.end(Outcome::Failed));
             }
             State::Ended(_) => {}
         }
@@ -321,7 +321,7 @@ impl EventStream {
     /// Ends an answer that never began.
     fn refuse(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         let error = &self.named(error);
-        if let State::Beginning(_, head) = &self.state {
+        if let State::Starting(_, head) = &self.state {
             answer::write_failure(head, error, out);
         }
         self.state = State::Ended(Box::new(Ended::new(Outcome::Failed)));
@@ -344,7 +344,7 @@ impl EventStream {
         {
             if out.is_empty() {
                 match &self.state {
-                    State::Beginning(_, head) => answer::write_heartbeat(head, out),
+                    State::Starting(_, head) => answer::write_heartbeat(head, out),
                     _ => sse::write_comment(out, "still working"),
                 }
             }

@@ -28,7 +28,7 @@ use crate::{ApiError, Ceilings, Strictness};
 
 /// A request of `POST /v1/messages` that was parsed and became a chat.
 #[derive(Clone, Debug)]
-pub(crate) struct AskedMessage {
+pub(crate) struct MessageAsChat {
     chat: Arc<ChatCompletionRequest>,
     /// The names of the chat's fields in the client's request.
     places: Arc<Places>,
@@ -46,7 +46,7 @@ pub(crate) struct AskedMessage {
     thread: Thread,
 }
 
-impl AskedMessage {
+impl MessageAsChat {
     /// Makes a chat of a request, which has the messages of its thread.
     pub(crate) fn new(
         request: MessagesRequest,
@@ -89,7 +89,7 @@ impl AskedMessage {
     }
 }
 
-impl Ask for AskedMessage {
+impl Ask for MessageAsChat {
     const WORK: WorkKind = WorkKind::Chat;
     const DIALECT: Dialect = Dialect::Messages;
     const NEEDS: Ability = Ability::Chat;
@@ -152,7 +152,7 @@ fn can_continue(can: &Abilities) -> bool {
 /// The maximum number of stop sequences, as in Anthropic's API.
 const MOST_STOP_SEQUENCES: usize = 8191;
 
-impl Generate for AskedMessage {
+impl Generate for MessageAsChat {
     fn streams(&self) -> bool {
         self.chat.streams()
     }
@@ -190,7 +190,7 @@ impl Generate for AskedMessage {
     }
 }
 
-impl Count for AskedMessage {
+impl Count for MessageAsChat {
     const FIELD: &'static str = "input_tokens";
 
     fn removed_tokens(&self) -> Option<u64> {

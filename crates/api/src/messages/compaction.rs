@@ -34,7 +34,7 @@ pub(crate) fn of(
     ignored: &mut Ignored,
 ) -> Result<Option<Compaction>, ApiError> {
     #[derive(Deserialize)]
-    struct Asked {
+    struct CompactionField {
         #[serde(rename = "type")]
         kind: String,
         #[serde(default)]
@@ -43,7 +43,7 @@ pub(crate) fn of(
     let Some(asked) = request.compaction.take().filter(|asked| !asked.is_null()) else {
         return Ok(None);
     };
-    let asked: Asked = typed(asked).map_err(|error| wrong_at("compaction", error))?;
+    let asked: CompactionField = typed(asked).map_err(|error| wrong_at("compaction", error))?;
     if asked.kind != "summarize" {
         return Err(not_among("compaction.type", &asked.kind, &["summarize"]));
     }

@@ -10,7 +10,7 @@ use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Role};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::admit::Asked;
+use crate::admit::ParsedRequest;
 use crate::admit::checks::{missing, not_among, too_long};
 use crate::admit::parse::{typed, wrong_at};
 use crate::fit::{chat, count, most_tokens};
@@ -310,7 +310,10 @@ fn without_thinking(messages: &[Message], turns: usize) -> Option<Edited> {
 ///
 /// # Errors
 /// Fails if the engine cannot count the tokens of the prompt.
-pub(crate) async fn apply<R: Generate>(door: &Door, asked: &mut Asked<R>) -> Result<(), ApiError> {
+pub(crate) async fn apply<R: Generate>(
+    door: &Door,
+    asked: &mut ParsedRequest<R>,
+) -> Result<(), ApiError> {
     if asked.request.edits().is_empty() {
         return Ok(());
     }
@@ -318,7 +321,10 @@ pub(crate) async fn apply<R: Generate>(door: &Door, asked: &mut Asked<R>) -> Res
     Box::pin(apply_each(door, asked)).await
 }
 
-async fn apply_each<R: Generate>(door: &Door, asked: &mut Asked<R>) -> Result<(), ApiError> {
+async fn apply_each<R: Generate>(
+    door: &Door,
+    asked: &mut ParsedRequest<R>,
+) -> Result<(), ApiError> {
     let refusals = asked.refusals.clone();
     for edit in asked.request.edits().to_vec() {
         let whole = chat(R::work(Arc::clone(&asked.request)));

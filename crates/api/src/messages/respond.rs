@@ -7,10 +7,10 @@ use bytes::Buf;
 use http::{Request, Response};
 use loggia_wire::anthropic::MessagesRequest;
 
-use crate::admit::Asked;
+use crate::admit::ParsedRequest;
 use crate::admit::parse::{parsed, profile_of};
 use crate::door::read;
-use crate::messages::ask::AskedMessage;
+use crate::messages::ask::MessageAsChat;
 use crate::messages::signature::Signer;
 use crate::messages::thread::Thread;
 use crate::{ApiError, Body, Caller, Door};
@@ -49,7 +49,7 @@ impl Door {
         &self,
         request: Request<B>,
         complete: impl FnOnce(&mut MessagesRequest),
-    ) -> Result<Asked<AskedMessage>, ApiError>
+    ) -> Result<ParsedRequest<MessageAsChat>, ApiError>
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
@@ -65,7 +65,7 @@ impl Door {
             None => Thread::default(),
         };
         let signer = Signer::new(self.keys.as_ref(), Caller::name_of(&parts));
-        let asked = AskedMessage::new(request, thread, signer, &self.policy.ceilings)?;
-        Ok(Asked::new(self, parts, Arc::new(asked), profile))
+        let asked = MessageAsChat::new(request, thread, signer, &self.policy.ceilings)?;
+        Ok(ParsedRequest::new(self, parts, Arc::new(asked), profile))
     }
 }

@@ -35,7 +35,7 @@ use crate::{ApiError, Ceilings, Strictness};
 
 /// A request for a response that was parsed and became a chat.
 #[derive(Clone, Debug)]
-pub(crate) struct AskedResponse {
+pub(crate) struct ResponseAsChat {
     chat: Arc<ChatCompletionRequest>,
     /// The names of its fields in the client's request.
     places: Arc<Places>,
@@ -52,7 +52,7 @@ pub(crate) struct AskedResponse {
     pub(crate) link: Option<Arc<Link>>,
 }
 
-impl AskedResponse {
+impl ResponseAsChat {
     /// Turns a request, together with what it refers to in the store, into a chat.
     pub(crate) fn new(
         request: ResponseRequest,
@@ -137,7 +137,7 @@ impl AskedResponse {
     }
 }
 
-impl Ask for AskedResponse {
+impl Ask for ResponseAsChat {
     const WORK: WorkKind = WorkKind::Chat;
     const DIALECT: Dialect = Dialect::Responses;
     const NEEDS: Ability = Ability::Chat;
@@ -184,7 +184,7 @@ impl Ask for AskedResponse {
     }
 }
 
-impl Generate for AskedResponse {
+impl Generate for ResponseAsChat {
     fn streams(&self) -> bool {
         self.chat.streams()
     }
@@ -234,7 +234,7 @@ impl Generate for AskedResponse {
     }
 }
 
-impl Count for AskedResponse {
+impl Count for ResponseAsChat {
     const FIELD: &'static str = "input_tokens";
 
     fn counted(input_tokens: u64, _: Option<u64>) -> serde_json::Result<Vec<u8>> {

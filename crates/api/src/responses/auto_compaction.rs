@@ -12,13 +12,13 @@ use loggia_wire::openai::responses::ResponseRequest;
 use loggia_wire::openai::{ChatCompletionRequest, CompletionUsage, Message, Role};
 use serde_json::Value;
 
-use crate::admit::Asked;
+use crate::admit::ParsedRequest;
 use crate::admit::checks::{missing, one_of};
 use crate::fit::{chat, context, count, most_tokens_of_text};
 use crate::generated::Generate;
 use crate::responses::sealed::Sealed;
 use crate::responses::server_tools::{add, sum};
-use crate::responses::summary::{self, Compacted, Rest};
+use crate::responses::summary::{self, Compacted, KeptMessages};
 use crate::{ApiError, Door, Strictness};
 
 /// OpenAI's smallest `compact_threshold`.
@@ -98,7 +98,7 @@ fn threshold(place: &str, entry: &Value) -> Result<Option<u64>, ApiError> {
 
 /// A compaction that is made before the answer.
 #[derive(Debug)]
-pub(crate) struct Planned {
+pub(crate) struct CompactionPlan {
     parts: Parts,
     /// The most tokens of the summary.
     most_tokens: i64,
@@ -118,11 +118,11 @@ struct Parts {
 
 /// Decides whether the conversation of a request is compacted. Adds `context_management` to
 /// `ignored` if the size of the context is needed and unknown.
-pub(crate) async fn planned<R: Generate>(
+pub(crate) async fn plan_compaction<R: Generate>(
     door: &Door,
-    asked: &Asked<R>,
+    asked: &ParsedRequest<R>,
     ignored: &mut Vec<String>,
-) -> Result<Option<Box<Planned>>, ApiError> {
+) -> Result<Option<Box<CompactionPlan>>, ApiError> {
     let Some(compaction) = asked.request.compaction() else {
         return Ok(None);
     };
@@ -132,10 +132,10 @@ pub(crate) async fn planned<R: Generate>(
 
 async fn plan<R: Generate>(
     door: &Door,
-    asked: &Asked<R>,
+    asked: &ParsedRequest<R>,
     compaction: AutoCompaction,
     ignored: &mut Vec<String>,
-) -> Result<Option<Box<Planned>>, ApiError> {
+) -> Result<Option<Box<CompactionPlan>>, ApiError> {
     let refuse = |error| asked.refusals.refuse(error);
     let whole = chat(R::work(Arc::clone(&asked.request))).map_err(refuse)?;
     let can = door.abilities(&whole.model).await.map_err(refuse)?;
@@ -164,7 +164,7 @@ async fn plan<R: Generate>(
     }
     // A longer summary would hardly make the conversation shorter.
     let most_tokens = i64::try_from(threshold / 2).unwrap_or(i64::MAX);
-    Ok(Some(Box::new(Planned {
+    Ok(Some(Box::new(CompactionPlan {
         parts,
         most_tokens: most_tokens.min(summary::MOST_TOKENS),
         keys: compaction.keys,
@@ -212,7 +212,7 @@ fn now(messages: &[Message]) -> usize {
     at
 }
 
-impl Planned {
+impl CompactionPlan {
     /// Lets the model summarize the conversation. Returns the call with the summary in its place,
     /// and the events that come before those of the answer. A model that writes no summary changes
     /// nothing.
@@ -220,7 +220,7 @@ impl Planned {
         self,
         backend: &dyn Backend,
         call: Call,
-    ) -> Result<(Call, Option<Made>), BackendError> {
+    ) -> Result<(Call, Option<FinishedCompaction>), BackendError> {
         let Work::Chat(chat) = &call.work else {
             return Ok((call, None));
         };
@@ -254,19 +254,19 @@ impl Planned {
             summarized,
         } = self.parts;
         let messages = &chat.messages;
-        let rest = Rest {
+        let kept = KeptMessages {
             before: messages[instructions..system].to_vec(),
             after: messages[summarized..].to_vec(),
         };
         let compacted = Compacted {
             summary: text.to_owned(),
             messages: Vec::new(),
-            rest: Some(rest),
+            kept: Some(kept),
         };
         let json = serde_json::to_string(&compacted).map_err(|_| BackendError::Engine {
             message: "a summary that cannot be written as JSON".to_owned(),
         })?;
-        let made = Made {
+        let finished = FinishedCompaction {
             encrypted_content: Sealed::Compaction.seal(&self.keys, &json),
             usage,
         };
@@ -283,7 +283,7 @@ impl Planned {
             head: call.head,
             work: Work::Chat(Arc::new(shorter)),
         };
-        Ok((call, Some(made)))
+        Ok((call, Some(finished)))
     }
 
     /// The chat that asks for the summary.
@@ -305,12 +305,12 @@ impl Planned {
 
 /// A compaction that was made.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct FinishedCompaction {
     encrypted_content: String,
     usage: Option<CompletionUsage>,
 }
 
-impl Made {
+impl FinishedCompaction {
     /// Adds the compaction to the events of the answer: its item comes first, and its tokens count.
     pub(crate) fn before(self, events: Events) -> Events {
         let Self {

@@ -11,14 +11,14 @@ use loggia_wire::openai::responses::{ResponseError, ResponseStatus};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::admit::Asked;
+use crate::admit::ParsedRequest;
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{self, event_stream, name_ignored, name_truncated, within};
 use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
 use crate::answer::writer::Writer;
 use crate::generate::{Admitted, Steps, admitted, respond, start};
-use crate::responses::ask::AskedResponse;
+use crate::responses::ask::ResponseAsChat;
 use crate::responses::live::{Entry, Live, NotEntered, Running, Stop};
 use crate::responses::turn::{RENEWED_EVERY, is_added, renewed};
 use crate::responses::writer::ResponseWriter;
@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const SERVER_STOPPED: &str = "The server was stopped before the response ended.";
 
 /// Answers a request for a background response.
-pub(crate) async fn answer(door: &Door, asked: Asked<AskedResponse>) -> Response<Body> {
+pub(crate) async fn answer(door: &Door, asked: ParsedRequest<ResponseAsChat>) -> Response<Body> {
     let (profile, refusals) = (asked.head.profile, asked.refusals.clone());
     match Box::pin(begin(door, asked, &refusals)).await {
         Ok(response) => response,
@@ -48,7 +48,7 @@ pub(crate) async fn answer(door: &Door, asked: Asked<AskedResponse>) -> Response
 /// Stores the unfinished response, and starts the task.
 async fn begin(
     door: &Door,
-    asked: Asked<AskedResponse>,
+    asked: ParsedRequest<ResponseAsChat>,
     refusals: &Refusals,
 ) -> Result<Response<Body>, ApiError> {
     let is_streamed = asked.request.is_streamed();
@@ -168,7 +168,7 @@ struct Task {
 /// Why a task does not go on.
 enum End {
     /// The engine has answered, or failed.
-    Made(Result<(), BackendError>),
+    Answered(Result<(), BackendError>),
     Stopped(Stop),
     /// The response was deleted, or another server has cancelled it.
     Lost,
@@ -189,7 +189,7 @@ impl Task {
                 biased;
                 stop = running.stopped() => End::Stopped(stop),
                 () = holding => End::Lost,
-                made = making => End::Made(
+                made = making => End::Answered(
                     made.unwrap_or_else(|| Err(took_too_long(limit.unwrap_or_default())))
                 ),
             }
@@ -223,11 +223,11 @@ impl Task {
     /// Ends the response, and writes its last event.
     fn end(&mut self, end: End, last: &mut Vec<u8>) -> Outcome {
         match end {
-            End::Made(Ok(())) => match self.writer.finish(last) {
+            End::Answered(Ok(())) => match self.writer.finish(last) {
                 Ok(()) => Outcome::Complete,
                 Err(error) => self.fail(error, last),
             },
-            End::Made(Err(error)) => self.fail(error, last),
+            End::Answered(Err(error)) => self.fail(error, last),
             End::Stopped(Stop::Cancelled) | End::Lost => {
                 self.writer.cancel(last);
                 Outcome::Abandoned
@@ -262,7 +262,7 @@ impl Task {
                 StoreError::Full => has_failed,
                 _ => false,
             };
-            if !is_away && !has_failed && error != StoreError::Held {
+            if !is_away && !has_failed && error != StoreError::InUse {
                 // The response is too large, or its conversation was deleted.
                 has_failed = true;
                 let why = self.keep.worded(&error);

@@ -7,10 +7,10 @@ use http::{Request, Response};
 use loggia_wire::openai::responses::{Input, Item, ResponseRequest};
 use serde_json::json;
 
-use crate::admit::Asked;
+use crate::admit::ParsedRequest;
 use crate::admit::parse::profile_of;
 use crate::door::read;
-use crate::responses::ask::AskedResponse;
+use crate::responses::ask::ResponseAsChat;
 use crate::responses::request;
 use crate::responses::summary::{TRIGGER, is_asked, kept};
 use crate::{ApiError, Body, Door};
@@ -27,7 +27,10 @@ impl Door {
         }
     }
 
-    async fn ask_to_compact<B>(&self, request: Request<B>) -> Result<Asked<AskedResponse>, ApiError>
+    async fn ask_to_compact<B>(
+        &self,
+        request: Request<B>,
+    ) -> Result<ParsedRequest<ResponseAsChat>, ApiError>
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {

@@ -12,11 +12,11 @@ use crate::responses::live::{Running, Stop};
 use crate::responses::recall::is_open;
 use crate::responses::{replay, turn};
 use crate::store::{Change, Item, Kind, NeededHold, Order, Side, StoreError};
-use crate::stored::{Answer, Asked, all_items, chats::listed, check_include, page};
+use crate::stored::{Answer, StoredRequest, all_items, chats::listed, check_include, page};
 
 const KIND: Kind = Kind::Response;
 
-impl Asked<'_> {
+impl StoredRequest<'_> {
     /// `GET /v1/responses/{response_id}`.
     pub(crate) async fn response(&self) -> Result<Answer, ApiError> {
         check_include(&self.query)?;
@@ -86,7 +86,7 @@ impl Asked<'_> {
             match self.replace(&mut response, NeededHold::Any).await {
                 Ok(()) => {}
                 // It has just ended.
-                Err(StoreError::Held) => response = self.found().await?,
+                Err(StoreError::InUse) => response = self.found().await?,
                 Err(error) => return Err(self.refused(KIND)(error)),
             }
         }
@@ -118,7 +118,7 @@ impl Asked<'_> {
             match self.replace(&mut response, NeededHold::RunOut).await {
                 Ok(()) => return Ok(response),
                 // The response has just ended, or its server renewed the hold late: read it again.
-                Err(StoreError::Held) => {}
+                Err(StoreError::InUse) => {}
                 Err(error) => return Err(self.refused(KIND)(error)),
             }
         }
@@ -144,7 +144,7 @@ impl Asked<'_> {
     }
 
     /// Stores the end of a response whose task is gone or has to stop, and ends the hold of the
-    /// task. Fails with [`StoreError::Held`] if there is no such hold any more.
+    /// task. Fails with [`StoreError::InUse`] if there is no such hold any more.
     async fn replace(&self, response: &mut Response, needs: NeededHold) -> Result<(), StoreError> {
         let (kind, id) = (KIND, response.id.clone());
         let changes = vec![

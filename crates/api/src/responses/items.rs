@@ -599,14 +599,14 @@ impl Reader<'_> {
             self.message(place.clone(), typed_at(&place, message)?)?;
         }
         self.end_turn()?;
-        let Some(rest) = compacted.rest else {
+        let Some(kept) = compacted.kept else {
             self.push(place, summary::told(&compacted.summary));
             return Ok(());
         };
         self.conversation.messages.clear();
         self.conversation.places.clear();
         let told = summary::told(&compacted.summary);
-        for message in rest.before.into_iter().chain([told]).chain(rest.after) {
+        for message in kept.before.into_iter().chain([told]).chain(kept.after) {
             self.push(place.clone(), message);
         }
         Ok(())

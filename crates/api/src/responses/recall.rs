@@ -225,7 +225,7 @@ impl<'a> Memory<'a> {
         };
         let refuse = |error| match error {
             StoreError::NotFound => no_conversation(id, ""),
-            StoreError::Held => locked(),
+            StoreError::InUse => locked(),
             StoreError::TooLong => too_long("conversation"),
             error => self.failed(&error),
         };

@@ -9,10 +9,10 @@ use http::{Request, Response};
 use loggia_backend::Profile;
 use loggia_wire::openai::responses::{Input, ResponseRequest};
 
-use crate::admit::Asked;
+use crate::admit::ParsedRequest;
 use crate::admit::parse::profile_of;
 use crate::door::read;
-use crate::responses::ask::AskedResponse;
+use crate::responses::ask::ResponseAsChat;
 use crate::responses::mcp::Servers;
 use crate::responses::recall::{Memory, Recalled, is_reference};
 use crate::responses::session::link::Link;
@@ -35,7 +35,10 @@ impl Door {
         }
     }
 
-    async fn ask_response<B>(&self, request: Request<B>) -> Result<Asked<AskedResponse>, ApiError>
+    async fn ask_response<B>(
+        &self,
+        request: Request<B>,
+    ) -> Result<ParsedRequest<ResponseAsChat>, ApiError>
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
@@ -56,7 +59,7 @@ impl Door {
         mut request: ResponseRequest,
         profile: Profile,
         link: Option<Arc<Link>>,
-    ) -> Result<Asked<AskedResponse>, ApiError> {
+    ) -> Result<ParsedRequest<ResponseAsChat>, ApiError> {
         self.check_request(&request, &parts)?;
         let owner = owner(&parts);
         let id = RequestId::of(&parts);
@@ -69,12 +72,12 @@ impl Door {
             let previous = request.previous_response_id.as_deref();
             let is_local = previous.is_some_and(|id| link.local.has(id));
             if !is_stored || is_local {
-                link.begin(previous, stored_input(&request)?);
+                link.note_parts(previous, stored_input(&request)?);
             }
         }
         let mut asked = self.chat_of(request, recalled, turn).await?;
         asked.link = link;
-        let mut asked = Asked::new(self, parts, Arc::new(asked), profile);
+        let mut asked = ParsedRequest::new(self, parts, Arc::new(asked), profile);
         if is_stored {
             let entry = self.live.enter(Arc::clone(&asked.head.id), owner);
             Arc::make_mut(&mut asked.request).enter(entry);
@@ -96,7 +99,10 @@ impl Door {
     }
 
     /// Reads a request whose prompt is counted. It stores nothing, and locks no conversation.
-    async fn ask_to_count<B>(&self, request: Request<B>) -> Result<Asked<AskedResponse>, ApiError>
+    async fn ask_to_count<B>(
+        &self,
+        request: Request<B>,
+    ) -> Result<ParsedRequest<ResponseAsChat>, ApiError>
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
@@ -113,7 +119,7 @@ impl Door {
         let mut asked = self.chat_of(request, recalled, None).await?;
         asked.ignore(&dropped);
         asked.keep_long_numbers(&body);
-        Ok(Asked::new(self, parts, Arc::new(asked), profile))
+        Ok(ParsedRequest::new(self, parts, Arc::new(asked), profile))
     }
 
     /// Lists the tools of the MCP servers that a request names, and turns the request into a chat.
@@ -122,7 +128,7 @@ impl Door {
         request: ResponseRequest,
         recalled: Recalled,
         turn: Option<Turn>,
-    ) -> Result<AskedResponse, ApiError> {
+    ) -> Result<ResponseAsChat, ApiError> {
         let input = match &request.input {
             Some(Input::Items(items)) => items.as_slice(),
             _ => &[],
@@ -135,7 +141,7 @@ impl Door {
             Servers::of(self.mcp.as_ref(), &request, items).await?
         };
         let (keys, ceilings) = (self.keys.as_ref(), &self.policy.ceilings);
-        AskedResponse::new(request, recalled, turn, servers, keys, ceilings)
+        ResponseAsChat::new(request, recalled, turn, servers, keys, ceilings)
     }
 
     /// Checks a request before anything is brought back for it.

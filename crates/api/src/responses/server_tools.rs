@@ -110,13 +110,13 @@ struct Run {
     inner: Option<Events>,
     round: Round,
     /// The calls of the last answer that are still to be made.
-    todo: VecDeque<Made>,
+    todo: VecDeque<PartialCall>,
     /// The call that is made next: its beginning was sent.
     making: Option<Making>,
     /// Whether the response ends when they are made: then something is the client's turn.
     is_over: bool,
     /// The calls of the last answer that were made, with what the model reads of them.
-    results: Vec<(Made, String)>,
+    results: Vec<(PartialCall, String)>,
     /// How many calls were made.
     calls: usize,
     /// The index of the next call of a function: they count on over all answers.
@@ -130,21 +130,21 @@ struct Round {
     text: String,
     reasoning: String,
     /// The calls by their index in this answer.
-    calls: BTreeMap<u32, Made>,
+    calls: BTreeMap<u32, PartialCall>,
     finish: Option<FinishReason>,
 }
 
 /// A call of a tool of a server's.
 #[derive(Debug)]
 struct Making {
-    made: Made,
+    call: PartialCall,
     server: String,
     name: String,
 }
 
 /// A call as far as it has come.
 #[derive(Clone, Debug, Default)]
-struct Made {
+struct PartialCall {
     id: Option<String>,
     function: String,
     arguments: String,
@@ -159,11 +159,11 @@ impl Run {
             }
             if let Some(call) = self.making.take() {
                 let told = self.make(&call).await;
-                self.results.push((call.made, told));
+                self.results.push((call.call, told));
                 continue;
             }
-            if let Some(made) = self.todo.pop_front() {
-                self.begin(made);
+            if let Some(call) = self.todo.pop_front() {
+                self.begin(call);
                 continue;
             }
             if !self.results.is_empty() {
@@ -263,10 +263,10 @@ impl Run {
 
     /// The model's answer has ended: makes its calls, or ends the response.
     fn end_round(&mut self) {
-        let calls: Vec<Made> = self.round.calls.values().cloned().collect();
+        let calls: Vec<PartialCall> = self.round.calls.values().cloned().collect();
         let was_cut = self.round.finish != Some(FinishReason::ToolCalls)
             && self.round.finish != Some(FinishReason::Stop);
-        let (own, others): (Vec<Made>, Vec<Made>) = calls
+        let (own, others): (Vec<PartialCall>, Vec<PartialCall>) = calls
             .into_iter()
             .partition(|call| self.is_servers(&call.function));
         if own.is_empty() || was_cut {
@@ -318,19 +318,19 @@ impl Run {
     }
 
     /// Tells the client of a call that is made next.
-    fn begin(&mut self, made: Made) {
+    fn begin(&mut self, call: PartialCall) {
         if self.has_called_enough() {
-            self.results.push((made, TOO_MANY.to_owned()));
+            self.results.push((call, TOO_MANY.to_owned()));
             return;
         }
-        let tool = self.tools.offered.called(&made.function);
+        let tool = self.tools.offered.called(&call.function);
         let Some((server, name)) =
             tool.and_then(|tool| Some((tool.namespace.clone()?, tool.name.clone())))
         else {
             return;
         };
-        self.tell_begun(&server, &name, &made.arguments, None);
-        self.making = Some(Making { made, server, name });
+        self.tell_begun(&server, &name, &call.arguments, None);
+        self.making = Some(Making { call, server, name });
     }
 
     fn tell_begun(&mut self, server: &str, name: &str, arguments: &str, approval: Option<String>) {
@@ -345,8 +345,8 @@ impl Run {
 
     /// Makes a call. Returns what the model reads of it.
     async fn make(&mut self, making: &Making) -> String {
-        let Making { made, server, name } = making;
-        let result = self.call(server, name, &made.arguments).await;
+        let Making { call, server, name } = making;
+        let result = self.call(server, name, &call.arguments).await;
         self.tell_ended(result)
     }
 
@@ -469,7 +469,7 @@ fn object(arguments: &str) -> Result<Map<String, Value>, McpError> {
     })
 }
 
-fn id_of(call: &Made, calls: usize, index: usize) -> String {
+fn id_of(call: &PartialCall, calls: usize, index: usize) -> String {
     let id = call.id.clone();
     id.unwrap_or_else(|| format!("call_{calls}_{index}"))
 }

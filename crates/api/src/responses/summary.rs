@@ -47,13 +47,13 @@ pub(crate) struct Compacted {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) messages: Vec<Value>,
     /// The messages that stay beside the summary. If present, the item replaces everything before it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) rest: Option<Rest>,
+    #[serde(default, rename = "rest", skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<KeptMessages>,
 }
 
 /// The messages of a conversation that a summary does not replace, as the model reads them.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Rest {
+pub(crate) struct KeptMessages {
     /// System messages before the summary.
     pub(crate) before: Vec<Message>,
     /// The messages that the model still had to answer when the summary was made.

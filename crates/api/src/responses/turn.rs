@@ -269,7 +269,7 @@ pub(crate) struct HeldConversation {
 }
 
 impl HeldConversation {
-    /// Holds a conversation. Fails with [`StoreError::Held`] while another turn holds it.
+    /// Holds a conversation. Fails with [`StoreError::InUse`] while another turn holds it.
     pub(crate) async fn hold(
         store: &Arc<dyn Store>,
         owner: &Owner,
@@ -295,7 +295,7 @@ impl HeldConversation {
                 loop {
                     tokio::time::sleep(RENEWED_EVERY).await;
                     let renewed = store.write(&owner, vec![change.clone()]).await;
-                    if let Err(StoreError::Held | StoreError::NotFound) = renewed {
+                    if let Err(StoreError::InUse | StoreError::NotFound) = renewed {
                         return;
                     }
                 }

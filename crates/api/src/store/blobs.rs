@@ -16,13 +16,13 @@ use super::StoreError;
 pub type Pieces = BoxStream<'static, Result<Bytes, StoreError>>;
 
 /// The location of a new content, and its writer.
-pub type Begun = (String, Box<dyn BlobWriter>);
+pub type NewBlob = (String, Box<dyn BlobWriter>);
 
 /// Keeps contents under names. A name is `files/ID` or `parts/UPLOAD/ID` with ids that the server
 /// made, so it has only letters, digits, `-`, `_` and `/`.
 pub trait Blobs: Send + Sync {
     /// Begins a new content.
-    fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Begun, StoreError>>;
+    fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<NewBlob, StoreError>>;
 
     /// Reads a range of the bytes of a content.
     fn read<'a>(
@@ -92,7 +92,7 @@ impl BlobWriter for MemoryWriter {
 }
 
 impl Blobs for MemoryBlobs {
-    fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Begun, StoreError>> {
+    fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<NewBlob, StoreError>> {
         Box::pin(async move {
             let writer = MemoryWriter {
                 place: name.to_owned(),

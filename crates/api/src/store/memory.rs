@@ -207,7 +207,7 @@ impl Entry {
 
     fn hold_for(&mut self, holder: String, time: Duration) -> Result<(), StoreError> {
         if self.holder().is_some_and(|other| other != holder) {
-            return Err(StoreError::Held);
+            return Err(StoreError::InUse);
         }
         // The end may be beyond what the clock can represent.
         let until = Instant::now().checked_add(time);
@@ -231,7 +231,7 @@ impl Draft<'_> {
             } => {
                 let entry = self.entry(kind, &id)?;
                 if needs.is_some_and(|needed| !entry.has(&needed)) {
-                    return Err(StoreError::Held);
+                    return Err(StoreError::InUse);
                 }
                 entry.object.body = body;
                 self.add(kind, &id, items)
@@ -250,7 +250,7 @@ impl Draft<'_> {
             } => {
                 let entry = self.entry(kind, &id)?;
                 if !entry.has(&NeededHold::Of(holder.clone())) {
-                    return Err(StoreError::Held);
+                    return Err(StoreError::InUse);
                 }
                 entry.hold_for(holder, time)
             }

@@ -307,7 +307,7 @@ pub enum Change {
         body: String,
         /// Its further items.
         items: Vec<Item>,
-        /// If given, the change fails with [`StoreError::Held`] unless there is such a hold on the
+        /// If given, the change fails with [`StoreError::InUse`] unless there is such a hold on the
         /// object.
         needs: Option<NeededHold>,
     },
@@ -321,7 +321,7 @@ pub enum Change {
         items: Vec<Item>,
     },
     /// Notes that a holder works on an object, for some time from now on. A second hold of the same
-    /// holder renews the first. It fails with [`StoreError::Held`] if another holder's hold has not
+    /// holder renews the first. It fails with [`StoreError::InUse`] if another holder's hold has not
     /// run out.
     Hold {
         /// The kind of the object.
@@ -334,7 +334,7 @@ pub enum Change {
         time: Duration,
     },
     /// Makes a hold of this holder last longer, even if it has run out. It fails with
-    /// [`StoreError::Held`] if the hold was ended or another holder has the object.
+    /// [`StoreError::InUse`] if the hold was ended or another holder has the object.
     Renew {
         /// The kind of the object.
         kind: Kind,
@@ -472,8 +472,8 @@ pub enum StoreError {
         id: String,
     },
     /// Another holder works on the object, or the holder of a change has no hold on it.
-    #[error("the object is held")]
-    Held,
+    #[error("the object is in use")]
+    InUse,
     /// A response that another one continues does not exist.
     #[error("the response {id} of the chain does not exist")]
     BrokenChain {

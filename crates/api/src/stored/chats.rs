@@ -5,7 +5,7 @@ use loggia_wire::openai::{Deleted, Message, Page, UpdateMetadata};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Asked, damaged, metadata, page, shown};
+use super::{Answer, StoredRequest, damaged, metadata, page, shown};
 use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::tracked;
@@ -13,7 +13,7 @@ use crate::store::{Item, Kind, Order, Side};
 
 const KIND: Kind = Kind::ChatCompletion;
 
-impl Asked<'_> {
+impl StoredRequest<'_> {
     /// `GET /v1/chat/completions`.
     pub(super) async fn chats(&self) -> Result<Answer, ApiError> {
         let part = page::of(&self.query, Order::Ascending)?;

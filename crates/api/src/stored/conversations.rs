@@ -5,7 +5,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::chats::listed;
-use super::{Answer, Asked, check_include, damaged, items, metadata, page, shown};
+use super::{Answer, StoredRequest, check_include, damaged, items, metadata, page, shown};
 use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::tracked;
@@ -14,7 +14,7 @@ use crate::store::{Kind, Object, Order, Side};
 
 const KIND: Kind = Kind::Conversation;
 
-impl Asked<'_> {
+impl StoredRequest<'_> {
     /// `POST /v1/conversations`.
     pub(super) async fn create_conversation(&self) -> Result<Answer, ApiError> {
         let body = if self.body.is_empty() {

@@ -139,7 +139,7 @@ impl Keep {
     /// Makes a change that renews a hold. Returns whether the hold was lost.
     pub(crate) async fn has_lost(&self, hold: Change) -> bool {
         let written = self.store.write(&self.owner, vec![hold]).await;
-        matches!(written, Err(StoreError::Held | StoreError::NotFound))
+        matches!(written, Err(StoreError::InUse | StoreError::NotFound))
     }
 
     fn refuse(&self, error: &StoreError) -> ApiError {

@@ -66,7 +66,7 @@ impl Answer {
 }
 
 /// A request about stored objects, with its body.
-pub(crate) struct Asked<'a> {
+pub(crate) struct StoredRequest<'a> {
     pub(crate) store: &'a dyn Store,
     /// The responses that are being made.
     pub(crate) live: &'a Live,
@@ -115,7 +115,7 @@ impl Door {
             }
             _ => Bytes::new(),
         };
-        let asked = Asked {
+        let asked = StoredRequest {
             store: &*store,
             live: &self.live,
             owner: owner(&parts),
@@ -159,7 +159,7 @@ pub(crate) fn may_see_stored(parts: &Parts) -> bool {
     parts.extensions.get::<Caller>().is_some() || !host::is_public_name(parts)
 }
 
-impl Asked<'_> {
+impl StoredRequest<'_> {
     /// Returns the object that the path names.
     pub(crate) fn at(&self, kind: Kind) -> ObjectRef<'_> {
         ObjectRef {
@@ -304,7 +304,7 @@ fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiErro
             );
             ApiError::new(StatusCode::BAD_REQUEST, message).about("items")
         }
-        StoreError::Held => {
+        StoreError::InUse => {
             let message = format!(
                 "{noun} with id '{}' is in use. Try again later.",
                 route.id()

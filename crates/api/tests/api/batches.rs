@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
-use loggia_api::store::blobs::{Begun, Pieces};
+use loggia_api::store::blobs::{NewBlob, Pieces};
 use loggia_api::store::{Change, Kind, ObjectRef, Owner, StoreError};
 use loggia_api::{BatchWork, Blobs, Caller, Door, MemoryBlobs, MemoryStore, Policy, Store};
 use loggia_backend::ollama::Ollama;
@@ -729,7 +729,7 @@ struct FullOnce {
 }
 
 impl Blobs for FullOnce {
-    fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Begun, StoreError>> {
+    fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<NewBlob, StoreError>> {
         if self.until.fetch_sub(1, Ordering::Relaxed) == 0 {
             return Box::pin(async { Err(StoreError::Full) });
         }

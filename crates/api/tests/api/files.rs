@@ -704,11 +704,11 @@ async fn what_has_expired_is_gone_with_its_content() {
     let changes = vec![due(Kind::File, &file), due(Kind::Upload, &upload)];
     let scheduled = door.store.write(&Owner::NOBODY, changes).await;
     assert_eq!(scheduled, Ok(()));
-    let house = tokio::spawn(door.door.clone().keep_files(Vec::new()));
+    let cleanup = tokio::spawn(door.door.clone().keep_files(Vec::new()));
     while door.blobs.places().len() > 1 {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
-    house.abort();
+    cleanup.abort();
     assert_eq!(door.blobs.places(), [format!("files/{kept}")]);
     refused(
         &door.get(&format!("/v1/files/{file}")).await,
@@ -733,11 +733,11 @@ async fn contents_without_a_file_are_swept_at_the_start_and_others_are_not() {
         writer.finish().await.expect("written");
     }
     let leftovers = door.blobs.places();
-    let house = tokio::spawn(door.door.clone().keep_files(leftovers));
+    let cleanup = tokio::spawn(door.door.clone().keep_files(leftovers));
     while door.blobs.places().len() > 2 {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
-    house.abort();
+    cleanup.abort();
     let mut places = door.blobs.places();
     places.sort();
     assert_eq!(

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use loggia_api::store::StoreError;
-use loggia_api::store::blobs::{Begun, BlobWriter, Blobs, Pieces};
+use loggia_api::store::blobs::{BlobWriter, Blobs, NewBlob, Pieces};
 use loggia_seal::Keys;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Place;
@@ -159,7 +159,7 @@ fn survey(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 impl Blobs for FileBlobs {
-    fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Begun, StoreError>> {
+    fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<NewBlob, StoreError>> {
         Box::pin(async move {
             let files = self.opened().await?;
             let keys = self.keys.as_ref().filter(|_| self.encrypts);

@@ -116,7 +116,7 @@ async fn an_object_has_one_holder_until_it_releases_or_its_time_is_over() {
         assert!(!is_held().await);
         assert_eq!(write(hold("r", "one", LONG)).await, Ok(()));
         assert!(is_held().await);
-        assert_eq!(write(hold("r", "two", LONG)).await, Err(StoreError::Held));
+        assert_eq!(write(hold("r", "two", LONG)).await, Err(StoreError::InUse));
         assert_eq!(write(hold("r", "one", LONG)).await, Ok(()), "its own");
         // The release of another holder ends nothing.
         assert_eq!(write(release("r", Some("two"))).await, Ok(()));
@@ -161,11 +161,11 @@ async fn a_hold_is_renewed_until_it_is_ended_or_another_holder_takes_the_object(
         };
         assert_eq!(
             write(renew("r", "one", LONG)).await,
-            Err(StoreError::Held),
+            Err(StoreError::InUse),
             "without a hold"
         );
         assert_eq!(write(hold("r", "one", Duration::ZERO)).await, Ok(()));
-        assert_eq!(write(renew("r", "two", LONG)).await, Err(StoreError::Held));
+        assert_eq!(write(renew("r", "two", LONG)).await, Err(StoreError::InUse));
         assert!(!is_held().await);
         assert_eq!(write(renew("r", "one", LONG)).await, Ok(()), "it ran out");
         assert!(is_held().await);
@@ -173,13 +173,13 @@ async fn a_hold_is_renewed_until_it_is_ended_or_another_holder_takes_the_object(
         assert_eq!(write(hold("r", "two", Duration::ZERO)).await, Ok(()));
         assert_eq!(
             write(renew("r", "one", LONG)).await,
-            Err(StoreError::Held),
+            Err(StoreError::InUse),
             "another has taken it"
         );
         assert_eq!(write(release("r", Some("two"))).await, Ok(()), "it ran out");
         assert_eq!(
             write(renew("r", "two", LONG)).await,
-            Err(StoreError::Held),
+            Err(StoreError::InUse),
             "it was ended"
         );
     })
@@ -205,7 +205,7 @@ async fn a_body_is_replaced_only_while_there_is_the_needed_hold() {
                 let expected = if is_allowed {
                     Ok(())
                 } else {
-                    Err(StoreError::Held)
+                    Err(StoreError::InUse)
                 };
                 assert_eq!(replaced, expected, "{name}");
                 written.extend(is_allowed.then_some(name));

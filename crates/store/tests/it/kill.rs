@@ -283,7 +283,7 @@ async fn take_over(store: &SqlStore, all: &[Object]) -> usize {
     for object in unfinished {
         let begun = Instant::now();
         let take = || vec![hold(&object.id, "next", Duration::from_mins(1))];
-        while store.write(&OWNER, take()).await == Err(StoreError::Held) {
+        while store.write(&OWNER, take()).await == Err(StoreError::InUse) {
             assert!(
                 begun.elapsed() < HOLD * 10,
                 "{} is held for ever",

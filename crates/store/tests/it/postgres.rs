@@ -208,13 +208,13 @@ async fn several_servers_share_a_database_and_its_holds() {
     let there = at(&owner, Kind::Response, "r");
     assert!(other.object(there).await.expect("an object").is_held);
     let refused = other.write(&owner, hold("other", long)).await;
-    assert_eq!(refused, Err(StoreError::Held));
+    assert_eq!(refused, Err(StoreError::InUse));
     // The first server is killed, and its hold runs out.
     assert_eq!(one.write(&owner, hold("one", Duration::ZERO)).await, Ok(()));
     assert_eq!(other.write(&owner, hold("other", long)).await, Ok(()));
     assert_eq!(
         one.write(&owner, hold("one", long)).await,
-        Err(StoreError::Held)
+        Err(StoreError::InUse)
     );
 }
 
@@ -242,7 +242,7 @@ async fn of_many_servers_that_want_a_hold_at_once_one_gets_it() {
         assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 1);
         let held = taken
             .iter()
-            .filter(|taken| **taken == Err(StoreError::Held));
+            .filter(|taken| **taken == Err(StoreError::InUse));
         assert_eq!(held.count(), 3);
     }
 }

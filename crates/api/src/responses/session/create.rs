@@ -9,9 +9,9 @@ use loggia_wire::openai::responses::ResponseRequest;
 use serde_json::{Map, Value, json};
 
 use super::link::Link;
-use crate::admit::Asked;
+use crate::admit::ParsedRequest;
 use crate::admit::parse::profile_of;
-use crate::responses::ask::AskedResponse;
+use crate::responses::ask::ResponseAsChat;
 use crate::{ApiError, Body, Door};
 
 /// A request for one response of a [`Session`](crate::Session): the frame that asked for it.
@@ -39,7 +39,7 @@ impl Door {
         &self,
         parts: Parts,
         create: Create,
-    ) -> Result<Asked<AskedResponse>, ApiError> {
+    ) -> Result<ParsedRequest<ResponseAsChat>, ApiError> {
         let profile = profile_of(&create.frame, &self.policy);
         let (mut request, dropped) = self.read_response(&parts, &create.frame).await?;
         of_frame(&mut request)?;

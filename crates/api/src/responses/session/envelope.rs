@@ -56,10 +56,10 @@ pub(super) struct SteerFrame {
 }
 
 /// An error about a frame, and the lane that it is about.
-pub(super) type Refused = (Option<Arc<str>>, ApiError);
+pub(super) type FrameError = (Option<Arc<str>>, ApiError);
 
 /// Reads a frame.
-pub(super) fn read(frame: Bytes) -> Result<ClientFrame, Refused> {
+pub(super) fn read(frame: Bytes) -> Result<ClientFrame, FrameError> {
     let Ok(fields) = serde_json::from_slice::<Fields<'_>>(&frame) else {
         // Keeping track of the place costs time: only where something is wrong.
         let error = tracked::<Map<String, Value>>(&frame).err();

@@ -96,11 +96,11 @@ impl<S, B> Session<S, B> {
         };
         running.has_ended = true;
         let id = end.response.id;
-        if let Some(begun) = running.link.take_begun() {
-            let mut items = begun.input;
+        if let Some(parts) = running.link.take_parts() {
+            let mut items = parts.input;
             items.extend(end.response.output.iter().filter_map(|item| output(item)));
             let name = lane.name.clone();
-            self.local.keep(id.clone(), name, begun.previous, items);
+            self.local.keep(id.clone(), name, parts.previous, items);
         }
         lane.last = Some(id.clone());
         let steers = std::mem::take(&mut running.steers);

@@ -11,12 +11,12 @@ use crate::store::Item;
 pub(crate) struct Link {
     pub(crate) local: Arc<Local>,
     pub(crate) interrupt: Arc<Interrupt>,
-    begun: Mutex<Option<Begun>>,
+    parts: Mutex<Option<ResponseParts>>,
 }
 
 /// The parts of a response that the session keeps if it is not stored.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct ResponseParts {
     pub(super) previous: Previous,
     pub(super) input: Vec<Item>,
 }
@@ -26,19 +26,19 @@ impl Link {
         Self {
             local,
             interrupt: Arc::default(),
-            begun: Mutex::default(),
+            parts: Mutex::default(),
         }
     }
 
     /// Notes what an unstored response continues, and its own input.
-    pub(crate) fn begin(&self, previous: Option<&str>, input: Vec<Item>) {
+    pub(crate) fn note_parts(&self, previous: Option<&str>, input: Vec<Item>) {
         let previous = self.local.previous(previous);
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        *begun = Some(Begun { previous, input });
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        *parts = Some(ResponseParts { previous, input });
     }
 
-    pub(super) fn take_begun(&self) -> Option<Begun> {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.take()
+    pub(super) fn take_parts(&self) -> Option<ResponseParts> {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.take()
     }
 }

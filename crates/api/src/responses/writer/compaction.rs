@@ -35,7 +35,7 @@ impl ResponseWriter {
                 Some(Compaction::Conversation(kept)) => kept.clone(),
                 _ => Vec::new(),
             },
-            rest: None,
+            kept: None,
         };
         let mut json = Vec::new();
         put_json(&mut json, &compacted)?;

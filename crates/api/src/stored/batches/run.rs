@@ -55,7 +55,7 @@ pub(super) enum Stop {
 impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Held | StoreError::NotFound => Self::Lost,
+            StoreError::InUse | StoreError::NotFound => Self::Lost,
             error => Self::Failed(error),
         }
     }
@@ -90,7 +90,7 @@ pub(super) struct Run<'w> {
 }
 
 /// The lines that are running.
-struct AtWork<'w> {
+struct RunningLines<'w> {
     lines: Lines,
     /// Whether all lines were started.
     is_read: bool,
@@ -102,7 +102,7 @@ struct AtWork<'w> {
     is_overdue: bool,
 }
 
-impl AtWork<'_> {
+impl RunningLines<'_> {
     fn new(lines: Lines) -> Self {
         Self {
             lines,
@@ -247,7 +247,7 @@ impl<'w> Run<'w> {
             // The client has deleted it.
             return Ok(Some(End::Cancelled(id::now())));
         };
-        let mut at_work = AtWork::new(lines);
+        let mut at_work = RunningLines::new(lines);
         let began = Instant::now();
         let (mut renewals, mut looks) = (interval(RENEWED_EVERY), interval(LOOK_EVERY));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -284,7 +284,7 @@ impl<'w> Run<'w> {
                     if can_stop && clients_wait && !at_work.is_overdue && !at_work.running.is_empty() {
                         // They are made again from the first that is not done.
                         let Some(lines) = self.input().await? else { continue };
-                        at_work = AtWork::new(lines);
+                        at_work = RunningLines::new(lines);
                     }
                 }
             }
@@ -292,7 +292,7 @@ impl<'w> Run<'w> {
     }
 
     /// Starts lines, as many as may run now.
-    async fn start(&self, at_work: &mut AtWork<'w>, endpoint: &str) -> Result<(), Stop> {
+    async fn start(&self, at_work: &mut RunningLines<'w>, endpoint: &str) -> Result<(), Stop> {
         let progress = &self.stored.progress;
         while !at_work.is_read
             && at_work.running.len() < self.worker.parallel()

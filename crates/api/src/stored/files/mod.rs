@@ -2,17 +2,17 @@
 //! [`Blobs`].
 //!
 //! `create.rs` receives a file, `content.rs` sends it, `uploads.rs` makes a file of parts, `form.rs`
-//! reads forms. `attach.rs` gives models the files that a chat names. `house.rs` deletes what has
+//! reads forms. `attach.rs` gives models the files that a chat names. `cleanup.rs` deletes what has
 //! expired, and what a killed server left behind.
 //!
 //! A content is whole and on the disk before its object is stored, and an object is deleted before
 //! its content. So no object ever lacks its content.
 
 pub(crate) mod attach;
+mod cleanup;
 mod content;
 mod create;
 mod form;
-mod house;
 mod uploads;
 
 use std::sync::Arc;
@@ -290,7 +290,7 @@ impl Files {
     pub(in crate::stored) fn worded(&self, error: &StoreError, kind: Kind, id: &str) -> ApiError {
         match error {
             StoreError::NotFound => no_such(kind, id),
-            StoreError::Held => {
+            StoreError::InUse => {
                 let message = format!("{} is in use. Try again later.", named(kind, id));
                 ApiError::new(StatusCode::CONFLICT, message)
             }

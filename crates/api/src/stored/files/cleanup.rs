@@ -19,7 +19,7 @@ const HELD_FOR: Duration = Duration::from_mins(1);
 const AT_ONCE: usize = 1000;
 
 impl Door {
-    /// Keeps the files in order, for ever: first it deletes the `leftovers` that belong to no
+    /// Cleans up files until it is dropped: first it deletes the `leftovers` that belong to no
     /// object, then, now and then, what has expired. `leftovers` are those of
     /// [`Blobs::leftovers`](crate::Blobs::leftovers), which was called before this server wrote
     /// anything.
@@ -63,7 +63,7 @@ impl Files {
 
     /// Takes a file or an upload that has expired.
     async fn expired(&self) -> Option<Claimed> {
-        let holder = id::item("house_");
+        let holder = id::item("cleanup_");
         for kind in [Kind::File, Kind::Upload] {
             match self.store.claim(kind, &holder, HELD_FOR).await {
                 Ok(Some(claimed)) => return Some(claimed),
