@@ -23,7 +23,7 @@ mod syntax;
 
 use std::sync::LazyLock;
 
-use grammar::{Beginning, Grammars, Held, Part, Source, Vocabulary, Words, Writer};
+use grammar::{Beginning, Grammars, AnswerConstraint, Part, Source, Vocabulary, Words, Writer};
 use libfuzzer_sys::arbitrary::{self, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use sample::Constraint;
@@ -105,15 +105,15 @@ fn hold(source: Source, choices: &mut Unstructured<'_>) -> arbitrary::Result<()>
         begins: Begins::Text,
         trigger: None,
     };
-    let mut held = Held::new(GRAMMARS.vocabulary(), grammar, beginning);
+    let mut constraint = AnswerConstraint::new(GRAMMARS.vocabulary(), grammar, beginning);
     let mut written = Vec::new();
     for _ in 0..MOST_TOKENS {
-        if held.is_over() {
+        if constraint.is_over() {
             return ended(&written, is_json);
         }
         let mut row = vec![0.0; 257 + LONGER.len()];
         // A grammar that has grown too large ends its answer with an error.
-        if held.mask(&mut row).is_err() {
+        if constraint.mask(&mut row).is_err() {
             return Ok(());
         }
         let allowed: Vec<Token> = (0..)
@@ -125,7 +125,7 @@ fn hold(source: Source, choices: &mut Unstructured<'_>) -> arbitrary::Result<()>
         if token == END {
             return ended(&written, is_json);
         }
-        held.accept(token).expect("what is allowed is taken");
+        constraint.accept(token).expect("what is allowed is taken");
         match token.checked_sub(END + 1) {
             Some(longer) => written.extend_from_slice(LONGER[longer as usize].as_bytes()),
             None => written.push(u8::try_from(token).expect("a byte")),

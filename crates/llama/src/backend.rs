@@ -14,6 +14,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use crate::abilities;
 use crate::blocking::run_by_size;
 use crate::completion::{self, CompletionPrompt};
+use crate::constrain::{self, CompiledConstraint};
 use crate::deltas;
 use crate::embed::LlamaEmbedder;
 use crate::engine::{Engine, Passage, Scope};
@@ -22,7 +23,6 @@ use crate::error::{EngineError, LoadError};
 use crate::events::Events;
 use crate::gguf::{Gguf, Pooling};
 use crate::grammar::{Grammars, Vocabulary};
-use crate::hold::{self, Holding};
 use crate::identity;
 use crate::media::{self, ProjectorThread};
 use crate::model::Model;
@@ -161,14 +161,16 @@ impl Llama {
 
     async fn chat(&self, call: ChatCall) -> Result<Reply, BackendError> {
         self.check_name(&call.work.model)?;
-        let syntax = hold::syntax(&call.work, self.model.syntax);
+        let syntax = constrain::syntax(&call.work, self.model.syntax);
         let options = EngineOptions::of(&call.work, self.engine.context())?;
         let ChatPrompt {
             passage,
             begins,
             changed,
         } = self.chat_prompt(&call, options.context).await?;
-        let (held, ignored) = self.hold(&call.head, &call.work, syntax, begins).await?;
+        let (constraint, ignored) = self
+            .constrain(&call.head, &call.work, syntax, begins)
+            .await?;
         let deltas = deltas::of(&call.work, &call.head.id, syntax, begins);
         let settings = RequestSettings {
             profile: call.head.profile,
@@ -176,7 +178,7 @@ impl Llama {
             options: &options,
             scope: self.scope(&call.head),
         };
-        let generations = request::generations(&call.work, &settings, &passage, held)?;
+        let generations = request::generations(&call.work, &settings, &passage, constraint)?;
         let answers = self
             .engine
             .generate(generations)
@@ -188,7 +190,12 @@ impl Llama {
         };
         Ok(Reply {
             served_by,
-            events: Box::pin(Events::new(answers, deltas, false, hold::field(&call.work))),
+            events: Box::pin(Events::new(
+                answers,
+                deltas,
+                false,
+                constrain::field(&call.work),
+            )),
         })
     }
 
@@ -227,14 +234,16 @@ impl Llama {
         let mut completion = self.completion_prompt(&call, options.context).await?;
         let prompt = std::mem::take(&mut completion.tokens).into();
         let text = Syntax::of_text();
-        let (held, _) = self.hold(&call.head, &request, text, Begins::Text).await?;
+        let (constraint, _) = self
+            .constrain(&call.head, &request, text, Begins::Text)
+            .await?;
         let settings = RequestSettings {
             profile: call.head.profile,
             vocabulary: self.model.facts.vocabulary,
             options: &options,
             scope: self.scope(&call.head),
         };
-        let mut generations = request::generations(&request, &settings, &prompt, held)?;
+        let mut generations = request::generations(&request, &settings, &prompt, constraint)?;
         let is_scored = completion.apply_to(&call.work, &mut generations);
         let answers = self
             .engine
@@ -244,7 +253,7 @@ impl Llama {
             request.choices(),
             if is_scored { "" } else { &completion.echo },
         );
-        let events = Events::new(answers, deltas, is_scored, hold::field(&request));
+        let events = Events::new(answers, deltas, is_scored, constrain::field(&request));
         Ok(Reply {
             served_by: self.served_by.clone(),
             events: Box::pin(events),
@@ -301,7 +310,7 @@ impl Llama {
         let effort = deltas::effort(&request, model.syntax)?.map(str::to_owned);
         let render = move || {
             let (tools, effort) = (request::tools(&request), effort.as_deref());
-            let messages = hold::messages(&request, model.syntax);
+            let messages = constrain::messages(&request, model.syntax);
             let tools = if model.syntax.knows_tools() {
                 tools
             } else {
@@ -345,18 +354,18 @@ impl Llama {
 
     /// Compiles the constraint of the answer. Also returns the names of the parts that were too
     /// complex to compile and are left out.
-    async fn hold(
+    async fn constrain(
         &self,
         head: &CallHead,
         request: &ChatCompletionRequest,
         syntax: Syntax,
         begins: Begins,
-    ) -> Result<Holding, BackendError> {
+    ) -> Result<CompiledConstraint, BackendError> {
         let grammars = async || {
             let make = || grammars(Arc::clone(&self.model));
             self.grammars.get_or_try_init(make).await
         };
-        hold::hold(request, head.strict, grammars, syntax, begins).await
+        constrain::constrain(request, head.strict, grammars, syntax, begins).await
     }
 }
 
@@ -423,7 +432,7 @@ fn continues(request: &ChatCompletionRequest) -> Result<bool, BackendError> {
         param: Some(continuation::CONTINUE.to_owned()),
         code: Some("invalid_value".to_owned()),
     };
-    if !hold::is_free(request) {
+    if !constrain::is_free(request) {
         return Err(refused(
             "an answer in a format, or of a required tool call, cannot continue a text.",
         ));

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use loggia_backend::input_grammar::{GrammarError, rules};
 use loggia_wire::openai::{ChatCompletionRequest, ResponseFormat};
 
-use crate::grammar::Refused;
+use crate::grammar::CompileError;
 use crate::syntax::Syntax;
 
 /// The end of the field names of these grammars, as errors have them.
@@ -28,7 +28,7 @@ pub(crate) fn name(left_out: &mut Vec<String>) {
 }
 
 /// Finds a grammar that cannot be a part of a constraint.
-pub(crate) fn unwritable(request: &ChatCompletionRequest, syntax: Syntax) -> Option<Refused> {
+pub(crate) fn unwritable(request: &ChatCompletionRequest, syntax: Syntax) -> Option<CompileError> {
     let callable = request.callable_functions();
     let tools = request.tools.iter().flatten().enumerate();
     for (index, tool) in tools {
@@ -39,7 +39,7 @@ pub(crate) fn unwritable(request: &ChatCompletionRequest, syntax: Syntax) -> Opt
             continue;
         };
         let refused = |message: String, is_invalid: bool| {
-            Some(Refused {
+            Some(CompileError {
                 param: format!("tools[{index}]{DEFINITION}"),
                 message,
                 is_invalid,

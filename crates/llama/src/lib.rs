@@ -5,7 +5,7 @@
 //! LoRA adapter for it), `draft` (a draft model for speculative decoding), `template` (conversation
 //! to prompt), `engine` (the thread that answers several requests in one batch), `sample` (logits
 //! to token), `grammar` (the tokens that a constrained answer may continue with), `text` (tokens to
-//! text), `syntax` and `deltas` (text to reasoning, tool calls and answer), `hold` (the constraint
+//! text), `syntax` and `deltas` (text to reasoning, tool calls and answer), `constrain` (the constraint
 //! of an answer), `completion` and `fill_in_the_middle` (the prompt of a text completion),
 //! `backend`, `abilities`, `identity` and `events` (all of it as a [`loggia_backend::Backend`]),
 //! `media` (images and sounds), `embed` (embedding models, with an engine of their own), `gguf`
@@ -22,6 +22,7 @@ mod adapter;
 mod backend;
 mod blocking;
 mod completion;
+mod constrain;
 mod deltas;
 mod devices;
 mod draft;
@@ -34,7 +35,6 @@ mod facts;
 mod fill_in_the_middle;
 mod gguf;
 mod grammar;
-mod hold;
 mod identity;
 mod input_grammars;
 #[cfg(feature = "portable")]

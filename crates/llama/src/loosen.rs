@@ -3,7 +3,7 @@
 //! the schema too complex; the next one leaves out every keyword that only bounds values; the last
 //! one allows any value.
 //!
-//! Pure. `hold.rs` compiles the schemas and knows whether that succeeds.
+//! Pure. `constrain.rs` compiles the schemas and knows whether that succeeds.
 
 use loggia_wire::openai::{ChatCompletionRequest, ResponseFormat};
 use serde_json::{Map, Value, json};

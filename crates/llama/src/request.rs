@@ -6,7 +6,7 @@ use loggia_wire::openai::{ChatCompletionRequest, Tool};
 use crate::Token;
 use crate::engine::{Generation, Passage, Scope};
 use crate::engine_options::EngineOptions;
-use crate::grammar::Held;
+use crate::grammar::AnswerConstraint;
 use crate::sample::Sampling;
 
 /// The settings with which a request is translated.
@@ -25,7 +25,7 @@ pub(crate) fn generations(
     request: &ChatCompletionRequest,
     settings: &RequestSettings<'_>,
     prompt: &Passage,
-    held: Option<Held>,
+    constraint: Option<AnswerConstraint>,
 ) -> Result<Vec<Generation>, BackendError> {
     let sampling = sampling(request, settings)?;
     let options = settings.options;
@@ -44,7 +44,7 @@ pub(crate) fn generations(
         max_tokens: limit.or(options.num_predict),
         stop: stop.cloned().unwrap_or_default(),
         sampling,
-        held,
+        constraint,
         top_logprobs: top_logprobs(request),
         shows_end: false,
         scored: None,

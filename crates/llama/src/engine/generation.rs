@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::passage::Passage;
 use super::score::Scored;
-use crate::grammar::Held;
+use crate::grammar::AnswerConstraint;
 use crate::sample::Sampling;
 
 /// Whose requests share cached prompts: those of one API key, by the key's name, or (`None`) those
@@ -26,7 +26,7 @@ pub(crate) struct Generation {
     pub(crate) stop: Vec<String>,
     pub(crate) sampling: Sampling,
     /// The constraint of the answer.
-    pub(crate) held: Option<Held>,
+    pub(crate) constraint: Option<AnswerConstraint>,
     /// The number of alternatives to list for each token. `None` if no log-probabilities are
     /// requested.
     pub(crate) top_logprobs: Option<usize>,

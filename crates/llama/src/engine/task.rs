@@ -13,7 +13,7 @@ use super::score::{ScoredPiece, Scores};
 use super::token_logprob::token_logprob;
 use crate::Token;
 use crate::error::EngineError;
-use crate::grammar::Held;
+use crate::grammar::AnswerConstraint;
 use crate::model::Model;
 use crate::sample::{Constraint, Sampler, Scratch, Stuck, rank};
 use crate::text::{Pushed, Text};
@@ -75,7 +75,7 @@ impl Task {
             sampler: Sampler::new(
                 &generation.sampling,
                 &generation.prompt,
-                generation.held.map(boxed),
+                generation.constraint.map(boxed),
             ),
             text: Text::new(generation.stop),
             generated: 0,
@@ -287,8 +287,8 @@ impl Task {
     }
 }
 
-fn boxed(held: Held) -> Box<dyn Constraint> {
-    Box::new(held)
+fn boxed(constraint: AnswerConstraint) -> Box<dyn Constraint> {
+    Box::new(constraint)
 }
 
 #[cfg(test)]
@@ -304,7 +304,7 @@ impl Task {
             max_tokens: None,
             stop: Vec::new(),
             sampling: crate::sample::Sampling::default(),
-            held: None,
+            constraint: None,
             top_logprobs: None,
             shows_end: false,
             scored: None,

@@ -38,7 +38,7 @@ const UNSATISFIABLE: &str = "nothing satisfies it";
 
 /// Why a grammar could not be compiled, for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub(crate) struct CompileError {
     /// The path of the request field at fault. Empty if the cause is not in the request.
     pub(crate) param: String,
     pub(crate) message: String,
@@ -104,11 +104,11 @@ impl Grammars {
     }
 
     /// Returns the grammar of a source, from the cache or newly compiled.
-    pub(crate) async fn compile(&self, source: Source) -> Result<Grammar, Refused> {
+    pub(crate) async fn compile(&self, source: Source) -> Result<Grammar, CompileError> {
         if let Some(known) = self.known(&source) {
             return Ok(known);
         }
-        let broken = || Refused {
+        let broken = || CompileError {
             param: String::new(),
             message: "the grammar could not be compiled".to_owned(),
             is_invalid: false,
@@ -153,7 +153,7 @@ fn lock(cache: &Mutex<Cache>) -> std::sync::MutexGuard<'_, Cache> {
     cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn compile(compiler: &Compiler, source: &Source) -> Result<Grammar, Refused> {
+fn compile(compiler: &Compiler, source: &Source) -> Result<Grammar, CompileError> {
     let Compiler {
         factory,
         vocabulary,
@@ -166,7 +166,7 @@ fn compile(compiler: &Compiler, source: &Source) -> Result<Grammar, Refused> {
             largest.map_or("", |value| value.param.as_str())
         }
     };
-    let refused = |message: String| Refused {
+    let refused = |message: String| CompileError {
         param: param.to_owned(),
         message,
         is_invalid: false,
@@ -202,7 +202,7 @@ fn compile(compiler: &Compiler, source: &Source) -> Result<Grammar, Refused> {
     Ok(Grammar::new(machine))
 }
 
-fn guided(compiler: &Compiler, rules: &str, values: &[Part]) -> Result<Reading, Refused> {
+fn guided(compiler: &Compiler, rules: &str, values: &[Part]) -> Result<Reading, CompileError> {
     let factory = &compiler.factory;
     let mut grammars = vec![GrammarWithLexer::from_lark(rules.to_owned())];
     for value in values {
@@ -228,7 +228,7 @@ fn guided(compiler: &Compiler, rules: &str, values: &[Part]) -> Result<Reading, 
     if !has_inputs {
         return Ok(Reading::Plain(Box::new(Matcher::new(Ok(parser)))));
     }
-    let tries = compiler.tries().map_err(|message| Refused {
+    let tries = compiler.tries().map_err(|message| CompileError {
         param: String::new(),
         message,
         is_invalid: false,
@@ -240,8 +240,8 @@ fn guided(compiler: &Compiler, rules: &str, values: &[Part]) -> Result<Reading, 
 }
 
 /// The grammar of a part.
-fn alone(part: &Part) -> Result<GrammarWithLexer, Refused> {
-    let refused = |message: &str| Refused {
+fn alone(part: &Part) -> Result<GrammarWithLexer, CompileError> {
+    let refused = |message: &str| CompileError {
         param: part.param.clone(),
         message: message.to_owned(),
         is_invalid: false,
@@ -264,7 +264,7 @@ fn alone(part: &Part) -> Result<GrammarWithLexer, Refused> {
 }
 
 /// What is wrong with a part, found by compiling it alone.
-fn fault(factory: &ParserFactory, part: &Part) -> Option<Refused> {
+fn fault(factory: &ParserFactory, part: &Part) -> Option<CompileError> {
     let grammar = match alone(part) {
         Ok(grammar) => TopLevelGrammar::from_grammar(grammar),
         Err(refused) => return Some(refused),
@@ -277,7 +277,7 @@ fn fault(factory: &ParserFactory, part: &Part) -> Option<Refused> {
             UNSATISFIABLE.to_owned()
         }
     };
-    Some(Refused {
+    Some(CompileError {
         param: part.param.clone(),
         message,
         is_invalid: false,
@@ -285,13 +285,13 @@ fn fault(factory: &ParserFactory, part: &Part) -> Option<Refused> {
 }
 
 /// Finds the part at fault by compiling each one alone.
-fn at_fault(factory: &ParserFactory, values: &[Part], message: &str) -> Refused {
+fn at_fault(factory: &ParserFactory, values: &[Part], message: &str) -> CompileError {
     let at_fault = values.iter().find_map(|value| fault(factory, value));
     let param = values
         .first()
         .map(|value| value.param.clone())
         .unwrap_or_default();
-    at_fault.unwrap_or_else(|| Refused {
+    at_fault.unwrap_or_else(|| CompileError {
         param,
         message: plain(message),
         is_invalid: false,

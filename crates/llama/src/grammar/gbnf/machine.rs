@@ -36,7 +36,7 @@ const LONGEST_FORCED: usize = 4096;
 
 /// An incomplete character: its bits so far, and the number of missing bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-struct Begun {
+struct PartialChar {
     bits: u32,
     missing: u8,
     /// The minimum code point. A smaller one would be an overlong encoding, which is not valid
@@ -58,8 +58,8 @@ pub(in crate::grammar) struct Machine {
 #[derive(Clone)]
 struct Table {
     places: Places,
-    states: Vec<(Arc<[Place]>, Begun)>,
-    known: HashMap<(Arc<[Place]>, Begun), State>,
+    states: Vec<(Arc<[Place]>, PartialChar)>,
+    known: HashMap<(Arc<[Place]>, PartialChar), State>,
     steps: HashMap<(State, u8), State>,
     /// The number of places in all states together.
     stored: usize,
@@ -79,7 +79,7 @@ impl Machine {
         };
         let first = table.places.first();
         table.is_full = first.is_none();
-        let at = table.state(first.unwrap_or_default().into(), Begun::default());
+        let at = table.state(first.unwrap_or_default().into(), PartialChar::default());
         Self {
             vocabulary,
             table,
@@ -163,7 +163,7 @@ impl Machine {
         self.table
             .states
             .get(self.at as usize)
-            .is_some_and(|(places, begun)| **places == [END] && begun.missing == 0)
+            .is_some_and(|(places, partial)| **places == [END] && partial.missing == 0)
     }
 
     fn may_end(&self) -> bool {
@@ -172,8 +172,8 @@ impl Machine {
 }
 
 impl Table {
-    fn state(&mut self, places: Arc<[Place]>, begun: Begun) -> State {
-        let key = (places, begun);
+    fn state(&mut self, places: Arc<[Place]>, partial: PartialChar) -> State {
+        let key = (places, partial);
         if let Some(&known) = self.known.get(&key) {
             return known;
         }
@@ -191,7 +191,7 @@ impl Table {
     fn may_end(&self, at: State) -> bool {
         self.states
             .get(at as usize)
-            .is_some_and(|(places, begun)| places.contains(&END) && begun.missing == 0)
+            .is_some_and(|(places, partial)| places.contains(&END) && partial.missing == 0)
     }
 
     /// The only byte that may follow, with the state after it. Returns `None` if several may, or
@@ -226,38 +226,38 @@ impl Table {
     }
 
     fn work_out(&mut self, from: State, byte: u8) -> Option<State> {
-        let (places, begun) = self.states.get(from as usize)?.clone();
-        let begun = begun.with(byte)?;
-        if begun.missing > 0 {
-            let (first, last) = begun.range();
+        let (places, partial) = self.states.get(from as usize)?.clone();
+        let partial = partial.with(byte)?;
+        if partial.missing > 0 {
+            let (first, last) = partial.range();
             return self
                 .places
                 .any(&places, first, last)
-                .then(|| self.state(places, begun));
+                .then(|| self.state(places, partial));
         }
-        if !self.places.any(&places, begun.bits, begun.bits) {
+        if !self.places.any(&places, partial.bits, partial.bits) {
             return None;
         }
-        let Some(after) = self.places.after(&places, begun.bits) else {
+        let Some(after) = self.places.after(&places, partial.bits) else {
             self.is_full = true;
             return None;
         };
-        Some(self.state(after.into(), Begun::default()))
+        Some(self.state(after.into(), PartialChar::default()))
     }
 }
 
-impl Begun {
+impl PartialChar {
     /// Returns the character with one more byte. Returns `None` if that is not valid UTF-8.
     fn with(self, byte: u8) -> Option<Self> {
         let bits = u32::from(byte);
         if self.missing > 0 {
-            let begun = Self {
+            let partial = Self {
                 bits: self.bits << 6 | bits & 0x3f,
                 missing: self.missing - 1,
                 least: self.least,
             };
-            let (_, last) = begun.range();
-            return (byte & 0xc0 == 0x80 && last >= begun.least).then_some(begun);
+            let (_, last) = partial.range();
+            return (byte & 0xc0 == 0x80 && last >= partial.least).then_some(partial);
         }
         match byte {
             0..=0x7f => Some(Self {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-fn after_reasoning(template: &str, begins: Begins) -> Held {
+fn after_reasoning(template: &str, begins: Begins) -> AnswerConstraint {
     let grammars = grammars();
     let syntax = Syntax::of(template, |_| false);
     let writer = Writer {
@@ -20,7 +20,7 @@ fn after_reasoning(template: &str, begins: Begins) -> Held {
         begins,
         trigger: None,
     };
-    Held::new(
+    AnswerConstraint::new(
         grammars.vocabulary(),
         compile(&grammars, source).unwrap(),
         beginning,
@@ -53,23 +53,23 @@ fn a_model_may_begin_to_reason_by_itself_or_not() {
 #[test]
 fn tags_that_are_several_tokens_are_tags_too() {
     let spelled = |text: &str| text.bytes().map(Token::from).collect::<Vec<_>>();
-    let mut held = after_reasoning("<think>", Begins::Text);
+    let mut constraint = after_reasoning("<think>", Begins::Text);
     for token in spelled("<think>a < b</thi") {
-        assert!(allowed(&mut held).contains(&token));
-        held.accept(token).unwrap();
+        assert!(allowed(&mut constraint).contains(&token));
+        constraint.accept(token).unwrap();
     }
     for token in spelled("nk") {
-        held.accept(token).unwrap();
+        constraint.accept(token).unwrap();
     }
     let crossing = FIRST_LONGER + 6;
     assert!(
-        !allowed(&mut held).contains(&crossing),
+        !allowed(&mut constraint).contains(&crossing),
         "a token that ends the tag and goes beyond it"
     );
-    held.accept(Token::from(b'>')).unwrap();
+    constraint.accept(Token::from(b'>')).unwrap();
     assert!(
-        !allowed(&mut held).contains(&Token::from(b'x'))
-            && allowed(&mut held).contains(&Token::from(b'7'))
+        !allowed(&mut constraint).contains(&Token::from(b'x'))
+            && allowed(&mut constraint).contains(&Token::from(b'7'))
     );
 }
 

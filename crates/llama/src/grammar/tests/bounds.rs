@@ -28,8 +28,8 @@ fn chains_of_references_end_in_an_answer() {
             })
             .collect();
         all.insert(format!("a{length}"), json!({"type": "integer"}));
-        let held = of_schema(&grammars(), &json!({"$ref": "#/$defs/a0", "$defs": all}));
-        assert_eq!(held.is_ok(), length == 500, "{:?}", held.err());
+        let constraint = of_schema(&grammars(), &json!({"$ref": "#/$defs/a0", "$defs": all}));
+        assert_eq!(constraint.is_ok(), length == 500, "{:?}", constraint.err());
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) fn functions() -> Vec<FunctionDefinition> {
 }
 
 /// An answer that must consist of calls.
-fn forced(template: &str, several: bool) -> Held {
+fn forced(template: &str, several: bool) -> AnswerConstraint {
     let (grammars, functions) = (grammars(), functions());
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
     let syntax = Syntax::of(template, |_| false);
@@ -86,7 +86,7 @@ fn forced(template: &str, several: bool) -> Held {
         begins: Begins::Text,
         trigger: None,
     };
-    Held::new(grammars.vocabulary(), grammar, beginning)
+    AnswerConstraint::new(grammars.vocabulary(), grammar, beginning)
 }
 
 fn read(template: &str, text: &str) -> Vec<Parsed> {
@@ -197,14 +197,16 @@ fn an_answer_may_be_a_value_or_a_call_where_both_may_come() {
         begins: Begins::Text,
         trigger: None,
     };
-    let held = Held::new(grammars.vocabulary(), grammar, beginning);
+    let constraint = AnswerConstraint::new(grammars.vocabulary(), grammar, beginning);
     assert!(
-        may_be(held.clone(), "12") && may_be(held.clone(), FAMILIES[0].1) && !may_be(held, "x")
+        may_be(constraint.clone(), "12")
+            && may_be(constraint.clone(), FAMILIES[0].1)
+            && !may_be(constraint, "x")
     );
 }
 
 /// The constraint of a model that may make calls, whose `strict` functions follow their schemas.
-fn may_call() -> Held {
+fn may_call() -> AnswerConstraint {
     let (grammars, functions) = (grammars(), functions());
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
     let syntax = Syntax::of("tools <tool_call> <think>", |_| false);
@@ -226,7 +228,7 @@ fn may_call() -> Held {
         begins: Begins::Text,
         trigger: Some(trigger),
     };
-    Held::new(grammars.vocabulary(), grammar, beginning)
+    AnswerConstraint::new(grammars.vocabulary(), grammar, beginning)
 }
 
 #[test]
@@ -276,14 +278,14 @@ proptest::proptest! {
     fn what_is_allowed_never_leads_to_where_nothing_is(
         family in 0..FAMILIES.len(), draws in proptest::collection::vec(0..10_000_usize, 400)
     ) {
-        let mut held = forced(FAMILIES[family].0, true);
+        let mut constraint = forced(FAMILIES[family].0, true);
         let mut text = Vec::new();
         for draw in draws {
-            if held.is_over() {
+            if constraint.is_over() {
                 break;
             }
             let mut row = vec![0.0; 256 + 2 + MARKERS.len() + LONGER.len()];
-            proptest::prop_assert!(held.mask(&mut row).is_ok(), "after {}", String::from_utf8_lossy(&text));
+            proptest::prop_assert!(constraint.mask(&mut row).is_ok(), "after {}", String::from_utf8_lossy(&text));
             let next: Vec<Token> = (0..).zip(&row).filter(|(_, logit)| logit.is_finite()).map(|(token, _)| token).collect();
             // Closing characters get a higher probability, because otherwise no text would ever
             // end.
@@ -291,7 +293,7 @@ proptest::proptest! {
             let closers: Vec<Token> = next.iter().copied().filter(closes).collect();
             let from = if draw % 2 == 0 && !closers.is_empty() { &closers } else { &next };
             let token = from[draw / 2 % from.len()];
-            if held.accept(token).is_err() || token == END || token == OTHER_END {
+            if constraint.accept(token).is_err() || token == END || token == OTHER_END {
                 break;
             }
             text.extend_from_slice(grammar_word(token).as_bytes());

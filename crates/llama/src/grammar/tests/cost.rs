@@ -48,13 +48,13 @@ fn what_a_grammar_costs() {
             trigger: None,
         };
         let began = Instant::now();
-        let held = Held::new(grammars.vocabulary(), grammar, beginning);
+        let constraint = AnswerConstraint::new(grammars.vocabulary(), grammar, beginning);
         println!(
             "{name}: compiled in {compiled:?}, begun in {:?}",
             began.elapsed()
         );
         for round in ["the first time", "again"] {
-            steps(&model, held.clone(), round);
+            steps(&model, constraint.clone(), round);
         }
     }
 }
@@ -67,7 +67,7 @@ fn schema_source(grammars: &Grammars, schema: &Value) -> Source {
     writer.answer(Part::new("value", "x", schema), None)
 }
 
-fn steps(model: &Model, mut held: Held, round: &str) {
+fn steps(model: &Model, mut constraint: AnswerConstraint, round: &str) {
     let tokens = model
         .llama
         .vocab()
@@ -77,8 +77,8 @@ fn steps(model: &Model, mut held: Held, round: &str) {
     for token in &tokens {
         row.fill(0.0);
         let began = Instant::now();
-        held.mask(&mut row).unwrap();
-        held.accept(token.0.cast_unsigned()).unwrap();
+        constraint.mask(&mut row).unwrap();
+        constraint.accept(token.0.cast_unsigned()).unwrap();
         times.push(began.elapsed());
     }
     times.sort_unstable();

@@ -30,7 +30,7 @@ fn chain() -> Value {
         "properties": {"n": {"type": "integer"}, "next": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/link"}]}}}}})
 }
 
-fn held(syntax: Syntax) -> Held {
+fn constraint(syntax: Syntax) -> AnswerConstraint {
     let (grammars, functions) = (grammars(), functions());
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
     let writer = Writer {
@@ -48,7 +48,7 @@ fn held(syntax: Syntax) -> Held {
         begins: Begins::Text,
         trigger: None,
     };
-    Held::new(
+    AnswerConstraint::new(
         grammars.vocabulary(),
         compile(&grammars, source).unwrap(),
         beginning,
@@ -81,9 +81,9 @@ fn after_free_reasoning_an_answer_is_a_value_of_the_schema_or_a_call_in_each_fam
         for (before, first) in [("", None), (thought, Some(reasoned))] {
             let of_value = format!("{before}{head}{value}");
             assert!(
-                may_be(held(syntax), &of_value),
+                may_be(constraint(syntax), &of_value),
                 "{of_value} {call} {:?}",
-                goes_along(&mut held(syntax), &of_value)
+                goes_along(&mut constraint(syntax), &of_value)
             );
             let said: Vec<Parsed> = first
                 .iter()
@@ -93,9 +93,9 @@ fn after_free_reasoning_an_answer_is_a_value_of_the_schema_or_a_call_in_each_fam
             assert_eq!(joined(read_as(syntax, &of_value)), said, "{of_value}");
             let of_call = format!("{before}{call}");
             assert!(
-                may_be(held(syntax), &of_call),
+                may_be(constraint(syntax), &of_call),
                 "{of_call} {:?}",
-                goes_along(&mut held(syntax), &of_call)
+                goes_along(&mut constraint(syntax), &of_call)
             );
             let said: Vec<Parsed> = first.iter().cloned().chain(called.clone()).collect();
             assert_eq!(joined(read_as(syntax, &of_call)), said, "{of_call}");
@@ -108,7 +108,7 @@ fn after_free_reasoning_an_answer_is_a_value_of_the_schema_or_a_call_in_each_fam
                 format!("{before}{head}Hello"),
                 before.to_owned(),
             ] {
-                assert!(!may_be(held(syntax), &wrong), "{wrong}");
+                assert!(!may_be(constraint(syntax), &wrong), "{wrong}");
             }
         }
     }
@@ -138,17 +138,17 @@ fn a_call_that_is_an_object_keeps_to_what_its_schema_refers_to() {
         begins: Begins::Text,
         trigger: None,
     };
-    let held = Held::new(grammars.vocabulary(), grammar, beginning);
+    let constraint = AnswerConstraint::new(grammars.vocabulary(), grammar, beginning);
     let call = |arguments: &str| format!("{{\"name\": \"plan\", \"arguments\": {arguments}}}");
     for right in [
         r#"{"const": "Monday"}"#,
         r##"{"const": {"$ref": "#/$defs/day"}}"##,
         r#"{"next": {"const": "Monday"}}"#,
     ] {
-        assert!(may_be(held.clone(), &call(right)), "{right}");
+        assert!(may_be(constraint.clone(), &call(right)), "{right}");
     }
     for wrong in [r#"{"const": "Sunday"}"#, r#"{"next": {"const": 1}}"#, "7"] {
-        assert!(!may_be(held.clone(), &call(wrong)), "{wrong}");
+        assert!(!may_be(constraint.clone(), &call(wrong)), "{wrong}");
     }
 }
 

@@ -40,13 +40,13 @@ fn token_of(text: &[u8]) -> Token {
 
 /// An answer that has a favourite token wherever it is allowed, and otherwise ends what it can.
 /// `None` if it does not end within `most` tokens.
-fn written(mut held: Held, favourite: Token, most: usize) -> Option<String> {
+fn written(mut constraint: AnswerConstraint, favourite: Token, most: usize) -> Option<String> {
     let mut text = Vec::new();
     for step in 0..most {
-        let next = if held.is_over() {
+        let next = if constraint.is_over() {
             vec![END]
         } else {
-            allowed(&mut held)
+            allowed(&mut constraint)
         };
         let ends = [
             favourite,
@@ -63,7 +63,7 @@ fn written(mut held: Held, favourite: Token, most: usize) -> Option<String> {
             return Some(String::from_utf8(text).unwrap());
         }
         text.extend_from_slice(&text_of(chosen));
-        held.accept(chosen).unwrap();
+        constraint.accept(chosen).unwrap();
     }
     println!(
         "{}",
@@ -76,9 +76,9 @@ fn written(mut held: Held, favourite: Token, most: usize) -> Option<String> {
 }
 
 /// The longest answer with any of the favourites.
-fn longest(held: &Held, most: usize) -> String {
+fn longest(constraint: &AnswerConstraint, most: usize) -> String {
     let answers = FAVOURITES.into_iter().map(|favourite| {
-        written(held.clone(), token_of(favourite), most)
+        written(constraint.clone(), token_of(favourite), most)
             .unwrap_or_else(|| panic!("no end of {favourite:?}"))
     });
     answers
@@ -279,13 +279,13 @@ fn the_arguments_of_a_call_end_in_each_familys_syntax_and_so_do_calls_after_it()
                     begins: Begins::Text,
                     trigger: None,
                 };
-                let held =
-                    Held::new(grammars.vocabulary(), grammar, beginning).ending_sooner(4, 10);
+                let constraint = AnswerConstraint::new(grammars.vocabulary(), grammar, beginning)
+                    .ending_sooner(4, 10);
                 let favourites = [&b"0"[..], b".", b"e", b"{", b",", b"\n"]
                     .map(token_of)
                     .into_iter();
                 for favourite in favourites.chain(FIRST_MARKER..FIRST_LONGER) {
-                    let text = written(held.clone(), favourite, 20_000);
+                    let text = written(constraint.clone(), favourite, 20_000);
                     assert!(text.is_some(), "{template} {} {favourite}", function.name);
                 }
             }
@@ -332,24 +332,28 @@ fn a_number_in_free_text_is_as_long_as_it_is() {
             begins: Begins::Text,
             trigger: None,
         };
-        let held = Held::new(
+        let constraint = AnswerConstraint::new(
             grammars.vocabulary(),
             compile(&grammars, source).unwrap(),
             beginning,
         );
         assert!(
             may_be(
-                held.clone(),
+                constraint.clone(),
                 &format!("{before}It is \"{long}\": {long}, [{long}].")
             ),
             "{template}"
         );
         assert!(
-            goes_along(&mut held.clone(), &format!("{call}{{\"x\": 3.14159265}}")).is_ok(),
+            goes_along(
+                &mut constraint.clone(),
+                &format!("{call}{{\"x\": 3.14159265}}")
+            )
+            .is_ok(),
             "{template}"
         );
         assert!(
-            goes_along(&mut held.clone(), &format!("{call}{{\"x\": {long}}}")).is_err(),
+            goes_along(&mut constraint.clone(), &format!("{call}{{\"x\": {long}}}")).is_err(),
             "{template}"
         );
     }

@@ -25,9 +25,9 @@ fn forcing() -> Grammars {
     Grammars::new(vocabulary.unwrap()).unwrap()
 }
 
-fn accept(held: &mut Held, tokens: &[Token]) {
+fn accept(constraint: &mut AnswerConstraint, tokens: &[Token]) {
     for &token in tokens {
-        held.accept(token).unwrap();
+        constraint.accept(token).unwrap();
     }
 }
 
@@ -38,30 +38,33 @@ fn schema() -> Value {
 #[test]
 fn forced_text_has_the_tokens_of_the_tokenizer_but_for_those_that_could_be_longer() {
     let grammars = forcing();
-    let mut held = of_schema(&grammars, &schema()).unwrap();
+    let mut constraint = of_schema(&grammars, &schema()).unwrap();
     // `{` may also be a part of `{"`.
-    assert_eq!(held.forced(), [0; 0]);
-    accept(&mut held, &longest("{\""));
+    assert_eq!(constraint.forced(), [0; 0]);
+    accept(&mut constraint, &longest("{\""));
     // The quote at the end may also be a part of `": `.
-    assert_eq!(held.forced(), longest("abcab"));
-    accept(&mut held, &longest("abcab"));
-    assert_eq!(held.forced(), [0; 0]);
-    assert_eq!(allowed(&mut held), [Token::from(b'"'), longest("\": ")[0]]);
-    accept(&mut held, &longest("\": t"));
+    assert_eq!(constraint.forced(), longest("abcab"));
+    accept(&mut constraint, &longest("abcab"));
+    assert_eq!(constraint.forced(), [0; 0]);
+    assert_eq!(
+        allowed(&mut constraint),
+        [Token::from(b'"'), longest("\": ")[0]]
+    );
+    accept(&mut constraint, &longest("\": t"));
     // The model has begun the word itself, so it is not the token `true`.
-    assert_eq!(held.forced(), longest("rue"));
-    accept(&mut held, &longest("rue}"));
-    assert!(held.is_over());
+    assert_eq!(constraint.forced(), longest("rue"));
+    accept(&mut constraint, &longest("rue}"));
+    assert!(constraint.is_over());
 }
 
 #[test]
 fn a_choice_that_is_not_the_forced_token_ends_the_forced_text() {
     let grammars = forcing();
-    let mut held = of_schema(&grammars, &schema()).unwrap();
-    accept(&mut held, &longest("{\""));
-    assert_eq!(held.forced(), longest("abcab"));
-    accept(&mut held, &[Token::from(b'a')]);
-    assert_eq!(held.forced(), longest("bcab"));
+    let mut constraint = of_schema(&grammars, &schema()).unwrap();
+    accept(&mut constraint, &longest("{\""));
+    assert_eq!(constraint.forced(), longest("abcab"));
+    accept(&mut constraint, &[Token::from(b'a')]);
+    assert_eq!(constraint.forced(), longest("bcab"));
 }
 
 #[test]
@@ -74,43 +77,43 @@ fn gbnf_forces_text_too() {
         trigger: None,
     };
     let grammar = compile(&grammars, source).unwrap();
-    let mut held = Held::new(grammars.vocabulary(), grammar, beginning);
-    assert_eq!(held.forced(), longest("xabc"));
-    accept(&mut held, &longest("xabc"));
-    assert_eq!(held.forced(), [0; 0]);
-    accept(&mut held, &longest("12"));
-    assert_eq!(held.forced(), longest("}}"));
-    accept(&mut held, &longest("}}"));
-    assert!(held.is_over());
+    let mut constraint = AnswerConstraint::new(grammars.vocabulary(), grammar, beginning);
+    assert_eq!(constraint.forced(), longest("xabc"));
+    accept(&mut constraint, &longest("xabc"));
+    assert_eq!(constraint.forced(), [0; 0]);
+    accept(&mut constraint, &longest("12"));
+    assert_eq!(constraint.forced(), longest("}}"));
+    accept(&mut constraint, &longest("}}"));
+    assert!(constraint.is_over());
 }
 
 /// An answer with forced tokens, and otherwise the last allowed token. Each forced token must be
 /// among those that the same grammar allows without the tokenizer.
-fn follow(mut held: Held, mut free: Held) -> (String, usize) {
+fn follow(mut constraint: AnswerConstraint, mut free: AnswerConstraint) -> (String, usize) {
     let (mut text, mut forced) = (Vec::new(), 0);
     for _ in 0..400 {
-        if held.is_over() {
+        if constraint.is_over() {
             break;
         }
-        let token = if let Some(&token) = held.forced().first() {
+        let token = if let Some(&token) = constraint.forced().first() {
             forced += 1;
             token
         } else {
-            let allowed = allowed(&mut held);
+            let allowed = allowed(&mut constraint);
             assert!(allowed.iter().all(|&token| is_allowed(&mut free, token)));
             *allowed.iter().rfind(|token| **token != LINES).unwrap()
         };
         assert!(is_allowed(&mut free, token), "{token}");
-        held.accept(token).unwrap();
+        constraint.accept(token).unwrap();
         free.accept(token).unwrap();
-        assert_eq!(held.is_over(), free.is_over());
+        assert_eq!(constraint.is_over(), free.is_over());
         text.extend_from_slice(&words().tokens[token as usize]);
     }
     (String::from_utf8_lossy(&text).into_owned(), forced)
 }
 
-fn is_allowed(held: &mut Held, token: Token) -> bool {
-    allowed(held).contains(&token)
+fn is_allowed(constraint: &mut AnswerConstraint, token: Token) -> bool {
+    allowed(constraint).contains(&token)
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn syntax(template: &str) -> Syntax {
 }
 
 /// The constraint of an answer of text or calls. `timer` is strict and the other functions are not.
-fn held(template: &str, several: bool) -> Held {
+fn constraint(template: &str, several: bool) -> AnswerConstraint {
     let (grammars, functions) = (grammars(), functions());
     let functions: Vec<&FunctionDefinition> = functions.iter().collect();
     let syntax = syntax(template);
@@ -37,7 +37,7 @@ fn held(template: &str, several: bool) -> Held {
         begins: Begins::Text,
         trigger: None,
     };
-    Held::new(
+    AnswerConstraint::new(
         grammars.vocabulary(),
         compile(&grammars, source).unwrap(),
         beginning,
@@ -46,7 +46,7 @@ fn held(template: &str, several: bool) -> Held {
 
 /// The parsed output of an answer; `None` if the grammar does not allow it.
 fn said(template: &str, text: &str) -> Option<Vec<Parsed>> {
-    may_be(held(template, true), text).then(|| read_as(syntax(template), text))
+    may_be(constraint(template, true), text).then(|| read_as(syntax(template), text))
 }
 
 fn call(index: u32, name: &str, arguments: &str) -> [Parsed; 2] {
@@ -99,7 +99,7 @@ fn llama_calls_with_an_object_that_keeps_to_its_schema_and_any_other_text_is_fre
             .concat()
         )
     );
-    assert!(!may_be(held(LLAMA, false), two));
+    assert!(!may_be(constraint(LLAMA, false), two));
     for free in [
         "Hello, {\"name\": \"timer\"} is how.",
         "{}",
@@ -180,11 +180,11 @@ fn free_text_costs_little_for_each_token() {
         (LLAMA, "Hello "),
         (HARMONY, "<|channel|>final<|message|>Hello "),
     ] {
-        let mut held = held(template, true);
-        goes_along(&mut held, begin).unwrap();
+        let mut constraint = constraint(template, true);
+        goes_along(&mut constraint, begin).unwrap();
         let began = std::time::Instant::now();
         for _ in 0..200 {
-            assert!(goes_along(&mut held, "and on").is_ok());
+            assert!(goes_along(&mut constraint, "and on").is_ok());
         }
         let each = began.elapsed() / 1200;
         assert!(

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn of_grammar(text: &str) -> Result<Held, Refused> {
+fn of_grammar(text: &str) -> Result<AnswerConstraint, CompileError> {
     let grammars = grammars();
     let grammar = compile(&grammars, Source::Gbnf(text.to_owned()))?;
     let beginning = Beginning {
@@ -10,7 +10,11 @@ fn of_grammar(text: &str) -> Result<Held, Refused> {
         begins: Begins::Text,
         trigger: None,
     };
-    Ok(Held::new(grammars.vocabulary(), grammar, beginning))
+    Ok(AnswerConstraint::new(
+        grammars.vocabulary(),
+        grammar,
+        beginning,
+    ))
 }
 
 fn keeps(grammar: &str, text: &str) -> bool {
@@ -166,10 +170,12 @@ fn an_ambiguous_grammar_is_an_error_and_not_the_end() {
     let twice = "root ::= a a a a a a a a a a a a\na ::= b | b b | \"\"\nb ::= [a-z] a | [a-y]";
     match of_grammar(twice) {
         Err(refused) => assert_eq!(refused.param, "grammar"),
-        Ok(mut held) => {
+        Ok(mut constraint) => {
             for _ in 0..40 {
                 let mut row = vec![0.0; 300];
-                if held.mask(&mut row).is_err() || held.accept(Token::from(b'a')).is_err() {
+                if constraint.mask(&mut row).is_err()
+                    || constraint.accept(Token::from(b'a')).is_err()
+                {
                     return;
                 }
             }

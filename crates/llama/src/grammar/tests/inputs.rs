@@ -9,11 +9,18 @@ use crate::grammar::Calls;
 use crate::syntax::Watch;
 
 /// The constraint of an answer that must be a call of `patch`, whose input has this grammar.
-pub(super) fn call_of(syntax: GrammarSyntax, definition: &str) -> Result<Held, Refused> {
+pub(super) fn call_of(
+    syntax: GrammarSyntax,
+    definition: &str,
+) -> Result<AnswerConstraint, CompileError> {
     call_in("tools <tool_call>", syntax, definition)
 }
 
-fn call_in(template: &str, syntax: GrammarSyntax, definition: &str) -> Result<Held, Refused> {
+fn call_in(
+    template: &str,
+    syntax: GrammarSyntax,
+    definition: &str,
+) -> Result<AnswerConstraint, CompileError> {
     let grammars = grammars();
     let function = function(syntax, definition);
     let family = Syntax::of(template, |_| false);
@@ -31,7 +38,7 @@ fn call_in(template: &str, syntax: GrammarSyntax, definition: &str) -> Result<He
         begins: Begins::Text,
         trigger: None,
     };
-    Ok(Held::new(
+    Ok(AnswerConstraint::new(
         grammars.vocabulary(),
         compile(&grammars, source)?,
         beginning,
@@ -56,8 +63,8 @@ fn call(input: &str) -> String {
 }
 
 /// Whether the input of a call may be this text.
-fn may_be_input(held: &Held, input: &str) -> bool {
-    may_be(held.clone(), &call(input))
+fn may_be_input(constraint: &AnswerConstraint, input: &str) -> bool {
+    may_be(constraint.clone(), &call(input))
 }
 
 /// A patch as agents write it, with every construct of the real grammar.
@@ -84,7 +91,7 @@ ending: "*** End of File" LF
 
 #[test]
 fn a_patch_is_taken_token_by_token_and_what_is_none_is_not() {
-    let held = call_of(GrammarSyntax::Lark, PATCH).unwrap();
+    let constraint = call_of(GrammarSyntax::Lark, PATCH).unwrap();
     for patch in [
         "*** Begin Patch\n*** Delete File: a.txt\n*** End Patch",
         "*** Begin Patch\n*** Add File: é \"q\".txt\n+one\n+\n+\tback\\slash\n*** End Patch\n",
@@ -92,9 +99,9 @@ fn a_patch_is_taken_token_by_token_and_what_is_none_is_not() {
         "*** Begin Patch\n*** Update File: a\n@@\n \n*** End Patch",
     ] {
         assert!(
-            may_be_input(&held, patch),
+            may_be_input(&constraint, patch),
             "{patch}: {:?}",
-            goes_along(&mut held.clone(), &call(patch))
+            goes_along(&mut constraint.clone(), &call(patch))
         );
     }
     for (patch, good) in [
@@ -105,13 +112,13 @@ fn a_patch_is_taken_token_by_token_and_what_is_none_is_not() {
         ("*** Begin Patch\n*** Delete File: a\n*** End Patch\n\n", 49),
         ("*** Begin Patch\r\n", 15),
     ] {
-        assert!(!may_be_input(&held, patch), "{patch}");
+        assert!(!may_be_input(&constraint, patch), "{patch}");
         let spelled = |text: &str| {
             let spelled = Value::from(text).to_string();
             spelled[1..spelled.len() - 1].len()
         };
         let begun = call("").find("\"\"").unwrap() + 1;
-        let at = goes_along(&mut held.clone(), &call(patch)).unwrap_err();
+        let at = goes_along(&mut constraint.clone(), &call(patch)).unwrap_err();
         let markers = "<tool_call>".len() - 1;
         assert!(
             at + markers >= begun + spelled(&patch[..good]),
@@ -238,18 +245,18 @@ const LARK: &[Case] = &[
 #[test]
 fn the_text_itself_matches_and_not_its_spelling_as_json() {
     for (definition, good, bad) in LARK {
-        let held = call_of(GrammarSyntax::Lark, definition)
+        let constraint = call_of(GrammarSyntax::Lark, definition)
             .unwrap_or_else(|refused| panic!("{definition}: {refused:?}"));
         for text in *good {
             assert!(
-                may_be_input(&held, text),
+                may_be_input(&constraint, text),
                 "{definition} should take {text:?}: {:?}",
-                goes_along(&mut held.clone(), &call(text))
+                goes_along(&mut constraint.clone(), &call(text))
             );
         }
         for text in *bad {
             assert!(
-                !may_be_input(&held, text),
+                !may_be_input(&constraint, text),
                 "{definition} should not take {text:?}"
             );
         }
@@ -280,17 +287,17 @@ const REGEX: &[Case] = &[
 #[test]
 fn a_regular_expression_is_for_the_whole_text() {
     for (definition, good, bad) in REGEX {
-        let held = call_of(GrammarSyntax::Regex, definition)
+        let constraint = call_of(GrammarSyntax::Regex, definition)
             .unwrap_or_else(|refused| panic!("{definition}: {refused:?}"));
         for text in *good {
             assert!(
-                may_be_input(&held, text),
+                may_be_input(&constraint, text),
                 "{definition} should take {text:?}"
             );
         }
         for text in *bad {
             assert!(
-                !may_be_input(&held, text),
+                !may_be_input(&constraint, text),
                 "{definition} should not take {text:?}"
             );
         }
@@ -309,7 +316,7 @@ fn call_as(template: &str, input: &str) -> String {
 fn each_family_keeps_to_the_grammar_in_a_call_that_must_be_made() {
     let definition = "start: (\"a\" LF)+ /[\"{}]*/\n%import common.LF";
     for (template, _) in FAMILIES {
-        let held = call_in(template, GrammarSyntax::Lark, definition).unwrap();
+        let constraint = call_in(template, GrammarSyntax::Lark, definition).unwrap();
         for (input, is_good) in [
             ("a\n", true),
             ("a\na\n\"}{\"", true),
@@ -319,17 +326,17 @@ fn each_family_keeps_to_the_grammar_in_a_call_that_must_be_made() {
         ] {
             let call = call_as(template, input);
             assert_eq!(
-                may_be(held.clone(), &call),
+                may_be(constraint.clone(), &call),
                 is_good,
                 "{template}: {call}: {:?}",
-                goes_along(&mut held.clone(), &call)
+                goes_along(&mut constraint.clone(), &call)
             );
         }
     }
 }
 
 /// The constraint of an answer that may be text, or calls of `patch` and of `other`.
-fn optional(syntax: Syntax) -> Held {
+fn optional(syntax: Syntax) -> AnswerConstraint {
     let grammars = grammars();
     let patch = function(GrammarSyntax::Lark, "start: \"a\" LF\n%import common.LF");
     let other: FunctionDefinition = serde_json::from_value(json!({"name": "other"})).unwrap();
@@ -359,7 +366,7 @@ fn optional(syntax: Syntax) -> Held {
             text_or_calls(writer, calls)
         }
     };
-    Held::new(
+    AnswerConstraint::new(
         grammars.vocabulary(),
         compile(&grammars, source).unwrap(),
         beginning,
@@ -373,38 +380,41 @@ fn an_optional_call_keeps_to_the_grammar_and_text_stays_free() {
         if syntax.watch().is_none() {
             continue;
         }
-        let held = optional(syntax);
+        let constraint = optional(syntax);
         for (input, is_good) in [("a\n", true), ("a", false), ("b\n", false)] {
             let call = call_as(template, input);
             assert_eq!(
-                may_be(held.clone(), &call),
+                may_be(constraint.clone(), &call),
                 is_good,
                 "{template}: {call}: {:?}",
-                goes_along(&mut held.clone(), &call)
+                goes_along(&mut constraint.clone(), &call)
             );
         }
         let other = call
             .replace("time", "other")
             .replace("{\"zone\":\"CET\"}", r#"{"input": "b\n", "x": ["\"", {}]}"#);
         assert!(
-            may_be(held.clone(), &other),
+            may_be(constraint.clone(), &other),
             "{template}: {other}: {:?}",
-            goes_along(&mut held.clone(), &other)
+            goes_along(&mut constraint.clone(), &other)
         );
         let text = if syntax.answer_head().is_empty() {
             "A \"text\" \\ with {\"input\": \"b\"}\n"
         } else {
             "<|channel|>final<|message|>A \"text\" \\ with {\"input\": \"b\"}\n"
         };
-        assert!(goes_along(&mut held.clone(), text).is_ok(), "{template}");
+        assert!(
+            goes_along(&mut constraint.clone(), text).is_ok(),
+            "{template}"
+        );
     }
 }
 
 #[test]
 fn every_spelling_of_a_character_is_its_own() {
-    let held = call_of(GrammarSyntax::Lark, r"start: /[\/\x00-\x20a]*/").unwrap();
+    let constraint = call_of(GrammarSyntax::Lark, r"start: /[\/\x00-\x20a]*/").unwrap();
     let begun = "<tool_call>\n{\"name\": \"patch\", \"arguments\": {\"input\":\"";
-    let goes = |text: &str| goes_along(&mut held.clone(), &format!("{begun}{text}")).is_ok();
+    let goes = |text: &str| goes_along(&mut constraint.clone(), &format!("{begun}{text}")).is_ok();
     for good in [
         "\\n\\t\\r\\b\\f",
         "\\/",
@@ -422,11 +432,11 @@ fn every_spelling_of_a_character_is_its_own() {
     }
     // No escape is begun that has no end.
     let plain = call_of(GrammarSyntax::Regex, "[a-z]*").unwrap();
-    let mut held = plain.clone();
-    goes_along(&mut held, begun).unwrap();
-    assert!(!allowed(&mut held).contains(&Token::from(b'\\')));
+    let mut constraint = plain.clone();
+    goes_along(&mut constraint, begun).unwrap();
+    assert!(!allowed(&mut constraint).contains(&Token::from(b'\\')));
     let escape = call_of(GrammarSyntax::Regex, "\u{1b}").unwrap();
-    let mut held = escape.clone();
+    let mut constraint = escape.clone();
     for (before, next) in [
         (begun, "\\"),
         ("\\", "u"),
@@ -435,9 +445,9 @@ fn every_spelling_of_a_character_is_its_own() {
         ("0", "1"),
         ("1", "Bb"),
     ] {
-        goes_along(&mut held, before).unwrap();
+        goes_along(&mut constraint, before).unwrap();
         let expected: Vec<Token> = next.bytes().map(Token::from).collect();
-        let allowed = allowed(&mut held);
+        let allowed = allowed(&mut constraint);
         assert_eq!(allowed, expected, "{before}");
     }
 }
@@ -446,9 +456,9 @@ fn every_spelling_of_a_character_is_its_own() {
 fn a_token_may_be_a_part_of_the_call_of_the_input_and_of_what_follows() {
     // The quote that begins the input and more, an escape and more, the quote that ends it and more.
     let definition = "start: \"ab\" /[ab} ]*/ LF \"}\" \n%import common.LF";
-    let mut held = call_of(GrammarSyntax::Lark, definition).unwrap();
+    let mut constraint = call_of(GrammarSyntax::Lark, definition).unwrap();
     let begun = "<tool_call>\n{\"name\": \"patch\", \"arguments\": {\"input\"";
-    goes_along(&mut held, begun).unwrap();
+    goes_along(&mut constraint, begun).unwrap();
     let longer = |text: &str| {
         FIRST_LONGER + Token::try_from(LONGER.iter().position(|it| *it == text).unwrap()).unwrap()
     };
@@ -463,14 +473,14 @@ fn a_token_may_be_a_part_of_the_call_of_the_input_and_of_what_follows() {
         Token::from(b'n'),
         Token::from(b'}'),
     ] {
-        assert!(allowed(&mut held).contains(&token), "{token}");
-        held.accept(token).unwrap();
+        assert!(allowed(&mut constraint).contains(&token), "{token}");
+        constraint.accept(token).unwrap();
     }
-    assert!(!allowed(&mut held).contains(&Token::from(b'}')));
+    assert!(!allowed(&mut constraint).contains(&Token::from(b'}')));
     for token in tokens("\"}") {
-        held.accept(token).unwrap();
+        constraint.accept(token).unwrap();
     }
-    assert!(allowed(&mut held).contains(&longer("}\n")));
+    assert!(allowed(&mut constraint).contains(&longer("}\n")));
 }
 
 #[test]
@@ -506,14 +516,14 @@ fn grammars_at_the_limits_compile_or_are_refused_with_their_field() {
         let shown: String = definition.chars().take(50).collect();
         match call_of(GrammarSyntax::Lark, &definition) {
             // A grammar that turns out too complex ends its answer with an error.
-            Ok(mut held) => {
+            Ok(mut constraint) => {
                 let begun = "<tool_call>\n{\"name\": \"patch\", \"arguments\": {\"input\":\"x";
                 for token in tokens(begun) {
                     let mut row = vec![0.0; 256 + 2 + MARKERS.len() + LONGER.len()];
-                    if held.mask(&mut row).is_err() || !row[token as usize].is_finite() {
+                    if constraint.mask(&mut row).is_err() || !row[token as usize].is_finite() {
                         break;
                     }
-                    held.accept(token).unwrap();
+                    constraint.accept(token).unwrap();
                 }
             }
             Err(refused) => {

@@ -68,7 +68,7 @@ fn grammars() -> Grammars {
 }
 
 /// Compiles a grammar outside of a runtime.
-fn compile(grammars: &Grammars, source: Source) -> Result<super::compiled::Grammar, Refused> {
+fn compile(grammars: &Grammars, source: Source) -> Result<super::compiled::Grammar, CompileError> {
     tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap()
@@ -80,7 +80,7 @@ fn plain_syntax() -> Syntax {
 }
 
 /// The constraint of an answer that is a value of this schema.
-fn of_schema(grammars: &Grammars, schema: &Value) -> Result<Held, Refused> {
+fn of_schema(grammars: &Grammars, schema: &Value) -> Result<AnswerConstraint, CompileError> {
     let writer = Writer {
         syntax: &plain_syntax(),
         vocabulary: grammars.vocabulary(),
@@ -91,7 +91,7 @@ fn of_schema(grammars: &Grammars, schema: &Value) -> Result<Held, Refused> {
         begins: Begins::Text,
         trigger: None,
     };
-    Ok(Held::new(
+    Ok(AnswerConstraint::new(
         grammars.vocabulary(),
         compile(grammars, source)?,
         beginning,
@@ -99,9 +99,9 @@ fn of_schema(grammars: &Grammars, schema: &Value) -> Result<Held, Refused> {
 }
 
 /// The tokens that may come next.
-fn allowed(held: &mut Held) -> Vec<Token> {
+fn allowed(constraint: &mut AnswerConstraint) -> Vec<Token> {
     let mut row = vec![0.0; 256 + 2 + MARKERS.len() + LONGER.len()];
-    held.mask(&mut row).unwrap();
+    constraint.mask(&mut row).unwrap();
     (0..)
         .zip(&row)
         .filter(|(_, logit)| logit.is_finite())
@@ -130,17 +130,18 @@ fn tokens(text: &str) -> Vec<Token> {
 
 /// Whether an answer may begin with this text. The error is the position of the first forbidden
 /// token.
-fn goes_along(held: &mut Held, text: &str) -> Result<(), usize> {
+fn goes_along(constraint: &mut AnswerConstraint, text: &str) -> Result<(), usize> {
     for (place, token) in tokens(text).into_iter().enumerate() {
-        if held.is_over() || !allowed(held).contains(&token) {
+        if constraint.is_over() || !allowed(constraint).contains(&token) {
             return Err(place);
         }
-        held.accept(token).unwrap();
+        constraint.accept(token).unwrap();
     }
     Ok(())
 }
 
 /// Whether an answer may be exactly this text.
-fn may_be(mut held: Held, text: &str) -> bool {
-    goes_along(&mut held, text).is_ok() && (held.is_over() || allowed(&mut held).contains(&END))
+fn may_be(mut constraint: AnswerConstraint, text: &str) -> bool {
+    goes_along(&mut constraint, text).is_ok()
+        && (constraint.is_over() || allowed(&mut constraint).contains(&END))
 }

@@ -133,14 +133,14 @@ fn spaces_between_parts_do_not_go_on_for_ever() {
 
 #[test]
 fn no_string_holds_a_marker_or_half_a_character() {
-    let mut held = of_schema(&grammars(), &json!({"type": "string"})).unwrap();
-    held.mask(&mut vec![0.0; 300]).unwrap();
-    held.accept(Token::from(b'"')).unwrap();
-    let next = allowed(&mut held);
+    let mut constraint = of_schema(&grammars(), &json!({"type": "string"})).unwrap();
+    constraint.mask(&mut vec![0.0; 300]).unwrap();
+    constraint.accept(Token::from(b'"')).unwrap();
+    let next = allowed(&mut constraint);
     assert!((FIRST_MARKER..FIRST_MARKER + 12).all(|marker| !next.contains(&marker)));
-    held.accept(0xc3).unwrap();
-    assert!(!allowed(&mut held).contains(&Token::from(b'"')));
-    assert!(allowed(&mut held).contains(&0xa9));
+    constraint.accept(0xc3).unwrap();
+    assert!(!allowed(&mut constraint).contains(&Token::from(b'"')));
+    assert!(allowed(&mut constraint).contains(&0xa9));
 }
 
 #[test]
@@ -444,9 +444,9 @@ proptest! {
         if spoiled {
             spoil(&mut value, by, &other);
         }
-        let held = of_schema(&grammars(), &kind.schema()).unwrap();
+        let constraint = of_schema(&grammars(), &kind.schema()).unwrap();
         for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
-            prop_assert_eq!(may_be(held.clone(), &text), kind.holds(&value), "{} by {}", text, kind.schema());
+            prop_assert_eq!(may_be(constraint.clone(), &text), kind.holds(&value), "{} by {}", text, kind.schema());
         }
     }
 }

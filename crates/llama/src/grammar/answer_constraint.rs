@@ -29,7 +29,7 @@ pub(crate) struct Beginning {
 
 /// The constraint of one answer, with its state.
 #[derive(Clone)]
-pub(crate) struct Held {
+pub(crate) struct AnswerConstraint {
     vocabulary: Arc<Vocabulary>,
     grammar: Grammar,
     machine: Machine,
@@ -47,28 +47,26 @@ pub(crate) struct Held {
 enum At {
     /// At the beginning of the answer. It is either a part of the reasoning tag (with this number
     /// of bytes), or the answer's own text.
-    Opening {
-        tag: usize,
-        itself: bool,
-    },
+    Opening { tag: usize, itself: bool },
     /// In the reasoning, with the last bytes of its text.
     Reasoning(Vec<u8>),
     /// After the reasoning; a line break may follow.
     Between,
     /// In unconstrained text before a marker, with the last bytes of the text.
     Free(Vec<u8>),
-    Held,
+    /// In the text that the grammar constrains.
+    Grammar,
 }
 
-impl std::fmt::Debug for Held {
+impl std::fmt::Debug for AnswerConstraint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Held")
+        f.debug_struct("AnswerConstraint")
             .field("at", &self.at)
             .finish_non_exhaustive()
     }
 }
 
-impl Held {
+impl AnswerConstraint {
     pub(crate) fn new(
         vocabulary: &Arc<Vocabulary>,
         grammar: Grammar,
@@ -81,10 +79,10 @@ impl Held {
                 itself: true,
             },
             (None, _) if beginning.trigger.is_some() => At::Free(Vec::new()),
-            (None, _) => At::Held,
+            (None, _) => At::Grammar,
         };
         let machine = grammar.begin();
-        let crossing = if at == At::Held {
+        let crossing = if at == At::Grammar {
             Arc::default()
         } else {
             crossing(vocabulary, &beginning)
@@ -208,7 +206,7 @@ impl Held {
                 itself,
             }
         } else {
-            At::Held
+            At::Grammar
         };
         Ok(())
     }
@@ -251,7 +249,7 @@ impl Held {
     }
 }
 
-impl Constraint for Held {
+impl Constraint for AnswerConstraint {
     fn mask(&mut self, row: &mut [f32]) -> Result<(), Stuck> {
         let waits = self.beginning.trigger.is_some();
         match &self.at {
@@ -293,12 +291,12 @@ impl Constraint for Held {
                 let also = self.also();
                 self.mask_by_grammar(row, &also)
             }
-            At::Held => self.mask_by_grammar(row, &[]),
+            At::Grammar => self.mask_by_grammar(row, &[]),
         }
     }
 
     fn forced(&mut self) -> &[Token] {
-        if self.forced.is_none() && self.at == At::Held {
+        if self.forced.is_none() && self.at == At::Grammar {
             self.forced = Some(self.machine.forced().into());
         }
         match &mut self.forced {
@@ -324,17 +322,17 @@ impl Constraint for Held {
                     && self.read(token, trigger.mark)
                 {
                     self.machine = self.grammar.begin();
-                    self.at = At::Held;
+                    self.at = At::Grammar;
                 }
                 return Ok(());
             }
             At::Between if !self.is_allowed(token) => {
-                self.at = At::Held;
+                self.at = At::Grammar;
                 return Ok(());
             }
-            At::Between | At::Held => self.machine.accept(token)?,
+            At::Between | At::Grammar => self.machine.accept(token)?,
         }
-        self.at = At::Held;
+        self.at = At::Grammar;
         if self.beginning.trigger.is_some_and(|trigger| !trigger.ends) && self.machine.is_over() {
             self.at = At::Free(Vec::new());
         }
@@ -343,7 +341,7 @@ impl Constraint for Held {
 
     fn is_over(&self) -> bool {
         let ends = self.beginning.trigger.is_none_or(|trigger| trigger.ends);
-        ends && self.at == At::Held && self.machine.is_over()
+        ends && self.at == At::Grammar && self.machine.is_over()
     }
 }
 

@@ -13,7 +13,7 @@ use loggia_wire::openai::{
 use serde_json::{Value, json};
 
 use crate::grammar::{
-    Beginning, Calls, Grammars, Held, Part, Refused, Source, Writer, text_or_calls,
+    AnswerConstraint, Beginning, Calls, CompileError, Grammars, Part, Source, Writer, text_or_calls,
 };
 use crate::input_grammars;
 use crate::loosen;
@@ -21,7 +21,7 @@ use crate::syntax::{Begins, Syntax, Tags, Watch};
 
 /// The constraint that a request puts on its answer.
 #[derive(Debug)]
-enum Wanted<'a> {
+enum RequestConstraint<'a> {
     /// The answer must consist of calls.
     Calls(Functions<'a>),
     /// The answer must be a JSON value, or calls if the model may make some.
@@ -87,15 +87,15 @@ fn is_promised(function: &FunctionDefinition) -> bool {
 }
 
 /// Returns the constraint of a request. Returns `None` if any answer is valid.
-fn wanted(
+fn request_constraint(
     request: &ChatCompletionRequest,
     syntax: Syntax,
-) -> Result<Option<Wanted<'_>>, BackendError> {
+) -> Result<Option<RequestConstraint<'_>>, BackendError> {
     let functions = functions(request)?;
     let gbnf = gbnf(request)?;
     if let Some(text) = gbnf {
         return match (&request.response_format, request.must_call()) {
-            (None | Some(ResponseFormat::Text), false) => Ok(Some(Wanted::Gbnf(text))),
+            (None | Some(ResponseFormat::Text), false) => Ok(Some(RequestConstraint::Gbnf(text))),
             (_, true) => Err(invalid(
                 "grammar",
                 "'grammar' and a 'tool_choice' that requires a call exclude each other.",
@@ -107,23 +107,23 @@ fn wanted(
         };
     }
     if request.must_call() {
-        return Ok(Some(Wanted::Calls(functions)));
+        return Ok(Some(RequestConstraint::Calls(functions)));
     }
     let may_call = !functions.all.is_empty() && syntax.knows_tools();
     if let Some(value) = value(request) {
-        return Ok(Some(Wanted::Json {
+        return Ok(Some(RequestConstraint::Json {
             value,
             calls: may_call.then_some(functions),
         }));
     }
     // If a model was not trained to make calls, its calls are always constrained to the described
     // form.
-    let held = may_call
+    let is_constrained = may_call
         && (syntax.has_described_tools() || functions.all.iter().copied().any(is_promised));
     Ok(syntax
         .watch()
-        .filter(|_| held)
-        .map(|watch| Wanted::FreeCalls(functions, watch)))
+        .filter(|_| is_constrained)
+        .map(|watch| RequestConstraint::FreeCalls(functions, watch)))
 }
 
 /// The request field with the constraint of the answer.
@@ -141,18 +141,18 @@ pub(crate) fn field(request: &ChatCompletionRequest) -> &'static str {
 
 /// The compiled constraint of an answer (`None` if any answer is valid), and the names of the parts
 /// that were left out of it.
-pub(crate) type Holding = (Option<Held>, Vec<String>);
+pub(crate) type CompiledConstraint = (Option<AnswerConstraint>, Vec<String>);
 
 /// Compiles the constraint of a request, for an answer that begins with `begins`. With `strict`,
 /// nothing may be left out.
-pub(crate) async fn hold<'g>(
+pub(crate) async fn constrain<'g>(
     request: &ChatCompletionRequest,
     strict: bool,
     grammars: impl AsyncFnOnce() -> Result<&'g Grammars, BackendError>,
     syntax: Syntax,
     begins: Begins,
-) -> Result<Holding, BackendError> {
-    let mut first = wanted(request, syntax)?;
+) -> Result<CompiledConstraint, BackendError> {
+    let mut first = request_constraint(request, syntax)?;
     if first.is_none() {
         return Ok((None, Vec::new()));
     }
@@ -173,15 +173,15 @@ pub(crate) async fn hold<'g>(
     loop {
         let wanted = match (&request, first.take()) {
             (Cow::Borrowed(_), Some(first)) => Some(first),
-            (request, _) => wanted(request, syntax)?,
+            (request, _) => request_constraint(request, syntax)?,
         };
         let Some(wanted) = wanted else {
             return Ok((None, left_out));
         };
-        match compiler.hold(wanted, &request, strict).await {
-            Ok((held, more)) => {
+        match compiler.constrain(wanted, &request, strict).await {
+            Ok((constraint, more)) => {
                 left_out.extend(more);
-                return Ok((held, left_out));
+                return Ok((constraint, left_out));
             }
             Err(refused) if !strict && input_grammars::leave_out(&mut request, &refused.param) => {
                 input_grammars::name(&mut left_out);
@@ -211,14 +211,14 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     /// Compiles the constraint of a request, with simpler schemas if it has to be.
-    async fn hold(
+    async fn constrain(
         self,
-        wanted: Wanted<'_>,
+        wanted: RequestConstraint<'_>,
         request: &ChatCompletionRequest,
         strict: bool,
-    ) -> Result<Holding, Refused> {
+    ) -> Result<CompiledConstraint, CompileError> {
         let refused = match self.compile(wanted, DescribedCalls::All).await {
-            Ok(held) => return Ok((Some(held), Vec::new())),
+            Ok(constraint) => return Ok((Some(constraint), Vec::new())),
             Err(refused) => at_its_place(refused, request),
         };
         let is_of_grammar = input_grammars::is_param(&refused.param);
@@ -228,19 +228,20 @@ impl Compiler<'_> {
             self.loosened(request, refused).await
         };
         match loosened {
-            Ok((held, names)) => {
+            Ok((constraint, names)) => {
                 // Calls that are optional carry no guarantee.
                 let is_promised = request.must_call() || value(request).is_some();
-                Ok((held, if is_promised { names } else { Vec::new() }))
+                Ok((constraint, if is_promised { names } else { Vec::new() }))
             }
             Err(refused)
                 if self.syntax.has_described_tools() && !request.must_call() && !is_of_grammar =>
             {
-                let Ok(Some(wanted)) = self::wanted(request, self.syntax) else {
+                let Ok(Some(wanted)) = request_constraint(request, self.syntax) else {
                     return Ok((None, Vec::new()));
                 };
-                let held = self.compile(wanted, DescribedCalls::Strict).await;
-                held.map(|held| (Some(held), Vec::new()))
+                let constraint = self.compile(wanted, DescribedCalls::Strict).await;
+                constraint
+                    .map(|constraint| (Some(constraint), Vec::new()))
                     .map_err(|_| refused)
             }
             Err(refused) => Err(refused),
@@ -252,8 +253,8 @@ impl Compiler<'_> {
     async fn loosened(
         self,
         request: &ChatCompletionRequest,
-        mut refused: Refused,
-    ) -> Result<Holding, Refused> {
+        mut refused: CompileError,
+    ) -> Result<CompiledConstraint, CompileError> {
         let mut request = ChatCompletionRequest {
             messages: Vec::new(),
             ..request.clone()
@@ -271,13 +272,13 @@ impl Compiler<'_> {
                     *schema = Some(simpler.schema);
                 }
                 let left_out = simpler.without.iter().map(|name| format!("{param}{name}"));
-                let Ok(Some(wanted)) = wanted(&request, self.syntax) else {
+                let Ok(Some(wanted)) = request_constraint(&request, self.syntax) else {
                     return Err(refused);
                 };
                 match self.compile(wanted, DescribedCalls::All).await {
-                    Ok(held) => {
+                    Ok(constraint) => {
                         names.extend(left_out);
-                        return Ok((Some(held), names));
+                        return Ok((Some(constraint), names));
                     }
                     Err(other) => {
                         let other = at_its_place(other, &request);
@@ -296,7 +297,11 @@ impl Compiler<'_> {
         Err(refused)
     }
 
-    async fn compile(self, wanted: Wanted<'_>, described: DescribedCalls) -> Result<Held, Refused> {
+    async fn compile(
+        self,
+        wanted: RequestConstraint<'_>,
+        described: DescribedCalls,
+    ) -> Result<AnswerConstraint, CompileError> {
         let Self {
             grammars,
             syntax,
@@ -304,13 +309,17 @@ impl Compiler<'_> {
         } = self;
         let (source, beginning) = source(wanted, grammars, syntax, begins, described);
         let grammar = grammars.compile(source).await?;
-        Ok(Held::new(grammars.vocabulary(), grammar, beginning))
+        Ok(AnswerConstraint::new(
+            grammars.vocabulary(),
+            grammar,
+            beginning,
+        ))
     }
 }
 
 /// Returns the source to compile, and how the answer begins.
 fn source(
-    wanted: Wanted<'_>,
+    wanted: RequestConstraint<'_>,
     grammars: &Grammars,
     syntax: Syntax,
     begins: Begins,
@@ -326,23 +335,23 @@ fn source(
         trigger: None,
     };
     let source = match wanted {
-        Wanted::Calls(functions) => writer.calls(functions.calls(true)),
-        Wanted::Json { value, calls } => {
+        RequestConstraint::Calls(functions) => writer.calls(functions.calls(true)),
+        RequestConstraint::Json { value, calls } => {
             writer.answer(value, calls.as_ref().map(|calls| calls.calls(false)))
         }
-        Wanted::FreeCalls(functions, Watch::Mark(trigger)) => {
+        RequestConstraint::FreeCalls(functions, Watch::Mark(trigger)) => {
             beginning.trigger = Some(trigger);
             let all = syntax.has_described_tools() && described == DescribedCalls::All;
             writer.rest_of_calls(functions.calls(all), trigger.mark)
         }
-        Wanted::FreeCalls(functions, Watch::Whole) => {
+        RequestConstraint::FreeCalls(functions, Watch::Whole) => {
             if !syntax.answer_head().is_empty() {
                 // The grammar also covers the reasoning.
                 beginning.reasoning = None;
             }
             text_or_calls(writer, functions.calls(false))
         }
-        Wanted::Gbnf(text) => {
+        RequestConstraint::Gbnf(text) => {
             if !syntax.answer_head().is_empty() {
                 // Everything before the final message is unconstrained.
                 let before = Tags {
@@ -421,14 +430,14 @@ fn place(param: String, request: &ChatCompletionRequest) -> String {
     at.map_or_else(|| param.clone(), |at| format!("tools[{at}]{within}"))
 }
 
-fn at_its_place(refused: Refused, request: &ChatCompletionRequest) -> Refused {
-    Refused {
+fn at_its_place(refused: CompileError, request: &ChatCompletionRequest) -> CompileError {
+    CompileError {
         param: place(refused.param, request),
         ..refused
     }
 }
 
-fn explain(Refused { param, message, .. }: Refused) -> BackendError {
+fn explain(CompileError { param, message, .. }: CompileError) -> BackendError {
     if param.is_empty() {
         return BackendError::Engine { message };
     }
