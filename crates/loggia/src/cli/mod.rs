@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::{self, Flags, ModelName, Secret, StoreFlags, Url};
+use crate::config::{self, Flags, ModelName, Secret, Span, StoreFlags, Url};
 
 /// The OpenAI API for the models you run yourself.
 #[derive(Debug, Parser)]
@@ -121,6 +121,14 @@ Examples:
 
 After Ctrl-C, the same command goes on where it ended.";
 
+const BENCH_AFTER: &str = "\
+Examples:
+  loggia bench                                      the default model
+  loggia bench qwen3:4b --threads 8 --parallel 8    with other settings
+  loggia bench my.gguf --against http://127.0.0.1:8080 --json
+
+docs/measure.md says what each figure means.";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -168,6 +176,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BatchCommand,
     },
+    /// Measure how fast a model reads, writes and begins on this machine, with 1, 4 and 8 requests
+    /// at once
+    ///
+    /// Starts a server of its own for the model, with the flags of `serve`. Other work on the
+    /// machine makes the figures worse.
+    #[command(aliases = ["benchmark"], after_help = BENCH_AFTER)]
+    Bench(BenchArgs),
     /// Point a client, such as a coding agent, at a server: print its configuration, or write it
     ///
     /// CLIENT is claude, codex, opencode, crush, cline, continue, qwen-code, aider, llm, open-webui
@@ -186,6 +201,36 @@ pub(crate) enum Command {
         /// The model's name, for lists of processes
         name: String,
     },
+}
+
+/// The arguments of `bench`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchArgs {
+    /// The model to measure [default: the first configured one]
+    #[arg(value_name = "MODEL")]
+    pub(crate) name: Option<String>,
+    /// Another server with OpenAI's API, measured in turns with the same requests
+    #[arg(long, value_name = "URL")]
+    pub(crate) against: Option<Url>,
+    /// The model of the other server [default: the first that it lists]
+    #[arg(long, value_name = "MODEL", requires = "against")]
+    pub(crate) against_model: Option<String>,
+    /// An API key for the other server
+    #[arg(
+        long = "key",
+        value_name = "KEY",
+        env = "LOGGIA_CHAT_KEY",
+        hide_env_values = true
+    )]
+    pub(crate) server_key: Option<Secret>,
+    /// About how long to measure; longer is more exact
+    #[arg(long, value_name = "DURATION", default_value = "1min")]
+    pub(crate) time: Span,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) flags: Flags,
 }
 
 /// The arguments of `connect`.

@@ -3,6 +3,7 @@
 //! The arguments and their help texts are in `cli`.
 
 mod batch;
+mod bench;
 mod chat;
 mod check;
 mod connect;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::cli::{BatchArgs, BatchCommand, ChatArgs, Command, ConnectArgs, RunArgs};
+use crate::cli::{BatchArgs, BatchCommand, BenchArgs, ChatArgs, Command, ConnectArgs, RunArgs};
 use crate::config::{Config, Flags};
 use crate::logs;
 
@@ -35,6 +36,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Batch {
             command: BatchCommand::Run(args),
         } => batch(&args),
+        Command::Bench(args) => bench(&args),
         Command::Connect(args) => connect(&args),
         Command::Check(args) => check(&args.into_flags()),
         #[cfg(feature = "embedded")]
@@ -73,6 +75,14 @@ fn batch(args: &BatchArgs) -> anyhow::Result<ExitCode> {
         // As after a signal in a shell.
         batch::Ended::Interrupted => ExitCode::from(130),
     })
+}
+
+/// Only errors are logged: other log lines would disturb the progress bar.
+fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    logs::start("error");
+    let config = Config::of_this_process(&args.flags)?;
+    let runtime = runtime()?;
+    print(&runtime.block_on(bench::bench(args, config, runtime.handle()))?)
 }
 
 fn connect(args: &ConnectArgs) -> anyhow::Result<ExitCode> {

@@ -56,7 +56,7 @@ pub(crate) use show::Shown;
 pub(crate) use tokens::Tokens;
 #[cfg(feature = "embedded")]
 pub(crate) use value::CacheScope;
-pub(crate) use value::{ModelName, Secret, Url};
+pub(crate) use value::{ModelName, Secret, Span, Url};
 
 #[cfg(test)]
 mod tests;

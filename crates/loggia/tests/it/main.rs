@@ -7,6 +7,7 @@
     reason = "a panic is the failure we want; clippy only knows functions marked as tests"
 )]
 
+mod bench;
 mod chat;
 mod check;
 mod completions;

@@ -12,8 +12,6 @@ use loggia_backend::openai::OpenAi;
 use loggia_backend::{Backend as _, BackendError, ChatCall, Events};
 use loggia_wire::openai::{ChatCompletionRequest, Model};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use rand::RngExt as _;
-use rand::distr::Alphanumeric;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
@@ -24,9 +22,6 @@ use crate::config::Config;
 
 /// How long to wait for a connection before assuming that no server runs on this machine.
 const HERE_WITHIN: Duration = Duration::from_secs(1);
-
-/// The length of the API key for a server that the chat starts itself: about 190 bits.
-const KEY_LENGTH: usize = 32;
 
 /// The largest description of a model, in bytes.
 const CARD_LIMIT: usize = 1 << 20;
@@ -73,12 +68,7 @@ impl Server {
                 running.place
             );
         }
-        // Only this process knows the key.
-        let key: String = rand::rng()
-            .sample_iter(Alphanumeric)
-            .take(KEY_LENGTH)
-            .map(char::from)
-            .collect();
+        let key = serve::random_key();
         let OwnServer { address, embedded } =
             serve::start_own_server(&own, &key, is_for_own_engine, runtime).await?;
         let server = Self::on(address, &own, Some(key.parse()?))?;

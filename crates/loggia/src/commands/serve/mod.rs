@@ -1,7 +1,8 @@
 //! `loggia serve`: builds the backends and the app, and serves until SIGTERM or Ctrl-C.
 //!
 //! `options` makes the libraries' settings from the configuration, `start_message` prints what is
-//! served, and `own_server` is the server that `loggia chat` starts for itself.
+//! served, and `own_server` is the server that `loggia chat` and `loggia bench` start for
+//! themselves.
 
 mod options;
 mod own_server;
@@ -25,7 +26,7 @@ use crate::config::{Config, Listen};
 use crate::models::{self, Progress, Source, Store};
 use crate::state;
 
-pub(crate) use own_server::{OwnServer, start_own_server};
+pub(crate) use own_server::{OwnServer, random_key, start_own_server};
 pub(crate) use start_message::{can_chat, reachable};
 
 use options::options;

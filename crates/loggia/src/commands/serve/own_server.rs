@@ -1,16 +1,22 @@
-//! A server for this process only: `loggia chat` starts one if no server runs.
+//! A server for this process only: `loggia chat` starts one if no server runs, and `loggia bench`
+//! one to measure it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context as _;
 use loggia_api::Caller;
 use loggia_server::{AppState, KeyDigest, Keys, ServerOptions, app};
+use rand::RngExt as _;
+use rand::distr::Alphanumeric;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use super::options::{options, policy};
 use super::{backend, configured_backends};
 use crate::config::Config;
+
+/// The length of the API key of such a server: about 190 bits.
+const KEY_LENGTH: usize = 32;
 
 /// A server that runs inside this process, in addition to its other work.
 pub(crate) struct OwnServer {
@@ -63,4 +69,13 @@ pub(crate) async fn start_own_server(
         loggia_server::run(listener, app, std::future::pending(), &options).await
     });
     Ok(OwnServer { address, embedded })
+}
+
+/// An API key that only this process knows.
+pub(crate) fn random_key() -> String {
+    rand::rng()
+        .sample_iter(Alphanumeric)
+        .take(KEY_LENGTH)
+        .map(char::from)
+        .collect()
 }
