@@ -14,7 +14,7 @@ use crate::answer::ignored::listed;
 use crate::fit::{chat, fit};
 use crate::generate::respond;
 use crate::generated::Generate;
-use crate::messages::edits;
+use crate::messages::apply_edits;
 use crate::{ApiError, Body, Door};
 
 /// A request whose prompt can be counted.
@@ -51,7 +51,7 @@ impl Door {
         ignored: &mut String,
     ) -> Result<Response<Body>, ApiError> {
         let mut names = admit(self, &mut asked).await?;
-        edits::apply(self, &mut asked).await?;
+        apply_edits::apply(self, &mut asked).await?;
         let truncated = fit(self, &mut asked, &mut names).await?;
         *ignored = listed(&names);
         let ParsedRequest {

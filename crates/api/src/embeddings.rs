@@ -11,7 +11,8 @@ use loggia_wire::openai::{
     Vector,
 };
 
-use crate::admit::{Parse, ParsedRequest, admit};
+use crate::admit::ask::Parse;
+use crate::admit::{ParsedRequest, admit};
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{self, name_server};
 use crate::answer::ignored::listed;

@@ -13,7 +13,8 @@ use loggia_backend::{Backend, BackendError, Call, CallHead, EarlyEnd, Profile, R
 use loggia_wire::openai::responses;
 use tokio::time::Instant;
 
-use crate::admit::{Ask, Parse, ParsedRequest, admit};
+use crate::admit::ask::{Ask, Parse};
+use crate::admit::{ParsedRequest, admit};
 use crate::answer;
 use crate::answer::collect::Collector;
 use crate::answer::ended::{Outcome, Progress};
@@ -28,8 +29,8 @@ use crate::answer::writer::Head;
 use crate::door::read;
 use crate::fit::fit;
 use crate::generated::Generate;
-use crate::messages::edits;
-use crate::responses::auto_compaction::{CompactionPlan, plan_compaction};
+use crate::messages::apply_edits;
+use crate::responses::compaction_plan::{CompactionPlan, plan_compaction};
 use crate::responses::server_tools::{self, ServerTools};
 use crate::store::Owner;
 use crate::stored::keep::{Keep, Keeping};
@@ -130,7 +131,7 @@ pub(crate) async fn admitted<R: Generate>(
         Box::pin(keep.check()).await?;
     }
     let mut ignored = admit(door, &mut asked).await?;
-    edits::apply(door, &mut asked).await?;
+    apply_edits::apply(door, &mut asked).await?;
     let compaction = plan_compaction(door, &asked, &mut ignored).await?;
     let truncated = match &compaction {
         Some(_) => String::new(),

@@ -8,7 +8,7 @@ use loggia_wire::openai::Message;
 use serde_json::Value;
 
 use crate::ApiError;
-use crate::admit::Ask;
+use crate::admit::ask::Ask;
 use crate::answer::interrupt::Interrupt;
 use crate::answer::writer::Shape;
 use crate::messages::edits::Edit;

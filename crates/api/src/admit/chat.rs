@@ -7,13 +7,14 @@ use loggia_wire::openai::{ChatCompletionRequest, FunctionDefinition, ResponseFor
 use loggia_wire::{Extra, Once};
 use serde_json::Value;
 
+use crate::admit::ask::{Ask, Parse};
 use crate::admit::checks::{
     between, check_model, check_name, drop_empty, is_object, missing, too_long, within,
 };
 use crate::admit::messages;
 use crate::admit::original;
 use crate::admit::parse::{parsed_shared, profile_of, tracked, typed};
-use crate::admit::{Ask, Parse, ceilings, combinations, engine_options, fields, unpack_files};
+use crate::admit::{ceilings, combinations, engine_options, fields, unpack_files};
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::custom_tools::{self, CustomTools};

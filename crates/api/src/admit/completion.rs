@@ -7,11 +7,12 @@ use loggia_backend::{Abilities, Ability, Profile, Work, WorkKind};
 use loggia_wire::Extra;
 use loggia_wire::openai::{CompletionRequest as Request, OnePrompt, Prompt};
 
+use crate::admit::ask::{Ask, Parse};
 use crate::admit::checks::{between, check_model, drop_empty};
 use crate::admit::combinations::{settle_stream_options, wants_usage};
 use crate::admit::fields::{self, Field, effect, guarantee};
 use crate::admit::parse::{profile_of, tracked};
-use crate::admit::{Ask, Parse, ceilings, chat, engine_options};
+use crate::admit::{ceilings, chat, engine_options};
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::generated::Generate;

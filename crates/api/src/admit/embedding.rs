@@ -6,9 +6,10 @@ use loggia_backend::{Abilities, Ability, Profile, WorkKind};
 use loggia_wire::Extra;
 use loggia_wire::openai::{EmbeddingRequest, OnePrompt, Prompt};
 
+use crate::admit::ask::{Ask, Parse};
 use crate::admit::checks::{between, check_model};
 use crate::admit::parse::tracked;
-use crate::admit::{Ask, Parse, ceilings, engine_options};
+use crate::admit::{ceilings, engine_options};
 use crate::answer::id;
 use crate::wording::Dialect;
 use crate::{ApiError, Ceilings, Policy, Strictness};

@@ -19,6 +19,7 @@
 //! is asked. Everything else runs in [`admit`], once the model's abilities are known.
 
 pub(crate) mod allowed_values;
+pub(crate) mod ask;
 pub(crate) mod ceilings;
 pub(crate) mod chat;
 pub(crate) mod checks;
@@ -40,63 +41,14 @@ pub(crate) mod unpack_files;
 use std::sync::Arc;
 
 use http::request::Parts;
-use loggia_backend::{Abilities, Ability, BackendError, CallHead, Profile, WorkKind};
-use loggia_wire::Extra;
-use loggia_wire::openai::ChatCompletionRequest;
+use loggia_backend::{Ability, BackendError, CallHead, Profile};
 
+use crate::admit::ask::Ask;
 use crate::answer::ended::Progress;
 use crate::answer::refusal::Refusals;
 use crate::store::Owner;
 use crate::stored::files::attach::{attach, names_files};
-use crate::wording::Dialect;
-use crate::{ApiError, Caller, Ceilings, Door, Policy, Strictness};
-
-/// A request for work by a model: a chat, a completion or embeddings.
-pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
-    /// The kind of work.
-    const WORK: WorkKind;
-
-    /// The dialect whose terms its errors use.
-    const DIALECT: Dialect;
-
-    /// The ability that a model needs for the work.
-    const NEEDS: Ability;
-
-    /// Creates the id of a new answer.
-    fn id(profile: Profile) -> Arc<str>;
-
-    /// Returns the model name that the client sent.
-    fn model(&self) -> &str;
-
-    /// Returns the fields that OpenAI's API does not have.
-    fn extra(&mut self) -> &mut Extra;
-
-    /// Handles fields that exclude each other. Returns the names of the dropped fields.
-    fn settle_combinations(&mut self, strictness: Strictness) -> Result<Vec<String>, ApiError>;
-
-    /// Handles every field that the model may not be able to honour: drops it, or refuses the
-    /// request. Returns the names of the ignored fields.
-    fn settle(&mut self, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError>;
-
-    /// Returns the chat, whose parts may name files.
-    fn chat(&mut self) -> Option<&mut ChatCompletionRequest> {
-        None
-    }
-
-    /// Replaces the place in the chat that an error is about by the client's name for it.
-    fn named_place(&self, error: ApiError) -> ApiError {
-        error
-    }
-
-    /// Limits the length of the answer, if neither the client nor the configuration limits it.
-    fn limit(&mut self, can: &Abilities, ceilings: &Ceilings);
-}
-
-/// A request that its body alone says everything about.
-pub(crate) trait Parse: Ask {
-    /// Parses and checks a body. Returns the request and the profile of its model.
-    fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError>;
-}
+use crate::{ApiError, Caller, Door, Strictness};
 
 /// A parsed and checked request. Only the abilities of its model are not known yet.
 pub(crate) struct ParsedRequest<R> {

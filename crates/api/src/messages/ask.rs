@@ -10,7 +10,8 @@ use loggia_wire::anthropic::MessagesRequest;
 use loggia_wire::openai::{ChatCompletionRequest, Message};
 use serde_json::{Value, json};
 
-use crate::admit::{Ask, chat};
+use crate::admit::ask::Ask;
+use crate::admit::chat;
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::count::Count;

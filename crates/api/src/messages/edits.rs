@@ -1,23 +1,17 @@
 //! `context_management`: earlier results of tools and earlier reasoning are removed from the
 //! conversation before the model sees it, and the answer says how much.
 //!
-//! What an edit removes is a function of values. Whether it is applied can depend on the number of
-//! tokens, which the engine counts ([`apply`]).
+//! Functions of values. `apply_edits.rs` decides by the number of tokens whether an edit is applied.
 
-use std::sync::Arc;
-
-use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Role};
+use loggia_wire::openai::{Content, Message, Role};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::admit::ParsedRequest;
+use crate::ApiError;
 use crate::admit::checks::{missing, not_among, too_long};
 use crate::admit::parse::{typed, wrong_at};
-use crate::fit::{chat, count, most_tokens};
-use crate::generated::Generate;
 use crate::messages::tools::function_of;
 use crate::responses::ignored::Ignored;
-use crate::{ApiError, Door};
 
 const TOOL_USES: &str = "clear_tool_uses_20250919";
 const THINKING: &str = "clear_thinking_20251015";
@@ -65,10 +59,10 @@ enum Inputs {
 }
 
 /// A conversation that was edited.
-pub(crate) struct Edited {
-    messages: Vec<Message>,
+pub(super) struct Edited {
+    pub(super) messages: Vec<Message>,
     /// The number of results, or of turns, that were removed.
-    removed: usize,
+    pub(super) removed: usize,
 }
 
 /// Parses the edits of a request. Lists those that have no effect.
@@ -190,7 +184,7 @@ fn thinking(place: &str, edit: &Value) -> Result<Option<Edit>, ApiError> {
 
 impl Edit {
     /// Returns the conversation without what the edit removes. `None` if it removes nothing.
-    fn edited(&self, messages: &[Message]) -> Option<Edited> {
+    pub(super) fn edited(&self, messages: &[Message]) -> Option<Edited> {
         match self {
             Self::ToolUses(uses) => uses.edited(messages),
             Self::Thinking { turns } => without_thinking(messages, *turns),
@@ -198,7 +192,7 @@ impl Edit {
     }
 
     /// The number of tokens that the prompt must exceed.
-    fn trigger(&self) -> u64 {
+    pub(super) fn trigger(&self) -> u64 {
         match self {
             Self::ToolUses(ToolUses {
                 trigger: Trigger::InputTokens(tokens),
@@ -208,7 +202,7 @@ impl Edit {
         }
     }
 
-    fn at_least(&self) -> u64 {
+    pub(super) fn at_least(&self) -> u64 {
         match self {
             Self::ToolUses(uses) => uses.at_least.max(1),
             Self::Thinking { .. } => 0,
@@ -216,7 +210,7 @@ impl Edit {
     }
 
     /// The entry of `applied_edits`.
-    fn applied(&self, removed: usize, tokens: u64) -> Value {
+    pub(super) fn applied(&self, removed: usize, tokens: u64) -> Value {
         match self {
             Self::ToolUses(_) => json!({"type": TOOL_USES, "cleared_tool_uses": removed,
                 "cleared_input_tokens": tokens}),
@@ -304,59 +298,6 @@ fn without_thinking(messages: &[Message], turns: usize) -> Option<Edited> {
         }
     }
     (removed > 0).then_some(Edited { messages, removed })
-}
-
-/// Applies the edits of a request in their order.
-///
-/// # Errors
-/// Fails if the engine cannot count the tokens of the prompt.
-pub(crate) async fn apply<R: Generate>(
-    door: &Door,
-    asked: &mut ParsedRequest<R>,
-) -> Result<(), ApiError> {
-    if asked.request.edits().is_empty() {
-        return Ok(());
-    }
-    // Boxed because it is rare; every request would reserve memory for it.
-    Box::pin(apply_each(door, asked)).await
-}
-
-async fn apply_each<R: Generate>(
-    door: &Door,
-    asked: &mut ParsedRequest<R>,
-) -> Result<(), ApiError> {
-    let refusals = asked.refusals.clone();
-    for edit in asked.request.edits().to_vec() {
-        let whole = chat(R::work(Arc::clone(&asked.request)));
-        let whole = whole.map_err(|error| refusals.refuse(error))?;
-        if most_tokens(&whole).is_some_and(|most| most <= edit.trigger()) {
-            continue;
-        }
-        let Some(Edited { messages, removed }) = edit.edited(&whole.messages) else {
-            continue;
-        };
-        let tokens_of = async |chat: ChatCompletionRequest| {
-            let tokens = count(door, asked.head.clone(), chat).await;
-            tokens.map_err(|error| refusals.refuse(error))
-        };
-        let before = tokens_of(ChatCompletionRequest::clone(&whole)).await?;
-        if before <= edit.trigger() {
-            continue;
-        }
-        let shorter = ChatCompletionRequest {
-            messages: messages.clone(),
-            ..ChatCompletionRequest::clone(&whole)
-        };
-        // A short result can be shorter than what would stand for it.
-        let cleared = before.saturating_sub(tokens_of(shorter).await?);
-        if cleared < edit.at_least() {
-            continue;
-        }
-        drop(whole);
-        let applied = edit.applied(removed, cleared);
-        Arc::make_mut(&mut asked.request).edit(messages, applied, cleared);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use loggia_wire::openai::ChatCompletionRequest;
 use loggia_wire::openai::responses::{InputTokens, ResponseRequest, tool_texts};
 use serde_json::Value;
 
-use crate::admit::{Ask, chat};
+use crate::admit::ask::Ask;
+use crate::admit::chat;
 use crate::answer::id;
 use crate::answer::interrupt::Interrupt;
 use crate::answer::writer::Shape;

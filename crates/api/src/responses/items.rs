@@ -18,9 +18,9 @@ use crate::admit::checks::missing;
 use crate::admit::parse::{typed, wrong_at};
 use crate::custom_tools;
 use crate::responses::ignored::Ignored;
+use crate::responses::mcp::ApprovedCall;
 use crate::responses::names::Places;
 use crate::responses::sealed::{Sealed, not_opened};
-use crate::responses::server_tools::Approved;
 use crate::responses::summary::{self, Compacted};
 use crate::responses::tools::{Offered, ToolKind, Tools};
 
@@ -270,7 +270,7 @@ pub(crate) fn check_approvals(items: &[Item], origin: Origin) -> Result<(), ApiE
 }
 
 /// The calls that the client has allowed and nobody has made.
-pub(crate) fn approved(items: &[Item], origin: Origin) -> Vec<Approved> {
+pub(crate) fn approved(items: &[Item], origin: Origin) -> Vec<ApprovedCall> {
     let text = |item: &Item, name: &str| {
         let value = item.extra.get(name).and_then(Value::as_str);
         value.map(str::to_owned)
@@ -289,7 +289,7 @@ pub(crate) fn approved(items: &[Item], origin: Origin) -> Vec<Approved> {
     };
     let requests = items.iter().filter(is_approved);
     let approved = requests.filter_map(|item| {
-        Some(Approved {
+        Some(ApprovedCall {
             place: place(item)?,
             request: item.id.clone()?,
             server: text(item, "server_label")?,

@@ -13,7 +13,6 @@ use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::typed;
 use crate::mcp::{McpClient, McpError, McpServer, McpTool};
-use crate::responses::server_tools::Approved;
 
 /// The most servers of one request.
 const MOST_SERVERS: usize = 16;
@@ -50,6 +49,18 @@ struct Approval {
 struct Filter {
     names: Option<Vec<String>>,
     read_only: Option<bool>,
+}
+
+/// A call that the client has allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApprovedCall {
+    /// The path of the approval in the client's request.
+    pub(crate) place: String,
+    /// The id of the approval request, which the call and its result have in the chat.
+    pub(crate) request: String,
+    pub(crate) server: String,
+    pub(crate) name: String,
+    pub(crate) arguments: String,
 }
 
 impl std::fmt::Debug for Servers {
@@ -103,8 +114,8 @@ impl Servers {
     }
 
     /// Refuses the approval of a call that this request does not offer to make.
-    pub(crate) fn check_approved(&self, approved: &[Approved]) -> Result<(), ApiError> {
-        for Approved {
+    pub(crate) fn check_approved(&self, approved: &[ApprovedCall]) -> Result<(), ApiError> {
+        for ApprovedCall {
             place,
             server,
             name,

@@ -17,6 +17,7 @@ pub(crate) mod auto_compaction;
 pub(crate) mod background;
 mod called;
 mod compact;
+pub(crate) mod compaction_plan;
 mod fetch;
 pub(crate) mod ignored;
 mod items;

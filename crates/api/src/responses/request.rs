@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use crate::admit::checks::{between, check_model, missing, one_of, too_long};
 use crate::responses::auto_compaction::AutoCompaction;
 use crate::responses::items::{self, Conversation, Origin};
-use crate::responses::mcp::Servers;
+use crate::responses::mcp::{ApprovedCall, Servers};
 use crate::responses::names::Places;
 use crate::responses::recall::Recalled;
-use crate::responses::server_tools::{Approved, ServerTools};
+use crate::responses::server_tools::ServerTools;
 use crate::responses::shape::ResponseShape;
 use crate::responses::summary::{self, Compaction};
 use crate::responses::tools::{self, Tools};
@@ -203,7 +203,7 @@ fn approved(
     origin: Origin,
     servers: &Servers,
     compacts: bool,
-) -> Result<Vec<Approved>, ApiError> {
+) -> Result<Vec<ApprovedCall>, ApiError> {
     items::check_approvals(items, origin)?;
     let approved = items::approved(items, origin);
     if compacts {
@@ -240,8 +240,8 @@ pub(crate) fn check(request: &ResponseRequest) -> Result<(), ApiError> {
 }
 
 /// Refuses a request for a summary that also allows calls.
-fn makes_no_calls(approved: &[Approved]) -> Result<(), ApiError> {
-    let Some(Approved { place, .. }) = approved.first() else {
+fn makes_no_calls(approved: &[ApprovedCall]) -> Result<(), ApiError> {
+    let Some(ApprovedCall { place, .. }) = approved.first() else {
         return Ok(());
     };
     let message = format!(

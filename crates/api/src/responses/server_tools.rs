@@ -16,7 +16,7 @@ use loggia_wire::openai::{
 use serde_json::{Map, Value, json};
 
 use crate::mcp::{McpClient, McpError};
-use crate::responses::mcp::Servers;
+use crate::responses::mcp::{ApprovedCall, Servers};
 use crate::responses::tools::{Offered, ToolKind};
 
 /// The most calls of one response, unless `max_tool_calls` sets a lower limit.
@@ -32,21 +32,9 @@ pub(crate) struct ServerTools {
     /// The tools by the functions that the model calls.
     pub(crate) offered: Offered,
     /// The calls that the client has allowed.
-    pub(crate) approved: Vec<Approved>,
+    pub(crate) approved: Vec<ApprovedCall>,
     /// `max_tool_calls`.
     pub(crate) most_calls: Option<usize>,
-}
-
-/// A call that the client has allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Approved {
-    /// The path of the approval in the client's request.
-    pub(crate) place: String,
-    /// The id of the approval request, which the call and its result have in the chat.
-    pub(crate) request: String,
-    pub(crate) server: String,
-    pub(crate) name: String,
-    pub(crate) arguments: String,
 }
 
 /// Starts a call whose tools the server runs.
@@ -383,7 +371,7 @@ impl Run {
     /// Makes the calls that the client has allowed, and puts their results into the chat.
     async fn make_approved_calls(&mut self) {
         for call in self.tools.approved.clone() {
-            let Approved {
+            let ApprovedCall {
                 place: _,
                 request,
                 server,

@@ -106,7 +106,7 @@ pub(super) struct Request {
 
 /// What is wrong with a line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
+pub(super) struct InvalidLine {
     /// The client's id, if that could be read.
     pub(super) custom_id: Option<String>,
     pub(super) code: &'static str,
@@ -114,7 +114,7 @@ pub(super) struct Wrong {
     pub(super) param: Option<&'static str>,
 }
 
-impl Wrong {
+impl InvalidLine {
     /// An id that another line has.
     pub(super) fn duplicate() -> Self {
         let message = "The custom_id for this request is a duplicate of another request. The custom_id must be unique for each request in a batch.";
@@ -161,9 +161,9 @@ struct Head {
 }
 
 /// Parses a line of a batch for an endpoint.
-pub(super) fn parse(text: Option<&Bytes>, endpoint: &str) -> Result<Request, Wrong> {
+pub(super) fn parse(text: Option<&Bytes>, endpoint: &str) -> Result<Request, InvalidLine> {
     let mut custom_id = None;
-    let wrong = |custom_id, code, param, message: String| Wrong {
+    let wrong = |custom_id, code, param, message: String| InvalidLine {
         custom_id,
         code,
         message,

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::ENDPOINTS;
+use super::finished_line::FinishedLine;
 use super::input::parse;
-use super::output::not_made;
-use super::work::Pauses;
+use super::send::Pauses;
 use crate::Door;
 
 /// A line of a batch that was made, or not.
@@ -16,6 +16,15 @@ pub struct AnsweredLine {
     pub json: String,
     /// Whether it belongs to the output file.
     pub is_answer: bool,
+}
+
+impl From<FinishedLine> for AnsweredLine {
+    fn from(line: FinishedLine) -> Self {
+        Self {
+            json: line.json,
+            is_answer: line.usage.is_some(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -37,9 +46,11 @@ impl Door {
             Ok(request) => {
                 let routes = ENDPOINTS.join("', '");
                 let message = format!("Invalid 'url': supported values are: '{routes}'.");
-                not_made(0, Some(&request.custom_id), "invalid_url", &message)
+                FinishedLine::not_made(0, Some(&request.custom_id), "invalid_url", &message)
             }
-            Err(wrong) => not_made(0, wrong.custom_id.as_deref(), wrong.code, &wrong.message),
+            Err(wrong) => {
+                FinishedLine::not_made(0, wrong.custom_id.as_deref(), wrong.code, &wrong.message)
+            }
         };
         done.into()
     }

@@ -1,15 +1,20 @@
 //! Batches, `/v1/batches…`: requests that are made in the background.
 //!
-//! `input.rs` reads the requests, `work.rs` makes them, `run.rs` is one batch at work, `output.rs`
-//! writes the files with the answers; `line.rs` makes one line without a store. A batch is an object
+//! `work.rs` gives each batch its turns, `run.rs` is one batch at work, and `worker.rs` says how many
+//! of its lines may run. `input.rs` reads the lines, `send.rs` makes the request of one,
+//! `finished_line.rs` has its answer, and `output.rs` writes the files with the answers. `line.rs`
+//! makes one line without a store. A batch is an object
 //! of the store that is due until it has ended. Its items are the finished lines, so that a line and
 //! the progress of the batch are stored together, and no line is done twice.
 
+mod finished_line;
 mod input;
 mod line;
 mod output;
 mod run;
+mod send;
 mod work;
+mod worker;
 
 use http::Response;
 use loggia_wire::openai::{Batch, BatchCounts, BatchUsage, CreateBatch, Page};
@@ -28,7 +33,7 @@ use crate::store::{
 use crate::{ApiError, Body};
 
 pub use line::AnsweredLine;
-pub use work::{BatchWork, FindCaller};
+pub use worker::{BatchWork, FindCaller};
 
 /// The routes that a batch can be for.
 const ENDPOINTS: &[&str] = &[

@@ -9,9 +9,9 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use loggia_wire::openai::{BatchError, BatchErrors};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::input::{Line, Lines, Wrong, parse};
-use super::output::{Done, not_made};
-use super::work::Worker;
+use super::finished_line::FinishedLine;
+use super::input::{InvalidLine, Line, Lines, parse};
+use super::worker::Worker;
 use super::{KEPT_SECONDS, StoredBatch, is_waiting, schedule};
 use crate::answer::id;
 use crate::store::{Change, Item, Kind, NeededHold, StoreError};
@@ -94,7 +94,7 @@ struct RunningLines<'w> {
     lines: Lines,
     /// Whether all lines were started.
     is_read: bool,
-    running: FuturesUnordered<BoxFuture<'w, Done>>,
+    running: FuturesUnordered<BoxFuture<'w, FinishedLine>>,
     /// The numbers of those that are running, with their places in the file.
     open: BTreeMap<u64, u64>,
     /// Whether one was started although clients wait, because no line had been for long. It is not
@@ -114,7 +114,7 @@ impl RunningLines<'_> {
     }
 
     /// Returns this line and all others that are done.
-    fn all_done(&mut self, first: Done) -> Vec<Done> {
+    fn all_done(&mut self, first: FinishedLine) -> Vec<FinishedLine> {
         let mut done = vec![first];
         while let Some(Some(another)) = self.running.next().now_or_never() {
             done.push(another);
@@ -187,7 +187,7 @@ impl<'w> Run<'w> {
                     model = model.or(request.model);
                     if !ids.insert(request.custom_id) {
                         has_duplicates = true;
-                        wrong.push(Wrong::duplicate().listed(line.number));
+                        wrong.push(InvalidLine::duplicate().listed(line.number));
                     }
                 }
                 Err(error) => wrong.push(error.listed(line.number)),
@@ -314,7 +314,7 @@ impl<'w> Run<'w> {
     }
 
     /// Starts a line. An invalid line fails at once.
-    fn started(&self, line: &Line, endpoint: &str) -> BoxFuture<'w, Done> {
+    fn started(&self, line: &Line, endpoint: &str) -> BoxFuture<'w, FinishedLine> {
         let number = line.number;
         let done = match parse(line.text.as_ref(), endpoint) {
             Ok(request) if self.has_key => {
@@ -326,18 +326,22 @@ impl<'w> Run<'w> {
             Ok(request) => {
                 let message = "The API key that created this batch does not exist any more.";
                 let custom_id = Some(request.custom_id.as_str());
-                not_made(number, custom_id, "invalid_api_key", message)
+                FinishedLine::not_made(number, custom_id, "invalid_api_key", message)
             }
             Err(wrong) => {
                 let custom_id = wrong.custom_id.as_deref();
-                not_made(number, custom_id, wrong.code, &wrong.message)
+                FinishedLine::not_made(number, custom_id, wrong.code, &wrong.message)
             }
         };
         std::future::ready(done).boxed()
     }
 
     /// Stores lines that are done, together with the number and the place of the first that is not.
-    async fn store(&mut self, done: Vec<Done>, (next, offset): (u64, u64)) -> Result<(), Stop> {
+    async fn store(
+        &mut self,
+        done: Vec<FinishedLine>,
+        (next, offset): (u64, u64),
+    ) -> Result<(), Stop> {
         let mut items = Vec::with_capacity(done.len());
         let StoredBatch {
             batch, progress, ..
@@ -400,7 +404,12 @@ impl<'w> Run<'w> {
                     Ok(request) => Some(request.custom_id),
                     Err(wrong) => wrong.custom_id,
                 };
-                given_up.push(not_made(line.number, custom_id.as_deref(), code, message));
+                given_up.push(FinishedLine::not_made(
+                    line.number,
+                    custom_id.as_deref(),
+                    code,
+                    message,
+                ));
             }
             if !given_up.is_empty() {
                 let read = (lines.next, lines.offset);

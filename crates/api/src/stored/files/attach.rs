@@ -10,7 +10,7 @@ use loggia_backend::{Abilities, Ability};
 use loggia_wire::openai::{ChatCompletionRequest, Content, File, PartKind};
 
 use super::{Files, StoredFile};
-use crate::admit::Ask;
+use crate::admit::ask::Ask;
 use crate::store::Owner;
 use crate::wording::Dialect;
 use crate::{ApiError, Door};

@@ -1,0 +1,119 @@
+//! Sends the request of one line through the door, and repeats it while the engine is busy or away.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::Request as HttpRequest;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http_body_util::{BodyExt as _, Full};
+use tokio::time::sleep;
+
+use super::finished_line::FinishedLine;
+use super::input::Request;
+use crate::answer::id;
+use crate::{Caller, Door, RequestId};
+
+/// How often a request is repeated after an error of the server that may pass, and the waits before
+/// the first repetition and at most. An engine that is busy or away is waited for.
+const REPEATED: u32 = 3;
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Counts the requests that wait before they are repeated.
+#[derive(Default)]
+pub(super) struct Pauses(AtomicUsize);
+
+impl Pauses {
+    pub(super) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    async fn pause(&self, time: Duration) {
+        /// Counts down also if the request is dropped.
+        struct Pause<'p>(&'p AtomicUsize);
+        impl Drop for Pause<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let _pause = Pause(&self.0);
+        sleep(time).await;
+    }
+}
+
+impl Door {
+    /// Sends the request of a line through `Door::serve`. It passes no layer of the server, so it is
+    /// not in the access log.
+    pub(super) async fn make_line(
+        &self,
+        number: u64,
+        request: Request,
+        endpoint: &str,
+        caller: Option<Caller>,
+        pauses: &Pauses,
+    ) -> FinishedLine {
+        let (mut tries, mut pause) = (0, FIRST_WAIT);
+        loop {
+            let request_id = id::item("req_");
+            let asked = self.ask_line(&request, endpoint, caller.clone(), &request_id);
+            let Ok((status, wait, body)) = AssertUnwindSafe(asked).catch_unwind().await else {
+                let message = "The server had an error while processing your request.";
+                return FinishedLine::not_made(
+                    number,
+                    Some(&request.custom_id),
+                    "server_error",
+                    message,
+                );
+            };
+            let waits = matches!(status, 429 | 503);
+            tries += 1;
+            if !waits && (status < 500 && status != 408 || tries > REPEATED) {
+                let body = String::from_utf8_lossy(&body);
+                return FinishedLine::answered(
+                    number,
+                    &request.custom_id,
+                    &request_id,
+                    status,
+                    &body,
+                );
+            }
+            let wait = wait.unwrap_or(pause).min(LONGEST_PAUSE);
+            pauses.pause(wait).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Returns the status of the answer, the wait that it asks for, and its body.
+    async fn ask_line(
+        &self,
+        request: &Request,
+        endpoint: &str,
+        caller: Option<Caller>,
+        request_id: &str,
+    ) -> (u16, Option<Duration>, Bytes) {
+        let mut asked = HttpRequest::new(Full::new(request.body.clone()));
+        *asked.method_mut() = http::Method::POST;
+        if let Ok(uri) = endpoint.parse() {
+            *asked.uri_mut() = uri;
+        }
+        let json = http::HeaderValue::from_static("application/json");
+        asked.headers_mut().insert(CONTENT_TYPE, json);
+        asked.extensions_mut().insert(RequestId(request_id.into()));
+        if let Some(caller) = caller {
+            asked.extensions_mut().insert(caller);
+        }
+        let answer = self.serve(asked).await;
+        let status = answer.status().as_u16();
+        let wait = answer.headers().get(RETRY_AFTER);
+        let wait = wait.and_then(|wait| wait.to_str().ok()?.parse().ok());
+        let body = match answer.into_body().collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(never) => match never {},
+        };
+        (status, wait.map(Duration::from_secs), body)
+    }
+}
