@@ -5,7 +5,7 @@ use std::path::Path;
 use llama_cpp_2::model::LlamaModel;
 
 use crate::gguf::Gguf;
-use crate::raw;
+use crate::raw::numbers;
 use crate::weights::keeps_one_state;
 
 /// The properties of a model, which do not change while it is loaded.
@@ -43,7 +43,7 @@ impl ModelFacts {
             identity: gguf.identity(),
             changed: gguf.changed(path),
             can_roll_back: !keeps_one_state(llama),
-            window: raw::window(llama),
+            window: numbers::window(llama),
         }
     }
 }

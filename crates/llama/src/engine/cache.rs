@@ -64,7 +64,7 @@ impl<'model> Cache<'model> {
             .with_no_perf(true);
         let context = llama.new_context(backend(), params).ok()?;
         let batch = LlamaBatch::new(sizes.batch as usize, 1);
-        let planes = raw::planes(llama)?;
+        let planes = raw::numbers::planes(llama)?;
         Some(Self {
             context,
             batch,
