@@ -6,7 +6,6 @@ use loggia_llama::{CacheDisk, Draft, LlamaOptions, Lora};
 use serde::{Deserialize, Serialize};
 
 use super::super::model_files::{self, Adapter, EmbeddedModel};
-use super::prompt_cache;
 use crate::config::{CacheScope, Config, Count, Size, Tokens};
 
 /// A model, its files, and its options.
@@ -49,7 +48,7 @@ impl ModelSpec {
                 .cache_disk
                 .map(Size::bytes)
                 .filter(|&bytes| bytes > 0)
-                .map(|bytes| (prompt_cache::folder(config), bytes)),
+                .map(|bytes| (prompt_cache_folder(config), bytes)),
             cache_scope: *config.cache_scope,
         }
     }
@@ -88,4 +87,9 @@ impl ModelSpec {
             ..LlamaOptions::new(&self.file, &self.name)
         }
     }
+}
+
+/// The folder of the prompt cache on disk.
+pub(super) fn prompt_cache_folder(config: &Config) -> PathBuf {
+    config.data_dir.join("prompts")
 }

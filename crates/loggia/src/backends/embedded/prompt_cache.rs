@@ -1,28 +1,19 @@
-//! The prompt cache of the embedded models: how much memory each gets, and where it is on disk.
+//! The prompt cache of the embedded models: how much memory each gets, and the lines of `loggia check`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use loggia_llama::Forecast;
 
-use super::model_spec::ModelSpec;
+use super::model_spec::{ModelSpec, prompt_cache_folder};
 use super::pool;
 use crate::config::{Config, Size};
-
-/// The folder in the data folder.
-const FOLDER: &str = "prompts";
 
 /// The part of the memory for all models that their prompt caches get together.
 const PART: u64 = 8;
 
 /// The maximum of the default for one model.
 const MOST: u64 = 4 << 30;
-
-/// The folder of the prompt cache on disk.
-pub(super) fn folder(config: &Config) -> PathBuf {
-    config.data_dir.join(FOLDER)
-}
 
 /// Gives each model the default amount of memory, unless a setting has the amount. `memory` is the
 /// limit for all models.
@@ -85,7 +76,7 @@ pub(super) fn report(specs: &[ModelSpec], config: &Config) -> String {
         None => "off".to_owned(),
         Some(bytes) => format!(
             "at {}, at most {}, not encrypted",
-            folder(config).display(),
+            prompt_cache_folder(config).display(),
             show(bytes)
         ),
     };
