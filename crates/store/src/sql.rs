@@ -2,6 +2,7 @@
 //! ([`Sql`]), and the rows that come back ([`Row`]). The text of a statement is the same for both.
 
 use std::borrow::Cow;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt as _;
@@ -11,7 +12,6 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Executor as _, Row as _};
 
 use crate::error::fact;
-use crate::retention::now_ms;
 
 /// A statement and its values, which stand as `$1`, `$2` and so on in its text.
 #[derive(Debug)]
@@ -229,4 +229,12 @@ impl Row {
 #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
 fn failed(error: sqlx::Error) -> StoreError {
     fact(&error)
+}
+
+/// Now, in Unix milliseconds.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
 }

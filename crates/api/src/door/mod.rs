@@ -293,36 +293,8 @@ impl Door {
             Handler::OllamaTags => door.ollama_tags().await,
             Handler::OllamaPull => Box::pin(door.ollama_pull(request)).await,
             Handler::DeleteModel => door.delete_model(route.id(), &request.into_parts().0).await,
-            Handler::Chats
-            | Handler::StoredChat
-            | Handler::UpdateChat
-            | Handler::DeleteChat
-            | Handler::ChatMessages
-            | Handler::CreateConversation
-            | Handler::Conversation
-            | Handler::UpdateConversation
-            | Handler::DeleteConversation
-            | Handler::CreateItems
-            | Handler::Items
-            | Handler::Item
-            | Handler::DeleteItem
-            | Handler::Response
-            | Handler::DeleteResponse
-            | Handler::CancelResponse
-            | Handler::InputItems => Box::pin(door.stored(&route, request)).await,
-            Handler::CreateFile
-            | Handler::Files
-            | Handler::File
-            | Handler::DeleteFile
-            | Handler::FileContent
-            | Handler::CreateUpload
-            | Handler::AddPart
-            | Handler::CompleteUpload
-            | Handler::CancelUpload
-            | Handler::CreateBatch
-            | Handler::Batches
-            | Handler::Batch
-            | Handler::CancelBatch => Box::pin(door.files(&route, request)).await,
+            Handler::Stored(handler) => Box::pin(door.stored(handler, &route, request)).await,
+            Handler::Files(handler) => Box::pin(door.files(handler, &route, request)).await,
         }
     }
 

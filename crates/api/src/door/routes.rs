@@ -1,7 +1,7 @@
 //! The routes of the API. Dispatch, 404, 405, logs and CORS use the same table.
 //!
 //! To add a route, add a row to [`ROUTES`] and a [`Handler`]. The compiler then requires its case
-//! in `Door::answer`.
+//! in `Door::answer`, or, for a [`StoredHandler`] or a [`FilesHandler`], in `stored/`.
 
 use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
@@ -27,6 +27,14 @@ pub(crate) enum Handler {
     OllamaVersion,
     OllamaTags,
     OllamaPull,
+    Compact,
+    Stored(StoredHandler),
+    Files(FilesHandler),
+}
+
+/// The handler of a route of objects in the store. `Door::stored` answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoredHandler {
     Chats,
     StoredChat,
     UpdateChat,
@@ -40,11 +48,15 @@ pub(crate) enum Handler {
     Items,
     Item,
     DeleteItem,
-    Compact,
     Response,
     DeleteResponse,
     CancelResponse,
     InputItems,
+}
+
+/// The handler of a route of files, or of what is made of files. `Door::files` answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FilesHandler {
     CreateFile,
     Files,
     File,
@@ -130,13 +142,13 @@ const fn row(
 const fn stored(
     method: Method,
     path: &'static str,
-    handler: Handler,
+    handler: StoredHandler,
     words: &'static [&'static str],
 ) -> Row {
     Row {
         method,
         path,
-        handler,
+        handler: Handler::Stored(handler),
         words,
         needs: Needs::Store,
     }
@@ -145,13 +157,13 @@ const fn stored(
 const fn of_files(
     method: Method,
     path: &'static str,
-    handler: Handler,
+    handler: FilesHandler,
     words: &'static [&'static str],
 ) -> Row {
     Row {
         method,
         path,
-        handler,
+        handler: Handler::Files(handler),
         words,
         needs: Needs::Files,
     }
@@ -233,99 +245,114 @@ static ROUTES: &[Row] = &[
     of_ollama(Method::GET, "/api/version", Handler::OllamaVersion),
     of_ollama(Method::GET, "/api/tags", Handler::OllamaTags),
     of_ollama(Method::POST, "/api/pull", Handler::OllamaPull),
-    stored(Method::GET, "/v1/chat/completions", Handler::Chats, &[]),
-    stored(Method::GET, CHAT, Handler::StoredChat, &[]),
-    stored(Method::POST, CHAT, Handler::UpdateChat, &[]),
-    stored(Method::DELETE, CHAT, Handler::DeleteChat, &[]),
+    stored(
+        Method::GET,
+        "/v1/chat/completions",
+        StoredHandler::Chats,
+        &[],
+    ),
+    stored(Method::GET, CHAT, StoredHandler::StoredChat, &[]),
+    stored(Method::POST, CHAT, StoredHandler::UpdateChat, &[]),
+    stored(Method::DELETE, CHAT, StoredHandler::DeleteChat, &[]),
     stored(
         Method::GET,
         "/v1/chat/completions/{completion_id}/messages",
-        Handler::ChatMessages,
+        StoredHandler::ChatMessages,
         &[],
     ),
     stored(
         Method::POST,
         "/v1/conversations",
-        Handler::CreateConversation,
+        StoredHandler::CreateConversation,
         &["conversations", "conversation"],
     ),
-    stored(Method::GET, CONVERSATION, Handler::Conversation, &[]),
-    stored(Method::POST, CONVERSATION, Handler::UpdateConversation, &[]),
+    stored(Method::GET, CONVERSATION, StoredHandler::Conversation, &[]),
+    stored(
+        Method::POST,
+        CONVERSATION,
+        StoredHandler::UpdateConversation,
+        &[],
+    ),
     stored(
         Method::DELETE,
         CONVERSATION,
-        Handler::DeleteConversation,
+        StoredHandler::DeleteConversation,
         &[],
     ),
-    stored(Method::POST, ITEMS, Handler::CreateItems, &[]),
-    stored(Method::GET, ITEMS, Handler::Items, &[]),
-    stored(Method::GET, ITEM, Handler::Item, &[]),
-    stored(Method::DELETE, ITEM, Handler::DeleteItem, &[]),
-    stored(Method::GET, RESPONSE, Handler::Response, &[]),
-    stored(Method::DELETE, RESPONSE, Handler::DeleteResponse, &[]),
+    stored(Method::POST, ITEMS, StoredHandler::CreateItems, &[]),
+    stored(Method::GET, ITEMS, StoredHandler::Items, &[]),
+    stored(Method::GET, ITEM, StoredHandler::Item, &[]),
+    stored(Method::DELETE, ITEM, StoredHandler::DeleteItem, &[]),
+    stored(Method::GET, RESPONSE, StoredHandler::Response, &[]),
+    stored(Method::DELETE, RESPONSE, StoredHandler::DeleteResponse, &[]),
     stored(
         Method::POST,
         "/v1/responses/{response_id}/cancel",
-        Handler::CancelResponse,
+        StoredHandler::CancelResponse,
         &[],
     ),
     stored(
         Method::GET,
         "/v1/responses/{response_id}/input_items",
-        Handler::InputItems,
+        StoredHandler::InputItems,
         &[],
     ),
     of_files(
         Method::POST,
         "/v1/files",
-        Handler::CreateFile,
+        FilesHandler::CreateFile,
         &["files", "file"],
     ),
-    of_files(Method::GET, "/v1/files", Handler::Files, &[]),
-    of_files(Method::GET, FILE, Handler::File, &[]),
-    of_files(Method::DELETE, FILE, Handler::DeleteFile, &[]),
+    of_files(Method::GET, "/v1/files", FilesHandler::Files, &[]),
+    of_files(Method::GET, FILE, FilesHandler::File, &[]),
+    of_files(Method::DELETE, FILE, FilesHandler::DeleteFile, &[]),
     of_files(
         Method::GET,
         "/v1/files/{file_id}/content",
-        Handler::FileContent,
+        FilesHandler::FileContent,
         &[],
     ),
     of_files(
         Method::POST,
         "/v1/uploads",
-        Handler::CreateUpload,
+        FilesHandler::CreateUpload,
         &["uploads", "upload"],
     ),
     of_files(
         Method::POST,
         "/v1/uploads/{upload_id}/parts",
-        Handler::AddPart,
+        FilesHandler::AddPart,
         &[],
     ),
     of_files(
         Method::POST,
         "/v1/uploads/{upload_id}/complete",
-        Handler::CompleteUpload,
+        FilesHandler::CompleteUpload,
         &[],
     ),
     of_files(
         Method::POST,
         "/v1/uploads/{upload_id}/cancel",
-        Handler::CancelUpload,
+        FilesHandler::CancelUpload,
         &[],
     ),
     of_files(
         Method::POST,
         "/v1/batches",
-        Handler::CreateBatch,
+        FilesHandler::CreateBatch,
         &["batches", "batch"],
     ),
-    of_files(Method::GET, "/v1/batches", Handler::Batches, &[]),
-    of_files(Method::GET, "/v1/batches/{batch_id}", Handler::Batch, &[]),
+    of_files(Method::GET, "/v1/batches", FilesHandler::Batches, &[]),
+    of_files(
+        Method::GET,
+        "/v1/batches/{batch_id}",
+        FilesHandler::Batch,
+        &[],
+    ),
     of_files(
         Method::POST,
         "/v1/batches/{batch_id}/cancel",
-        Handler::CancelBatch,
+        FilesHandler::CancelBatch,
         &[],
     ),
 ];

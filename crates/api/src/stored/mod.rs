@@ -31,7 +31,7 @@ use crate::answer::ignored::listed;
 use crate::door::host;
 use crate::door::query::Query;
 use crate::door::read;
-use crate::door::routes::Handler;
+use crate::door::routes::StoredHandler;
 use crate::responses::live::Live;
 use crate::store::{Item, Kind, Object, ObjectRef, Order, Owner, Page, Side, StoreError};
 use crate::{ApiError, Body, Caller, Door, RequestId, Route, Store, Strictness};
@@ -71,6 +71,7 @@ pub(crate) struct StoredRequest<'a> {
     /// The responses that are being made.
     pub(crate) live: &'a Live,
     pub(crate) owner: Owner,
+    handler: StoredHandler,
     pub(crate) route: &'a Route,
     pub(crate) query: Query,
     body: Bytes,
@@ -82,11 +83,16 @@ pub(crate) struct StoredRequest<'a> {
 
 impl Door {
     /// Answers a request about stored objects.
-    pub(crate) async fn stored<B>(&self, route: &Route, request: Request<B>) -> Response<Body>
+    pub(crate) async fn stored<B>(
+        &self,
+        handler: StoredHandler,
+        route: &Route,
+        request: Request<B>,
+    ) -> Response<Body>
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
-        match Box::pin(self.answer_stored(route, request)).await {
+        match Box::pin(self.answer_stored(handler, route, request)).await {
             Ok(Answer { content, ignored }) => {
                 let mut response = match content {
                     Content::Events(events) => event_stream(Body::events(events)),
@@ -99,7 +105,12 @@ impl Door {
         }
     }
 
-    async fn answer_stored<B>(&self, route: &Route, request: Request<B>) -> Result<Answer, ApiError>
+    async fn answer_stored<B>(
+        &self,
+        handler: StoredHandler,
+        route: &Route,
+        request: Request<B>,
+    ) -> Result<Answer, ApiError>
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
@@ -110,7 +121,7 @@ impl Door {
             return Err(ApiError::stored_for_keys_only());
         }
         let body = match parts.method {
-            http::Method::POST if !takes_no_body(route) => {
+            http::Method::POST if !takes_no_body(handler) => {
                 read::json_body(&parts.headers, body, &self.policy).await?
             }
             _ => Bytes::new(),
@@ -119,6 +130,7 @@ impl Door {
             store: &*store,
             live: &self.live,
             owner: owner(&parts),
+            handler,
             route,
             query: Query::of(&parts.uri),
             body,
@@ -126,25 +138,24 @@ impl Door {
             request_id: RequestId::of(&parts),
             heartbeat: self.policy.heartbeat_every,
         };
-        match route.handler() {
-            Handler::Chats => asked.chats().await,
-            Handler::StoredChat => asked.chat().await,
-            Handler::UpdateChat => asked.update(Kind::ChatCompletion).await,
-            Handler::DeleteChat => asked.delete(Kind::ChatCompletion).await,
-            Handler::ChatMessages => asked.messages().await,
-            Handler::CreateConversation => asked.create_conversation().await,
-            Handler::Conversation => asked.conversation().await,
-            Handler::UpdateConversation => asked.update(Kind::Conversation).await,
-            Handler::DeleteConversation => asked.delete(Kind::Conversation).await,
-            Handler::CreateItems => asked.create_items().await,
-            Handler::Items => asked.items().await,
-            Handler::Item => asked.item().await,
-            Handler::DeleteItem => asked.delete_item().await,
-            Handler::Response => asked.response().await,
-            Handler::DeleteResponse => asked.delete_response().await,
-            Handler::CancelResponse => asked.cancel_response().await,
-            Handler::InputItems => asked.input_items().await,
-            _ => Err(damaged()),
+        match handler {
+            StoredHandler::Chats => asked.chats().await,
+            StoredHandler::StoredChat => asked.chat().await,
+            StoredHandler::UpdateChat => asked.update(Kind::ChatCompletion).await,
+            StoredHandler::DeleteChat => asked.delete(Kind::ChatCompletion).await,
+            StoredHandler::ChatMessages => asked.messages().await,
+            StoredHandler::CreateConversation => asked.create_conversation().await,
+            StoredHandler::Conversation => asked.conversation().await,
+            StoredHandler::UpdateConversation => asked.update(Kind::Conversation).await,
+            StoredHandler::DeleteConversation => asked.delete(Kind::Conversation).await,
+            StoredHandler::CreateItems => asked.create_items().await,
+            StoredHandler::Items => asked.items().await,
+            StoredHandler::Item => asked.item().await,
+            StoredHandler::DeleteItem => asked.delete_item().await,
+            StoredHandler::Response => asked.response().await,
+            StoredHandler::DeleteResponse => asked.delete_response().await,
+            StoredHandler::CancelResponse => asked.cancel_response().await,
+            StoredHandler::InputItems => asked.input_items().await,
         }
     }
 }
@@ -174,7 +185,12 @@ impl StoredRequest<'_> {
         move |error| {
             log(&error, self.request_id.as_deref());
             let after = self.query.get("after").unwrap_or_default();
-            worded(&error, kind, self.route, after)
+            let list = match self.handler {
+                StoredHandler::ChatMessages => "Message",
+                StoredHandler::Items | StoredHandler::InputItems => "Item",
+                _ => noun(kind),
+            };
+            worded(&error, kind, self.route, (list, after))
         }
     }
 
@@ -189,8 +205,8 @@ impl StoredRequest<'_> {
 
 /// Returns whether a route takes no body although its method is POST. Clients send no body or an
 /// empty one.
-fn takes_no_body(route: &Route) -> bool {
-    route.handler() == Handler::CancelResponse
+fn takes_no_body(handler: StoredHandler) -> bool {
+    handler == StoredHandler::CancelResponse
 }
 
 /// The allowed values of `include`. They change nothing, since items are stored and returned whole.
@@ -270,15 +286,9 @@ pub(crate) fn failed(error: &StoreError) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).coded(code)
 }
 
-/// Returns an error of the store in OpenAI's words.
-fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiError {
-    let not_found = |noun: &str, id: &str| {
-        ApiError::new(
-            StatusCode::NOT_FOUND,
-            format!("{noun} with id '{id}' not found."),
-        )
-    };
-    let noun = match kind {
+/// The noun by which errors call an object.
+fn noun(kind: Kind) -> &'static str {
+    match kind {
         Kind::ChatCompletion => "Chat completion",
         Kind::Conversation => "Conversation",
         Kind::Response => "Response",
@@ -286,18 +296,23 @@ fn worded(error: &StoreError, kind: Kind, route: &Route, after: &str) -> ApiErro
         Kind::File => "File",
         Kind::Upload => "Upload",
         Kind::Batch => "Batch",
+    }
+}
+
+/// Returns an error of the store in OpenAI's words. `after` is the noun and the id of the entry after
+/// which the client wants a list.
+fn worded(error: &StoreError, kind: Kind, route: &Route, (list, after): (&str, &str)) -> ApiError {
+    let not_found = |noun: &str, id: &str| {
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            format!("{noun} with id '{id}' not found."),
+        )
     };
+    let noun = noun(kind);
     match error {
         StoreError::NotFound => not_found(noun, route.id()),
         StoreError::ItemNotFound => not_found("Item", route.item()),
-        StoreError::AfterNotFound => {
-            let noun = match route.handler() {
-                Handler::ChatMessages => "Message",
-                Handler::Items | Handler::InputItems => "Item",
-                _ => noun,
-            };
-            not_found(noun, after).about("after")
-        }
+        StoreError::AfterNotFound => not_found(list, after).about("after"),
         StoreError::Duplicate { id } => {
             let message = format!(
                 "Duplicate item found with id {id}. Remove duplicate items from your input and try again."

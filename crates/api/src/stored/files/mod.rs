@@ -32,7 +32,7 @@ use crate::answer::ignored::listed;
 use crate::door::policy::FileLimits;
 use crate::door::query::Query;
 use crate::door::read;
-use crate::door::routes::Handler;
+use crate::door::routes::FilesHandler;
 use crate::store::blobs::BlobWriter;
 use crate::store::{
     Blobs, Change, Filter, Kind, Metadata, Object, ObjectRef, Order, Owner, StoreError,
@@ -91,16 +91,22 @@ pub(in crate::stored) struct Head<'a> {
 
 impl Door {
     /// Answers a request about files.
-    pub(crate) async fn files<B>(&self, route: &Route, request: Request<B>) -> Response<Body>
+    pub(crate) async fn files<B>(
+        &self,
+        handler: FilesHandler,
+        route: &Route,
+        request: Request<B>,
+    ) -> Response<Body>
     where
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
-        let answered = self.answer_files(route, request).await;
+        let answered = self.answer_files(handler, route, request).await;
         answered.unwrap_or_else(|error| self.refuse(error))
     }
 
     async fn answer_files<B>(
         &self,
+        handler: FilesHandler,
         route: &Route,
         request: Request<B>,
     ) -> Result<Response<Body>, ApiError>
@@ -123,30 +129,29 @@ impl Door {
             strictness: self.strictness_for(&parts, ""),
         };
         let pause = self.policy.body_within;
-        match route.handler() {
-            Handler::CreateFile => files.create(&head, body, pause).await,
-            Handler::Files => files.list(&head).await,
-            Handler::File => files.retrieve(&head).await,
-            Handler::DeleteFile => files.delete(&head).await,
-            Handler::FileContent => files.content(&head).await,
-            Handler::CreateUpload => {
+        match handler {
+            FilesHandler::CreateFile => files.create(&head, body, pause).await,
+            FilesHandler::Files => files.list(&head).await,
+            FilesHandler::File => files.retrieve(&head).await,
+            FilesHandler::DeleteFile => files.delete(&head).await,
+            FilesHandler::FileContent => files.content(&head).await,
+            FilesHandler::CreateUpload => {
                 let body = read::json_body(&parts.headers, body, &self.policy).await?;
                 files.create_upload(&head, &body).await
             }
-            Handler::AddPart => files.add_part(&head, body, pause).await,
-            Handler::CompleteUpload => {
+            FilesHandler::AddPart => files.add_part(&head, body, pause).await,
+            FilesHandler::CompleteUpload => {
                 let body = read::json_body(&parts.headers, body, &self.policy).await?;
                 files.complete_upload(&head, &body).await
             }
-            Handler::CancelUpload => files.cancel_upload(&head).await,
-            Handler::CreateBatch => {
+            FilesHandler::CancelUpload => files.cancel_upload(&head).await,
+            FilesHandler::CreateBatch => {
                 let body = read::json_body(&parts.headers, body, &self.policy).await?;
                 files.create_batch(&head, &body).await
             }
-            Handler::Batches => files.batches(&head).await,
-            Handler::Batch => files.batch(&head).await,
-            Handler::CancelBatch => files.cancel_batch(&head).await,
-            _ => Err(damaged()),
+            FilesHandler::Batches => files.batches(&head).await,
+            FilesHandler::Batch => files.batch(&head).await,
+            FilesHandler::CancelBatch => files.cancel_batch(&head).await,
         }
     }
 
