@@ -31,7 +31,7 @@ pub(crate) struct Work {
     tokens: usize,
 }
 
-/// What the cost of a kind of work is compared with.
+/// The reference for the cost of a kind of work.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Beside {
     /// nginx, which copies the same bytes.

@@ -54,7 +54,7 @@ pub(crate) struct Admitted {
     pub(crate) steps: Steps,
 }
 
-/// What the server itself does for an answer, beside calling the engine once.
+/// The steps of the server itself for an answer, beside calling the engine once.
 #[derive(Default)]
 pub(crate) struct Steps {
     /// The compaction before the answer.

@@ -16,9 +16,9 @@ use crate::door::read::json_request;
 use crate::messages::models::time;
 use crate::{ApiError, Body, Door};
 
-/// The oldest version of Ollama that has the routes of OpenAI's API that Loggia has. Clients compare
-/// it: Codex requires 0.13.4, the first with `/v1/responses`. A higher number would promise routes
-/// of Ollama's own API.
+/// The oldest version of Ollama that has the routes of OpenAI's API that Loggia has. Clients
+/// compare it: Codex requires 0.13.4, the first with `/v1/responses`. A higher number would promise
+/// routes of Ollama's own API.
 const VERSION: &str = "0.13.4";
 
 /// The capabilities that Ollama knows. Loggia's list has others too.
@@ -124,7 +124,8 @@ impl Pull {
     }
 }
 
-/// Returns a model in Ollama's format. What a backend does not report is empty, 0 or absent.
+/// Returns a model in Ollama's format. A field that a backend does not report is empty, 0 or
+/// absent.
 fn listed(model: &Model) -> Value {
     let number = |name: &str| model.extra.get(name).and_then(Value::as_u64);
     let text = |name: &str| model.extra.get(name).and_then(Value::as_str);

@@ -63,7 +63,7 @@ pub struct ServedBy {
     pub node: Option<Arc<str>>,
     /// `system_fingerprint`: see [`fingerprint`].
     pub fingerprint: Arc<str>,
-    /// What the backend changed in the conversation, for the header `x-loggia-changed`.
+    /// The changes of the backend to the conversation, for the header `x-loggia-changed`.
     pub changed: Vec<Change>,
     /// Fields that the backend ignored, for the header `x-loggia-ignored`. It also lists those that
     /// were known before the call.
@@ -97,8 +97,8 @@ pub enum Event {
     /// The engine ended the answer before the model did. The `finish_reason` that follows is
     /// `length`.
     EndedEarly(EarlyEnd),
-    /// This stop string ended the answer. The `finish_reason` that follows is `stop`. Sent by engines
-    /// that report it.
+    /// This stop string ended the answer. The `finish_reason` that follows is `stop`. Sent by
+    /// engines that report it.
     StopString(String),
     /// The number of tokens used. Sent once, after the last chunk, even if the client did not
     /// request it.
@@ -107,7 +107,7 @@ pub enum Event {
     ServerTool(ServerTool),
 }
 
-/// What the server itself does while an answer is made: it runs tools of MCP servers, and compacts
+/// Work of the server itself while an answer is made: it runs tools of MCP servers, and compacts
 /// conversations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -24,8 +24,8 @@ const KEYS: &str = "keys";
 /// How often objects that are too old are deleted.
 const CLEAN_EVERY: Duration = Duration::from_hours(1);
 
-/// The store, unless it is turned off. Opens the file if there is one, so that a file that cannot be
-/// used is an error of the start and not of the first request. Without a file, the first request
+/// The store, unless it is turned off. Opens the file if there is one, so that a file that cannot
+/// be used is an error of the start and not of the first request. Without a file, the first request
 /// makes one. A database that cannot be reached may come back later, so that is a warning.
 pub(crate) async fn open(
     config: &Config,
@@ -36,7 +36,7 @@ pub(crate) async fn open(
     }
     let store = store(config)?.with_keys(Arc::clone(keys), config.store_encrypted.0);
     if config.store_encrypted.0 {
-        // What is encrypted with a key that is not on the disk is lost with the process.
+        // Texts encrypted with a key that is not on the disk are lost with the process.
         Keys::read_or_create(&keys_path(config))?;
     }
     if has_begun(&store) {

@@ -17,7 +17,7 @@ pub(crate) type Secret = [u8; 32];
 /// The longest file that is read.
 const MOST_BYTES: u64 = 64 << 10;
 
-/// What a new file begins with.
+/// The beginning of a new file.
 const HEAD: &str = "\
 # The keys of Loggia, one a line. The first seals new texts, all of them open older ones.
 # Without its key, a sealed text cannot be read any more: keep a copy of this file.

@@ -1,5 +1,5 @@
-//! Responses over a WebSocket: the handshake, and the socket of one session. What the frames say is
-//! in `loggia-api`, as a [`Session`].
+//! Responses over a WebSocket: the handshake, and the socket of one session. The meaning of the
+//! frames is in `loggia-api`, as a [`Session`].
 //!
 //! The connection serves the session itself, in its own task, after its HTTP has ended: so it keeps
 //! its place among the open connections, and closes with the server.
@@ -114,8 +114,8 @@ impl Sessions {
         Some(response)
     }
 
-    /// A web page may open a WebSocket to any server, and CORS does not stop it. Without a key, only
-    /// pages that may use the API open one.
+    /// A web page may open a WebSocket to any server, and CORS does not stop it. Without a key,
+    /// only pages that may use the API open one.
     fn may_open(&self, request: &Request) -> bool {
         let origin = request.headers().get(ORIGIN);
         request.extensions().get::<Caller>().is_some()

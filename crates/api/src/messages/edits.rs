@@ -1,7 +1,8 @@
 //! `context_management`: earlier results of tools and earlier reasoning are removed from the
 //! conversation before the model sees it, and the answer says how much.
 //!
-//! Functions of values. `apply_edits.rs` decides by the number of tokens whether an edit is applied.
+//! Functions of values. `apply_edits.rs` decides by the number of tokens whether an edit is
+//! applied.
 
 use loggia_wire::openai::{Content, Message, Role};
 use serde::Deserialize;
@@ -44,7 +45,7 @@ pub(crate) struct ToolUses {
     inputs: Inputs,
 }
 
-/// What an edit waits for.
+/// The condition of an edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trigger {
     InputTokens(u64),

@@ -33,7 +33,7 @@ struct Parts {
     instructions: usize,
     /// The end of the system messages after them, which stay as they are.
     system: usize,
-    /// The end of what is summarized. What follows is what the model answers now.
+    /// The end of the messages that are summarized. The model answers those that follow.
     summarized: usize,
 }
 

@@ -217,7 +217,7 @@ fn told_of_mcp(items: &[Item], item: &Item) -> Option<String> {
     }
 }
 
-/// What the client answered to an approval request: whether it allows the call, and why not.
+/// The answer of the client to an approval request: whether it allows the call, and why not.
 fn approval_of(items: &[Item], request: &Item) -> Option<(bool, Option<String>)> {
     let id = request.id.as_deref()?;
     let text = |item: &Item, name: &str| {
@@ -426,7 +426,7 @@ fn tool_names(tool: &Value) -> Vec<String> {
     }
 }
 
-/// What the assistant did since the last message of another role.
+/// The turn of the assistant since the last message of another role.
 #[derive(Default)]
 struct Turn {
     /// The path of its first item in the client's request.
@@ -468,8 +468,8 @@ impl Reader<'_> {
             "reasoning" => self.reasoning(place, &item),
             "compaction" | "compaction_summary" => self.compaction(place, &item),
             "configuration_update" => self.configuration(&place, item),
-            // References were replaced by their items, these tools were added, and approvals were read
-            // with their requests, before.
+            // References were replaced by their items, these tools were added, and approvals were
+            // read with their requests, before.
             "item_reference" | "additional_tools" | "mcp_list_tools" | "mcp_approval_response" => {
                 Ok(())
             }

@@ -1,5 +1,5 @@
-//! What `--lenient` does with a request for a response that lacks the model or the input, or has
-//! too much.
+//! `--lenient`: completes or corrects a request for a response that lacks the model or the input,
+//! or has too much.
 
 use http::request::Parts;
 use loggia_wire::Once;

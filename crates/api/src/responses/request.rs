@@ -213,7 +213,7 @@ fn approved(
     Ok(approved)
 }
 
-/// Checks what no model could serve. What chats check too is left to them.
+/// Refuses requests that no model could serve, except those that the checks of chats refuse too.
 pub(crate) fn check(request: &ResponseRequest) -> Result<(), ApiError> {
     check_model(&request.model)?;
     between(

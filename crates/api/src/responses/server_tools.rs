@@ -1,5 +1,5 @@
-//! A response whose model calls tools of MCP servers: the calls are made here, and the model goes on
-//! with their results, until it answers or calls something that the client must run or allow.
+//! A response whose model calls tools of MCP servers: the calls are made here, and the model goes
+//! on with their results, until it answers or calls something that the client must run or allow.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -185,7 +185,7 @@ impl Run {
         tool.is_some_and(|tool| tool.kind == ToolKind::Mcp)
     }
 
-    /// Takes an event of the model's. What the client does not get is left out.
+    /// Takes an event of the model's. Pieces that the client does not get are left out.
     fn take(&mut self, event: Event) {
         let mut chunk = match event {
             Event::Chunk(chunk) => chunk,

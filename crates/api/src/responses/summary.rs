@@ -37,8 +37,8 @@ pub(crate) enum Compaction {
     Conversation(Vec<Value>),
 }
 
-/// What a compaction item has sealed. The user's messages are in it, not beside it: the types of
-/// OpenAI's SDKs have no place for them in a compacted conversation, and their strict clients
+/// The sealed content of a compaction item. The user's messages are in it, not beside it: the types
+/// of OpenAI's SDKs have no place for them in a compacted conversation, and their strict clients
 /// refuse it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Compacted {
@@ -46,7 +46,8 @@ pub(crate) struct Compacted {
     /// The newest messages of the user, word for word.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) messages: Vec<Value>,
-    /// The messages that stay beside the summary. If present, the item replaces everything before it.
+    /// The messages that stay beside the summary. If present, the item replaces everything before
+    /// it.
     #[serde(default, rename = "rest", skip_serializing_if = "Option::is_none")]
     pub(crate) kept: Option<KeptMessages>,
 }

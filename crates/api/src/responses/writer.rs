@@ -258,7 +258,7 @@ impl ResponseWriter {
                 continue;
             }
             if self.shape.prewarms {
-                // The prompt is in the cache now. What the model says to it is not wanted.
+                // The prompt is in the cache now. The answer to it is not needed.
                 self.finish_reason = choice.finish_reason;
             } else {
                 self.choice(choice, out)?;

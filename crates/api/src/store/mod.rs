@@ -278,7 +278,7 @@ pub struct Item {
 /// One of the lists of an object's items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
-    /// What the client sent: the messages of a chat completion, the items of a conversation, the
+    /// The input of the client: the messages of a chat completion, the items of a conversation, the
     /// input of a response.
     Input,
     /// The items that the model wrote: the `output` of a response.
@@ -321,8 +321,8 @@ pub enum Change {
         items: Vec<Item>,
     },
     /// Notes that a holder works on an object, for some time from now on. A second hold of the same
-    /// holder renews the first. It fails with [`StoreError::InUse`] if another holder's hold has not
-    /// run out.
+    /// holder renews the first. It fails with [`StoreError::InUse`] if another holder's hold has
+    /// not run out.
     Hold {
         /// The kind of the object.
         kind: Kind,

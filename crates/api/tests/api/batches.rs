@@ -614,7 +614,7 @@ async fn a_batch_that_was_cancelled_or_expired_stays_so_if_its_end_is_interrupte
         } else {
             stored["expires_at"] = json!(1);
         }
-        // What the first write leaves.
+        // The state after the first write.
         stored["finalizing_at"] = json!(1);
         stored["request_counts"]["failed"] = json!(3);
         stored["progress"] = json!({"next": 3, "offset": text.len(), "done": []});

@@ -1,4 +1,4 @@
-//! What happens to each field: honoured, emulated, listed as ignored, or refused
+//! The treatment of each field: honoured, emulated, listed as ignored, or refused
 //! (`docs/dialects.md`, parts 2 and 3).
 
 use crate::support::{Answer, Scripted, chat, hello, plain_model};

@@ -39,7 +39,7 @@ const TEMPLATE_WORDS: [&str; 8] = [
     "raise_exception",
 ];
 
-/// What an engine gives for a conversation, with the changes that were made in it.
+/// The result of an engine for a conversation, with the changes that were made in it.
 pub(crate) trait HasChanges {
     /// Returns the list of changes.
     fn changes(&mut self) -> &mut Vec<Change>;

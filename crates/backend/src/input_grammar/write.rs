@@ -80,7 +80,7 @@ fn pattern_into(pattern: &Pattern, text: &mut String) {
 #[derive(Clone, Copy)]
 struct Context {
     in_terminal: bool,
-    /// What binds at least as tightly needs no brackets.
+    /// An operand that binds at least as tightly needs no brackets.
     level: Level,
 }
 
@@ -261,7 +261,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Any other text. What is no text (bytes that are not UTF-8) is not among them.
+    /// Any other text. Bytes that are not UTF-8 are not among them.
     fn not(
         &mut self,
         node: &Node,

@@ -1,4 +1,4 @@
-//! What the callers send to the thread of the embedding engine.
+//! The jobs that callers send to the thread of the embedding engine.
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 

@@ -2,7 +2,7 @@
 
 use crate::options::LlamaOptions;
 
-/// What may be read ahead, besides the proposals of a draft model.
+/// The tokens that may be read ahead, besides the proposals of a draft model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReadAhead {
     /// The tokens that an answer's grammar forces.

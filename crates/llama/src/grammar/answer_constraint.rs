@@ -20,7 +20,7 @@ use crate::syntax::{Begins, Tags, Trigger};
 pub(crate) struct Beginning {
     /// The tags around reasoning, if the model reasons.
     pub(crate) reasoning: Option<Tags>,
-    /// What the answer begins with.
+    /// The beginning of the answer.
     pub(crate) begins: Begins,
     /// The marker that starts the grammar; `None` if the grammar covers everything but the
     /// reasoning.

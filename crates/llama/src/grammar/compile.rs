@@ -46,7 +46,7 @@ pub(crate) struct CompileError {
     pub(crate) is_invalid: bool,
 }
 
-/// What compiling needs to know of a model.
+/// The parts of a model that compiling needs.
 struct Compiler {
     vocabulary: Arc<Vocabulary>,
     factory: ParserFactory,
@@ -263,7 +263,7 @@ fn alone(part: &Part) -> Result<GrammarWithLexer, CompileError> {
     })
 }
 
-/// What is wrong with a part, found by compiling it alone.
+/// The error of one part, found by compiling it alone.
 fn fault(factory: &ParserFactory, part: &Part) -> Option<CompileError> {
     let grammar = match alone(part) {
         Ok(grammar) => TopLevelGrammar::from_grammar(grammar),

@@ -47,7 +47,7 @@ const THINK_MISTRAL: Tags = Tags {
     close: "[/THINK]",
 };
 
-/// What an answer begins with.
+/// The beginning of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begins {
     Text,
@@ -131,7 +131,8 @@ impl Syntax {
         self.effort.is_switch
     }
 
-    /// What an answer to this prompt begins with. Some templates open the reasoning themselves.
+    /// Returns the beginning of an answer to this prompt. Some templates open the reasoning
+    /// themselves.
     pub(crate) fn begins_after(&self, prompt: &str) -> Begins {
         match self.reasoning_tags {
             Some(tags) if prompt.trim_end().ends_with(tags.open) => Begins::Reasoning,

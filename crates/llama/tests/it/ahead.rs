@@ -83,7 +83,7 @@ fn calls() -> Vec<ChatCall> {
     ]
 }
 
-/// What an answer says, and its tokens.
+/// The text of an answer, and its tokens.
 fn said(whole: &Whole) -> (Whole, Vec<String>) {
     let tokens = whole.logprobs.iter().map(|one| one.token.clone()).collect();
     let mut whole = whole.clone();
@@ -160,7 +160,7 @@ async fn limits_and_stop_strings_cut_within_forced_text() {
             (&usual.finish, usual.usage().completion_tokens),
             "{more}"
         );
-        // What was read beyond the end is not in the cache that the next turn continues from.
+        // Tokens read beyond the end are not in the cache that the next turn continues from.
         let turn = json!([
             {"role": "user", "content": "Fill in order 3."}, {"role": "assistant", "content": whole.text},
             {"role": "user", "content": "And now order 4."}

@@ -417,7 +417,7 @@ async fn models_with_states_and_windows_go_on_too() {
         );
         let anew = async |messages: &[Value]| ask(&open_family(family, 0), call(messages)).await;
         assert_eq!(whole.text, anew(&second).await.text, "{family:?}");
-        // What was restored cannot be cut where its windows or states are missing.
+        // A restored state cannot be cut where its windows or states are missing.
         let edited = [first.clone(), user("no")];
         let whole = ask(&llama, call(&edited)).await;
         assert_eq!(whole.text, anew(&edited).await.text, "{family:?}");

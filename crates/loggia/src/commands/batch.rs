@@ -1,5 +1,5 @@
-//! `loggia batch run`: makes the requests of a file, without a server. The answers are appended to a
-//! file as they come, so that an interrupted run goes on where it ended.
+//! `loggia batch run`: makes the requests of a file, without a server. The answers are appended to
+//! a file as they come, so that an interrupted run goes on where it ended.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -74,8 +74,8 @@ pub(crate) async fn run(
     });
     let mut made = made.buffer_unordered(parallel);
     let mut failed = errors.ids.len();
-    // One future for the whole run, which is asked first: a new one in each round would miss a signal
-    // that comes between two rounds.
+    // One future for the whole run, which is asked first: a new one in each round would miss a
+    // signal that comes between two rounds.
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         let next = tokio::select! {
@@ -128,7 +128,7 @@ fn id_of(line: &[u8]) -> Option<String> {
     serde_json::from_slice::<Id>(line).ok()?.custom_id
 }
 
-/// What the input has.
+/// The requests of the input.
 struct Input {
     /// The ids of the lines that are not empty, by their numbers.
     ids: Vec<(u64, Option<String>)>,
@@ -225,8 +225,8 @@ fn is_half(line: &[u8]) -> bool {
 }
 
 impl Answers {
-    /// Reads what an earlier run left. A last line that is half is cut off, and so are errors without
-    /// an id, which are made again.
+    /// Reads what an earlier run left. A last line that is half is cut off, and so are errors
+    /// without an id, which are made again.
     ///
     /// # Errors
     /// Refuses a file with anything else, and leaves it as it is.

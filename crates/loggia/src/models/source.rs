@@ -1,4 +1,4 @@
-//! What `loggia pull` accepts: a short name, a repository on the hub, or a file on this machine.
+//! The argument of `loggia pull`: a short name, a repository on the hub, or a file on this machine.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! What users type who have not read the manual: it works, or the error says what to type instead.
+//! Commands of users who have not read the manual: each works, or the error says what to type
+//! instead.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;

@@ -128,7 +128,7 @@ fn a_program_that_is_killed_leaves_only_whole_files() {
     let path = files(&program, "prompt").remove(0);
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
-    // What a kill in the middle of writing leaves.
+    // The file that a kill in the middle of writing leaves.
     std::fs::write(path.with_extension("part"), &bytes[..middle]).unwrap();
     bytes[middle] ^= 1;
     std::fs::write(&path, &bytes).unwrap();

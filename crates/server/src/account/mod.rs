@@ -116,7 +116,7 @@ where
     }
 }
 
-/// What is known of one request. Dropping it closes it: its drop calls the listeners, exactly once.
+/// The account of one request. Dropping it closes it: its drop calls the listeners, exactly once.
 /// The outcome is `Abandoned` unless something else is reported before.
 struct Account {
     id: Option<RequestId>,

@@ -1,6 +1,6 @@
-//! Encrypted contents: chunks of one size, each sealed for its place and number, so that a range can
-//! be read alone and no chunk can be moved. The row of the file says how long the content is, so a
-//! content that was cut short is noticed.
+//! Encrypted contents: chunks of one size, each sealed for its place and number, so that a range
+//! can be read alone and no chunk can be moved. The row of the file says how long the content is,
+//! so a content that was cut short is noticed.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) const ENDING: &str = ".sealed";
 /// The bytes of a chunk before it is sealed.
 const CHUNK: usize = 64 << 10;
 
-/// What a chunk is sealed for.
+/// The context that a chunk is sealed with.
 fn purpose(place: &str, number: u64) -> String {
     format!("store/content/{place}/{number}")
 }

@@ -195,7 +195,7 @@ async fn a_body_is_replaced_only_while_there_is_the_needed_hold() {
             .create(&owner, response("r", None), items(&["in"]))
             .await;
         assert_eq!(created, Ok(()));
-        // What was written, in order: the body and the item of each change have the same name.
+        // The written names, in order: the body and the item of each change have the same name.
         let mut written = Vec::new();
         let mut check = async |when: &str, allowed: [bool; 4]| {
             let needs = [of("one"), of("two"), NeededHold::Any, NeededHold::RunOut];

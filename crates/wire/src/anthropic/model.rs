@@ -21,7 +21,7 @@ pub struct ModelInfo {
     pub max_input_tokens: Option<u64>,
     /// The maximum length of an answer, if known.
     pub max_tokens: Option<u64>,
-    /// What the model supports, if known.
+    /// The capabilities of the model, if known.
     pub capabilities: Option<Value>,
 }
 

@@ -36,7 +36,7 @@ pub struct Batch {
     pub endpoint: String,
     /// The model of the first request.
     pub model: Option<String>,
-    /// What is wrong with the input file as a whole.
+    /// The errors of the input file as a whole.
     pub errors: Option<BatchErrors>,
     /// The id of the file with the requests.
     pub input_file_id: String,
@@ -73,7 +73,7 @@ pub struct Batch {
     pub usage: BatchUsage,
 }
 
-/// What is wrong with the input file of a batch.
+/// The errors of the input file of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchErrors {
     /// Always `list`.
@@ -87,7 +87,7 @@ pub struct BatchErrors {
 pub struct BatchError {
     /// The kind of error, for programs.
     pub code: String,
-    /// What is wrong.
+    /// The text of the error.
     pub message: String,
     /// The field that it is about.
     pub param: Option<String>,
@@ -164,6 +164,6 @@ pub struct BatchResponse<'a> {
 pub struct BatchLineError<'a> {
     /// The kind of error, for programs.
     pub code: &'a str,
-    /// What is wrong.
+    /// The text of the error.
     pub message: &'a str,
 }

@@ -19,7 +19,7 @@ pub struct FileObject {
     pub expires_at: Option<u64>,
     /// The client's name for it.
     pub filename: String,
-    /// What it is for: `assistants`, `batch`, `user_data` and so on.
+    /// The purpose: `assistants`, `batch`, `user_data` and so on.
     pub purpose: String,
     /// Always `processed`: a file can be used as soon as it exists.
     pub status: String,
@@ -46,7 +46,7 @@ object! {
         required filename: String = "filename",
         /// The media type of the file.
         required mime_type: String = "mime_type",
-        /// What the file is for.
+        /// The purpose of the file.
         required purpose: String = "purpose",
         /// When the file expires.
         optional expires_after: ExpiresAfter = "expires_after",
@@ -78,7 +78,7 @@ pub struct Upload {
     pub expires_at: u64,
     /// The client's name for the file.
     pub filename: String,
-    /// What the file is for.
+    /// The purpose of the file.
     pub purpose: String,
     /// `pending`, `completed`, `cancelled` or `expired`.
     pub status: String,

@@ -1,14 +1,14 @@
-//! Responses over a WebSocket: [`Session`] is what one connection asks and gets. It knows no socket:
-//! frames of the client go in, frames for the client come out.
+//! Responses over a WebSocket: [`Session`] is what one connection asks and gets. It knows no
+//! socket: frames of the client go in, frames for the client come out.
 //!
 //! Each `response.create` is answered as `POST /v1/responses` with `stream: true` is: by
 //! [`Door::respond`](crate::Door::respond), which the server wraps in its layers. Its events are
 //! frames.
 //!
 //! Reading order: this file, `envelope.rs` (frames of the client), `create.rs` (starts one
-//! response), `running.rs` (one response), `events.rs` (handles its events), `frames.rs` (frames for the
-//! client), `local.rs` (what is continued without a store), `steer.rs` and `accept_steer.rs`
-//! (input for a response that is being made).
+//! response), `running.rs` (one response), `events.rs` (handles its events), `frames.rs` (frames
+//! for the client), `local.rs` (what is continued without a store), `steer.rs` and
+//! `accept_steer.rs` (input for a response that is being made).
 
 mod accept_steer;
 mod create;
@@ -50,11 +50,11 @@ const MOST_LANES: usize = 32;
 /// The most requests that wait for an earlier one of their lane.
 const MOST_WAITING: usize = 64;
 
-/// What one WebSocket connection asks and gets: several responses, one after the other in each lane,
-/// lanes at the same time.
+/// The state of one WebSocket connection: it makes several responses, one after the other in each
+/// lane, lanes at the same time.
 ///
-/// [`receive`](Self::receive) takes a frame of the client, [`next`](Self::next) returns the next one
-/// for it. What is not taken is not made: a response goes on only as its frames are taken.
+/// [`receive`](Self::receive) takes a frame of the client, [`next`](Self::next) returns the next
+/// one for it. No response is made ahead: each goes on only as its frames are taken.
 pub struct Session<S, B> {
     /// Answers a request for one response.
     service: S,

@@ -1,8 +1,8 @@
 //! [`Steer`]: input that a client sends while a response is made, and what becomes of it.
 //!
-//! The response ends as soon as it can, and another one continues it with the input. A response with
-//! calls cannot end before they are whole, and cannot be continued without their outputs: its client
-//! sends those, and the input goes before them.
+//! The response ends as soon as it can, and another one continues it with the input. A response
+//! with calls cannot end before they are whole, and cannot be continued without their outputs: its
+//! client sends those, and the input goes before them.
 
 use std::sync::Arc;
 
@@ -45,8 +45,8 @@ pub(super) fn messages(steers: &[Steer]) -> Vec<Value> {
     messages.cloned().collect()
 }
 
-/// What a client has to send before a response with this output can be continued: the outputs of
-/// its calls, without the results.
+/// The items that a client has to send before a response with this output can be continued: the
+/// outputs of its calls, without the results.
 pub(super) fn required(output: &[Box<RawValue>]) -> Vec<Value> {
     let items = output.iter();
     let items = items.filter_map(|item| serde_json::from_str::<Value>(item.get()).ok());
@@ -54,7 +54,8 @@ pub(super) fn required(output: &[Box<RawValue>]) -> Vec<Value> {
 }
 
 fn stub(item: &Value) -> Option<Value> {
-    // A call that was cut short is not part of the next turn, and an async one need not be answered.
+    // A call that was cut short is not part of the next turn, and an async one need not be
+    // answered.
     if item["status"] == "incomplete" || item["async"] == true {
         return None;
     }

@@ -104,7 +104,7 @@ pub(super) struct Request {
     pub(super) body: Bytes,
 }
 
-/// What is wrong with a line.
+/// The error of an invalid line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct InvalidLine {
     /// The client's id, if that could be read.
@@ -149,7 +149,7 @@ struct Fields<'a> {
     body: Option<&'a RawValue>,
 }
 
-/// What the batch itself reads of the body of a request.
+/// The fields of a request that the batch itself reads.
 #[derive(Deserialize)]
 struct Head {
     #[serde(default)]

@@ -15,7 +15,7 @@ use crate::store::Owner;
 use crate::wording::Dialect;
 use crate::{ApiError, Door};
 
-/// What the first bytes of pictures and PDFs are (the WHATWG's MIME Sniffing Standard).
+/// The first bytes of pictures and PDFs (the WHATWG's MIME Sniffing Standard).
 const SIGNATURES: [(&[u8], Range<usize>, &str); 6] = [
     (b"\x89PNG\r\n\x1a\n", 0..8, "image/png"),
     (b"\xff\xd8\xff", 0..3, "image/jpeg"),

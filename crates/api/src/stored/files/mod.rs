@@ -1,9 +1,9 @@
-//! Files and uploads, `/v1/files…` and `/v1/uploads…`. The objects are in the store, the contents in
-//! [`Blobs`].
+//! Files and uploads, `/v1/files…` and `/v1/uploads…`. The objects are in the store, the contents
+//! in [`Blobs`].
 //!
-//! `create.rs` receives a file, `content.rs` sends it, `uploads.rs` makes a file of parts, `form.rs`
-//! reads forms. `attach.rs` gives models the files that a chat names. `cleanup.rs` deletes what has
-//! expired, and what a killed server left behind.
+//! `create.rs` receives a file, `content.rs` sends it, `uploads.rs` makes a file of parts,
+//! `form.rs` reads forms. `attach.rs` gives models the files that a chat names. `cleanup.rs`
+//! deletes what has expired, and what a killed server left behind.
 //!
 //! A content is whole and on the disk before its object is stored, and an object is deleted before
 //! its content. So no object ever lacks its content.
@@ -39,7 +39,7 @@ use crate::store::{
 };
 use crate::{ApiError, Body, Door, RequestId, Route, Store, Strictness};
 
-/// What files can be for.
+/// The purposes of files.
 const PURPOSES: &[&str] = &[
     "assistants",
     "batch",

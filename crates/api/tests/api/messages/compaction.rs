@@ -83,7 +83,7 @@ async fn a_summary_stands_for_all_messages_before_it() {
             json!([assistant(json!([summary("S")]))]),
             json!([told("S")]),
         ),
-        // What it stands for may still be there.
+        // The messages that it stands for may still be there.
         (
             json!([
                 user("a"),

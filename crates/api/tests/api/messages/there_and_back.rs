@@ -1,4 +1,4 @@
-//! What a model says becomes blocks, which come back as what the model said.
+//! The text of a model becomes blocks, which come back as the same text.
 
 use loggia_wire::openai::FinishReason;
 use proptest::prelude::*;

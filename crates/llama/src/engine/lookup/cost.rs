@@ -14,7 +14,7 @@ const CLASSES: [usize; 7] = [0, 1, 3, 6, 12, 24, 40];
 const EXPECTED: f64 = 0.4;
 
 /// The time of a guessed token in a class that was not measured, as a part of its time in the next
-/// smaller class that was. What a step with any guesses costs is divided among more of them.
+/// smaller class that was. The cost of a step with any guesses is divided among more of them.
 const OF_SMALLER: f64 = 0.7;
 
 /// The weight of the latest step in the average.

@@ -1,5 +1,5 @@
-//! What a state on disk depends on: the model, the adapter, the projector, the engine, and its
-//! sizes.
+//! The identity of a state on disk. It depends on the model, the adapter, the projector, the
+//! engine, and its sizes.
 
 use sha2::{Digest, Sha256};
 

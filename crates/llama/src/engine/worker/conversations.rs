@@ -14,7 +14,8 @@ use crate::engine::task::Task;
 /// tokens are not written and not loaded.
 const MIN_FROM_DISK: usize = 4;
 
-/// What was read for a request: its slot and number, and the snapshot, if the file could be used.
+/// A state that was read for a request: its slot and number, and the snapshot, if the file could be
+/// used.
 pub(super) struct Loaded {
     sequence: Sequence,
     number: u64,

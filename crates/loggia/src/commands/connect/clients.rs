@@ -11,14 +11,14 @@ use super::edit::{Edit, Format};
 use super::quoted;
 
 /// The variable that holds the API key, for clients that read it from one; the same as that of
-/// `loggia chat`. Not `LOGGIA_API_KEY`: `loggia serve` refuses to start with it, because it looks like
-/// the setting of a key that the server requires.
+/// `loggia chat`. Not `LOGGIA_API_KEY`: `loggia serve` refuses to start with it, because it looks
+/// like the setting of a key that the server requires.
 const KEY: &str = "LOGGIA_CHAT_KEY";
 
 /// The variable that Zed makes from the name of the provider.
 const KEY_OF_ZED: &str = "LOGGIA_API_KEY";
 
-/// What a client sends as its key if the server requires none.
+/// The key that a client sends if the server requires none.
 const NO_KEY: &str = "unused";
 
 /// A client.
@@ -31,7 +31,7 @@ pub(super) struct Client {
     make: fn(&Target, &Places) -> Setup,
 }
 
-/// What a model must have to be of use to a client.
+/// The abilities that a client needs of a model.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Needs {
     pub(super) tools: bool,
@@ -40,7 +40,7 @@ pub(super) struct Needs {
     pub(super) context: u64,
 }
 
-/// What a client is pointed at.
+/// The server and the model that a client is pointed at.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     /// The server's address, without `/v1`.
@@ -57,7 +57,7 @@ pub(super) struct Setup {
     pub(super) files: Vec<File>,
     /// Environment variables, for a client without a file.
     pub(super) variables: Vec<(&'static str, String)>,
-    /// What is left for people to do.
+    /// The steps that are left for the user.
     pub(super) notes: Vec<String>,
 }
 
@@ -183,7 +183,7 @@ impl Target {
         format!("{}/v1", self.base)
     }
 
-    /// What the file has as key, for a client that can read a variable.
+    /// The key in the file, for a client that can read a variable.
     fn key(&self, by_variable: &str) -> String {
         let key = if self.needs_key { by_variable } else { NO_KEY };
         key.to_owned()

@@ -242,7 +242,7 @@ impl Facts {
         }
     }
 
-    /// What the model lacks that the client needs.
+    /// Returns the abilities that the client needs and the model lacks.
     fn lacks(&self, needs: &Needs) -> Vec<String> {
         let mut lacks = Vec::new();
         let can = self.capabilities.as_deref();

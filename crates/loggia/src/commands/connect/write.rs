@@ -59,7 +59,7 @@ fn destination(path: &Path) -> PathBuf {
 
 /// Writes a new file. It has its permissions before it has its text, which may contain keys.
 fn write_new(path: &Path, permissions: Option<Permissions>, text: &str) -> io::Result<()> {
-    // What an earlier run may have left behind has other permissions.
+    // A file that an earlier run left behind may have other permissions.
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}

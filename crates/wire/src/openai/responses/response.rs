@@ -208,7 +208,7 @@ pub struct InputTransformation {
     /// The type of the item: `reasoning`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What happened to it: `removed`.
+    /// The change: `removed`.
     pub action: String,
     /// Why: `organization_mismatch` if another server sealed it.
     pub reason: String,

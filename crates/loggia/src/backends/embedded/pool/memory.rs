@@ -86,7 +86,7 @@ fn too_large(spec: &ModelSpec, forecast: &Forecast, memory: u64) -> String {
     )
 }
 
-/// The memory of several models. What models from the same file share counts once.
+/// The memory of several models. The part that models from the same file share counts once.
 fn together<'a>(models: impl Iterator<Item = (&'a Path, Forecast)>) -> u64 {
     let (mut files, mut bytes) = (HashSet::new(), 0_u64);
     for (file, forecast) in models {
@@ -109,7 +109,7 @@ pub(in super::super) fn of_this_machine() -> Option<u64> {
     available()
 }
 
-/// What is available now on the machine or in the container.
+/// The memory that is available now on the machine or in the container.
 pub(in super::super) fn available() -> Option<u64> {
     let mut system = sysinfo::System::new();
     system.refresh_memory();

@@ -1,6 +1,6 @@
 //! Merges settings into the text of a file, and keeps everything else, comments included.
 //!
-//! What an edit means is defined on values ([`apply`]); `json`, `toml` and `yaml` do the same to
+//! The effect of an edit is defined on values ([`apply`]); `json`, `toml` and `yaml` do the same to
 //! text. The result is parsed and compared, so that a fault there is an error and never a file that
 //! lost something.
 
@@ -26,8 +26,8 @@ pub(super) enum Edit {
     Set(Vec<String>, Value),
     /// Sets the value at a path if there is none.
     Default(Vec<String>, Value),
-    /// Removes the value at a path if it is this one: a setting of an earlier run that would be wrong
-    /// now.
+    /// Removes the value at a path if it is this one: a setting of an earlier run that would be
+    /// wrong now.
     Remove(Vec<String>, Value),
     /// Puts an object into the list at a path, or into the item with the same value of `by`.
     Put {
@@ -73,7 +73,8 @@ pub(super) fn merged(format: Format, text: &str, edits: &[Edit]) -> Result<Strin
     }
 }
 
-/// Returns the new text with the line ends of the old one, which an editor of Windows may have made.
+/// Returns the new text with the line ends of the old one, which an editor of Windows may have
+/// made.
 fn with_line_ends_of(old: &str, new: String) -> String {
     let count = |end: &str| old.matches(end).count();
     if count("\r\n") > 0 && count("\r\n") == count("\n") {
