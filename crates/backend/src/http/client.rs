@@ -1,8 +1,10 @@
 //! A pooled HTTP client, as a `tower::Service`.
 
 use std::collections::HashSet;
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -16,9 +18,16 @@ use tower::{Service, ServiceExt};
 
 use super::connect::Connector;
 use super::connection::{Connection, Unanswered};
+use super::error::find;
 use super::pool::{Lease, Pool};
 use super::{Body, Error, Limits, TlsFault};
 use crate::Phase;
+
+/// If a pooled connection is closed without a response, this soon after a request was sent, then
+/// request and end crossed. llama-server (11549) closes the connection after each streamed answer,
+/// though its head says `Keep-Alive: timeout=5`. The limit is longer than the way to an engine and
+/// back, and short enough that no prompt that ends an engine is sent to it twice.
+const CROSSED: Duration = Duration::from_millis(500);
 
 /// A future of the head of a response.
 pub type ResponseFuture = BoxFuture<'static, Result<Response<Body>, Error>>;
@@ -71,7 +80,8 @@ impl Default for Client {
 /// The URI of the request must be absolute, as [`super::Upstream`] makes it. Dropping the future or
 /// the body closes the connection.
 ///
-/// A request is sent again if its pooled connection was closed before any of it was sent.
+/// A request is sent again if its pooled connection was closed before any of it was sent, or at once
+/// after that and without a response: the server closed the connection when it had no request.
 impl Service<Request<Full<Bytes>>> for Client {
     type Response = Response<Body>;
     type Error = Error;
@@ -84,6 +94,15 @@ impl Service<Request<Full<Bytes>>> for Client {
     fn call(&mut self, request: Request<Full<Bytes>>) -> ResponseFuture {
         self.send(request)
     }
+}
+
+/// Returns whether the connection was closed before the head of a response.
+fn was_closed(error: &hyper::Error) -> bool {
+    let is_reset = || {
+        let cause = find::<std::io::Error>(error);
+        cause.is_some_and(|cause| matches!(cause.kind(), BrokenPipe | ConnectionReset))
+    };
+    error.is_incomplete_message() || is_reset()
 }
 
 /// Returns whether the response is not from an engine: it is not HTTP, or it is the 400 without
@@ -112,10 +131,15 @@ impl Shared {
             .map(Uri::from)
             .unwrap_or_default();
         while let Some(mut lease) = self.pool.take(&to) {
+            let (copy, since) = (request.clone(), Instant::now());
             match lease.connection().ask(request).await {
                 Ok(response) => return Ok(self.answered(response, lease)),
                 Err(mut unanswered) => match unanswered.take_message() {
                     Some(unsent) => request = unsent,
+                    None if was_closed(unanswered.error()) && since.elapsed() < CROSSED => {
+                        request = copy;
+                        break;
+                    }
                     None => return Err(Error::of_request(unanswered.into_error())),
                 },
             }

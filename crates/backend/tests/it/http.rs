@@ -79,6 +79,48 @@ async fn a_pooled_connection_that_was_closed_meanwhile_is_replaced() {
     assert_eq!(engine.connections(), 2);
 }
 
+#[tokio::test]
+async fn a_request_that_crosses_the_end_of_its_connection_is_sent_again() {
+    let crossed = vec![Step::Close];
+    let engine = RawEngine::start([json("200 OK", "1"), crossed, json("200 OK", "2")]).await;
+    let upstream = upstream(&engine.url, Limits::default());
+    for (asked, expected) in [("{}", "1"), (r#"{"again":1}"#, "2")] {
+        let response = post(&upstream, asked).await.unwrap();
+        assert_eq!(read(response.into_body(), 10).await.unwrap(), expected);
+    }
+    let again = r#"{"again":1}"#;
+    assert_eq!(engine.bodies(), ["{}", again, again]);
+    assert_eq!(engine.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_request_is_sent_again_once() {
+    let engine =
+        RawEngine::start([json("200 OK", "1"), vec![Step::Close], vec![Step::Close]]).await;
+    let upstream = upstream(&engine.url, Limits::default());
+    let response = post(&upstream, "{}").await.unwrap();
+    assert_eq!(read(response.into_body(), 10).await.unwrap(), "1");
+    let error = post(&upstream, "{}").await.unwrap_err();
+    assert!(matches!(error, Error::CutShort(_)), "{error:?}");
+    assert_eq!(engine.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_request_whose_connection_ends_later_is_not_sent_again() {
+    let engine = RawEngine::start([
+        json("200 OK", "1"),
+        vec![Step::Pause(Duration::from_millis(700)), Step::Close],
+        json("200 OK", "3"),
+    ])
+    .await;
+    let upstream = upstream(&engine.url, Limits::default());
+    let response = post(&upstream, "{}").await.unwrap();
+    assert_eq!(read(response.into_body(), 10).await.unwrap(), "1");
+    let error = post(&upstream, "{}").await.unwrap_err();
+    assert!(matches!(error, Error::CutShort(_)), "{error:?}");
+    assert_eq!(engine.requests().len(), 2);
+}
+
 /// Starts a server that speaks TLS up to the first record: it refuses every TLS greeting, and
 /// answers `to_plain` to anything else.
 async fn speaks_tls(to_plain: &'static [u8]) -> String {
