@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import json_lines
 import scripted_model
 from scripted_model import Conversation, Said
 from targets import HERE, MODEL, loggia
@@ -100,7 +101,7 @@ def claude(url: str, folder: Path, prompt: str, *arguments: str, model: str = "m
         command = [program(), "-p", prompt, "--output-format", "stream-json", "--verbose", "--permission-mode", mode, *arguments]
         environment = own | through | nearby | quiet | more
         ran = subprocess.run(command, cwd=work, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT)
-    return Run(ran.returncode, [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")], ran.stderr, asked)
+    return Run(ran.returncode, json_lines.objects("\n".join(line for line in ran.stdout.split("\n") if line.startswith("{"))), ran.stderr, asked)
 
 
 @pytest.fixture(params=["openai", "ollama"])

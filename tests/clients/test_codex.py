@@ -7,13 +7,13 @@ Codex has a home of its own and reaches only loopback: everything else would go 
 import contextlib
 import dataclasses
 import http.server
-import json
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+import json_lines
 import odd_upstreams
 import official
 import scripted_model
@@ -118,7 +118,7 @@ def codex(url: str, folder: Path, *arguments: str, model: str = "m", websockets:
         local = ["--oss", "--local-provider", oss, "--model", model] if oss else []
         command = [official.NODE, str(CODEX), "exec", *local, *arguments, "--json", "--strict-config", "--skip-git-repo-check"]
         ran = subprocess.run(command, cwd=work, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit)
-    return Run(ran.returncode, [json.loads(line) for line in ran.stdout.splitlines()], ran.stderr, asked)
+    return Run(ran.returncode, json_lines.objects(ran.stdout), ran.stderr, asked)
 
 
 @contextlib.contextmanager

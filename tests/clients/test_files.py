@@ -12,6 +12,7 @@ import time
 import openai
 import pytest
 
+import json_lines
 import official
 import openai_spec
 import questions
@@ -57,7 +58,7 @@ def ended(client, batch):
 
 
 def answers(client, file_id) -> list[dict]:
-    return [json.loads(text) for text in client.files.content(file_id).text.splitlines()]
+    return json_lines.objects(client.files.content(file_id).text)
 
 
 def test_a_file_is_uploaded_listed_read_and_deleted(kept, tmp_path):
@@ -160,11 +161,11 @@ def test_the_command_line_makes_a_batch_and_goes_on_after_ctrl_c(upstream, tmp_p
     running.send_signal(signal.SIGINT)
     assert "run the same command again" in running.communicate()[1]
     assert running.returncode == 130
-    before = output.read_text().splitlines()
+    before = json_lines.objects(output.read_text())
     assert 0 < len(before) < 3000
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, "3000 requests, 0 failed" in done.stderr) == (0, True), done.stderr
-    lines = [json.loads(text) for text in output.read_text().splitlines()]
-    assert lines[: len(before)] == [json.loads(text) for text in before]
+    lines = json_lines.objects(output.read_text())
+    assert lines[: len(before)] == before
     assert sorted(one["custom_id"] for one in lines) == sorted(f"line-{number}" for number in range(3000))
     assert not (tmp_path / "night.errors.jsonl").exists()
