@@ -21,6 +21,7 @@ use crate::body::AnswerBody;
 use crate::cors::PagesLayer;
 use crate::keys::CallerLayer;
 use crate::request_id::RequestIdLayer;
+use crate::shutdown::{self, EndNow};
 use crate::websocket::Sessions;
 use crate::{InFlight, ServerOptions, health, keys, panic};
 
@@ -213,10 +214,19 @@ impl Service<Request> for Routes {
             return Box::pin(async move { Ok(answer) });
         }
         let errors = door.error_format(&request);
+        let end_now = request.extensions().get::<EndNow>().cloned();
         Box::pin(async move {
-            let answer = AssertUnwindSafe(door.serve(request)).catch_unwind().await;
-            let answer = answer.unwrap_or_else(|_message| errors.response(panic::error()));
-            Ok(answer.map(AnswerBody::from))
+            let answer = AssertUnwindSafe(door.serve(request)).catch_unwind();
+            let answer = match &end_now {
+                Some(end_now) => end_now.unless_set(answer).await,
+                None => Some(answer.await),
+            };
+            let answer = match answer {
+                Some(Ok(answer)) => answer,
+                Some(Err(_message)) => errors.response(panic::error()),
+                None => errors.response(shutdown::error()),
+            };
+            Ok(answer.map(|body| AnswerBody::ending(body, end_now)))
         })
     }
 }

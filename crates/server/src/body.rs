@@ -1,19 +1,25 @@
 //! The body of every answer, whether an OpenAI route or a route of the server itself made it. It
 //! reports how the answer ended. If the code of a body panics, the stream ends with an error event.
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::Body as OwnBody;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use loggia_api::{Ended, Outcome};
 
 use crate::panic;
+use crate::shutdown::{self, EndNow};
 
 /// The body of an answer.
-pub(crate) struct AnswerBody(Kind);
+pub(crate) struct AnswerBody {
+    kind: Kind,
+    /// Whether a stream must end now.
+    end_now: Option<EndNow>,
+}
 
 enum Kind {
     Door(loggia_api::Body),
@@ -23,9 +29,15 @@ enum Kind {
 }
 
 impl AnswerBody {
+    /// Creates the body of an answer that ends when its connection says so.
+    pub(crate) fn ending(body: loggia_api::Body, end_now: Option<EndNow>) -> Self {
+        let kind = Kind::Door(body);
+        Self { kind, end_now }
+    }
+
     /// Returns what would be known of the answer if the body were dropped now.
     pub(crate) fn so_far(&self) -> Ended {
-        match &self.0 {
+        match &self.kind {
             Kind::Door(body) => body.so_far(),
             Kind::Panicked(ended) => Ended::clone(ended),
             Kind::Own(_) => Ended::new(Outcome::Abandoned),
@@ -34,7 +46,7 @@ impl AnswerBody {
 
     /// Returns how the body ended, once it has ended. `None` for bodies of the server's own routes.
     pub(crate) fn ended(&self) -> Option<&Ended> {
-        match &self.0 {
+        match &self.kind {
             Kind::Door(body) => body.ended(),
             Kind::Panicked(ended) => Some(ended),
             Kind::Own(_) => None,
@@ -44,20 +56,24 @@ impl AnswerBody {
 
 impl From<loggia_api::Body> for AnswerBody {
     fn from(body: loggia_api::Body) -> Self {
-        Self(Kind::Door(body))
+        Self::ending(body, None)
     }
 }
 
 impl From<OwnBody> for AnswerBody {
     fn from(body: OwnBody) -> Self {
-        Self(Kind::Own(body))
+        let kind = Kind::Own(body);
+        Self {
+            kind,
+            end_now: None,
+        }
     }
 }
 
 /// An empty body, for preflights.
 impl Default for AnswerBody {
     fn default() -> Self {
-        Self(Kind::Own(OwnBody::empty()))
+        OwnBody::empty().into()
     }
 }
 
@@ -69,12 +85,17 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let body = match &mut self.0 {
+        let is_last = self.end_now.as_ref().is_some_and(EndNow::is_set);
+        let body = match &mut self.kind {
             Kind::Door(body) => body,
             Kind::Panicked(_) => return Poll::Ready(None),
             Kind::Own(body) => return Pin::new(body).poll_frame(cx),
         };
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *body).poll_frame(cx))) {
+        let next = AssertUnwindSafe(|| {
+            let next = Pin::new(&mut *body).poll_frame(cx);
+            if is_last { end(body, next) } else { next }
+        });
+        match catch_unwind(next) {
             Ok(frame) => {
                 frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
             }
@@ -83,14 +104,14 @@ impl Body for AnswerBody {
                 let last = panic::end(body);
                 let ended = body.ended().cloned();
                 let ended = ended.unwrap_or_else(|| Ended::new(Outcome::Failed));
-                self.0 = Kind::Panicked(Box::new(ended));
+                self.kind = Kind::Panicked(Box::new(ended));
                 Poll::Ready(Some(Ok(Frame::data(last))))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Door(body) => body.is_end_stream(),
             Kind::Panicked(_) => true,
             Kind::Own(body) => body.is_end_stream(),
@@ -98,10 +119,28 @@ impl Body for AnswerBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Door(body) => body.size_hint(),
             Kind::Panicked(_) => SizeHint::with_exact(0),
             Kind::Own(body) => body.size_hint(),
         }
     }
+}
+
+/// The next frame of a body, as `poll_frame` returns it.
+type Next = Poll<Option<Result<Frame<Bytes>, Infallible>>>;
+
+/// Ends a stream after its next frame, if there is one.
+fn end(body: &mut loggia_api::Body, next: Next) -> Next {
+    let Some(last) = body.end_with(&shutdown::error()) else {
+        return next;
+    };
+    let mut bytes = BytesMut::new();
+    if let Poll::Ready(Some(Ok(frame))) = next
+        && let Some(data) = frame.data_ref()
+    {
+        bytes.extend_from_slice(data);
+    }
+    bytes.extend_from_slice(&last);
+    Poll::Ready(Some(Ok(Frame::data(bytes.freeze()))))
 }

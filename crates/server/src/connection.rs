@@ -19,6 +19,7 @@ use tower::Service;
 
 use crate::ServerOptions;
 use crate::linger::close;
+use crate::shutdown::EndNow;
 use crate::websocket::Upgraded;
 
 /// The first bytes of a TLS client: a record of type "handshake", version 3.
@@ -50,6 +51,8 @@ struct ConnectionState {
     has_request: AtomicBool,
     /// The state of the connection after its HTTP has ended.
     upgraded: Upgraded,
+    /// Whether its answers must end now.
+    end_now: EndNow,
 }
 
 /// Serves connections: the app, HTTP settings, and the signal to close.
@@ -60,11 +63,18 @@ pub(crate) struct Connection {
     stall_timeout: Duration,
     /// Resolves when the server stops.
     closed: watch::Receiver<()>,
+    /// Resolves when the time of the answers that still run is over.
+    overdue: watch::Receiver<()>,
     tls_notice: TlsNotice,
 }
 
 impl Connection {
-    pub(crate) fn new(app: Router, options: &ServerOptions, closed: watch::Receiver<()>) -> Self {
+    pub(crate) fn new(
+        app: Router,
+        options: &ServerOptions,
+        closed: watch::Receiver<()>,
+        overdue: watch::Receiver<()>,
+    ) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(options.head_timeout);
@@ -73,6 +83,7 @@ impl Connection {
             app,
             stall_timeout: options.stall_timeout,
             closed,
+            overdue,
             tls_notice: TlsNotice::default(),
         }
     }
@@ -84,8 +95,9 @@ impl Connection {
         let state = Arc::new(ConnectionState::default());
         let service = service_fn({
             let (app, state) = (self.app, state.clone());
-            move |request: Request<Incoming>| {
+            move |mut request: Request<Incoming>| {
                 state.has_request.store(true, Ordering::Relaxed);
+                request.extensions_mut().insert(state.end_now.clone());
                 let state = state.clone();
                 // A router is always ready.
                 app.clone().call(request).map_ok(move |mut response| {
@@ -105,7 +117,15 @@ impl Connection {
             None if state.has_request.load(Ordering::Relaxed) => {
                 Pin::new(&mut connection).graceful_shutdown();
                 // By reference: moving the connection would copy it.
-                log_error((&mut connection).await);
+                let ended = tokio::select! {
+                    biased;
+                    ended = &mut connection => ended,
+                    _ = self.overdue.changed() => {
+                        state.end_now.set();
+                        (&mut connection).await
+                    }
+                };
+                log_error(ended);
             }
             None => {}
             Some(Ok(())) => {

@@ -19,6 +19,7 @@ mod options;
 mod panic;
 mod request_id;
 mod run;
+mod shutdown;
 mod threads;
 mod websocket;
 

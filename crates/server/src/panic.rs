@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
+use http_body::Body as _;
 use loggia_api::{ApiError, Body};
 use loggia_wire::frame::sse;
 
@@ -19,9 +20,14 @@ pub(crate) fn answer(_: PanicMessage) -> Response<Body> {
 
 /// Ends a body whose code panicked. Returns its last bytes: the error event of its format.
 pub(crate) fn end(body: &mut Body) -> Bytes {
-    let ending = AssertUnwindSafe(|| body.end_after_panic(&error()));
+    // An event cannot be a part of a file.
+    if body.size_hint().exact().is_some() {
+        return Bytes::new();
+    }
+    let ending = AssertUnwindSafe(|| body.end_with(&error()));
     // The state that a panic left behind can cause another one.
-    catch_unwind(ending).unwrap_or_else(|_message| plain_event())
+    let last = catch_unwind(ending).unwrap_or_default();
+    last.unwrap_or_else(plain_event)
 }
 
 /// The error event of OpenAI's chats.

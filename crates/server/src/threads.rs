@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::ServerOptions;
 use crate::connection::Connection;
+use crate::shutdown::last_words;
 
 /// An accepted connection, and its place among the open ones.
 type Accepted = (Socket, OwnedSemaphorePermit);
@@ -25,7 +26,7 @@ type Accepted = (Socket, OwnedSemaphorePermit);
 pub(crate) struct Threads {
     workers: Vec<Worker>,
     next: usize,
-    /// Dropping it tells all connections to close.
+    /// Dropping it makes all connections close after their running answers.
     closing: watch::Sender<()>,
 }
 
@@ -38,16 +39,17 @@ impl Threads {
     /// Starts the configured number of threads. With 0, the current runtime does their work.
     pub(crate) fn start(app: &Router, options: &ServerOptions) -> io::Result<Self> {
         let (closing, closed) = watch::channel(());
-        let connection = Connection::new(app.clone(), options, closed);
         let count = options.workers.max(1);
         let all_drained = Arc::new(Barrier::new(count));
         let mut workers = Vec::with_capacity(count);
         for number in 1..=count {
             // The number of open connections is limited, so this channel is never full.
             let (accepted, receiver) = mpsc::channel(options.max_connections.max(1));
+            let (ending, overdue) = watch::channel(());
             let thread = WorkerThread {
                 accepted: receiver,
-                connection: connection.clone(),
+                connection: Connection::new(app.clone(), options, closed.clone(), overdue),
+                ending,
                 shutdown_timeout: options.shutdown_timeout,
                 all_drained: all_drained.clone(),
             };
@@ -98,6 +100,8 @@ impl Threads {
 struct WorkerThread {
     accepted: mpsc::Receiver<Accepted>,
     connection: Connection,
+    /// Dropping it ends all running answers.
+    ending: watch::Sender<()>,
     shutdown_timeout: Duration,
     /// No runtime ends before the others are done: a task may wait for a task of another runtime.
     all_drained: Arc<Barrier>,
@@ -125,16 +129,21 @@ impl WorkerThread {
                 Some(_ended) = connections.join_next() => {}
             }
         }
-        let under_way = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.shutdown_timeout, under_way)
-            .await
-            .is_err()
-        {
+        let last_words = last_words(self.shutdown_timeout);
+        let unended = self.shutdown_timeout.saturating_sub(last_words);
+        if !are_done(&mut connections, unended).await {
             tracing::warn!(
-                connections = connections.len(),
-                "closed connections whose answers did not finish in time"
+                answers = connections.len(),
+                "ending answers that did not finish in time"
             );
-            connections.shutdown().await;
+            drop(self.ending);
+            if !are_done(&mut connections, last_words).await {
+                tracing::warn!(
+                    connections = connections.len(),
+                    "closed connections whose clients did not read the end of their answers"
+                );
+                connections.shutdown().await;
+            }
         }
         self.all_drained.wait().await;
         // Fails only if `run` was dropped.
@@ -152,4 +161,10 @@ impl WorkerThread {
             }
         }
     }
+}
+
+/// Whether all connections end within this time.
+async fn are_done(connections: &mut JoinSet<()>, within: Duration) -> bool {
+    let done = async { while connections.join_next().await.is_some() {} };
+    tokio::time::timeout(within, done).await.is_ok()
 }

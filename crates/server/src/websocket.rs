@@ -32,6 +32,7 @@ use tower::{Layer, service_fn};
 use crate::account::AccountLayer;
 use crate::body::AnswerBody;
 use crate::linger::close;
+use crate::shutdown::last_words;
 use crate::{Origins, ServerOptions, panic};
 
 /// The time between two pings. It keeps the connection open in routers, and finds out that a client
@@ -40,9 +41,6 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// How long a client may take to close after it was asked to.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-
-/// The most time before the end of a shutdown at which responses are ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The longest time that is waited for.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
@@ -77,7 +75,7 @@ impl Sessions {
             limits: Limits {
                 total: options.websocket_timeout,
                 idle: options.websocket_idle_timeout,
-                last_words: shutdown.saturating_sub(LAST_WORDS.min(shutdown / 4)),
+                last_words: shutdown.saturating_sub(last_words(shutdown)),
                 frame_bytes: door.body_limit(),
             },
             origins: options.origins.clone(),

@@ -7,12 +7,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use http_body::{Frame, SizeHint};
-use loggia_backend::Profile;
 
 use crate::ApiError;
 use crate::answer::ended::{Ended, Outcome};
 use crate::answer::stream::EventStream;
-use crate::answer::writer::write_failure;
 use crate::store::blobs::Pieces;
 
 /// The body of a response. Dropping it releases what it holds: the connection to the engine and its
@@ -112,19 +110,15 @@ impl Body {
 }
 
 impl Body {
-    /// Ends a body whose code panicked. Returns the event that reports the error in the format of
-    /// the stream, or nothing for a body that has no more events.
+    /// Ends the stream of an answer that has not ended. Returns the event that reports the error in
+    /// the format of the stream, and stops the engine. Returns `None` for other bodies, which go on:
+    /// a whole answer, a file, and the events of a background response, which another task ends.
     ///
-    /// The state of the body may be inconsistent, so this can panic too.
-    pub fn end_after_panic(&mut self, error: &ApiError) -> Bytes {
+    /// After a panic in the code of the body, its state may be inconsistent, and this can panic too.
+    pub fn end_with(&mut self, error: &ApiError) -> Option<Bytes> {
         match &mut self.0 {
-            Kind::Stream(events) => events.end_with(error),
-            Kind::Events { .. } => {
-                let mut out = Vec::new();
-                write_failure(error, Profile::Openai, &mut out);
-                out.into()
-            }
-            Kind::Whole { .. } | Kind::Content { .. } => Bytes::new(),
+            Kind::Stream(events) if events.ended().is_none() => Some(events.end_with(error)),
+            _ => None,
         }
     }
 }

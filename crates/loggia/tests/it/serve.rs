@@ -175,23 +175,44 @@ fn a_stream_under_way_ends_properly_after_sigterm_and_the_program_with_0() {
 }
 
 #[test]
-fn what_takes_longer_than_the_shutdown_timeout_is_cut() {
+fn what_takes_longer_than_the_shutdown_timeout_ends_with_an_error_event() {
     let ollama = Ollama::start();
-    let program = Program::new().with("LOGGIA_SHUTDOWN_TIMEOUT", "100ms");
-    let served = serve(&program, &["--ollama", &ollama.url()]);
-    let body = format!(
-        r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}],"stream":true}}"#
-    );
-    let mut stream = BufReader::new(served.send(&post(&body)));
-    let mut seen = String::new();
-    while !seen.contains("Hel") {
-        assert!(stream.read_line(&mut seen).unwrap() > 0, "{seen}");
+    let program = Program::new().with("LOGGIA_SHUTDOWN_TIMEOUT", "1s");
+    let chat = r#""messages":[{"role":"user","content":"hi"}],"max_tokens":9"#;
+    let formats = [
+        ("/v1/chat/completions", chat, "data: {\"error\":"),
+        ("/v1/messages", chat, "event: error\ndata: {"),
+        (
+            "/v1/responses",
+            r#""input":"hi""#,
+            "event: response.failed\ndata: {",
+        ),
+    ];
+    for signal in ["INT", "TERM"] {
+        let served = serve(&program, &["--ollama", &ollama.url()]);
+        let streams = formats.map(|(path, rest, last)| {
+            let body = format!(r#"{{"model":"{MODEL}","stream":true,{rest}}}"#);
+            let mut stream = BufReader::new(served.send(&post_to(path, &body)));
+            let mut seen = String::new();
+            while !seen.contains("Hel") {
+                assert!(stream.read_line(&mut seen).unwrap() > 0, "{seen}");
+            }
+            (stream, seen, last)
+        });
+        served.signal(signal);
+        for (mut stream, mut seen, last) in streams {
+            stream.read_to_string(&mut seen).unwrap();
+            let (before, event) = seen.split_once(last).unwrap_or_else(|| panic!("{seen}"));
+            assert!(event.contains("The server is shutting down."), "{seen}");
+            assert!(
+                !before.contains("[DONE]") && !event.contains("data:"),
+                "{seen}"
+            );
+            assert!(seen.ends_with("\n\n\r\n0\r\n\r\n"), "{seen}");
+        }
+        let (code, log) = served.ended();
+        assert_eq!(code, Some(0), "{log}");
     }
-    served.signal("INT");
-    let (code, log) = served.ended();
-    assert_eq!(code, Some(0), "{log}");
-    let _ = stream.read_to_string(&mut seen);
-    assert!(!seen.contains("[DONE]"), "{seen}");
 }
 
 /// They belong to no connection.

@@ -6,7 +6,7 @@ use loggia_api::Policy;
 use loggia_server::ServerOptions;
 use tokio::net::TcpStream;
 
-use crate::test_server::{TestServer, chat, until};
+use crate::test_server::{TestServer, body, chat, header, message, response, until};
 
 #[tokio::test]
 async fn a_stream_under_way_finishes_and_no_new_connection_is_taken() {
@@ -32,26 +32,6 @@ async fn a_stream_under_way_finishes_and_no_new_connection_is_taken() {
     );
     assert!(rest.ends_with("\r\n0\r\n\r\n"), "{rest}");
     server.stopped().await;
-}
-
-#[tokio::test]
-async fn a_stream_that_never_ends_is_cut_at_the_deadline() {
-    let options = ServerOptions {
-        shutdown_timeout: Duration::from_millis(50),
-        ..ServerOptions::default()
-    };
-    let mut server = TestServer::with(options, Policy::default()).await;
-    let mut client = server.client().await;
-    client.send(&chat("backend", true)).await;
-    let performance = server.chat().await;
-    performance.say("one").await;
-    client.read_until("\"one\"").await;
-
-    let in_flight = server.in_flight.clone();
-    server.stop();
-    server.stopped().await;
-    performance.dropped().await;
-    until(|| in_flight.count() == 0).await;
 }
 
 #[tokio::test]
@@ -95,4 +75,88 @@ async fn no_thread_ends_before_the_last_stream_has() {
         "{rest}"
     );
     server.stopped().await;
+}
+
+/// Streams end with the error event of their format, the others with a 503 (529 in Anthropic's API),
+/// and the connections are closed properly.
+#[tokio::test]
+async fn answers_that_do_not_finish_in_time_end_with_an_error() {
+    let options = ServerOptions {
+        shutdown_timeout: Duration::from_millis(200),
+        ..ServerOptions::default()
+    };
+    let mut server = TestServer::with(options, Policy::default()).await;
+    let formats = [chat, message, response];
+    let (mut streams, mut wholes, mut chats) = (Vec::new(), Vec::new(), Vec::new());
+    for format in formats {
+        let mut stream = server.client().await;
+        stream.send(&format("backend", true)).await;
+        let performance = server.chat().await;
+        performance.say("one").await;
+        stream.read_until("\"one\"").await;
+        streams.push(stream);
+        chats.push(performance);
+        // Not begun, and half made.
+        for model in ["undecided", "backend"] {
+            let mut whole = server.client().await;
+            whole.send(&format(model, false)).await;
+            let performance = server.chat().await;
+            if model == "backend" {
+                performance.say("one").await;
+            }
+            wholes.push(whole);
+            chats.push(performance);
+        }
+    }
+    let in_flight = server.in_flight.clone();
+    server.stop();
+
+    let last = [
+        ("\r\ndata: {\"error\":", "server_stopping"),
+        ("event: error\ndata: ", "shutting down"),
+        ("event: response.failed\ndata: ", "shutting down"),
+    ];
+    for (mut stream, (begin, error)) in streams.into_iter().zip(last) {
+        let rest = stream.rest().await;
+        let event = rest.split(begin).nth(1);
+        let event = event.unwrap_or_else(|| panic!("no {begin:?} in {rest}"));
+        assert!(event.contains(error), "{rest}");
+        assert!(event.ends_with("\n\n\r\n0\r\n\r\n"), "{rest}");
+        assert_eq!(event.matches("data: ").count(), 0, "{rest}");
+    }
+    for mut whole in wholes {
+        let rest = whole.rest().await;
+        let is_anthropic = rest.contains("overloaded_error");
+        let status = if is_anthropic { "529" } else { "503" };
+        assert!(rest.starts_with(&format!("HTTP/1.1 {status} ")), "{rest}");
+        assert_eq!(header(&rest, "connection"), Some("close"));
+        assert!(body(&rest).contains("shutting down"), "{rest}");
+    }
+    server.stopped().await;
+    for performance in chats {
+        performance.dropped().await;
+    }
+    until(|| in_flight.count() == 0).await;
+}
+
+/// A client that reads nothing does not delay the end of the server.
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_at_the_deadline() {
+    let options = ServerOptions {
+        shutdown_timeout: Duration::from_millis(200),
+        ..ServerOptions::default()
+    };
+    let mut server = TestServer::with(options, Policy::default()).await;
+    let mut client = server.client().await;
+    client.send(&chat("backend", true)).await;
+    let performance = server.chat().await;
+    let long = "words ".repeat(10_000);
+    // The buffers of the kernel and of the server are full when the backend must wait.
+    while tokio::time::timeout(Duration::from_millis(50), performance.is_received(&long))
+        .await
+        .is_ok_and(|received| received)
+    {}
+    server.stop();
+    server.stopped().await;
+    performance.dropped().await;
 }
