@@ -16,8 +16,9 @@ use sqlx::{Executor as _, Row as _};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{OpenError, fact};
-use crate::retention::Retention;
+use crate::retention::{Eviction, Retention, used};
 use crate::schema;
+use crate::sql::Sql;
 
 /// How long a write waits for another program that has the same file open.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,6 +90,26 @@ impl Database {
                 .map_err(|error| fact(&error))?,
         };
         Ok(Turn { place, connection })
+    }
+
+    /// Deletes the oldest objects until the rest fits. Between two steps, others may write.
+    pub(crate) async fn make_room(&self) -> Result<(), StoreError> {
+        let mut eviction = Eviction::new();
+        loop {
+            let mut turn = self.begin().await?;
+            let used = used(&mut turn.connection).await;
+            let deleted = match used.map(|used| self.retention.excess(used)) {
+                Ok(0) => Ok(0),
+                Ok(excess) => {
+                    let sql = &mut Sql::Sqlite(&mut turn.connection);
+                    eviction.step(sql, excess).await
+                }
+                Err(error) => Err(fact(&error)),
+            };
+            if turn.end(deleted).await? == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Waits for the turn to write, and begins a transaction.

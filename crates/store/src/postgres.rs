@@ -11,10 +11,11 @@ use tokio::sync::OnceCell;
 
 use crate::error::{DEADLOCK, OpenError, fact};
 use crate::read::Access;
-use crate::retention::{Retention, ages, keep_continued, leaves, now};
+use crate::retention::{Eviction, ITEM_BYTES, OBJECT_BYTES, Retention};
 use crate::schema;
 use crate::sealing::Sealing;
 use crate::sql::{Sql, Statement};
+use crate::write::bytes;
 
 /// How many connections a server has at most, and how long a call waits for one. That is also how
 /// long it waits for a database that is away.
@@ -26,16 +27,12 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The bytes of the objects.
-const SIZES: &str = concat!(
-    "WITH sizes AS ( \
-        SELECT seq, changed, octet_length(body) + COALESCE(octet_length(sealed), 0) + \
-            COALESCE((SELECT SUM(octet_length(items.body) + COALESCE(octet_length(items.sealed), 0)) \
-                FROM items WHERE items.object = objects.seq), 0) AS bytes \
-        FROM objects WHERE ",
-    leaves!(),
-    ")"
-);
+/// The bytes of all objects. The tables themselves do not shrink when rows are deleted.
+const USED: &str = "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM ( \
+        SELECT pg_column_size(body) + COALESCE(pg_column_size(sealed), 0) + $1 AS bytes FROM objects \
+        UNION ALL \
+        SELECT pg_column_size(body) + COALESCE(pg_column_size(sealed), 0) + $2 FROM items \
+    ) AS rows";
 
 /// A database, reached when it is first needed.
 #[derive(Debug)]
@@ -150,36 +147,31 @@ fn is_deadlock(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable { cause } if cause.contains(DEADLOCK))
 }
 
-impl Retention {
-    /// Deletes what is too old, and the oldest objects until the texts of the rest fit.
-    pub(crate) async fn clean_database(&self, sql: &mut Sql<'_>) -> Result<(), StoreError> {
-        if let Some(age) = self.age {
-            let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-            let oldest = now().saturating_sub(age);
-            keep_continued(sql, oldest).await?;
-            let mut expire = Statement::new("DELETE FROM objects WHERE changed <= ");
-            expire.bind(oldest).push(concat!(" AND ", leaves!()));
-            sql.run(&expire).await?;
+impl Server {
+    /// Deletes what is too old, and the oldest objects until the rest fits.
+    pub(crate) async fn clean(&self, retention: &Retention) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let sql = &mut Sql::Postgres(&mut connection);
+        retention.expire(sql).await?;
+        let used = Statement::new(USED)
+            .with(bytes(OBJECT_BYTES))
+            .with(bytes(ITEM_BYTES));
+        let used = sql.row(&used).await?;
+        let used = used.map_or(Ok(0), |row| row.number("bytes"))?;
+        drop(connection);
+        let mut excess = retention.excess(used.unsigned_abs());
+        let mut eviction = Eviction::new();
+        while excess > 0 {
+            let mut transaction = self.begin().await?;
+            let sql = &mut Sql::Postgres(&mut transaction);
+            let deleted = eviction.step(sql, excess).await?;
+            transaction.commit().await.map_err(|error| fact(&error))?;
+            if deleted == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(deleted);
         }
-        let limit = i64::try_from(self.bytes).unwrap_or(i64::MAX);
-        let sum =
-            format!("{SIZES} SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM sizes");
-        let all = sql.row(&Statement::new(&sum)).await?;
-        if all.map_or(Ok(0), |row| row.number("bytes"))? <= limit {
-            return Ok(());
-        }
-        if let Some((_, old)) = ages(sql).await? {
-            keep_continued(sql, old).await?;
-        }
-        // From the newest to the oldest, the sizes add up to the limit.
-        let mut shrink = Statement::new(SIZES);
-        shrink.push(
-            ", sums AS (SELECT seq, SUM(bytes) OVER (ORDER BY changed DESC, seq DESC) AS bytes FROM sizes) \
-            DELETE FROM objects WHERE seq IN (SELECT seq FROM sums WHERE bytes > ",
-        );
-        shrink.bind(limit);
-        shrink.push(")");
-        sql.run(&shrink).await.map(|_| ())
+        Ok(())
     }
 }
 

@@ -2,31 +2,50 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::TryStreamExt as _;
 use loggia_api::store::StoreError;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use crate::error::fact;
 use crate::sql::{Sql, Statement};
 
-/// How many objects are deleted in one transaction, so that nobody waits long for the file.
+/// How many objects without a successor one step of an eviction looks at, and the most that it
+/// deletes, so that nobody waits long for the file.
 const AT_ONCE: i64 = 100;
+
+/// How many of the oldest objects an eviction orders at once.
+const ORDERED_AT_ONCE: i64 = 1000;
 
 /// Gives the responses of some age that a younger response continues, directly or through others,
 /// the age of that response. `CROSS JOIN` makes SQLite look at the old ones first; there are few.
-const KEEP_CONTINUED: &str = "\
-    WITH RECURSIVE kept (id, previous, changed) AS ( \
-        SELECT older.id, older.previous, newer.changed \
-        FROM objects AS older CROSS JOIN objects AS newer \
-        WHERE older.changed <= $1 AND newer.previous = older.id AND newer.changed > $1 \
-        UNION \
-        SELECT older.id, older.previous, kept.changed \
-        FROM kept CROSS JOIN objects AS older \
-        WHERE older.id = kept.previous AND older.changed <= $1 \
-    ) \
-    UPDATE objects SET changed = newest.changed \
-    FROM (SELECT id, MAX(changed) AS changed FROM kept GROUP BY id) AS newest \
-    WHERE objects.id = newest.id";
+macro_rules! keep_continued {
+    ($younger:literal) => {
+        concat!(
+            "WITH RECURSIVE kept (id, previous, changed) AS ( \
+                SELECT older.id, older.previous, newer.changed \
+                FROM objects AS older CROSS JOIN objects AS newer \
+                WHERE older.changed <= $1 AND newer.previous = older.id AND ",
+            $younger,
+            " UNION \
+                SELECT older.id, older.previous, kept.changed \
+                FROM kept CROSS JOIN objects AS older \
+                WHERE older.id = kept.previous AND older.changed <= $1 \
+            ) \
+            UPDATE objects SET changed = newest.changed \
+            FROM (SELECT id, MAX(changed) AS changed FROM kept GROUP BY id) AS newest \
+            WHERE objects.id = newest.id AND objects.changed < newest.changed"
+        )
+    };
+}
+
+/// For objects that are too old: those that a response which is not too old continues are kept.
+const KEEP_CONTINUED: &str = keep_continued!("newer.changed > $1");
+
+/// For an order: all of them get the age of the last response of their chain.
+const AGE_OF_CHAINS: &str = keep_continued!(
+    "(newer.changed > $1 OR NOT EXISTS \
+        (SELECT 1 FROM objects AS last WHERE last.previous = newer.id))"
+);
 
 /// The condition of objects that leave when they are old, or make room: those whose kind does not
 /// [stay](loggia_api::store::Kind::stays).
@@ -35,25 +54,29 @@ macro_rules! leaves {
         "kind NOT IN ('file', 'upload', 'batch')"
     };
 }
-pub(crate) use leaves;
 
-/// The age of the oldest object that leaves, and one that an eighth of them have.
-const AGES: &str = concat!(
-    "SELECT MIN(changed) AS oldest, (SELECT changed FROM objects WHERE ",
-    leaves!(),
-    " ORDER BY changed LIMIT 1 OFFSET (SELECT COUNT(*) / 8 FROM objects WHERE ",
-    leaves!(),
-    ")) AS old FROM objects WHERE ",
-    leaves!(),
-    " HAVING COUNT(*) > 0"
-);
-
-/// Deletes the oldest objects of those that leave.
-const DELETE_OLDEST: &str = concat!(
+/// Deletes objects that are too old.
+const DELETE_OLD: &str = concat!(
     "DELETE FROM objects WHERE seq IN (SELECT seq FROM objects WHERE changed <= $1 AND ",
     leaves!(),
     " ORDER BY changed, seq LIMIT $2)"
 );
+
+/// Of the objects younger than some age that leave, the age that so many of them have at most.
+const NEXT_AGE: &str = concat!(
+    "SELECT MAX(changed) AS age FROM (SELECT changed FROM objects WHERE changed > $1 AND ",
+    leaves!(),
+    " ORDER BY changed LIMIT $2) AS oldest HAVING COUNT(*) > 0"
+);
+
+/// Deletes an object that no other continues.
+const DELETE_LAST: &str = "DELETE FROM objects WHERE seq = $1 AND NOT EXISTS \
+    (SELECT 1 FROM objects AS newer WHERE newer.previous = objects.id)";
+
+/// The bytes that rows and their places in the indexes take, apart from their texts: of an object,
+/// and of an item.
+pub(crate) const OBJECT_BYTES: usize = 450;
+pub(crate) const ITEM_BYTES: usize = 350;
 
 /// How long objects stay, and how much room they may take. The oldest go first; the age of an
 /// object counts from its last change. A response that a younger one continues is as old as that.
@@ -79,7 +102,7 @@ impl Default for Retention {
 impl Retention {
     /// How many more bytes may be written before the size is looked at again.
     pub(crate) fn step(&self) -> u64 {
-        (self.bytes / 64).max(1 << 16)
+        (self.bytes / 64).clamp(16 << 10, 1 << 20)
     }
 
     /// The bytes past which SQLite itself refuses to grow.
@@ -87,64 +110,115 @@ impl Retention {
         self.bytes.saturating_add(self.bytes / 4)
     }
 
-    /// Deletes what is too old.
-    pub(crate) async fn expire(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        let Some(age) = self.age else { return Ok(()) };
-        let oldest = now() - i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-        keep_continued(&mut Sql::Sqlite(connection), oldest).await?;
-        loop {
-            let deleted = sqlx::query(DELETE_OLDEST)
-                .bind(oldest)
-                .bind(AT_ONCE)
-                .execute(&mut *connection)
-                .await
-                .map_err(|error| fact(&error))?;
-            if deleted.rows_affected() == 0 {
-                return Ok(());
-            }
-        }
+    /// How many bytes must be freed if so many are used. There is room for what is written until
+    /// the next look, so that the file stays below its limit.
+    pub(crate) fn excess(&self, used: u64) -> u64 {
+        used.saturating_sub(self.bytes.saturating_sub(2 * self.step()))
     }
 
-    /// Deletes the oldest objects until the rest fits.
-    pub(crate) async fn shrink(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        let (mut at_once, mut kept) = (1, i64::MIN);
-        while used(connection).await.map_err(|error| fact(&error))? > self.bytes {
-            let sql = &mut Sql::Sqlite(connection);
-            if let Some((oldest, old)) = ages(sql).await?
-                && oldest > kept
-            {
-                keep_continued(sql, old).await?;
-                kept = old;
-                continue;
-            }
-            let deleted = sqlx::query(DELETE_OLDEST)
-                .bind(kept)
-                .bind(at_once)
-                .execute(&mut *connection)
-                .await
-                .map_err(|error| fact(&error))?;
-            if deleted.rows_affected() == 0 {
-                return Ok(());
-            }
-            at_once = AT_ONCE.min(at_once * 2);
-        }
+    /// Deletes what is too old.
+    pub(crate) async fn expire(&self, sql: &mut Sql<'_>) -> Result<(), StoreError> {
+        let Some(age) = self.age else { return Ok(()) };
+        let oldest = now().saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        sql.run(&Statement::new(KEEP_CONTINUED).with(oldest))
+            .await?;
+        let delete = Statement::new(DELETE_OLD).with(oldest).with(AT_ONCE);
+        while sql.run(&delete).await? > 0 {}
         Ok(())
     }
 }
 
-/// Makes the responses that were last changed before this time as young as the youngest response
-/// that continues them.
-pub(crate) async fn keep_continued(sql: &mut Sql<'_>, before: i64) -> Result<(), StoreError> {
-    let keep = Statement::new(KEEP_CONTINUED).with(before);
-    sql.run(&keep).await.map(|_| ())
+/// Deletes the oldest objects. A response is as old as the youngest one that continues it, and it is
+/// deleted after that.
+#[derive(Debug)]
+pub(crate) struct Eviction {
+    /// The objects up to this age are in order.
+    ordered: i64,
 }
 
-/// When the oldest object was last changed, and a time before which about an eighth of the objects
-/// were. `None` if there are no objects.
-pub(crate) async fn ages(sql: &mut Sql<'_>) -> Result<Option<(i64, i64)>, StoreError> {
-    let row = sql.row(&Statement::new(AGES)).await?;
-    row.map(|row| Ok((row.number("oldest")?, row.number("old")?)))
-        .transpose()
+impl Eviction {
+    pub(crate) fn new() -> Self {
+        Self { ordered: i64::MIN }
+    }
+
+    /// Deletes some of the oldest objects: at most so many bytes and one object. Returns how many
+    /// bytes it has deleted; 0 if there is nothing more to delete. It must run in a transaction.
+    pub(crate) async fn step(&mut self, sql: &mut Sql<'_>, bytes: u64) -> Result<u64, StoreError> {
+        loop {
+            let oldest = self.oldest(sql).await?;
+            if !oldest.is_empty() {
+                return delete(sql, &oldest, bytes).await;
+            }
+            let next = Statement::new(NEXT_AGE)
+                .with(self.ordered)
+                .with(ORDERED_AT_ONCE);
+            let Some(age) = sql.row(&next).await? else {
+                return Ok(0);
+            };
+            self.ordered = age.number("age")?;
+            let order = Statement::new(AGE_OF_CHAINS).with(self.ordered);
+            sql.run(&order).await?;
+        }
+    }
+
+    /// The places and bytes of the oldest objects that are in order, each after those that continue
+    /// it. An object that is held is in use.
+    async fn oldest(&self, sql: &mut Sql<'_>) -> Result<Vec<(i64, u64)>, StoreError> {
+        let length = sql.stored_length();
+        let mut find = Statement::new(
+            "WITH RECURSIVE oldest AS ( \
+                SELECT seq, previous, changed FROM objects WHERE changed <= ",
+        );
+        find.bind(self.ordered).push(concat!(
+            " AND ",
+            leaves!(),
+            " AND NOT EXISTS (SELECT 1 FROM objects AS newer WHERE newer.previous = objects.id) \
+            AND held_until <= "
+        ));
+        sql.push_now(&mut find);
+        find.push(" ORDER BY changed, seq LIMIT ").bind(AT_ONCE);
+        find.push(
+            "), leaving (seq, previous, age, last, steps) AS ( \
+                SELECT seq, previous, changed, seq, 0 FROM oldest \
+                UNION ALL \
+                SELECT objects.seq, objects.previous, \
+                    CASE WHEN changed > age THEN changed ELSE age END, last, steps + 1 \
+                FROM leaving JOIN objects ON objects.id = leaving.previous \
+                WHERE changed <= ",
+        );
+        find.bind(self.ordered).push(" AND steps < ");
+        find.bind(AT_ONCE).push(
+            "), ordered AS ( \
+                SELECT seq, MAX(age) AS age, MAX(last) AS last, MAX(steps) AS steps FROM leaving \
+                GROUP BY seq ORDER BY age, last, steps LIMIT ",
+        );
+        find.bind(AT_ONCE);
+        find.push(&format!(
+            ") SELECT ordered.seq, CAST({length}(body) + COALESCE({length}(sealed), 0) + {OBJECT_BYTES} + \
+                COALESCE((SELECT SUM({length}(items.body) + COALESCE({length}(items.sealed), 0) + {ITEM_BYTES}) \
+                    FROM items WHERE items.object = objects.seq), 0) AS BIGINT) AS bytes \
+            FROM ordered JOIN objects ON objects.seq = ordered.seq ORDER BY age, last, steps"
+        ));
+        let mut rows = sql.rows(&find);
+        let mut oldest = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            oldest.push((row.number("seq")?, row.number("bytes")?.unsigned_abs()));
+        }
+        Ok(oldest)
+    }
+}
+
+/// Deletes objects in their order, until so many bytes are deleted. Returns how many are.
+async fn delete(sql: &mut Sql<'_>, objects: &[(i64, u64)], bytes: u64) -> Result<u64, StoreError> {
+    let mut deleted = 0;
+    for (seq, size) in objects {
+        if deleted >= bytes {
+            break;
+        }
+        let done = sql.run(&Statement::new(DELETE_LAST).with(*seq)).await?;
+        deleted += done * size;
+    }
+    Ok(deleted)
 }
 
 /// The bytes of the pages that hold something.

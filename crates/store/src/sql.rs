@@ -170,6 +170,14 @@ impl Sql<'_> {
         }
     }
 
+    /// The function of the bytes that a text takes in the database, which may compress it.
+    pub(crate) fn stored_length(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "octet_length",
+            Self::Postgres(_) => "pg_column_size",
+        }
+    }
+
     /// Adds the time, in Unix milliseconds, to a statement: that of the database if several servers
     /// share it, since their clocks differ.
     pub(crate) fn push_now(&self, statement: &mut Statement<'_>) {

@@ -138,19 +138,18 @@ impl SqlStore {
             Place::File(file) => {
                 let database = file.database(&self.retention).await?;
                 let mut turn = database.turn().await?;
-                self.retention.expire(&mut turn.connection).await?;
-                self.retention.shrink(&mut turn.connection).await?;
+                let sql = &mut Sql::Sqlite(&mut turn.connection);
+                self.retention.expire(sql).await?;
+                turn.release();
+                database.make_room().await?;
+                let mut turn = database.turn().await?;
                 turn.run("PRAGMA incremental_vacuum").await?;
                 // The log still has what was deleted.
                 turn.run("PRAGMA wal_checkpoint(TRUNCATE)").await?;
                 turn.release();
                 Ok(())
             }
-            Place::Server(server) => {
-                let mut connection = server.connection().await?;
-                let mut sql = Sql::Postgres(&mut connection);
-                self.retention.clean_database(&mut sql).await
-            }
+            Place::Server(server) => server.clean(&self.retention).await,
         }
     }
 
@@ -249,24 +248,20 @@ impl File {
         Ok(opened)
     }
 
-    /// Enforces the limit of size, once enough was written to exceed it. A failure is only logged,
-    /// because the write itself has succeeded.
-    async fn wrote(&self, bytes: usize, retention: &Retention, database: &Database) {
-        let written = self
-            .bytes_written
-            .fetch_add(bytes as u64, Ordering::Relaxed)
-            + bytes as u64;
-        if written < retention.step() {
+    /// Enforces the limit of size, once enough was written to exceed it, or nothing could be written
+    /// any more. A failure is only logged, because it is not that of the write.
+    async fn wrote(&self, bytes: usize, done: &Result<(), StoreError>, opened: &Opened, step: u64) {
+        let bytes = match done {
+            Ok(()) => bytes as u64,
+            Err(StoreError::Full) => step,
+            Err(_) => return,
+        };
+        let written = self.bytes_written.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if written < step {
             return;
         }
         self.bytes_written.store(0, Ordering::Relaxed);
-        let make_room = async {
-            let mut turn = database.turn().await?;
-            retention.shrink(&mut turn.connection).await?;
-            turn.release();
-            Ok::<_, StoreError>(())
-        };
-        if let Err(error) = make_room.await {
+        if let Err(error) = opened.database.make_room().await {
             tracing::warn!(%error, "stored objects could not be deleted to make room");
         }
     }
@@ -296,9 +291,10 @@ impl Store for SqlStore {
             let bytes = length(&changes);
             let opened = file.ready(&self.retention).await?;
             let Opened { database, batches } = &*opened;
-            batches.write(database, sealing, owner, changes).await?;
-            file.wrote(bytes, &self.retention, database).await;
-            Ok(())
+            let done = batches.write(database, sealing, owner, changes).await;
+            let step = self.retention.step();
+            file.wrote(bytes, &done, &opened, step).await;
+            done
         })
     }
 

@@ -10,7 +10,7 @@ use loggia_api::store::{
 use serde::Serialize;
 
 use crate::read::{Access, column, number, only};
-use crate::retention::now;
+use crate::retention::{ITEM_BYTES, OBJECT_BYTES, now};
 use crate::sealing::Place;
 use crate::sql::Statement;
 
@@ -433,15 +433,15 @@ fn milliseconds(time: Duration) -> i64 {
     time.min(100 * 365 * 24 * 3600 * 1000)
 }
 
-fn bytes(bytes: usize) -> i64 {
+pub(crate) fn bytes(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// The bytes that changes add.
+/// The bytes that changes add, with those of rows and indexes.
 pub(crate) fn length(changes: &[Change]) -> usize {
     let length = |change: &Change| {
-        let (body, items) = match change {
-            Change::Create { object, items } => (object.body.len(), items),
+        let (object, items) = match change {
+            Change::Create { object, items } => (object.body.len() + overhead(object), items),
             Change::Replace { body, items, .. } => (body.len(), items),
             Change::Append { items, .. } => (0, items),
             Change::Hold { .. }
@@ -451,7 +451,15 @@ pub(crate) fn length(changes: &[Change]) -> usize {
             | Change::Schedule { .. }
             | Change::Limit { .. } => return 0,
         };
-        body + items.iter().map(|item| item.body.len()).sum::<usize>()
+        let items = items.iter().map(|item| item.body.len() + ITEM_BYTES);
+        object + items.sum::<usize>()
     };
     changes.iter().map(length).sum()
+}
+
+/// The bytes of an object apart from its body. Its labels are in its row, in a table and in an index.
+fn overhead(object: &Object) -> usize {
+    let labels = object.metadata.iter();
+    let labels: usize = labels.map(|(name, value)| name.len() + value.len()).sum();
+    OBJECT_BYTES + 3 * labels
 }

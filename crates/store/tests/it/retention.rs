@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use loggia_api::store::{Kind, Order, Owner, Side, Store};
+use loggia_api::store::{Change, Item, Kind, Order, Owner, Side, Store, StoreError};
 use loggia_store::{Retention, SqlStore};
 use sqlx::{ConnectOptions as _, Executor as _};
 
@@ -73,7 +73,7 @@ async fn a_response_stays_as_long_as_the_youngest_that_continues_it() {
         let retention = if by_size {
             Retention {
                 age: None,
-                bytes: 300_000,
+                bytes: 350_000,
             }
         } else {
             Retention::default()
@@ -139,8 +139,230 @@ async fn of_what_was_deleted_no_text_is_left_in_the_files() {
     assert!(small < 1 << 18, "{small} bytes");
 }
 
+/// The file never gets larger than its limit, and not much smaller than it.
+#[tokio::test]
+async fn many_small_objects_stay_below_the_limit_and_use_most_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let (owner, kind, bytes) = (Owner::NOBODY, Kind::Response, 1 << 20);
+    let retention = Retention {
+        bytes,
+        ..Retention::default()
+    };
+    let store = SqlStore::in_file(&path, retention);
+    let mut most = 0;
+    for number in 0..2000 {
+        let id = format!("resp_{number:032}");
+        let previous = (number % 3 > 0).then(|| format!("resp_{:032}", number - 1));
+        let mut object = response(&id, previous.as_deref());
+        object.metadata = labels(&[("topic", "a value of some length")]);
+        let created = store.create(&owner, object, items(&[&id])).await;
+        assert_eq!(created, Ok(()), "{number}");
+        if number % 20 == 0 {
+            most = most.max(pages(&path).await);
+        }
+    }
+    assert!((bytes * 9 / 10..=bytes).contains(&most), "{most} bytes");
+    // What is left are the newest, and every chain is whole.
+    let left = ids(&store, &owner, kind).await;
+    let newest: Vec<_> = (2000 - left.len() + 3..2000)
+        .map(|number| format!("resp_{number:032}"))
+        .collect();
+    assert!(
+        newest.len() > 500 && left.ends_with(&newest),
+        "{}",
+        left.len()
+    );
+    for id in &left {
+        assert!(store.chain(at(&owner, kind, id)).await.is_ok(), "{id}");
+    }
+}
+
+/// An object that was refused for want of room is stored after others have made room.
+#[tokio::test]
+async fn a_full_file_makes_room_for_the_next_object() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let limited = |bytes| Retention {
+        bytes,
+        ..Retention::default()
+    };
+    let (owner, kind) = (Owner::NOBODY, Kind::Conversation);
+    let store = SqlStore::in_file(&path, limited(4 << 20));
+    for number in 0..40 {
+        let object = conversation(&format!("c{number}"));
+        let created = store.create(&owner, object, text("i", 64 << 10)).await;
+        assert_eq!(created, Ok(()));
+    }
+    // The operator lowers the limit far below what is there.
+    let store = SqlStore::in_file(&path, limited(1 << 20));
+    let first = store.create(&owner, conversation("d"), text("i", 200 << 10));
+    assert_eq!(first.await, Err(StoreError::Full));
+    let second = store.create(&owner, conversation("d"), text("i", 200 << 10));
+    assert_eq!(second.await, Ok(()));
+    let left = ids(&store, &owner, kind).await;
+    assert!(left.contains(&"c39".to_owned()) && !left.contains(&"c0".to_owned()));
+    assert!(pages(&path).await - free(&path).await <= 1 << 20);
+}
+
+/// Chains and branches of all ages leave in the order of their youngest response, each response after
+/// those that continue it, and not more of them than needed.
+#[tokio::test]
+async fn chains_make_room_in_the_order_of_their_youngest_response() {
+    let mut random = 7;
+    for bytes in [400_000, 800_000, 1_600_000] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.db");
+        let store = SqlStore::in_file(&path, Retention::default());
+        let forest = Forest::stored(&store, &mut random).await;
+        for statement in forest.ages() {
+            change(&path, &statement).await;
+        }
+        let retention = Retention { age: None, bytes };
+        let store = SqlStore::in_file(&path, retention);
+        assert_eq!(store.clean().await, Ok(()));
+        forest.check(&store).await;
+        let used = pages(&path).await - free(&path).await;
+        assert!((bytes * 8 / 10..=bytes).contains(&used), "{used} bytes");
+        // There is nothing more to do.
+        let left = ids(&store, &Owner::NOBODY, Kind::Response).await;
+        assert_eq!(store.clean().await, Ok(()));
+        assert_eq!(ids(&store, &Owner::NOBODY, Kind::Response).await, left);
+    }
+}
+
+/// An object that a turn or a task holds is not deleted under it, even if it is the oldest.
+#[tokio::test]
+async fn an_object_in_use_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let retention = Retention {
+        bytes: 1 << 20,
+        ..Retention::default()
+    };
+    let store = SqlStore::in_file(&path, retention);
+    let (owner, kind) = (Owner::NOBODY, Kind::Conversation);
+    let created = store.create(&owner, conversation("held"), items(&["i"]));
+    assert_eq!(created.await, Ok(()));
+    let hold = Change::Hold {
+        kind,
+        id: "held".to_owned(),
+        holder: "turn".to_owned(),
+        time: Duration::from_mins(1),
+    };
+    assert_eq!(store.write(&owner, vec![hold]).await, Ok(()));
+    change(&path, "UPDATE objects SET changed = changed - 86400").await;
+    for number in 0..50 {
+        let object = conversation(&format!("c{number}"));
+        let created = store.create(&owner, object, text("i", 40 << 10)).await;
+        assert_eq!(created, Ok(()));
+    }
+    let left = ids(&store, &owner, kind).await;
+    assert!(left.contains(&"held".to_owned()) && !left.contains(&"c0".to_owned()));
+    // Files alone are above the limit: nothing can leave, and nothing waits for ever.
+    let retention = Retention {
+        bytes: 1 << 10,
+        ..Retention::default()
+    };
+    let store = SqlStore::in_file(&path, retention);
+    assert_eq!(store.clean().await, Ok(()));
+    assert_eq!(ids(&store, &owner, kind).await, ["held"]);
+}
+
+/// An item with a text that no database compresses.
+pub(crate) fn text(id: &str, bytes: usize) -> Vec<Item> {
+    let mut random = bytes as u64 + 1;
+    let body = std::iter::repeat_with(|| format!("{:016x}", next(&mut random)));
+    vec![Item {
+        body: body.take(bytes / 16).collect(),
+        ..items(&[id]).remove(0)
+    }]
+}
+
+/// The next of a row of numbers that look random (splitmix64).
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Responses that continue one another, and when each was last changed.
+pub(crate) struct Forest(Vec<(Option<usize>, i64)>);
+
+impl Forest {
+    /// Stores a forest of about 2 MB.
+    pub(crate) async fn stored(store: &SqlStore, random: &mut u64) -> Self {
+        let mut trees = Vec::new();
+        for number in 0..200 {
+            let previous = usize::try_from(next(random)).unwrap_or(0) % (number + number / 2 + 1);
+            let previous = (previous < number).then_some(previous);
+            // Not every response is younger than the one before it: labels may have been changed.
+            let changed = i64::try_from(next(random) % 60).unwrap_or(0);
+            trees.push((previous, changed));
+            let previous = previous.map(|previous| format!("r{previous}"));
+            let object = response(&format!("r{number}"), previous.as_deref());
+            let created = store.create(&Owner::NOBODY, object, text("i", 10_000));
+            assert_eq!(created.await, Ok(()));
+        }
+        Self(trees)
+    }
+
+    /// The statements that set the ages.
+    pub(crate) fn ages(&self) -> impl Iterator<Item = String> {
+        let trees = self.0.iter().enumerate();
+        trees.map(|(number, (_, changed))| {
+            format!("UPDATE objects SET changed = 1000 + {changed} WHERE id = 'r{number}'")
+        })
+    }
+
+    /// Checks that those that were deleted are the oldest.
+    pub(crate) async fn check(&self, store: &SqlStore) {
+        let left = ids(store, &Owner::NOBODY, Kind::Response).await;
+        let is_left = |number: usize| left.contains(&format!("r{number}"));
+        let mut youngest: Vec<i64> = self.0.iter().map(|(_, changed)| *changed).collect();
+        for (number, (previous, _)) in self.0.iter().enumerate().rev() {
+            if let Some(previous) = *previous {
+                youngest[previous] = youngest[previous].max(youngest[number]);
+                assert!(
+                    is_left(previous) || !is_left(number),
+                    "r{previous} before r{number}"
+                );
+            }
+        }
+        let ages = |is: bool| (0..self.0.len()).filter(move |number| is_left(*number) == is);
+        let oldest_left = ages(true).map(|number| youngest[number]).min();
+        let youngest_deleted = ages(false).map(|number| youngest[number]).max();
+        assert!(
+            !left.is_empty() && youngest_deleted <= oldest_left,
+            "{youngest_deleted:?} {oldest_left:?}"
+        );
+        assert!(left.len() < self.0.len() && youngest_deleted.is_some());
+    }
+}
+
+/// The bytes of all pages of the file, also of those that are only in its log.
+async fn pages(path: &Path) -> u64 {
+    pragma(path, "page_count").await * pragma(path, "page_size").await
+}
+
+/// The bytes of the pages that hold nothing.
+async fn free(path: &Path) -> u64 {
+    pragma(path, "freelist_count").await * pragma(path, "page_size").await
+}
+
+async fn pragma(path: &Path, name: &str) -> u64 {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let mut connection = options.connect().await.expect("the file");
+    let pragma = format!("PRAGMA {name}");
+    let number = sqlx::query_scalar::<_, i64>(&pragma);
+    let number = number.fetch_one(&mut connection).await.expect("a number");
+    number.unsigned_abs()
+}
+
 /// Runs a statement on the file.
-async fn change(path: &Path, statement: &'static str) {
+async fn change(path: &Path, statement: &str) {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
     let mut connection = options.connect().await.expect("the file");
     let done = connection.execute(statement).await.expect("a statement");
