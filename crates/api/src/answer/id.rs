@@ -69,6 +69,11 @@ pub(crate) fn batch() -> String {
     random("batch_").to_string()
 }
 
+/// Creates the id of a new batch of Anthropic's API.
+pub(crate) fn message_batch() -> String {
+    random("msgbatch_").to_string()
+}
+
 /// Creates the id of a new upload.
 pub(crate) fn upload() -> String {
     random("upload_").to_string()

@@ -70,6 +70,12 @@ pub(crate) enum FilesHandler {
     Batches,
     Batch,
     CancelBatch,
+    CreateMessageBatch,
+    MessageBatches,
+    MessageBatch,
+    CancelMessageBatch,
+    DeleteMessageBatch,
+    MessageBatchResults,
 }
 
 /// A row of the table.
@@ -355,11 +361,44 @@ static ROUTES: &[Row] = &[
         FilesHandler::CancelBatch,
         &[],
     ),
+    of_files(
+        Method::POST,
+        MESSAGE_BATCHES,
+        FilesHandler::CreateMessageBatch,
+        &[],
+    ),
+    of_files(
+        Method::GET,
+        MESSAGE_BATCHES,
+        FilesHandler::MessageBatches,
+        &[],
+    ),
+    of_files(Method::GET, MESSAGE_BATCH, FilesHandler::MessageBatch, &[]),
+    of_files(
+        Method::DELETE,
+        MESSAGE_BATCH,
+        FilesHandler::DeleteMessageBatch,
+        &[],
+    ),
+    of_files(
+        Method::POST,
+        "/v1/messages/batches/{message_batch_id}/cancel",
+        FilesHandler::CancelMessageBatch,
+        &[],
+    ),
+    of_files(
+        Method::GET,
+        "/v1/messages/batches/{message_batch_id}/results",
+        FilesHandler::MessageBatchResults,
+        &[],
+    ),
 ];
 
 const FILE: &str = "/v1/files/{file_id}";
 
 const MESSAGES: &str = "/v1/messages";
+const MESSAGE_BATCHES: &str = "/v1/messages/batches";
+const MESSAGE_BATCH: &str = "/v1/messages/batches/{message_batch_id}";
 const HELLO: &str = "/api/hello";
 const RESPONSE: &str = "/v1/responses/{response_id}";
 

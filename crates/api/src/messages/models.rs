@@ -20,7 +20,11 @@ const ACTIVE: &str = "active";
 ///
 /// # Errors
 /// Returns a 400 for a limit that is not a number from 1 to 1000.
-pub(crate) fn page(models: &[Model], query: &Query) -> Result<ModelPage, ApiError> {
+pub(crate) fn page(
+    models: &[Model],
+    query: &Query,
+    has_batches: bool,
+) -> Result<ModelPage, ApiError> {
     let limit = limit(query, USUAL, 1, MOST)?;
     let at = |name: &str| {
         let id = query.get(name)?;
@@ -46,7 +50,10 @@ pub(crate) fn page(models: &[Model], query: &Query) -> Result<ModelPage, ApiErro
     } else {
         range.end < models.len()
     };
-    let data: Vec<ModelInfo> = models[range].iter().map(of).collect();
+    let data: Vec<ModelInfo> = models[range]
+        .iter()
+        .map(|model| of(model, has_batches))
+        .collect();
     Ok(ModelPage {
         has_more,
         first_id: data.first().map(|model| model.id.clone()),
@@ -55,8 +62,8 @@ pub(crate) fn page(models: &[Model], query: &Query) -> Result<ModelPage, ApiErro
     })
 }
 
-/// Returns a model in Anthropic's format.
-pub(crate) fn of(model: &Model) -> ModelInfo {
+/// Returns a model in Anthropic's format, on a server that may have batches.
+pub(crate) fn of(model: &Model, has_batches: bool) -> ModelInfo {
     let context = model.extra.get("context_length").and_then(Value::as_u64);
     ModelInfo {
         id: model.id.clone(),
@@ -67,12 +74,12 @@ pub(crate) fn of(model: &Model) -> ModelInfo {
         max_input_tokens: context,
         // An answer can fill the whole context.
         max_tokens: context,
-        capabilities: capabilities(model),
+        capabilities: capabilities(model, has_batches),
     }
 }
 
 /// Returns what a model supports. `None` if its backend does not report it.
-fn capabilities(model: &Model) -> Option<Value> {
+fn capabilities(model: &Model, has_batches: bool) -> Option<Value> {
     let list = model.extra.get("capabilities")?.as_array()?;
     let has = |names: &[&str]| {
         let is_there = list.iter().filter_map(Value::as_str);
@@ -83,7 +90,7 @@ fn capabilities(model: &Model) -> Option<Value> {
     let yes = || json!({"supported": true});
     let thinks = has(&["thinking"]);
     Some(json!({
-        "batch": no(),
+        "batch": {"supported": has_batches},
         "citations": no(),
         "code_execution": no(),
         "compaction": {"supported": true, "summarize": yes()},
@@ -158,13 +165,13 @@ mod tests {
             ("before_id=gone&limit=2", "", false),
         ] {
             let uri = format!("/v1/models?{query}").parse().expect("a URI");
-            let page = page(&models(), &Query::of(&uri)).expect("a page");
+            let page = page(&models(), &Query::of(&uri), true).expect("a page");
             let found: String = page.data.iter().map(|model| model.id.as_str()).collect();
             assert_eq!((found.as_str(), page.has_more), (ids, has_more), "{query}");
         }
         for query in ["limit=0", "limit=1001"] {
             let uri = format!("/v1/models?{query}").parse().expect("a URI");
-            assert!(page(&models(), &Query::of(&uri)).is_err(), "{query}");
+            assert!(page(&models(), &Query::of(&uri), true).is_err(), "{query}");
         }
     }
 }

@@ -208,6 +208,10 @@ pub enum Kind {
     Upload,
     /// A batch of requests. Its items are the lines that are done.
     Batch,
+    /// A batch of requests of Anthropic's API.
+    MessageBatch,
+    /// The requests or the results of such a batch. Its content is in [`Blobs`].
+    BatchContent,
 }
 
 impl Kind {
@@ -219,7 +223,10 @@ impl Kind {
     /// Whether such an object stays until it is deleted. Others make room for new ones, and leave
     /// when they are old.
     pub fn stays(self) -> bool {
-        matches!(self, Self::File | Self::Upload | Self::Batch)
+        matches!(
+            self,
+            Self::File | Self::Upload | Self::Batch | Self::MessageBatch | Self::BatchContent
+        )
     }
 }
 
@@ -234,6 +241,8 @@ impl Kind {
             Self::File => "file",
             Self::Upload => "upload",
             Self::Batch => "batch",
+            Self::MessageBatch => "message_batch",
+            Self::BatchContent => "message_batch.content",
         }
     }
 }

@@ -295,7 +295,8 @@ fn noun(kind: Kind) -> &'static str {
         Kind::Message => "Message",
         Kind::File => "File",
         Kind::Upload => "Upload",
-        Kind::Batch => "Batch",
+        Kind::Batch | Kind::MessageBatch => "Batch",
+        Kind::BatchContent => "Content",
     }
 }
 

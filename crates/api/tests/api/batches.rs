@@ -23,17 +23,17 @@ use tower::Service;
 use crate::support::{Inner, Scripted, plain_model};
 
 /// A door with files and batches, in front of a model that answers with a recording.
-struct BatchDoor {
-    door: Door,
-    inner: Scripted,
-    store: Arc<MemoryStore>,
-    blobs: Arc<MemoryBlobs>,
+pub(crate) struct BatchDoor {
+    pub(crate) door: Door,
+    pub(crate) inner: Scripted,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) blobs: Arc<MemoryBlobs>,
     /// The requests of clients that are running.
-    running: Arc<AtomicUsize>,
+    pub(crate) running: Arc<AtomicUsize>,
 }
 
 impl BatchDoor {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::before(plain_model())
     }
 
@@ -66,7 +66,7 @@ impl BatchDoor {
     }
 
     /// Works on batches until the returned task is aborted.
-    fn work(&self) -> tokio::task::JoinHandle<()> {
+    pub(crate) fn work(&self) -> tokio::task::JoinHandle<()> {
         let running = Arc::clone(&self.running);
         let work = BatchWork {
             parallel: 3,
@@ -77,7 +77,7 @@ impl BatchDoor {
         tokio::spawn(self.door.clone().work_on_batches(work))
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         key: Option<&str>,
         method: Method,
@@ -106,7 +106,7 @@ impl BatchDoor {
         (status, serde_json::from_slice(&body).expect("JSON"))
     }
 
-    async fn file(&self, key: Option<&str>, text: &str, purpose: &str) -> String {
+    pub(crate) async fn file(&self, key: Option<&str>, text: &str, purpose: &str) -> String {
         let form = format!(
             "--x\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\n{purpose}\r\n\
             --x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.jsonl\"\r\n\r\n{text}\r\n--x--\r\n"
@@ -192,7 +192,7 @@ impl BatchDoor {
     }
 }
 
-fn caller(name: &str) -> Caller {
+pub(crate) fn caller(name: &str) -> Caller {
     Caller {
         name: name.into(),
         strictness: None,

@@ -4,87 +4,137 @@ use loggia_wire::openai::{Batch, BatchLine, BatchLineError, BatchResponse, Batch
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::ERRORS;
+use super::{ERRORS, messages};
 use crate::answer::id;
-use crate::store::{Item, Side};
+use crate::store::{Item, Kind, Side};
 
 /// A line that is done.
+#[derive(Debug)]
 pub(super) struct FinishedLine {
     /// Its number, from 0.
     pub(super) number: u64,
-    /// The line of the output.
-    pub(super) json: String,
-    /// The usage of its answer. `None` for an error.
-    pub(super) usage: Option<BatchUsage>,
+    /// The client's id. `None` if the line could not be parsed.
+    pub(super) custom_id: Option<String>,
+    pub(super) outcome: Outcome,
+}
+
+/// What became of the request of a line.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It was answered, maybe with an error.
+    Made {
+        request_id: String,
+        status: u16,
+        /// The body of the answer, which is JSON.
+        body: Box<RawValue>,
+    },
+    /// The request was not made.
+    NotMade { code: &'static str, message: String },
+    /// The batch ended before.
+    GivenUp(GivenUp),
+}
+
+/// Why the rest of a batch is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GivenUp {
+    Cancelled,
+    Expired,
+}
+
+impl Outcome {
+    /// A request that was answered.
+    pub(super) fn made(request_id: String, status: u16, body: &[u8]) -> Self {
+        match serde_json::from_slice(body) {
+            Ok(body) => Self::Made {
+                request_id,
+                status,
+                body,
+            },
+            Err(_) => Self::not_made("server_error", "The answer is not valid JSON."),
+        }
+    }
+
+    pub(super) fn not_made(code: &'static str, message: impl Into<String>) -> Self {
+        Self::NotMade {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl GivenUp {
+    /// Returns the code and the message of the error in OpenAI's API.
+    fn error(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Cancelled => (
+                "batch_cancelled",
+                "This request was not executed because the batch was cancelled.",
+            ),
+            Self::Expired => (
+                "batch_expired",
+                "This request could not be executed before the completion window expired.",
+            ),
+        }
+    }
 }
 
 impl FinishedLine {
-    /// A request that was answered, maybe with an error.
-    pub(super) fn answered(
-        number: u64,
-        custom_id: &str,
-        request_id: &str,
-        status: u16,
-        body: &str,
-    ) -> Self {
-        let Ok(raw) = serde_json::from_str::<&RawValue>(body) else {
-            let message = "The answer is not valid JSON.";
-            return Self::not_made(number, Some(custom_id), "server_error", message);
-        };
-        let is_answer = (200..300).contains(&status);
-        let line = BatchLine {
-            id: id::item("batch_req_"),
-            custom_id: Some(custom_id),
-            response: Some(BatchResponse {
-                status_code: status,
-                request_id,
-                body: raw,
-            }),
-            error: None,
-        };
-        Self {
-            number,
-            json: serde_json::to_string(&line).unwrap_or_default(),
-            usage: is_answer.then(|| usage_of(body)),
-        }
+    /// Whether the request was answered without an error.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self.outcome, Outcome::Made { status, .. } if (200..300).contains(&status))
     }
 
-    /// A request that was not made.
-    pub(super) fn not_made(
-        number: u64,
-        custom_id: Option<&str>,
-        code: &str,
-        message: &str,
-    ) -> Self {
-        let line = BatchLine {
-            id: id::item("batch_req_"),
-            custom_id,
-            response: None,
-            error: Some(BatchLineError { code, message }),
-        };
-        Self {
-            number,
-            json: serde_json::to_string(&line).unwrap_or_default(),
-            usage: None,
-        }
-    }
-
-    /// Counts the line, and returns it as an item.
-    pub(super) fn counted(self, batch: &mut Batch) -> Item {
+    /// Counts the line, and returns it as an item of a batch of this kind.
+    pub(super) fn counted(self, batch: &mut Batch, kind: Kind) -> Item {
+        let is_answer = self.is_answer();
         let counts = &mut batch.request_counts;
-        let side = if let Some(usage) = self.usage {
+        if is_answer {
             counts.completed += 1;
-            add(&mut batch.usage, &usage);
-            Side::Output
-        } else {
+        } else if kind == Kind::Batch || !matches!(self.outcome, Outcome::GivenUp(_)) {
             counts.failed += 1;
-            ERRORS
+        }
+        if let Outcome::Made { body, .. } = &self.outcome
+            && is_answer
+        {
+            add(&mut batch.usage, &usage_of(body.get()));
+        }
+        let (side, body) = match kind {
+            Kind::MessageBatch => (Side::Output, messages::result(&self)),
+            _ if is_answer => (Side::Output, self.json()),
+            _ => (ERRORS, self.json()),
         };
         Item {
             id: format!("line-{}", self.number),
-            body: self.json,
+            body,
             side,
         }
+    }
+
+    /// Returns the line of the output file, or of the error file.
+    pub(super) fn json(&self) -> String {
+        let (response, error) = match &self.outcome {
+            Outcome::Made {
+                request_id,
+                status,
+                body,
+            } => {
+                let response = BatchResponse {
+                    status_code: *status,
+                    request_id,
+                    body,
+                };
+                (Some(response), None)
+            }
+            Outcome::NotMade { code, message } => (None, Some((*code, message.as_str()))),
+            Outcome::GivenUp(why) => (None, Some(why.error())),
+        };
+        let line = BatchLine {
+            id: id::item("batch_req_"),
+            custom_id: self.custom_id.as_deref(),
+            response,
+            error: error.map(|(code, message)| BatchLineError { code, message }),
+        };
+        serde_json::to_string(&line).unwrap_or_default()
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::finished_line::{FinishedLine, Outcome};
 use crate::store::StoreError;
 use crate::store::blobs::Pieces;
 
@@ -123,6 +124,15 @@ impl InvalidLine {
             code: "duplicate_custom_id",
             message: message.to_owned(),
             param: Some("custom_id"),
+        }
+    }
+
+    /// Returns the line as one that is done.
+    pub(super) fn done(self, number: u64) -> FinishedLine {
+        FinishedLine {
+            number,
+            custom_id: self.custom_id,
+            outcome: Outcome::not_made(self.code, self.message),
         }
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::ENDPOINTS;
-use super::finished_line::FinishedLine;
+use super::finished_line::{FinishedLine, Outcome};
 use super::input::parse;
 use super::send::Pauses;
 use crate::Door;
@@ -21,8 +21,8 @@ pub struct AnsweredLine {
 impl From<FinishedLine> for AnsweredLine {
     fn from(line: FinishedLine) -> Self {
         Self {
-            json: line.json,
-            is_answer: line.usage.is_some(),
+            json: line.json(),
+            is_answer: line.is_answer(),
         }
     }
 }
@@ -46,11 +46,13 @@ impl Door {
             Ok(request) => {
                 let routes = ENDPOINTS.join("', '");
                 let message = format!("Invalid 'url': supported values are: '{routes}'.");
-                FinishedLine::not_made(0, Some(&request.custom_id), "invalid_url", &message)
+                FinishedLine {
+                    number: 0,
+                    custom_id: Some(request.custom_id),
+                    outcome: Outcome::not_made("invalid_url", message),
+                }
             }
-            Err(wrong) => {
-                FinishedLine::not_made(0, wrong.custom_id.as_deref(), wrong.code, &wrong.message)
-            }
+            Err(wrong) => wrong.done(0),
         };
         done.into()
     }

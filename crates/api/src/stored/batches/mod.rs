@@ -1,15 +1,18 @@
-//! Batches, `/v1/batches…`: requests that are made in the background.
+//! Batches, `/v1/batches…` and Anthropic's `/v1/messages/batches…`: requests that are made in the
+//! background.
 //!
 //! `work.rs` gives each batch its turns, `run.rs` is one batch at work, and `worker.rs` says how many
 //! of its lines may run. `input.rs` reads the lines, `send.rs` makes the request of one,
 //! `finished_line.rs` has its answer, and `output.rs` writes the files with the answers. `line.rs`
-//! makes one line without a store. A batch is an object
+//! makes one line without a store. `messages.rs` has the routes of Anthropic's API; such a batch runs
+//! as every other, and only its results are written differently. A batch is an object
 //! of the store that is due until it has ended. Its items are the finished lines, so that a line and
 //! the progress of the batch are stored together, and no line is done twice.
 
 mod finished_line;
 mod input;
 mod line;
+mod messages;
 mod output;
 mod run;
 mod send;
@@ -138,7 +141,7 @@ impl Files {
                 object: object.clone(),
                 items: Vec::new(),
             },
-            schedule(&stored.batch.id, created_at),
+            schedule(Kind::Batch, &stored.batch.id, created_at),
         ];
         let written = self.store.write(&self.owner, changes).await;
         written.map_err(|error| self.failed(&error))?;
@@ -180,9 +183,16 @@ impl Files {
             let message = format!("Cannot cancel a batch with status '{status}'.");
             return Err(ApiError::invalid("batch_id", "invalid_value", message));
         }
+        self.note_cancellation(Kind::Batch, id).await?;
+        let object = self.batch_object(id).await?;
+        answered(&self.shown_now(object).await?, "")
+    }
+
+    /// Stores that a batch is cancelled. It may have been before.
+    async fn note_cancellation(&self, kind: Kind, id: &str) -> Result<(), ApiError> {
         let cancel = Cancel { at: id::now() };
         let append = Change::Append {
-            kind: Kind::Batch,
+            kind,
             id: id.to_owned(),
             items: vec![Item {
                 id: CANCEL.to_owned(),
@@ -191,11 +201,9 @@ impl Files {
             }],
         };
         match self.store.write(&self.owner, vec![append]).await {
-            Ok(()) | Err(StoreError::Duplicate { .. }) => {}
-            Err(error) => return Err(self.worded(&error, Kind::Batch, id)),
+            Ok(()) | Err(StoreError::Duplicate { .. }) => Ok(()),
+            Err(error) => Err(self.worded(&error, kind, id)),
         }
-        let object = self.batch_object(id).await?;
-        answered(&self.shown_now(object).await?, "")
     }
 
     async fn batch_object(&self, id: &str) -> Result<Object, ApiError> {
@@ -204,13 +212,13 @@ impl Files {
     }
 
     /// Returns when a batch was cancelled, if it was.
-    async fn cancelled(&self, id: &str) -> Result<Option<u64>, StoreError> {
+    async fn cancelled(&self, kind: Kind, id: &str) -> Result<Option<u64>, StoreError> {
         let first = Part {
             after: None,
             limit: 1,
             order: Order::Ascending,
         };
-        let at = self.at(Kind::Batch, id);
+        let at = self.at(kind, id);
         let found = self.store.items(at, Side::Input, &first).await?.data;
         let cancel = found
             .first()
@@ -218,17 +226,22 @@ impl Files {
         Ok(cancel.map(|cancel| cancel.map_or_else(|_| id::now(), |cancel| cancel.at)))
     }
 
-    /// Returns a batch as it is answered, also if no server has noticed its cancellation yet.
+    /// Returns a batch as it is answered.
     async fn shown_now(&self, object: Object) -> Result<Map<String, Value>, ApiError> {
-        let StoredBatch { mut batch, .. } = stored(&object)?;
+        shown(self.batch_now(&object).await?, object.metadata)
+    }
+
+    /// Returns a batch, which is being cancelled also if no server has noticed that yet.
+    async fn batch_now(&self, object: &Object) -> Result<Batch, ApiError> {
+        let StoredBatch { mut batch, .. } = stored(object)?;
         if is_waiting(&batch.status) {
-            let cancelled = self.cancelled(&batch.id).await;
+            let cancelled = self.cancelled(object.kind, &batch.id).await;
             if let Some(at) = cancelled.map_err(|error| self.failed(&error))? {
                 batch.status = "cancelling".into();
                 batch.cancelling_at = Some(at);
             }
         }
-        shown(batch, object.metadata)
+        Ok(batch)
     }
 }
 
@@ -296,9 +309,9 @@ fn shown(batch: Batch, metadata: Metadata) -> Result<Map<String, Value>, ApiErro
 }
 
 /// Returns the change that makes a batch due at a time.
-fn schedule(id: &str, due: u64) -> Change {
+fn schedule(kind: Kind, id: &str, due: u64) -> Change {
     Change::Schedule {
-        kind: Kind::Batch,
+        kind,
         id: id.to_owned(),
         due: Some(due),
         content: FileLimits::OVERHEAD,

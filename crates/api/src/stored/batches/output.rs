@@ -41,13 +41,13 @@ impl Run<'_> {
         }
         let mut changes = vec![self.replaced(Vec::new())?];
         for stored in output.iter().chain(&errors) {
-            changes.extend(creation(stored, None)?);
+            changes.extend(creation(self.content_kind(), stored, None)?);
         }
         let id = self.id().to_owned();
-        changes.push(schedule(&id, now + KEPT_SECONDS));
+        changes.push(schedule(self.kind, &id, now + KEPT_SECONDS));
         // The lines are in the files now.
         changes.push(Change::Clear {
-            kind: Kind::Batch,
+            kind: self.kind,
             id,
         });
         let done = self.commit(changes).await;
@@ -55,6 +55,9 @@ impl Run<'_> {
             for stored in output.iter().chain(&errors) {
                 self.files.discard(&stored.place).await;
             }
+        } else if self.kind == Kind::MessageBatch {
+            let input = &self.stored.batch.input_file_id;
+            self.files.delete_batch_content(input).await;
         }
         done
     }
@@ -69,7 +72,7 @@ impl Run<'_> {
         let file_id = id::file();
         let (mut writing, mut bytes) = (None, 0);
         loop {
-            let at = self.files.at(Kind::Batch, &self.stored.batch.id);
+            let at = self.files.at(self.kind, &self.stored.batch.id);
             let part = self.files.store.items(at, side, &page).await?;
             let Some(last) = part.data.last() else { break };
             page.after = Some(last.id.clone());

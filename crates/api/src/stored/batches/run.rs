@@ -9,7 +9,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use loggia_wire::openai::{BatchError, BatchErrors};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::finished_line::FinishedLine;
+use super::finished_line::{FinishedLine, GivenUp, Outcome};
 use super::input::{InvalidLine, Line, Lines, parse};
 use super::worker::Worker;
 use super::{KEPT_SECONDS, StoredBatch, is_waiting, schedule};
@@ -81,6 +81,8 @@ pub(super) enum End {
 pub(super) struct Run<'w> {
     pub(super) worker: &'w Worker,
     pub(super) files: Files,
+    /// The kind of the batch.
+    pub(super) kind: Kind,
     pub(super) caller: Option<Caller>,
     /// Whether the API key that created the batch exists. Also true without API keys.
     pub(super) has_key: bool,
@@ -136,6 +138,14 @@ impl RunningLines<'_> {
 impl<'w> Run<'w> {
     pub(super) fn id(&self) -> &str {
         &self.stored.batch.id
+    }
+
+    /// Returns the kind of its input and of its output.
+    pub(super) fn content_kind(&self) -> Kind {
+        match self.kind {
+            Kind::MessageBatch => Kind::BatchContent,
+            _ => Kind::File,
+        }
     }
 
     /// Works on the batch until its turn is over, or it has ended.
@@ -233,7 +243,7 @@ impl<'w> Run<'w> {
         });
         let changes = vec![
             self.replaced(Vec::new())?,
-            schedule(self.id(), id::now() + KEPT_SECONDS),
+            schedule(self.kind, self.id(), id::now() + KEPT_SECONDS),
         ];
         self.commit(changes).await
     }
@@ -325,13 +335,13 @@ impl<'w> Run<'w> {
             }
             Ok(request) => {
                 let message = "The API key that created this batch does not exist any more.";
-                let custom_id = Some(request.custom_id.as_str());
-                FinishedLine::not_made(number, custom_id, "invalid_api_key", message)
+                FinishedLine {
+                    number,
+                    custom_id: Some(request.custom_id),
+                    outcome: Outcome::not_made("invalid_api_key", message),
+                }
             }
-            Err(wrong) => {
-                let custom_id = wrong.custom_id.as_deref();
-                FinishedLine::not_made(number, custom_id, wrong.code, &wrong.message)
-            }
+            Err(wrong) => wrong.done(number),
         };
         std::future::ready(done).boxed()
     }
@@ -348,7 +358,7 @@ impl<'w> Run<'w> {
         } = &mut self.stored;
         for done in done {
             progress.done.push(done.number);
-            items.push(done.counted(batch));
+            items.push(done.counted(batch, self.kind));
         }
         (progress.next, progress.offset) = (next, offset);
         progress.done.retain(|number| *number >= next);
@@ -367,21 +377,14 @@ impl<'w> Run<'w> {
         }
         match end {
             End::Completed => {}
-            End::Expired => {
-                let message =
-                    "This request could not be executed before the completion window expired.";
-                self.give_up("batch_expired", message).await?;
-            }
-            End::Cancelled(_) => {
-                let message = "This request was not executed because the batch was cancelled.";
-                self.give_up("batch_cancelled", message).await?;
-            }
+            End::Expired => self.give_up(GivenUp::Expired).await?,
+            End::Cancelled(_) => self.give_up(GivenUp::Cancelled).await?,
         }
         self.finish(end).await
     }
 
-    /// Stores an error for each line that is not done.
-    async fn give_up(&mut self, code: &str, message: &str) -> Result<(), Stop> {
+    /// Stores for each line that is not done that it was given up.
+    async fn give_up(&mut self, why: GivenUp) -> Result<(), Stop> {
         if self.stored.batch.in_progress_at.is_none() {
             return Ok(());
         }
@@ -404,12 +407,11 @@ impl<'w> Run<'w> {
                     Ok(request) => Some(request.custom_id),
                     Err(wrong) => wrong.custom_id,
                 };
-                given_up.push(FinishedLine::not_made(
-                    line.number,
-                    custom_id.as_deref(),
-                    code,
-                    message,
-                ));
+                given_up.push(FinishedLine {
+                    number: line.number,
+                    custom_id,
+                    outcome: Outcome::GivenUp(why),
+                });
             }
             if !given_up.is_empty() {
                 let read = (lines.next, lines.offset);
@@ -425,7 +427,7 @@ impl<'w> Run<'w> {
     /// Returns the lines that may not be done. `None` if the input file does not exist any more.
     async fn input(&self) -> Result<Option<Lines>, Stop> {
         let id = &self.stored.batch.input_file_id;
-        let found = match self.files.find(id).await {
+        let found = match self.files.find_of(self.content_kind(), id).await {
             Ok(found) => found,
             Err(error) if error.status == http::StatusCode::NOT_FOUND => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -439,7 +441,7 @@ impl<'w> Run<'w> {
 
     /// Returns why the batch has to end, if it has.
     async fn why_to_end(&self) -> Result<Option<End>, Stop> {
-        if let Some(at) = self.files.cancelled(self.id()).await? {
+        if let Some(at) = self.files.cancelled(self.kind, self.id()).await? {
             return Ok(Some(End::Cancelled(at)));
         }
         Ok((self.stored.batch.expires_at <= id::now()).then_some(End::Expired))
@@ -455,7 +457,7 @@ impl<'w> Run<'w> {
 
     fn hold(&self) -> Change {
         Change::Renew {
-            kind: Kind::Batch,
+            kind: self.kind,
             id: self.id().to_owned(),
             holder: self.holder.to_owned(),
             time: HELD_FOR,
@@ -465,7 +467,7 @@ impl<'w> Run<'w> {
     /// Returns the change that stores the batch with further lines.
     pub(super) fn replaced(&self, items: Vec<Item>) -> Result<Change, ApiError> {
         Ok(Change::Replace {
-            kind: Kind::Batch,
+            kind: self.kind,
             id: self.id().to_owned(),
             body: serde_json::to_string(&self.stored).map_err(|_| damaged())?,
             items,

@@ -11,7 +11,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::sleep;
 
-use super::finished_line::FinishedLine;
+use super::finished_line::{FinishedLine, Outcome};
 use super::input::Request;
 use crate::answer::id;
 use crate::{Caller, Door, RequestId};
@@ -57,33 +57,27 @@ impl Door {
         pauses: &Pauses,
     ) -> FinishedLine {
         let (mut tries, mut pause) = (0, FIRST_WAIT);
-        loop {
+        let outcome = loop {
             let request_id = id::item("req_");
             let asked = self.ask_line(&request, endpoint, caller.clone(), &request_id);
             let Ok((status, wait, body)) = AssertUnwindSafe(asked).catch_unwind().await else {
                 let message = "The server had an error while processing your request.";
-                return FinishedLine::not_made(
-                    number,
-                    Some(&request.custom_id),
-                    "server_error",
-                    message,
-                );
+                break Outcome::not_made("server_error", message);
             };
-            let waits = matches!(status, 429 | 503);
+            // 529 is the 503 of Anthropic's API.
+            let waits = matches!(status, 429 | 503 | 529);
             tries += 1;
             if !waits && (status < 500 && status != 408 || tries > REPEATED) {
-                let body = String::from_utf8_lossy(&body);
-                return FinishedLine::answered(
-                    number,
-                    &request.custom_id,
-                    &request_id,
-                    status,
-                    &body,
-                );
+                break Outcome::made(request_id, status, &body);
             }
             let wait = wait.unwrap_or(pause).min(LONGEST_PAUSE);
             pauses.pause(wait).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        FinishedLine {
+            number,
+            custom_id: Some(request.custom_id),
+            outcome,
         }
     }
 

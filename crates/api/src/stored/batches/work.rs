@@ -9,7 +9,7 @@ use super::worker::{BatchWork, Worker};
 use super::{schedule, stored};
 use crate::Door;
 use crate::answer::id;
-use crate::store::{Change, Claimed, Kind, Owner};
+use crate::store::{Change, Claimed, Kind, Owner, StoreError};
 
 /// The interval between two searches for a batch.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -26,13 +26,12 @@ impl Door {
         };
         let worker = Worker::new(self, files, work);
         let holder = id::item("batches_");
+        let mut kinds = [Kind::Batch, Kind::MessageBatch];
         let mut works = true;
         loop {
-            let claimed = worker
-                .files
-                .store
-                .claim(Kind::Batch, &holder, HELD_FOR)
-                .await;
+            let claimed = worker.claim(kinds, &holder).await;
+            // The kinds take turns.
+            kinds.rotate_left(1);
             if let Err(error) = &claimed
                 && works
             {
@@ -49,9 +48,20 @@ impl Door {
 }
 
 impl Worker {
+    /// Takes a batch of the first of these kinds that has one.
+    async fn claim(&self, kinds: [Kind; 2], holder: &str) -> Result<Option<Claimed>, StoreError> {
+        for kind in kinds {
+            let claimed = self.files.store.claim(kind, holder, HELD_FOR).await?;
+            if claimed.is_some() {
+                return Ok(claimed);
+            }
+        }
+        Ok(None)
+    }
+
     /// Works on a batch for a while.
     async fn turn(&self, Claimed { owner, object }: Claimed, holder: &str) {
-        let id = object.id.clone();
+        let (kind, id) = (object.kind, object.id.clone());
         let caller = owner.key().map(|name| (self.work.caller)(name));
         let files = self.files.of(owner);
         let Ok(stored) = stored(&object) else {
@@ -60,13 +70,17 @@ impl Worker {
         };
         if stored.has_ended() {
             // It was kept long enough.
-            let _ = files.store.delete(files.at(Kind::Batch, &id)).await;
+            let deleted = files.store.delete(files.at(kind, &id)).await;
+            if deleted.is_ok() && kind == Kind::MessageBatch {
+                files.delete_batch_contents(&stored.batch).await;
+            }
             return;
         }
         let owner = files.owner.clone();
         let mut run = Run {
             worker: self,
             files,
+            kind,
             has_key: caller.as_ref().is_none_or(Option::is_some),
             caller: caller.flatten(),
             holder,
@@ -84,12 +98,12 @@ impl Worker {
             }
         };
         let mut changes = vec![Change::Release {
-            kind: Kind::Batch,
+            kind,
             id: id.clone(),
             holder: Some(holder.to_owned()),
         }];
         // Other batches have waited longer.
-        changes.extend(rest.map(|rest| schedule(&id, id::now() + rest.as_secs())));
+        changes.extend(rest.map(|rest| schedule(kind, &id, id::now() + rest.as_secs())));
         if let Err(error) = self.files.store.write(&owner, changes).await {
             // The hold runs out.
             tracing::debug!(id, %error, "a batch could not be released");

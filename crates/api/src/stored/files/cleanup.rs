@@ -61,10 +61,10 @@ impl Files {
         Ok(())
     }
 
-    /// Takes a file or an upload that has expired.
+    /// Takes a file, an upload or a content of a batch that has expired.
     async fn expired(&self) -> Option<Claimed> {
         let holder = id::item("cleanup_");
-        for kind in [Kind::File, Kind::Upload] {
+        for kind in [Kind::File, Kind::Upload, Kind::BatchContent] {
             match self.store.claim(kind, &holder, HELD_FOR).await {
                 Ok(Some(claimed)) => return Some(claimed),
                 Ok(None) => {}

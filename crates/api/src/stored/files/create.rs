@@ -15,6 +15,7 @@ use super::{Files, Head, StoredFile, answered, check_purpose, creation, name, ne
 use crate::admit::checks::missing;
 use crate::answer::id;
 use crate::door::policy::FileLimits;
+use crate::store::Kind;
 use crate::store::blobs::BlobWriter;
 use crate::{ApiError, Body};
 
@@ -88,7 +89,7 @@ impl Files {
         } = received;
         let file = new_file(id, bytes, name, purpose, lasts);
         let stored = StoredFile { file, place };
-        let changes = creation(&stored, Some(self.limits.key_bytes))?;
+        let changes = creation(Kind::File, &stored, Some(self.limits.key_bytes))?;
         let done = self.store(writer, stored.place.clone(), changes).await;
         done.map_err(|error| self.failed(&error))?;
         answered(&stored.file, &ignored)

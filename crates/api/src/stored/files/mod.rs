@@ -152,6 +152,15 @@ impl Door {
             FilesHandler::Batches => files.batches(&head).await,
             FilesHandler::Batch => files.batch(&head).await,
             FilesHandler::CancelBatch => files.cancel_batch(&head).await,
+            FilesHandler::CreateMessageBatch => {
+                let body = read::json_body(&parts.headers, body, &self.policy).await?;
+                files.create_message_batch(&head, &body).await
+            }
+            FilesHandler::MessageBatches => files.message_batches(&head).await,
+            FilesHandler::MessageBatch => files.message_batch(&head).await,
+            FilesHandler::CancelMessageBatch => files.cancel_message_batch(&head).await,
+            FilesHandler::DeleteMessageBatch => files.delete_message_batch(&head).await,
+            FilesHandler::MessageBatchResults => files.message_batch_results(&head).await,
         }
     }
 
@@ -233,11 +242,20 @@ impl Files {
 
     /// Returns a file that has not expired.
     pub(crate) async fn find(&self, id: &str) -> Result<StoredFile, ApiError> {
-        let object = self.store.object(self.at(Kind::File, id)).await;
-        let object = object.map_err(|error| self.worded(&error, Kind::File, id))?;
+        self.find_of(Kind::File, id).await
+    }
+
+    /// Returns a file, or a content of a batch, that has not expired.
+    pub(in crate::stored) async fn find_of(
+        &self,
+        kind: Kind,
+        id: &str,
+    ) -> Result<StoredFile, ApiError> {
+        let object = self.store.object(self.at(kind, id)).await;
+        let object = object.map_err(|error| self.worded(&error, kind, id))?;
         let stored = stored(&object)?;
         if has_expired(&stored.file) {
-            return Err(no_such(Kind::File, id));
+            return Err(no_such(kind, id));
         }
         Ok(stored)
     }
@@ -261,7 +279,7 @@ impl Files {
 
     /// Ends a content and makes changes that refer to it. If that fails, the content is deleted. A
     /// client that leaves does not interrupt it.
-    async fn store(
+    pub(in crate::stored) async fn store(
         &self,
         writer: Box<dyn BlobWriter>,
         place: String,
@@ -319,15 +337,16 @@ impl Files {
     }
 }
 
-/// Makes the changes that store a file.
+/// Makes the changes that store a file, or a content of a batch.
 pub(in crate::stored) fn creation(
+    kind: Kind,
     stored: &StoredFile,
     limit: Option<u64>,
 ) -> Result<Vec<Change>, ApiError> {
     let file = &stored.file;
     let content = file.bytes + FileLimits::OVERHEAD;
     let object = Object {
-        kind: Kind::File,
+        kind,
         id: file.id.clone(),
         created: file.created_at,
         model: None,
@@ -341,7 +360,7 @@ pub(in crate::stored) fn creation(
         most,
     });
     let schedule = Change::Schedule {
-        kind: Kind::File,
+        kind,
         id: file.id.clone(),
         due: file.expires_at,
         content,
@@ -422,6 +441,8 @@ fn named(kind: Kind, id: &str) -> String {
     let noun = match kind {
         Kind::File => "File",
         Kind::Upload => "Upload",
+        Kind::MessageBatch => "Message Batch",
+        Kind::BatchContent => "Content",
         _ => "Batch",
     };
     format!("{noun} object: {id}")

@@ -239,7 +239,7 @@ impl Files {
             file: Some(stored.file.clone()),
             ..upload
         };
-        let mut changes = creation(&stored, None)?;
+        let mut changes = creation(Kind::File, &stored, None)?;
         changes.extend(end(&upload, lasts, holder)?);
         let done = self.store(writer, stored.place, changes).await;
         done.map_err(|error| self.worded(&error, Kind::Upload, id))?;

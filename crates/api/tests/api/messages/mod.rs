@@ -1,6 +1,7 @@
 //! `POST /v1/messages` and what else clients of Anthropic's API request, from bytes to bytes.
 
 mod ask;
+mod batches;
 mod clients;
 mod compaction;
 mod continuation;
