@@ -45,4 +45,4 @@ pub use mcp::McpClient;
 pub use responses::background::Background;
 pub use responses::session::{Create, Session};
 pub use store::{Blobs, MemoryBlobs, MemoryStore, Store};
-pub use stored::{AnsweredLine, BatchWork, FindCaller};
+pub use stored::{AnswerLine, AnsweredLine, BatchWork, FindCaller};

@@ -1,6 +1,7 @@
 //! The app: the server's own routes, OpenAI's behind them, and every layer around both.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,15 +9,19 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::extract::Request;
 use axum::routing::get;
+use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::Response;
-use loggia_api::{Background, BatchWork, Blobs, Caller, Door, McpClient, Policy, Route, Store};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use loggia_api::{
+    AnswerLine, Background, BatchWork, Blobs, Caller, Door, McpClient, Policy, Route, Store,
+};
 use loggia_backend::Backend;
 use loggia_seal::Keys;
-use tower::{Service, ServiceBuilder};
+use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 
-use crate::account::{AccountLayer, Log};
+use crate::account::{AccountLayer, Listeners, Log};
 use crate::body::AnswerBody;
 use crate::cors::PagesLayer;
 use crate::keys::CallerLayer;
@@ -34,6 +39,14 @@ pub struct AppState {
     in_flight: InFlight,
     /// Those of the running requests that an engine works on.
     generating: InFlight,
+    listeners: Listeners,
+}
+
+/// Returns the listeners: each gets the account of every request when its answer has ended, lines of
+/// batches included. To add one, implement [`Listener`](crate::account::Listener) in a file of
+/// `account/`, and add it here.
+fn listeners() -> Listeners {
+    Arc::new([Box::new(Log)])
 }
 
 impl AppState {
@@ -46,6 +59,7 @@ impl AppState {
             options,
             in_flight: InFlight::default(),
             generating: InFlight::default(),
+            listeners: listeners(),
         }
     }
 
@@ -85,7 +99,38 @@ impl AppState {
             clients,
             running: Arc::new(move || generating.count()),
             caller: Arc::new(move |name| keys.named(name).cloned()),
+            answer: self.answers_lines(),
         })
+    }
+
+    /// Returns a function that answers requests of lines of batches, each with an account.
+    fn answers_lines(&self) -> AnswerLine {
+        let door = self.door.clone();
+        let routes = service_fn(move |request: http::Request<Full<Bytes>>| {
+            answer_guarded(door.clone(), request).map(Ok::<_, Infallible>)
+        });
+        let lines = self.accounts().of_batches().layer(routes);
+        Arc::new(move |request| {
+            let answering = lines.clone().oneshot(request.map(Full::new));
+            Box::pin(async move {
+                let answer = match answering.await {
+                    Ok(answer) => answer,
+                    Err(never) => match never {},
+                };
+                let (mut head, body) = answer.into_parts();
+                let body = body.collect().await.map(|body| body.to_bytes());
+                let body = body.unwrap_or_else(|_broken| {
+                    head.status = StatusCode::INTERNAL_SERVER_ERROR;
+                    Bytes::new()
+                });
+                Response::from_parts(head, body)
+            })
+        })
+    }
+
+    fn accounts(&self) -> AccountLayer {
+        AccountLayer::new(self.in_flight.clone(), Arc::clone(&self.listeners))
+            .with_generating(self.generating.clone())
     }
 
     /// Adds the keys that seal what clients carry for the server.
@@ -129,12 +174,12 @@ impl AppState {
 
 /// Builds the app: OpenAI's routes, `/healthz`, `/readyz`, and all layers. It does not listen yet.
 pub fn app(state: AppState) -> Router {
+    let accounts = state.accounts();
     let AppState {
         backend,
         door,
         options,
-        in_flight,
-        generating,
+        ..
     } = state;
     let ready_within = options.ready_timeout;
     let own = Router::new()
@@ -144,7 +189,6 @@ pub fn app(state: AppState) -> Router {
             get(move || health::readyz(backend, ready_within)),
         )
         .method_not_allowed_fallback(health::only_get);
-    let accounts = AccountLayer::new(in_flight, vec![Box::new(Log)]).with_generating(generating);
     let sessions = Sessions::new(door.clone(), accounts.clone(), &options);
     // One service instead of a handler inside axum's layers: axum builds and boxes those again for
     // each request.
@@ -213,20 +257,32 @@ impl Service<Request> for Routes {
         if let Some(answer) = self.sessions.answer(&request) {
             return Box::pin(async move { Ok(answer) });
         }
-        let errors = door.error_format(&request);
-        let end_now = request.extensions().get::<EndNow>().cloned();
-        Box::pin(async move {
-            let answer = AssertUnwindSafe(door.serve(request)).catch_unwind();
-            let answer = match &end_now {
-                Some(end_now) => end_now.unless_set(answer).await,
-                None => Some(answer.await),
-            };
-            let answer = match answer {
-                Some(Ok(answer)) => answer,
-                Some(Err(_message)) => errors.response(panic::error()),
-                None => errors.response(shutdown::error()),
-            };
-            Ok(answer.map(|body| AnswerBody::ending(body, end_now)))
-        })
+        Box::pin(answer_guarded(door, request).map(Ok))
+    }
+}
+
+/// Answers a request through the door. A panic becomes a 500, which the layers see, and so does the
+/// error of a server that stops.
+fn answer_guarded<B>(
+    door: Door,
+    request: http::Request<B>,
+) -> impl Future<Output = Response<AnswerBody>> + Send
+where
+    B: http_body::Body<Data: Buf, Error: Display> + Send + 'static,
+{
+    let errors = door.error_format(&request);
+    let end_now = request.extensions().get::<EndNow>().cloned();
+    async move {
+        let answer = AssertUnwindSafe(door.serve(request)).catch_unwind();
+        let answer = match &end_now {
+            Some(end_now) => end_now.unless_set(answer).await,
+            None => Some(answer.await),
+        };
+        let answer = match answer {
+            Some(Ok(answer)) => answer,
+            Some(Err(_message)) => errors.response(panic::error()),
+            None => errors.response(shutdown::error()),
+        };
+        answer.map(|body| AnswerBody::ending(body, end_now))
     }
 }

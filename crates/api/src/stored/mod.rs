@@ -11,7 +11,7 @@ pub(crate) mod keep;
 pub(crate) mod metadata;
 pub(crate) mod page;
 
-pub use batches::{AnsweredLine, BatchWork, FindCaller};
+pub use batches::{AnswerLine, AnsweredLine, BatchWork, FindCaller};
 
 use std::sync::Arc;
 

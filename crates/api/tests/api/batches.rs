@@ -73,6 +73,7 @@ impl BatchDoor {
             clients: 1,
             running: Arc::new(move || running.load(Ordering::Relaxed)),
             caller: Arc::new(|name| (name != "gone").then(|| caller(name))),
+            answer: self.door.answers_lines(),
         };
         tokio::spawn(self.door.clone().work_on_batches(work))
     }

@@ -1,6 +1,7 @@
 //! The access log: one line per request, written when its answer has ended.
 //!
-//! The line has the method, route, status, name of the API key, outcome, duration and tokens. Path,
+//! The line has the method, route, status, name of the API key, outcome, duration and tokens, and
+//! `batch=true` if the request is a line of a batch. Path,
 //! query, headers and body are never logged, because they contain what the client sent.
 
 use http::Method;
@@ -26,6 +27,7 @@ impl Listener for Log {
             route = closed.route,
             status = closed.status.map(|status| status.as_u16()),
             key = closed.key,
+            batch = closed.is_of_batch.then_some(true),
             outcome = word(closed.ended.outcome),
             ms,
             prompt_tokens = usage.map(|usage| usage.prompt_tokens),

@@ -1,6 +1,7 @@
 //! The account of a request: what is known about it from its head to the end of its answer. When
 //! the answer ends, for whatever reason, each [`Listener`] gets the closed account. The access log
-//! is a listener; metrics, limits and ledgers can be others.
+//! is a listener; metrics, limits and ledgers can be others. `listeners` in `app.rs` is the list of
+//! them. A line of a batch has an account like the request of a client.
 //!
 //! The account lives in the response body, so it lasts exactly as long as the answer. Only the
 //! gauge of running requests lasts longer.
@@ -50,7 +51,12 @@ pub(crate) struct Closed<'a> {
     pub(crate) ended: &'a Ended,
     /// The time from the head of the request to the end of the answer.
     pub(crate) took: Duration,
+    /// Whether the request is a line of a batch. No client waits for its answer.
+    pub(crate) is_of_batch: bool,
 }
+
+/// Those who get the account of every request, in this order.
+pub(crate) type Listeners = Arc<[Box<dyn Listener>]>;
 
 /// Opens an account for every request.
 #[derive(Clone)]
@@ -58,15 +64,28 @@ pub(crate) struct AccountLayer {
     in_flight: InFlight,
     /// Those of the running requests that an engine works on.
     generating: InFlight,
-    listeners: Arc<[Box<dyn Listener>]>,
+    listeners: Listeners,
+    is_of_batches: bool,
 }
 
 impl AccountLayer {
-    pub(crate) fn new(in_flight: InFlight, listeners: Vec<Box<dyn Listener>>) -> Self {
+    pub(crate) fn new(in_flight: InFlight, listeners: Listeners) -> Self {
         Self {
             in_flight,
             generating: InFlight::default(),
-            listeners: listeners.into(),
+            listeners,
+            is_of_batches: false,
+        }
+    }
+
+    /// Returns the layer for lines of batches. They have the same listeners, but are in no gauge:
+    /// the gauges are those of clients, for whom batches wait.
+    pub(crate) fn of_batches(self) -> Self {
+        Self {
+            in_flight: InFlight::default(),
+            generating: InFlight::default(),
+            is_of_batches: true,
+            ..self
         }
     }
 
@@ -129,7 +148,8 @@ struct Account {
     /// account.
     ended: Option<Box<Ended>>,
     opened: Instant,
-    listeners: Arc<[Box<dyn Listener>]>,
+    listeners: Listeners,
+    is_of_batch: bool,
     _entered: Entered,
     _generating: Option<Entered>,
 }
@@ -150,6 +170,7 @@ impl Account {
             ended: None,
             opened: Instant::now(),
             listeners: Arc::clone(&layer.listeners),
+            is_of_batch: layer.is_of_batches,
             _entered: layer.in_flight.enter(),
             _generating: generates.then(|| layer.generating.enter()),
         }
@@ -168,6 +189,7 @@ impl Drop for Account {
             status: self.status,
             ended: &ended,
             took: self.opened.elapsed(),
+            is_of_batch: self.is_of_batch,
         };
         for listener in &*self.listeners {
             listener.closed(&closed);
@@ -321,8 +343,8 @@ mod tests {
     #[tokio::test]
     async fn listeners_hear_what_is_known_of_an_answer_whose_client_left() {
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let listeners: Vec<Box<dyn Listener>> =
-            vec![Box::new(RecordingListener(Arc::clone(&heard)))];
+        let listener: Box<dyn Listener> = Box::new(RecordingListener(Arc::clone(&heard)));
+        let listeners: Listeners = Arc::new([listener]);
         let door = Door::new(Arc::new(OneWord), Policy::default());
         let routes = service_fn(move |request: Request<Full<Bytes>>| {
             let door = door.clone();

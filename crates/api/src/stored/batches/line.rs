@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::ENDPOINTS;
 use super::finished_line::{FinishedLine, Outcome};
 use super::input::parse;
-use super::send::Pauses;
+use super::send::{Pauses, make_line};
 use crate::Door;
 
 /// A line of a batch that was made, or not.
@@ -41,7 +41,8 @@ impl Door {
         let pauses = Pauses::default();
         let done = match parse(Some(&text), &url) {
             Ok(request) if ENDPOINTS.contains(&url.as_str()) => {
-                self.make_line(0, request, &url, None, &pauses).await
+                let answer = self.answers_lines();
+                make_line(&answer, 0, request, &url, None, &pauses).await
             }
             Ok(request) => {
                 let routes = ENDPOINTS.join("', '");

@@ -36,6 +36,7 @@ use crate::store::{
 use crate::{ApiError, Body};
 
 pub use line::AnsweredLine;
+pub use send::AnswerLine;
 pub use worker::{BatchWork, FindCaller};
 
 /// The routes that a batch can be for.

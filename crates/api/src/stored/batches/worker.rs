@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::finished_line::FinishedLine;
 use super::input::Request;
-use super::send::Pauses;
+use super::send::{AnswerLine, Pauses, make_line};
 use crate::stored::files::Files;
 use crate::{Caller, Door};
 
@@ -30,6 +30,8 @@ pub struct BatchWork {
     /// Returns the caller with an API key of this name. A batch is made with the rights of the key
     /// that created it.
     pub caller: FindCaller,
+    /// Answers the request of a line.
+    pub answer: AnswerLine,
 }
 
 /// Works on batches.
@@ -61,9 +63,8 @@ impl Worker {
         endpoint: String,
         caller: Option<Caller>,
     ) -> FinishedLine {
-        let (door, pauses) = (&self.door, &self.pauses);
-        let line = door.make_line(number, request, &endpoint, caller, pauses);
-        line.await
+        let answer = &self.work.answer;
+        make_line(answer, number, request, &endpoint, caller, &self.pauses).await
     }
 
     pub(super) fn parallel(&self) -> usize {
