@@ -14,7 +14,9 @@ use http::request::Parts;
 use http::{Request, Response};
 use loggia_backend::{Ability, BackendError, Chunk, Event, ServedBy};
 use loggia_wire::Extra;
-use loggia_wire::openai::{CompletionUsage, Decision, DecisionRequest, DecisionUsage, TopLogprob};
+use loggia_wire::openai::{
+    CompletionUsage, Decision, DecisionAnswer, DecisionRequest, DecisionUsage, TopLogprob,
+};
 use serde_json::{Map, Value, json};
 
 use crate::admit::parse::{parsed, profile_of};
@@ -58,7 +60,7 @@ impl Door {
     async fn decide(
         &self,
         parts: &Parts,
-        request: DecisionRequest,
+        mut request: DecisionRequest,
         ignored: &mut String,
     ) -> Result<Response<Body>, ApiError> {
         let model = request.model.clone();
@@ -69,44 +71,16 @@ impl Door {
         {
             return Err(ApiError::unknown(field));
         }
-        let DecisionRequest { questions, .. } = &request;
-        let questions = check(questions.clone())?;
+        let questions = check(std::mem::take(&mut request.questions))?;
         let asking = Asking::new(self, parts, request).await?;
 
-        let mut prompts = Vec::new();
-        for (index, question) in questions.iter().enumerate() {
-            prompts.extend(question.prompts().into_iter().map(|prompt| (index, prompt)));
-        }
-        let mut found = asking.all(&questions, prompts).await?;
-        let mut weights: Vec<Vec<_>> = questions.iter().map(|_| Vec::new()).collect();
-        for one in &mut found {
-            if let Some(of_question) = weights.get_mut(one.question) {
-                of_question.push(one.weights.take());
-            }
-        }
-        let mut lasts = Vec::new();
-        for (index, (question, weights)) in questions.iter().zip(&weights).enumerate() {
-            lasts.extend(question.last_prompt(weights).map(|prompt| (index, prompt)));
-        }
-        let lasts = asking.all(&questions, lasts).await?;
-        let answers = questions.into_iter().zip(weights).enumerate();
-        let answers = answers.map(|(index, (question, weights))| {
-            let last = lasts.iter().find(|last| last.question == index);
-            question.answer(&weights, last.and_then(|last| last.weights.as_deref()))
-        });
-        let answers = answers.collect();
-
-        let usage = usage_of(found.iter().chain(&lasts));
-        let engine_failed = |message: &str| {
-            let message = message.to_owned();
-            asking.refusals.refuse(BackendError::Engine { message })
-        };
+        let Answered { answers, found } = asking.answers(questions).await?;
+        let usage = usage_of(&found);
         let first = found.into_iter().next();
-        let first = first.ok_or_else(|| engine_failed("no question was answered"))?;
+        let first = first.ok_or_else(|| asking.failed("no question was answered"))?;
         *ignored = first.ignored;
         add_listed(ignored, &unknown);
-        let served_by = first.served_by;
-        progress.accepted(&served_by);
+        progress.accepted(&first.served_by);
         progress.has_begun();
         progress.cost(CompletionUsage::new(
             usage.input_tokens,
@@ -118,9 +92,9 @@ impl Door {
             usage,
         };
         let json = serde_json::to_vec(&decision).map(Bytes::from);
-        let json = json.map_err(|_| engine_failed("an answer that cannot be written as JSON"))?;
+        let json = json.map_err(|_| asking.failed("an answer that cannot be written as JSON"))?;
         let mut response = headers::json(Body::ending(json, progress.end(Outcome::Complete)));
-        name_server(&mut response, &served_by);
+        name_server(&mut response, &first.served_by);
         Ok(response)
     }
 }
@@ -144,6 +118,12 @@ struct Found {
     usage: Option<CompletionUsage>,
     served_by: ServedBy,
     ignored: String,
+}
+
+/// The answers to the questions, and the results of all prompts.
+struct Answered {
+    answers: Vec<DecisionAnswer>,
+    found: Vec<Found>,
 }
 
 impl<'a> Asking<'a> {
@@ -199,6 +179,40 @@ impl<'a> Asking<'a> {
             fields,
             input,
         })
+    }
+
+    /// Answers the questions: each has prompts for groups of its options, and, if there are several,
+    /// a last one for the winners of the groups.
+    async fn answers(&self, questions: Vec<Checked>) -> Result<Answered, ApiError> {
+        let mut prompts = Vec::new();
+        for (index, question) in questions.iter().enumerate() {
+            prompts.extend(question.prompts().into_iter().map(|prompt| (index, prompt)));
+        }
+        let mut found = self.all(&questions, prompts).await?;
+        let mut weights: Vec<Vec<_>> = questions.iter().map(|_| Vec::new()).collect();
+        for one in &mut found {
+            if let Some(of_question) = weights.get_mut(one.question) {
+                of_question.push(one.weights.take());
+            }
+        }
+        let mut lasts = Vec::new();
+        for (index, (question, weights)) in questions.iter().zip(&weights).enumerate() {
+            lasts.extend(question.last_prompt(weights).map(|prompt| (index, prompt)));
+        }
+        let lasts = self.all(&questions, lasts).await?;
+        let answers = questions.into_iter().zip(weights).enumerate();
+        let answers = answers.map(|(index, (question, weights))| {
+            let last = lasts.iter().find(|last| last.question == index);
+            question.answer(&weights, last.and_then(|last| last.weights.as_deref()))
+        });
+        let answers = answers.collect();
+        found.extend(lasts);
+        Ok(Answered { answers, found })
+    }
+
+    fn failed(&self, message: &str) -> ApiError {
+        let message = message.to_owned();
+        self.refusals.refuse(BackendError::Engine { message })
     }
 
     /// Asks prompts, each with the number of its question, and returns the results in the same
@@ -337,9 +351,9 @@ fn of_question(error: ApiError, item: usize, question: usize) -> ApiError {
 }
 
 /// Returns the tokens that all prompts used together.
-fn usage_of<'a>(found: impl Iterator<Item = &'a Found>) -> DecisionUsage {
+fn usage_of(found: &[Found]) -> DecisionUsage {
     let mut sum = DecisionUsage::default();
-    for usage in found.filter_map(|found| found.usage.as_ref()) {
+    for usage in found.iter().filter_map(|found| found.usage.as_ref()) {
         let (of_prompt, of_answer) = (
             &usage.prompt_tokens_details,
             &usage.completion_tokens_details,

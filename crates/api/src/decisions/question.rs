@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use loggia_wire::openai::{
-    ChoiceProbability, DecisionAnswer, LevelProbability, Question, QuestionKind, TopLogprob,
+    ChoiceProbability, DecisionAnswer, LevelProbability, Question, QuestionChoice, QuestionKind,
+    TopLogprob,
 };
 use serde_json::{Value, json};
 
@@ -72,37 +73,17 @@ pub(crate) fn check(questions: Vec<Question>) -> Result<Vec<Checked>, ApiError> 
 
 impl Checked {
     fn new(question: Question, place: &str) -> Result<Self, ApiError> {
-        let Question {
-            kind,
-            instructions,
-            name,
-            choices,
-            levels,
-            extra: _,
-        } = question;
-        let parts = parts(instructions, &format!("{place}.instructions"))?;
-        let options = match kind {
+        let parts = parts(question.instructions, &format!("{place}.instructions"))?;
+        let options = match question.kind {
             QuestionKind::Predicate => Vec::new(),
             QuestionKind::Choice => {
                 let place = format!("{place}.choices");
-                let choices = choices.ok_or_else(|| missing(place.clone()))?;
-                let numbered = choices.into_iter().enumerate();
-                let options = numbered.map(|(index, choice)| {
-                    let value = choice.value.unwrap_or_default();
-                    if value.is_string() || value.is_boolean() {
-                        let description = choice.description;
-                        return Ok(Choosable { value, description });
-                    }
-                    let place = format!("{place}[{index}].value");
-                    let message =
-                        format!("Invalid type for '{place}': expected a string or a boolean.");
-                    Err(ApiError::invalid(place, "invalid_type", message))
-                });
-                counted(options.collect::<Result<_, _>>()?, &place)?
+                let choices = question.choices.ok_or_else(|| missing(place.clone()))?;
+                counted(choices_of(choices, &place)?, &place)?
             }
             QuestionKind::Score => {
                 let place = format!("{place}.levels");
-                let levels = levels.ok_or_else(|| missing(place.clone()))?;
+                let levels = question.levels.ok_or_else(|| missing(place.clone()))?;
                 let options = levels.into_iter().map(|level| Choosable {
                     value: level.label.into(),
                     description: level.description,
@@ -111,8 +92,8 @@ impl Checked {
             }
         };
         Ok(Self {
-            kind,
-            name,
+            kind: question.kind,
+            name: question.name,
             parts,
             options,
         })
@@ -149,53 +130,40 @@ impl Checked {
         weights: &[Option<Vec<f64>>],
         last: Option<&[f64]>,
     ) -> DecisionAnswer {
-        let refused = |name| DecisionAnswer::Refusal { name };
-        if self.kind == QuestionKind::Predicate {
-            let probability = weights.first().and_then(Option::as_ref);
-            let Some(probability) = probability.and_then(|both| both.first()) else {
-                return refused(self.name);
-            };
-            return DecisionAnswer::Predicate {
-                name: self.name,
-                probability: *probability,
-            };
-        }
-        let groups = weights
-            .iter()
-            .map(Option::as_deref)
-            .collect::<Option<Vec<_>>>();
-        let (Some(groups), true) = (groups, weights.len() == 1 || last.is_some()) else {
-            return refused(self.name);
+        let answer = match self.kind {
+            QuestionKind::Predicate => predicate(self.name.clone(), weights),
+            QuestionKind::Choice => self.choice(weights, last),
+            QuestionKind::Score => self.score(weights, last),
         };
-        let one = [1.0];
-        let of_groups = last.unwrap_or(&one);
-        let all = groups
-            .iter()
-            .zip(of_groups)
-            .flat_map(|(group, of_group)| group.iter().map(move |of_option| of_option * of_group));
-        let all: Vec<f64> = all.collect();
-        let Some(best) = largest(&all) else {
-            return refused(self.name);
-        };
+        answer.unwrap_or(DecisionAnswer::Refusal { name: self.name })
+    }
+
+    fn choice(&self, weights: &[Option<Vec<f64>>], last: Option<&[f64]>) -> Option<DecisionAnswer> {
+        let all = of_options(weights, last)?;
+        let best = largest(&all)?;
         let confidence = all.get(best).copied().unwrap_or_default();
-        let paired = self.options.into_iter().zip(all);
-        if self.kind == QuestionKind::Choice {
-            let probabilities: Vec<ChoiceProbability> = paired
-                .map(|(option, probability)| ChoiceProbability {
-                    value: option.value,
-                    probability,
-                })
-                .collect();
-            let choice = probabilities.get(best).map(|best| best.value.clone());
-            return DecisionAnswer::Choice {
-                name: self.name,
-                choice: choice.unwrap_or_default(),
-                confidence,
-                probabilities,
-            };
-        }
+        let options = self.options.iter().zip(all);
+        let probabilities: Vec<ChoiceProbability> = options
+            .map(|(option, probability)| ChoiceProbability {
+                value: option.value.clone(),
+                probability,
+            })
+            .collect();
+        let choice = probabilities.get(best).map(|best| best.value.clone());
+        Some(DecisionAnswer::Choice {
+            name: self.name.clone(),
+            choice: choice.unwrap_or_default(),
+            confidence,
+            probabilities,
+        })
+    }
+
+    fn score(&self, weights: &[Option<Vec<f64>>], last: Option<&[f64]>) -> Option<DecisionAnswer> {
+        let all = of_options(weights, last)?;
+        let confidence = all.get(largest(&all)?).copied().unwrap_or_default();
+        let options = self.options.iter().zip(all);
         let probabilities: Vec<LevelProbability> = (1..)
-            .zip(paired)
+            .zip(options)
             .map(|(value, (option, probability))| LevelProbability {
                 label: option.value.as_str().unwrap_or_default().to_owned(),
                 value,
@@ -204,12 +172,12 @@ impl Checked {
             .collect();
         let levels = probabilities.iter();
         let score = levels.map(|level| f64::from(level.value) * level.probability);
-        DecisionAnswer::Score {
-            name: self.name,
+        Some(DecisionAnswer::Score {
+            name: self.name.clone(),
             score: score.sum(),
             confidence,
             probabilities,
-        }
+        })
     }
 
     fn groups(&self) -> Vec<Range<usize>> {
@@ -262,6 +230,48 @@ impl Checked {
         parts.push(json!({"type": "input_text", "text": asked}));
         parts
     }
+}
+
+/// Returns the choices of a question as options.
+fn choices_of(choices: Vec<QuestionChoice>, place: &str) -> Result<Vec<Choosable>, ApiError> {
+    let numbered = choices.into_iter().enumerate();
+    let options = numbered.map(|(index, choice)| {
+        let value = choice.value.unwrap_or_default();
+        if value.is_string() || value.is_boolean() {
+            let description = choice.description;
+            return Ok(Choosable { value, description });
+        }
+        let place = format!("{place}[{index}].value");
+        let message = format!("Invalid type for '{place}': expected a string or a boolean.");
+        Err(ApiError::invalid(place, "invalid_type", message))
+    });
+    options.collect()
+}
+
+/// Returns the answer to a predicate. `None` if the model gave none.
+fn predicate(name: Option<String>, weights: &[Option<Vec<f64>>]) -> Option<DecisionAnswer> {
+    let both = weights.first()?.as_ref()?;
+    Some(DecisionAnswer::Predicate {
+        name,
+        probability: *both.first()?,
+    })
+}
+
+/// Returns the probability of each option, from those in each group and those of the groups'
+/// winners. `None` if the model did not answer a prompt.
+fn of_options(weights: &[Option<Vec<f64>>], last: Option<&[f64]>) -> Option<Vec<f64>> {
+    let groups: Vec<&[f64]> = weights
+        .iter()
+        .map(Option::as_deref)
+        .collect::<Option<_>>()?;
+    if groups.len() != 1 && last.is_none() {
+        return None;
+    }
+    let of_groups = last.unwrap_or(&[1.0]);
+    let groups = groups.iter().zip(of_groups);
+    let options = groups
+        .flat_map(|(group, of_group)| group.iter().map(move |of_option| of_option * of_group));
+    Some(options.collect())
 }
 
 /// Returns the probabilities of these answers, from the most probable first tokens. `None` if none

@@ -9,7 +9,7 @@ use loggia_wire::openai::responses::{
     TextFormat,
 };
 use loggia_wire::openai::{
-    ChatCompletionRequest, JsonSchemaFormat, Message, ResponseFormat, Role, ToolChoice,
+    ChatCompletionRequest, JsonSchemaFormat, Message, ResponseFormat, Role, Tool, ToolChoice,
 };
 use serde_json::{Value, json};
 
@@ -80,18 +80,91 @@ pub(crate) fn translate(
     let compaction = AutoCompaction::of(&request, keys)?;
     let mut ignored = unread(&mut request, &recalled, keys.is_some(), &servers);
 
-    let input = match request.input.take() {
-        Some(Input::Text(text)) => vec![user(&text)],
-        Some(Input::Items(items)) => items,
-        None if !recalled.history.is_empty() => Vec::new(),
-        None => return Err(missing("input".to_owned())),
-    };
     let origin = Origin {
         recalled: recalled.history.len(),
         named_by: recalled.named_by,
     };
-    let mut items = recalled.history;
+    let items = input_items(request.input.take(), recalled.history)?;
+    let ReadInput {
+        mut conversation,
+        tools,
+        tool_choice,
+        approved,
+        compacts,
+    } = read_input(&request, items, origin, &servers, keys, most)?;
+    ignored.extend(tools.ignored.into_names());
+    ignored.extend(std::mem::take(&mut conversation.ignored).into_names());
+
+    set_effort(&mut request, conversation.effort.take());
+    let (format, response_format) = formats(&mut conversation, &request)?;
+    let mut template = template(&request, format.as_ref());
+    template.store = recalled.is_stored;
+    template.conversation = conversation_of(recalled.conversation.as_deref());
+    template.input_transformations = std::mem::take(&mut conversation.removed);
+    let server_tools = servers.client().is_some().then(|| ServerTools {
+        servers,
+        offered: tools.offered.clone(),
+        approved,
+        most_calls: request.max_tool_calls.and_then(|most| most.try_into().ok()),
+    });
+    let seals = request.includes(ENCRYPTED) || compacts;
+    let shape = ResponseShape {
+        template,
+        keys: keys.filter(|_| seals).map(Arc::clone),
+        compaction: compacts.then_some(Compaction::Response),
+        offered: tools.offered,
+        summarizes: summary(request.reasoning.as_ref()).is_some(),
+        obfuscates: obfuscates(&request),
+        prewarms,
+    };
+    let places = conversation.places(tools.places);
+    let mut chat = chat(request, conversation);
+    chat.response_format = response_format;
+    set_tools(&mut chat, tools.functions, tool_choice, compacts);
+    set_prewarm(&mut chat, prewarms);
+    Ok(Translated {
+        chat,
+        places,
+        ignored,
+        shape,
+        server_tools,
+        // A summary needs no other one, and a warm-up generates nothing.
+        compaction: compaction.filter(|_| !compacts && !prewarms),
+    })
+}
+
+/// Returns the items that the model reads: those from the store, and those of the request.
+fn input_items(input: Option<Input>, history: Vec<Item>) -> Result<Vec<Item>, ApiError> {
+    let input = match input {
+        Some(Input::Text(text)) => vec![user(&text)],
+        Some(Input::Items(items)) => items,
+        None if !history.is_empty() => Vec::new(),
+        None => return Err(missing("input".to_owned())),
+    };
+    let mut items = history;
     items.extend(input);
+    Ok(items)
+}
+
+/// The items of a request as messages, and the tools that the model is offered.
+struct ReadInput {
+    conversation: Conversation,
+    tools: Tools,
+    tool_choice: Option<ToolChoice>,
+    /// The calls that the client has allowed.
+    approved: Vec<ApprovedCall>,
+    /// Whether the request is for a summary, which is made without tools.
+    compacts: bool,
+}
+
+fn read_input(
+    request: &ResponseRequest,
+    mut items: Vec<Item>,
+    origin: Origin,
+    servers: &Servers,
+    keys: Option<&Arc<Keys>>,
+    most: &Ceilings,
+) -> Result<ReadInput, ApiError> {
     let compacts = summary::is_asked(&items);
     if compacts {
         if keys.is_none() {
@@ -103,12 +176,11 @@ pub(crate) fn translate(
     if items.len() > most.messages {
         return Err(too_long("input", most.messages, items.len()));
     }
-    let (mut tools, tool_choice) = (Tools::at_most(most.tools, &servers), &request.tool_choice);
-    // A summary is made without tools.
+    let mut tools = Tools::at_most(most.tools, servers);
     tools.leaves_out_mcp = compacts;
-    let tool_choice = tool_choice.as_ref().filter(|_| !compacts);
-    let tool_choice = offer(&mut tools, &request, tool_choice, &items, origin)?;
-    let approved = approved(&items, origin, &servers, compacts)?;
+    let tool_choice = request.tool_choice.as_ref().filter(|_| !compacts);
+    let tool_choice = offer(&mut tools, request, tool_choice, &items, origin)?;
+    let approved = approved(&items, origin, servers, compacts)?;
     let mut conversation =
         items::conversation(items, origin, &tools.offered, keys.map(|keys| &**keys))?;
     if let Some(instructions) = &request.instructions {
@@ -121,66 +193,53 @@ pub(crate) fn translate(
     if compacts {
         conversation.end_with("input", summary::question());
     }
-    ignored.extend(tools.ignored.into_names());
-    ignored.extend(std::mem::take(&mut conversation.ignored).into_names());
-
-    let effort = conversation.effort.take();
-    let format = conversation.format.take();
-    set_effort(&mut request, effort);
-    let place = if format.is_some() {
-        "input"
-    } else {
-        "text.format"
-    };
-    let asked = request.text.as_ref().and_then(|text| text.format.clone());
-    let format = format.or(asked);
-    let response_format = format.as_ref().map(|format| chat_format(place, format));
-    let mut template = template(&request, format.as_ref());
-    template.store = recalled.is_stored;
-    template.conversation = conversation_of(recalled.conversation.as_deref());
-    template.input_transformations = std::mem::take(&mut conversation.removed);
-    let seals = request.includes(ENCRYPTED) || compacts;
-    let server_tools = servers.client().is_some().then(|| ServerTools {
-        servers,
-        offered: tools.offered.clone(),
+    Ok(ReadInput {
+        conversation,
+        tools,
+        tool_choice,
         approved,
-        most_calls: request.max_tool_calls.and_then(|most| most.try_into().ok()),
-    });
-    let shape = ResponseShape {
-        template,
-        keys: keys.filter(|_| seals).map(Arc::clone),
-        compaction: compacts.then_some(Compaction::Response),
-        offered: tools.offered,
-        summarizes: summary(request.reasoning.as_ref()).is_some(),
-        obfuscates: obfuscates(&request),
-        prewarms,
+        compacts,
+    })
+}
+
+/// Returns the format of the answer: the last one that the conversation sets, else that of the
+/// request. The response repeats it as it was sent, and the chat has it as chats do.
+fn formats(
+    conversation: &mut Conversation,
+    request: &ResponseRequest,
+) -> Result<(Option<TextFormat>, Option<ResponseFormat>), ApiError> {
+    let (place, format) = match conversation.format.take() {
+        Some(format) => ("input", Some(format)),
+        None => (
+            "text.format",
+            request.text.as_ref().and_then(|text| text.format.clone()),
+        ),
     };
-    let places = conversation.places(tools.places);
-    let mut chat = chat(request, conversation);
-    chat.response_format = response_format.transpose()?;
-    if tools.functions.is_empty() {
+    let of_chat = format.as_ref().map(|format| chat_format(place, format));
+    let of_chat = of_chat.transpose()?;
+    Ok((format, of_chat))
+}
+
+/// Sets the tools of a chat, and the choice among them.
+fn set_tools(
+    chat: &mut ChatCompletionRequest,
+    functions: Vec<Tool>,
+    choice: Option<ToolChoice>,
+    compacts: bool,
+) {
+    if functions.is_empty() {
         // OpenAI's chats refuse this field without tools.
         chat.parallel_tool_calls = None;
     } else {
-        chat.tools = Some(tools.functions);
+        chat.tools = Some(functions);
     }
-    chat.tool_choice = tool_choice;
+    chat.tool_choice = choice;
     if compacts {
-        summary::only_text(&mut chat);
+        summary::only_text(chat);
     }
     if chat.tool_choice == Some(ToolChoice::None) && chat.tools.is_none() {
         chat.tool_choice = None;
     }
-    set_prewarm(&mut chat, prewarms);
-    Ok(Translated {
-        chat,
-        places,
-        ignored,
-        shape,
-        server_tools,
-        // A summary needs no other one, and a warm-up generates nothing.
-        compaction: compaction.filter(|_| !compacts && !prewarms),
-    })
 }
 
 /// Offers the tools of a request and those among its items. Returns `tool_choice` as a chat has it.

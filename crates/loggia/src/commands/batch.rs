@@ -10,7 +10,7 @@ use std::pin::pin;
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
-use loggia_api::Door;
+use loggia_api::{AnsweredLine, Door};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -39,15 +39,7 @@ pub(crate) async fn run(
     runtime: &Handle,
 ) -> anyhow::Result<Ended> {
     let input = Input::read(&args.file)?;
-    let output = beside(&args.file, args.output.as_deref(), "output");
-    let errors = beside(&args.file, args.errors.as_deref(), "errors");
-    if output == errors {
-        anyhow::bail!(
-            "--output and --errors name the same file; choose another one for the errors"
-        );
-    }
-    let mut answers = Answers::open(output)?;
-    let mut errors = Answers::open(errors)?;
+    let mut outputs = Outputs::open(args)?;
     let backends = configured_backends(config, config.names_no_backend(), runtime).await?;
     let door = Door::new(backend(&backends, config), policy(config));
     let load = backends.load;
@@ -56,15 +48,8 @@ pub(crate) async fn run(
             eprintln!("loggia: {error:#}");
         }
     });
-    let bar = ProgressBar::new(input.requests);
-    // The template is a constant that a test parses.
-    if let Ok(style) = ProgressStyle::with_template(STYLE) {
-        bar.set_style(style);
-    }
-    let is_done = |id: &str| answers.ids.contains(id) || errors.ids.contains(id);
-    let to_do: Vec<u64> = input.to_do(is_done);
-    bar.set_position(input.requests - to_do.len() as u64);
-    bar.reset_eta();
+    let to_do = input.to_do(|id| outputs.has(id));
+    let bar = progress_bar(input.requests, to_do.len() as u64);
     let lines = Lines::of(&args.file, to_do)?;
     let door = &door;
     let parallel = config.batch_parallel.get() as usize;
@@ -73,7 +58,6 @@ pub(crate) async fn run(
         anyhow::Ok(door.answer_batch_line(line.into()).await)
     });
     let mut made = made.buffer_unordered(parallel);
-    let mut failed = errors.ids.len();
     // One future for the whole run, which is asked first: a new one in each round would miss a
     // signal that comes between two rounds.
     let mut interrupted = pin!(tokio::signal::ctrl_c());
@@ -88,28 +72,78 @@ pub(crate) async fn run(
             next = made.next() => next,
         };
         let Some(line) = next.transpose()? else { break };
-        if line.is_answer {
-            answers.append(&line.json)?;
-        } else {
-            errors.append(&line.json)?;
-            failed += 1;
-            bar.set_message(format!("({failed} failed)"));
+        outputs.append(&line)?;
+        if !line.is_answer {
+            bar.set_message(format!("({} failed)", outputs.failed));
         }
         bar.inc(1);
     }
     bar.finish();
-    answers.end()?;
-    errors.end()?;
-    let requests = input.requests;
-    eprintln!(
-        "loggia: {requests} requests, {failed} failed; the answers are in {}",
-        answers.path.display()
-    );
-    if failed == 0 {
-        return Ok(Ended::Answered);
+    outputs.end(input.requests)
+}
+
+/// A bar for so many requests, of which some are still to do.
+fn progress_bar(requests: u64, to_do: u64) -> ProgressBar {
+    let bar = ProgressBar::new(requests);
+    // The template is a constant that a test parses.
+    if let Ok(style) = ProgressStyle::with_template(STYLE) {
+        bar.set_style(style);
     }
-    eprintln!("loggia: the errors are in {}", errors.path.display());
-    Ok(Ended::WithErrors)
+    bar.set_position(requests - to_do);
+    bar.reset_eta();
+    bar
+}
+
+/// The two files that a run appends to.
+struct Outputs {
+    answers: Answers,
+    errors: Answers,
+    /// The number of requests in the file with the errors.
+    failed: usize,
+}
+
+impl Outputs {
+    fn open(args: &BatchArgs) -> anyhow::Result<Self> {
+        let answers = beside(&args.file, args.output.as_deref(), "output");
+        let errors = beside(&args.file, args.errors.as_deref(), "errors");
+        if answers == errors {
+            anyhow::bail!(
+                "--output and --errors name the same file; choose another one for the errors"
+            );
+        }
+        let (answers, errors) = (Answers::open(answers)?, Answers::open(errors)?);
+        Ok(Self {
+            failed: errors.ids.len(),
+            answers,
+            errors,
+        })
+    }
+
+    /// Whether an earlier run made the request with this id.
+    fn has(&self, id: &str) -> bool {
+        self.answers.ids.contains(id) || self.errors.ids.contains(id)
+    }
+
+    fn append(&mut self, line: &AnsweredLine) -> anyhow::Result<()> {
+        if line.is_answer {
+            return self.answers.append(&line.json);
+        }
+        self.failed += 1;
+        self.errors.append(&line.json)
+    }
+
+    /// Ends the files, and tells where they are.
+    fn end(self, requests: u64) -> anyhow::Result<Ended> {
+        self.answers.end()?;
+        self.errors.end()?;
+        let (failed, answers) = (self.failed, self.answers.path.display());
+        eprintln!("loggia: {requests} requests, {failed} failed; the answers are in {answers}");
+        if failed == 0 {
+            return Ok(Ended::Answered);
+        }
+        eprintln!("loggia: the errors are in {}", self.errors.path.display());
+        Ok(Ended::WithErrors)
+    }
 }
 
 /// The path of a file with answers: the one of the flag, else beside the input.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Buf;
 use futures_util::TryStreamExt as _;
 use http::{Response, StatusCode};
+use loggia_wire::Extra;
 use loggia_wire::openai::{CompleteUpload, CreateUpload, Upload, UploadPart};
 use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
@@ -76,32 +77,12 @@ impl Files {
         let bytes = u64::try_from(bytes).unwrap_or_default();
         let expires = expires_after.as_ref();
         let lasts = expires.map(|expires| seconds(expires, "expires_after"));
-        let created_at = id::now();
         let stored = StoredUpload {
-            upload: Upload {
-                id: id::upload(),
-                object: Kind::Upload.as_str().to_owned(),
-                bytes,
-                created_at,
-                expires_at: created_at + LASTS,
-                filename: name(&filename),
-                purpose,
-                status: "pending".to_owned(),
-                file: None,
-            },
+            upload: new_upload(&filename, bytes, purpose),
             lasts: lasts.transpose()?,
         };
         let upload = &stored.upload;
-        let object = Object {
-            kind: Kind::Upload,
-            id: upload.id.clone(),
-            created: created_at,
-            model: None,
-            metadata: Metadata::new(),
-            body: serde_json::to_string(&stored).map_err(|_| damaged())?,
-            previous: None,
-            is_held: false,
-        };
+        let object = object_of(&stored)?;
         let content = bytes + FileLimits::OVERHEAD;
         let changes = vec![
             Change::Limit {
@@ -133,20 +114,8 @@ impl Files {
         let limit = self.room(&upload).await?;
         let mut form = Form::new(&head.parts.headers, body, limit, pause)?;
         let id = id::part();
-        let mut data = None;
-        let mut extra = loggia_wire::Extra::default();
-        while let Some(field) = form.next().await? {
-            match field.name().unwrap_or_default() {
-                "data" if data.is_none() => {
-                    let place = format!("parts/{}/{id}", upload.id);
-                    data = Some(self.receive(&form, field, &place, limit).await?);
-                }
-                name => {
-                    let name = name.to_owned();
-                    extra.insert(name, form.text(field).await?.into());
-                }
-            }
-        }
+        let place = format!("parts/{}/{id}", upload.id);
+        let (data, extra) = self.receive_part(&mut form, &place, limit).await?;
         let ignored = head.unknown(&extra)?;
         let received = data.ok_or_else(|| missing("data".to_owned()))?;
         let Received {
@@ -183,6 +152,28 @@ impl Files {
         let stored = self.store(writer, place, vec![append]).await;
         stored.map_err(|error| self.worded(&error, Kind::Upload, &upload.id))?;
         answered(&part.part, &ignored)
+    }
+
+    /// Reads the form of a part. Returns its data, if it has any, and its other fields.
+    async fn receive_part(
+        &self,
+        form: &mut Form<'_>,
+        place: &str,
+        limit: u64,
+    ) -> Result<(Option<Received>, Extra), ApiError> {
+        let (mut data, mut extra) = (None, Extra::default());
+        while let Some(field) = form.next().await? {
+            match field.name().unwrap_or_default() {
+                "data" if data.is_none() => {
+                    data = Some(self.receive(form, field, place, limit).await?);
+                }
+                name => {
+                    let name = name.to_owned();
+                    extra.insert(name, form.text(field).await?.into());
+                }
+            }
+        }
+        Ok((data, extra))
     }
 
     /// `POST /v1/uploads/{upload_id}/complete`.
@@ -382,6 +373,36 @@ impl Files {
         // If that fails, the hold runs out.
         let _ = self.store.write(&self.owner, vec![release]).await;
     }
+}
+
+/// Returns a new upload.
+fn new_upload(filename: &str, bytes: u64, purpose: String) -> Upload {
+    let created_at = id::now();
+    Upload {
+        id: id::upload(),
+        object: Kind::Upload.as_str().to_owned(),
+        bytes,
+        created_at,
+        expires_at: created_at + LASTS,
+        filename: name(filename),
+        purpose,
+        status: "pending".to_owned(),
+        file: None,
+    }
+}
+
+/// Returns an upload as the store keeps it.
+fn object_of(stored: &StoredUpload) -> Result<Object, ApiError> {
+    Ok(Object {
+        kind: Kind::Upload,
+        id: stored.upload.id.clone(),
+        created: stored.upload.created_at,
+        model: None,
+        metadata: Metadata::new(),
+        body: serde_json::to_string(stored).map_err(|_| damaged())?,
+        previous: None,
+        is_held: false,
+    })
 }
 
 /// Returns the change that schedules the end of an upload, and how much it counts.
