@@ -61,6 +61,7 @@ pub use error::{EngineError, LoadError};
 pub use gguf::GgufError;
 pub use memory::Forecast;
 pub use options::{CacheDisk, CacheScope, DEFAULT_CONTEXT, Draft, LlamaOptions, Lora};
+pub use raw::ggml_version;
 pub use template::TemplateError;
 pub use threads::waiting;
 

@@ -4,7 +4,7 @@
 //! its interface is safe.
 //!
 //! `projector` encodes, `rows` decodes what was encoded, `sequence` has the states, `numbers` reads
-//! numbers of a model, and `address` takes the pointers from the bindings.
+//! numbers of a model, `version` the version of the library, and `address` takes the pointers from the bindings.
 //!
 //! # Safety rules
 //! 1. **Pointers.** The bindings keep their pointers private; only their `Debug` output shows the
@@ -37,7 +37,9 @@ pub(crate) mod numbers;
 mod projector;
 mod rows;
 mod sequence;
+mod version;
 
 pub(crate) use projector::Projector;
 pub(crate) use rows::{Row, Rows, decode};
 pub(crate) use sequence::{restore_sequence, save_sequence};
+pub use version::ggml_version;

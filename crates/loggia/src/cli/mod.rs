@@ -7,14 +7,16 @@ mod other_programs;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{self, Flags, ModelName, Secret, Span, StoreFlags, Url};
 
 /// The OpenAI API for the models you run yourself.
 #[derive(Debug, Parser)]
-#[command(name = "loggia", version, subcommand_required = true, arg_required_else_help = true, after_help = AFTER)]
+#[command(name = "loggia", version = VERSION.as_str(), subcommand_required = true, arg_required_else_help = true, after_help = AFTER)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -44,7 +46,7 @@ impl Cli {
     }
 
     /// The command line, with each setting's variable and default in its flag's help.
-    fn with_sources() -> clap::Command {
+    pub(crate) fn with_sources() -> clap::Command {
         Self::command().mut_subcommands(|command| command.mut_args(with_source))
     }
 }
@@ -60,6 +62,18 @@ fn with_source(flag: Arg) -> Arg {
         None => help,
     })
 }
+
+/// The version of the program, and of llama.cpp if it is built in.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let own = env!("CARGO_PKG_VERSION");
+    #[cfg(feature = "embedded")]
+    return format!(
+        "{own} (llama.cpp with ggml {})",
+        loggia_llama::ggml_version()
+    );
+    #[cfg(not(feature = "embedded"))]
+    return own.to_owned();
+});
 
 const AFTER: &str = "\
 To begin:  loggia pull smollm2:135m   (98 MB)
@@ -129,6 +143,16 @@ Examples:
 
 docs/measure.md says what each figure means.";
 
+const COMPLETIONS_AFTER: &str = "\
+Examples:
+  loggia completions bash > ~/.local/share/bash-completion/completions/loggia
+  loggia completions zsh > ~/.zfunc/_loggia
+  loggia completions fish > ~/.config/fish/completions/loggia.fish";
+
+const MAN_AFTER: &str = "\
+Examples:
+  loggia man ~/.local/share/man/man1           then: man loggia-serve";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -194,6 +218,20 @@ pub(crate) enum Command {
     /// Accepts the same flags as `serve`. The exit code is 1 if something that is configured cannot
     /// be reached.
     Check(ServeArgs),
+    /// Print the completions of a shell, for its folder of completions
+    #[command(after_help = COMPLETIONS_AFTER)]
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Write the manual as pages for `man`, one for each command
+    #[command(after_help = MAN_AFTER)]
+    Man {
+        /// The folder for the pages; it is made if it is missing
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
     /// The process that `serve` starts for each model that it loads
     #[cfg(feature = "embedded")]
     #[command(hide = true)]

@@ -7,9 +7,31 @@ use std::path::Path;
 use crate::models;
 
 /// The names and aliases of all commands.
-const COMMANDS: [&str; 20] = [
-    "chat", "serve", "run", "start", "server", "up", "pull", "download", "get", "models", "list",
-    "ls", "rm", "remove", "check", "help", "engine", "delete", "connect", "batch",
+const COMMANDS: [&str; 24] = [
+    "chat",
+    "serve",
+    "run",
+    "start",
+    "server",
+    "up",
+    "pull",
+    "download",
+    "get",
+    "models",
+    "list",
+    "ls",
+    "rm",
+    "remove",
+    "check",
+    "help",
+    "engine",
+    "delete",
+    "connect",
+    "batch",
+    "bench",
+    "benchmark",
+    "completions",
+    "man",
 ];
 
 /// Flags with several letters after one dash, which clap would read as several flags.

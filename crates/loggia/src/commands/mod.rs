@@ -7,6 +7,7 @@ mod bench;
 mod chat;
 mod check;
 mod connect;
+mod manual;
 mod models;
 mod serve;
 
@@ -39,6 +40,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => bench(&args),
         Command::Connect(args) => connect(&args),
         Command::Check(args) => check(&args.into_flags()),
+        Command::Completions { shell } => print(&manual::completions(shell)?),
+        Command::Man { folder } => print(&manual::write_pages(&folder)?),
         #[cfg(feature = "embedded")]
         Command::Engine { .. } => engine(),
     }
