@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Collected, Full};
 use loggia_api::{
     AnswerLine, Background, BatchWork, Blobs, Caller, Door, McpClient, Policy, Route, Store,
 };
@@ -118,7 +118,7 @@ impl AppState {
                     Err(never) => match never {},
                 };
                 let (mut head, body) = answer.into_parts();
-                let body = body.collect().await.map(|body| body.to_bytes());
+                let body = body.collect().await.map(Collected::to_bytes);
                 let body = body.unwrap_or_else(|_broken| {
                     head.status = StatusCode::INTERNAL_SERVER_ERROR;
                     Bytes::new()

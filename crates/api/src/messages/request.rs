@@ -4,17 +4,17 @@ use loggia_backend::conversation::continuation;
 use loggia_wire::Extra;
 use loggia_wire::anthropic::{self, MessagesRequest, OutputConfig, OutputFormat, Thinking};
 use loggia_wire::openai::{
-    ChatCompletionRequest, JsonSchemaFormat, ResponseFormat, Stop, ToolChoice,
+    ChatCompletionRequest, JsonSchemaFormat, Message, ResponseFormat, Stop, Tool, ToolChoice,
 };
 use serde_json::Value;
 
 use crate::admit::checks::{between, check_model, missing, not_among, too_long};
-use crate::messages::compaction;
+use crate::messages::compaction::{self, Compaction};
 use crate::messages::edits::{self, Edit};
 use crate::messages::names::Places;
 use crate::messages::shape::MessageShape;
 use crate::messages::signature::Signer;
-use crate::messages::tools::{self, Tools};
+use crate::messages::tools::{self, Offered, Tools};
 use crate::messages::turns;
 use crate::responses::ignored::Ignored;
 use crate::{ApiError, Ceilings};
@@ -85,8 +85,8 @@ pub(crate) fn translate(
     let mut ignored = names.into_names();
     let changes = turns::tool_changes(&request.messages)?;
     let mut offered = Tools::of(&request, &changes, most.tools)?;
-    let mut conversation =
-        turns::conversation(request.system.take(), request.messages, recalled, &signer)?;
+    let messages = std::mem::take(&mut request.messages);
+    let mut conversation = turns::conversation(request.system.take(), messages, recalled, &signer)?;
     if conversation.messages.is_empty() {
         return Err(no_messages());
     }
@@ -98,7 +98,6 @@ pub(crate) fn translate(
     }
     let choice = request.tool_choice.as_ref();
     let tool_choice = choice.map(tools::choice).transpose()?.flatten();
-    let one_call = choice.and_then(|choice| choice.disable_parallel_tool_use) == Some(true);
     let config = request.output_config.take();
     let effort = effort(
         request.thinking.as_ref(),
@@ -124,39 +123,18 @@ pub(crate) fn translate(
         )?;
     }
     let leaves_thinking_open = request.thinking.is_none() && effort.is_none();
-    let shape = MessageShape {
-        signer,
-        stops: request.stop_sequences.clone().unwrap_or_default(),
-        omits_thinking: display(request.thinking.as_ref()) == Some("omitted"),
-        applied_edits: request.context_management.is_some().then(Vec::new),
-        prewarms: request.max_tokens == Some(0),
-        compaction: compaction.map(|compaction| compaction.tool_changes),
-        diagnoses: request.diagnostics.is_some(),
-        safeguards: request.safeguards.as_ref().map(types_of),
-        offered: offered.offered,
-    };
     let (effort, effort_place) =
         effort.map_or((None, None), |(effort, place)| (Some(effort), Some(place)));
-    let has_tools = !offered.functions.is_empty();
+    let shape = shape(&request, signer, compaction, offered.offered);
     let chat = ChatCompletionRequest {
-        model: request.model,
-        messages: conversation.messages,
-        stream: request.stream,
-        // Engines generate at least one token. It is not shown.
-        max_completion_tokens: request.max_tokens.map(|most| most.max(1)),
-        temperature: request.temperature,
-        top_p: request.top_p,
-        seed: request.seed,
-        presence_penalty: request.presence_penalty,
-        frequency_penalty: request.frequency_penalty,
-        stop: request.stop_sequences.map(Stop),
         response_format,
-        tools: has_tools.then_some(offered.functions),
-        tool_choice: tool_choice.filter(|choice| has_tools || *choice != ToolChoice::None),
-        parallel_tool_calls: (has_tools && one_call).then_some(false),
         reasoning_effort: effort,
-        extra: with_top_k(request.extra, request.top_k),
-        ..empty_chat()
+        ..chat(
+            request,
+            conversation.messages,
+            offered.functions,
+            tool_choice,
+        )
     };
     Ok(Translated {
         chat,
@@ -172,6 +150,55 @@ pub(crate) fn translate(
         edits,
         shape,
     })
+}
+
+fn shape(
+    request: &MessagesRequest,
+    signer: Signer,
+    compaction: Option<Compaction>,
+    offered: Offered,
+) -> MessageShape {
+    MessageShape {
+        signer,
+        stops: request.stop_sequences.clone().unwrap_or_default(),
+        omits_thinking: display(request.thinking.as_ref()) == Some("omitted"),
+        applied_edits: request.context_management.is_some().then(Vec::new),
+        prewarms: request.max_tokens == Some(0),
+        compaction: compaction.map(|compaction| compaction.tool_changes),
+        diagnoses: request.diagnostics.is_some(),
+        safeguards: request.safeguards.as_ref().map(types_of),
+        offered,
+    }
+}
+
+/// Returns the chat without its format and its effort.
+fn chat(
+    request: MessagesRequest,
+    messages: Vec<Message>,
+    functions: Vec<Tool>,
+    choice: Option<ToolChoice>,
+) -> ChatCompletionRequest {
+    let one_call = request.tool_choice.as_ref();
+    let one_call = one_call.and_then(|choice| choice.disable_parallel_tool_use) == Some(true);
+    let has_tools = !functions.is_empty();
+    ChatCompletionRequest {
+        model: request.model,
+        messages,
+        stream: request.stream,
+        // Engines generate at least one token. It is not shown.
+        max_completion_tokens: request.max_tokens.map(|most| most.max(1)),
+        temperature: request.temperature,
+        top_p: request.top_p,
+        seed: request.seed,
+        presence_penalty: request.presence_penalty,
+        frequency_penalty: request.frequency_penalty,
+        stop: request.stop_sequences.map(Stop),
+        tools: has_tools.then_some(functions),
+        tool_choice: choice.filter(|choice| has_tools || *choice != ToolChoice::None),
+        parallel_tool_calls: (has_tools && one_call).then_some(false),
+        extra: with_top_k(request.extra, request.top_k),
+        ..empty_chat()
+    }
 }
 
 fn with_top_k(mut extra: Extra, top_k: Option<i64>) -> Extra {

@@ -149,22 +149,7 @@ impl CompactionPlan {
             head: call.head.clone(),
             work: Work::Chat(Arc::new(self.question(chat))),
         };
-        let mut reply = backend.start(asked).await?;
-        let (mut text, mut usage) = (String::new(), None);
-        while let Some(event) = reply.events.next().await {
-            match event? {
-                Event::Chunk(chunk) => {
-                    let own = chunk.choices.into_iter().filter(|choice| choice.index == 0);
-                    own.filter_map(|choice| choice.delta.content)
-                        .for_each(|piece| text.push_str(&piece));
-                }
-                Event::Usage(more) => add(&mut usage, more),
-                Event::Waiting(_)
-                | Event::EndedEarly(_)
-                | Event::StopString(_)
-                | Event::ServerTool(_) => {}
-            }
-        }
+        let (text, usage) = text_of(backend.start(asked).await?.events).await?;
         let text = text.trim();
         if text.is_empty() {
             return Ok((call, None));
@@ -222,6 +207,26 @@ impl CompactionPlan {
         summary::only_text(&mut question);
         question
     }
+}
+
+/// Collects the text of an answer.
+async fn text_of(mut events: Events) -> Result<(String, Option<CompletionUsage>), BackendError> {
+    let (mut text, mut usage) = (String::new(), None);
+    while let Some(event) = events.next().await {
+        match event? {
+            Event::Chunk(chunk) => {
+                let own = chunk.choices.into_iter().filter(|choice| choice.index == 0);
+                own.filter_map(|choice| choice.delta.content)
+                    .for_each(|piece| text.push_str(&piece));
+            }
+            Event::Usage(more) => add(&mut usage, more),
+            Event::Waiting(_)
+            | Event::EndedEarly(_)
+            | Event::StopString(_)
+            | Event::ServerTool(_) => {}
+        }
+    }
+    Ok((text, usage))
 }
 
 /// A compaction that was made.

@@ -116,52 +116,7 @@ impl Replay {
                 content_index,
                 part: &begun,
             })?;
-            let (delta, done) = match part {
-                OutputPart::OutputText(part) => (
-                    ResponseEvent::OutputTextDelta {
-                        item_id,
-                        output_index,
-                        content_index,
-                        delta: &part.text,
-                        logprobs: &part.logprobs,
-                    },
-                    ResponseEvent::OutputTextDone {
-                        item_id,
-                        output_index,
-                        content_index,
-                        text: &part.text,
-                        logprobs: &part.logprobs,
-                    },
-                ),
-                OutputPart::Refusal(part) => (
-                    ResponseEvent::RefusalDelta {
-                        item_id,
-                        output_index,
-                        content_index,
-                        delta: &part.refusal,
-                    },
-                    ResponseEvent::RefusalDone {
-                        item_id,
-                        output_index,
-                        content_index,
-                        refusal: &part.refusal,
-                    },
-                ),
-                OutputPart::ReasoningText(part) => (
-                    ResponseEvent::ReasoningTextDelta {
-                        item_id,
-                        output_index,
-                        content_index,
-                        delta: &part.text,
-                    },
-                    ResponseEvent::ReasoningTextDone {
-                        item_id,
-                        output_index,
-                        content_index,
-                        text: &part.text,
-                    },
-                ),
-            };
+            let (delta, done) = text_events(part, item_id, output_index, content_index);
             if delta.delta() != Some("") {
                 self.write(&delta)?;
             }
@@ -213,5 +168,60 @@ impl Replay {
             summary_index,
             part,
         })
+    }
+}
+
+/// Returns the event with the whole text of a part, and the one that ends the text.
+fn text_events<'a>(
+    part: &'a OutputPart,
+    item_id: &'a str,
+    output_index: usize,
+    content_index: usize,
+) -> (ResponseEvent<'a>, ResponseEvent<'a>) {
+    match part {
+        OutputPart::OutputText(part) => (
+            ResponseEvent::OutputTextDelta {
+                item_id,
+                output_index,
+                content_index,
+                delta: &part.text,
+                logprobs: &part.logprobs,
+            },
+            ResponseEvent::OutputTextDone {
+                item_id,
+                output_index,
+                content_index,
+                text: &part.text,
+                logprobs: &part.logprobs,
+            },
+        ),
+        OutputPart::Refusal(part) => (
+            ResponseEvent::RefusalDelta {
+                item_id,
+                output_index,
+                content_index,
+                delta: &part.refusal,
+            },
+            ResponseEvent::RefusalDone {
+                item_id,
+                output_index,
+                content_index,
+                refusal: &part.refusal,
+            },
+        ),
+        OutputPart::ReasoningText(part) => (
+            ResponseEvent::ReasoningTextDelta {
+                item_id,
+                output_index,
+                content_index,
+                delta: &part.text,
+            },
+            ResponseEvent::ReasoningTextDone {
+                item_id,
+                output_index,
+                content_index,
+                text: &part.text,
+            },
+        ),
     }
 }

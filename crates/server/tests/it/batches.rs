@@ -74,13 +74,21 @@ fn state() -> AppState {
 async fn ask(app: &axum::Router, method: Method, path: &str, body: (&str, String)) -> Value {
     let mut request = Request::new(axum::body::Body::new(Full::from(body.1)));
     *request.method_mut() = method;
-    *request.uri_mut() = path.parse().unwrap();
+    *request.uri_mut() = path.parse().expect("a path");
     let headers = request.headers_mut();
-    headers.insert("authorization", format!("Bearer {KEY}").parse().unwrap());
-    headers.insert("content-type", body.0.parse().unwrap());
-    let answer = app.clone().oneshot(request).await.unwrap();
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
-    serde_json::from_slice(&body).unwrap()
+    headers.insert(
+        "authorization",
+        format!("Bearer {KEY}").parse().expect("a header"),
+    );
+    headers.insert("content-type", body.0.parse().expect("a header"));
+    let answer = app.clone().oneshot(request).await.expect("an answer");
+    let body = answer
+        .into_body()
+        .collect()
+        .await
+        .expect("a body")
+        .to_bytes();
+    serde_json::from_slice(&body).expect("JSON")
 }
 
 /// Creates a batch with a chat for each model. Returns the path of the batch.

@@ -4,9 +4,8 @@ use loggia_wire::openai::{Batch, BatchLine, BatchLineError, BatchResponse, Batch
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{ERRORS, messages};
 use crate::answer::id;
-use crate::store::{Item, Kind, Side};
+use crate::store::Kind;
 
 /// A line that is done.
 #[derive(Debug)]
@@ -84,8 +83,8 @@ impl FinishedLine {
         matches!(self.outcome, Outcome::Made { status, .. } if (200..300).contains(&status))
     }
 
-    /// Counts the line, and returns it as an item of a batch of this kind.
-    pub(super) fn counted(self, batch: &mut Batch, kind: Kind) -> Item {
+    /// Counts the line in a batch of this kind.
+    pub(super) fn count(&self, batch: &mut Batch, kind: Kind) {
         let is_answer = self.is_answer();
         let counts = &mut batch.request_counts;
         if is_answer {
@@ -97,16 +96,6 @@ impl FinishedLine {
             && is_answer
         {
             add(&mut batch.usage, &usage_of(body.get()));
-        }
-        let (side, body) = match kind {
-            Kind::MessageBatch => (Side::Output, messages::result(&self)),
-            _ if is_answer => (Side::Output, self.json()),
-            _ => (ERRORS, self.json()),
-        };
-        Item {
-            id: format!("line-{}", self.number),
-            body,
-            side,
         }
     }
 

@@ -12,9 +12,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::finished_line::{FinishedLine, GivenUp, Outcome};
 use super::input::{InvalidLine, Line, Lines, parse};
 use super::worker::Worker;
-use super::{KEPT_SECONDS, StoredBatch, is_waiting, schedule};
+use super::{ERRORS, KEPT_SECONDS, StoredBatch, is_waiting, messages, schedule};
 use crate::answer::id;
-use crate::store::{Change, Item, Kind, NeededHold, StoreError};
+use crate::store::{Change, Item, Kind, NeededHold, Side, StoreError};
 use crate::stored::damaged;
 use crate::stored::files::Files;
 use crate::{ApiError, Caller};
@@ -358,7 +358,8 @@ impl<'w> Run<'w> {
         } = &mut self.stored;
         for done in done {
             progress.done.push(done.number);
-            items.push(done.counted(batch, self.kind));
+            done.count(batch, self.kind);
+            items.push(item_of(&done, self.kind));
         }
         (progress.next, progress.offset) = (next, offset);
         progress.done.retain(|number| *number >= next);
@@ -503,5 +504,19 @@ impl<'w> Run<'w> {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// Returns a finished line as an item of a batch of this kind.
+fn item_of(line: &FinishedLine, kind: Kind) -> Item {
+    let (side, body) = match kind {
+        Kind::MessageBatch => (Side::Output, messages::result(line)),
+        _ if line.is_answer() => (Side::Output, line.json()),
+        _ => (ERRORS, line.json()),
+    };
+    Item {
+        id: format!("line-{}", line.number),
+        body,
+        side,
     }
 }
