@@ -16,6 +16,7 @@ use crate::admit::{ParsedRequest, admit};
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{self, name_server};
 use crate::answer::ignored::listed;
+use crate::door::meter::Tokens;
 use crate::door::read;
 use crate::generate::respond;
 use crate::{ApiError, Body, Door};
@@ -54,6 +55,7 @@ impl Door {
             head,
             refusals,
             mut progress,
+            report,
             ..
         } = asked;
         let failed = |error| refusals.refuse(error);
@@ -63,6 +65,14 @@ impl Door {
             head,
             work: request,
         };
+        if self.meter.is_some() {
+            let tokens = || Tokens {
+                prompt: call.estimated_prompt_tokens(),
+                answer: Some(0),
+            };
+            let entering = self.enter(&call.head, &model, &tokens, report.as_ref());
+            progress.hold(Box::pin(entering).await?);
+        }
         let made = self.backend.embed(call).await.map_err(failed)?;
         progress.accepted(&made.served_by);
         progress.has_begun();

@@ -26,6 +26,7 @@ use crate::answer::stream::{
     AnswerEvents, EventStream, RefusedAnswer, StartedAnswer, StartingAnswer, took_too_long,
 };
 use crate::answer::writer::Head;
+use crate::door::meter::tokens_of;
 use crate::door::read;
 use crate::fit::fit;
 use crate::generated::Generate;
@@ -140,12 +141,19 @@ pub(crate) async fn admitted<R: Generate>(
     let ParsedRequest {
         request,
         head,
-        progress,
+        mut progress,
+        report,
         ..
     } = asked;
     let answer = head_of(&head, &*request);
     let tools = request.server_tools();
     let work = R::work(request);
+    if door.meter.is_some() {
+        let tokens = || tokens_of(&work);
+        let entering = door.enter(&head, &answer.model, &tokens, report.as_ref());
+        // Boxed, so that a request without limits reserves no memory for it.
+        progress.hold(Box::pin(entering).await?);
+    }
     Ok(Admitted {
         call: Call { head, work },
         head: answer,

@@ -36,6 +36,7 @@ pub use admit::completion::parse_completion;
 pub use answer::body::Body;
 pub use answer::ended::{Ended, Outcome};
 pub use door::caller::{BadModelPattern, Caller, ModelPattern};
+pub use door::meter;
 pub use door::policy::{Ceilings, FileLimits, ModelPolicy, Policy, Strictness};
 pub use door::routes::Route;
 pub use door::{Door, ErrorFormat, RequestId};

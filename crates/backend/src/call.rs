@@ -6,6 +6,7 @@ use http::request::Parts;
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, EmbeddingRequest};
 use serde::{Deserialize, Serialize};
 
+use crate::count::estimate;
 use crate::{BackendError, WorkKind};
 
 /// A call to a backend. It has a head, which is the same for every kind of work, and the work
@@ -120,6 +121,25 @@ impl Work {
         }
     }
 
+    /// Returns an estimate of the prompt's tokens, without the model's tokenizer.
+    pub fn estimated_prompt_tokens(&self) -> u64 {
+        match self {
+            Self::Chat(request) => estimate::estimate(request),
+            Self::Completion(request) => request.prompt.as_ref().map_or(0, estimate::of_prompt),
+        }
+    }
+
+    /// Returns the most tokens of the answer, all choices together, if the request limits it.
+    pub fn answer_limit(&self) -> Option<u64> {
+        let (limit, choices) = match self {
+            Self::Chat(request) => (request.token_limit(), request.n),
+            Self::Completion(request) => (request.max_tokens, request.n),
+        };
+        let choices = choices.and_then(|n| u64::try_from(n).ok());
+        let limit = limit.and_then(|limit| u64::try_from(limit).ok())?;
+        Some(limit.saturating_mul(choices.unwrap_or(1).max(1)))
+    }
+
     /// Returns the fields of the request that OpenAI's API does not have.
     pub fn extra(&self) -> &loggia_wire::Extra {
         match self {
@@ -131,6 +151,13 @@ impl Work {
     /// Returns the error of a backend that does not support this kind of work.
     pub fn unsupported(&self) -> BackendError {
         BackendError::Unsupported { work: self.kind() }
+    }
+}
+
+impl EmbeddingCall {
+    /// Returns an estimate of the tokens of all inputs, without the model's tokenizer.
+    pub fn estimated_prompt_tokens(&self) -> u64 {
+        estimate::of_prompt(&self.work.input)
     }
 }
 

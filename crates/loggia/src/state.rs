@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
+use loggia_api::store::KeyStore as _;
 use loggia_seal::{Keys, KeysError};
 use loggia_store::{FileBlobs, OpenError, Retention, SqlStore, Survey};
 
@@ -59,6 +60,15 @@ pub(crate) fn blobs(config: &Config, keys: &Arc<Keys>) -> FileBlobs {
     FileBlobs::in_folder(folder).with_keys(Arc::clone(keys), config.store_encrypted.0)
 }
 
+/// The store, for commands that change its keys.
+pub(crate) fn key_store(config: &Config) -> anyhow::Result<SqlStore> {
+    anyhow::ensure!(
+        config.store.0,
+        "API keys are kept in the store, and the setting `store` turns it off"
+    );
+    Ok(store(config)?)
+}
+
 fn store(config: &Config) -> Result<SqlStore, OpenError> {
     let retention = retention(config);
     match &config.store_url.value {
@@ -109,7 +119,22 @@ pub(crate) async fn clean(store: Arc<SqlStore>) {
 pub(crate) async fn report(config: &Config) -> (String, bool) {
     let (store, store_is_well) = report_store(config).await;
     let (keys, keys_are_well) = report_keys(&keys_path(config));
-    (store + &keys, store_is_well && keys_are_well)
+    let api_keys = report_api_keys(config).await;
+    (store + &keys + &api_keys, store_is_well && keys_are_well)
+}
+
+/// The number of API keys. A store that cannot be read is reported elsewhere.
+async fn report_api_keys(config: &Config) -> String {
+    let stored = match key_store(config) {
+        Ok(store) => store.keys().await.unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    let revoked = stored.iter().filter(|key| key.revoked.is_some()).count();
+    let (configured, valid) = (config.key.len(), stored.len() - revoked);
+    if configured + stored.len() == 0 {
+        return "# API keys: none\n".to_owned();
+    }
+    format!("# API keys: {configured} in the configuration, {valid} stored, {revoked} revoked\n")
 }
 
 fn report_keys(path: &Path) -> (String, bool) {

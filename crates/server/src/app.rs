@@ -14,6 +14,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Collected, Full};
+use loggia_api::meter::LimitReport;
+use loggia_api::store::KeyStore;
 use loggia_api::{
     AnswerLine, Background, BatchWork, Blobs, Caller, Door, McpClient, Policy, Route, Store,
 };
@@ -24,11 +26,13 @@ use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 use crate::account::{AccountLayer, Listeners, Log};
 use crate::body::AnswerBody;
 use crate::cors::PagesLayer;
-use crate::keys::CallerLayer;
+use crate::keys::holder::{self, Scope, Scopes};
+use crate::keys::{self, CallerLayer, Keys as ApiKeys, admin};
+use crate::limits::meter::LimitMeter;
 use crate::request_id::RequestIdLayer;
 use crate::shutdown::{self, EndNow};
 use crate::websocket::Sessions;
-use crate::{InFlight, ServerOptions, health, keys, panic};
+use crate::{InFlight, ServerOptions, health, limits, panic};
 
 /// Everything that the app needs: a backend, the policy of the API, and the server's options.
 #[derive(Clone)]
@@ -36,6 +40,7 @@ pub struct AppState {
     backend: Arc<dyn Backend>,
     door: Door,
     options: ServerOptions,
+    key_store: Option<Arc<dyn KeyStore>>,
     in_flight: InFlight,
     /// Those of the running requests that an engine works on.
     generating: InFlight,
@@ -53,10 +58,12 @@ impl AppState {
     /// Creates an app that serves the API over `backend` under `policy`.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy, options: ServerOptions) -> Self {
         let door = Door::new(backend.clone(), policy);
+        let door = door.with_meter(Arc::new(LimitMeter::new(options.keys.clone())));
         Self {
             backend,
             door,
             options,
+            key_store: None,
             in_flight: InFlight::default(),
             generating: InFlight::default(),
             listeners: listeners(),
@@ -68,6 +75,16 @@ impl AppState {
     pub fn with_store(self, store: Arc<dyn Store>) -> Self {
         Self {
             door: self.door.with_store(store),
+            ..self
+        }
+    }
+
+    /// Adds a store of API keys, so that the app has the routes that change them. Read them before
+    /// with [`ApiKeys::load`], and follow their changes with [`ApiKeys::follow`].
+    #[must_use]
+    pub fn with_key_store(self, store: Arc<dyn KeyStore>) -> Self {
+        Self {
+            key_store: Some(store),
             ..self
         }
     }
@@ -98,7 +115,7 @@ impl AppState {
             parallel,
             clients,
             running: Arc::new(move || generating.count()),
-            caller: Arc::new(move |name| keys.named(name).cloned()),
+            caller: Arc::new(move |name| keys.named(name).map(|holder| holder.caller.clone())),
             answer: self.answers_lines(),
         })
     }
@@ -179,15 +196,20 @@ pub fn app(state: AppState) -> Router {
         backend,
         door,
         options,
+        key_store,
         ..
     } = state;
+    let keys = options.keys.clone();
     let ready_within = options.ready_timeout;
+    let admin = key_store.map(|store| admin::routes(keys.clone(), store));
     let own = Router::new()
         .route("/healthz", get(health::healthz))
         .route(
             "/readyz",
             get(move || health::readyz(backend, ready_within)),
         )
+        .merge(admin.unwrap_or_default())
+        .fallback(health::unknown)
         .method_not_allowed_fallback(health::only_get);
     let sessions = Sessions::new(door.clone(), accounts.clone(), &options);
     // One service instead of a handler inside axum's layers: axum builds and boxes those again for
@@ -200,17 +222,17 @@ pub fn app(state: AppState) -> Router {
             .layer(RequestIdLayer)
             // Finds the caller by the API key, for the log too. The routes refuse requests without
             // a valid key, because preflights have none.
-            .layer(CallerLayer::new(options.keys.clone()))
+            .layer(CallerLayer::new(keys.clone()))
             // Counts and logs the request with the status that the client receives, until the body
             // ends.
             .layer(accounts)
             // Answers preflights before a key is required, and lets pages read every error.
-            .layer(PagesLayer::new(&options.origins, !options.keys.is_empty()))
+            .layer(PagesLayer::new(&options.origins, keys.are_required()))
             .service(Routes {
                 door,
                 own,
                 sessions: Arc::new(sessions),
-                requires_key: !options.keys.is_empty(),
+                keys,
             }),
     )
 }
@@ -222,8 +244,8 @@ struct Routes {
     own: Router,
     /// Responses over a WebSocket.
     sessions: Arc<Sessions>,
-    /// Whether OpenAI's routes require an API key. The server's own routes never require one.
-    requires_key: bool,
+    /// Whether OpenAI's routes require an API key. The routes for health never require one.
+    keys: ApiKeys,
 }
 
 impl Service<Request> for Routes {
@@ -235,8 +257,20 @@ impl Service<Request> for Routes {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        if health::own_route(request.uri().path()).is_some() {
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let scopes = request.extensions().get::<Scopes>();
+        let scopes = scopes.copied().unwrap_or_default();
+        if let Some(own) = health::own_route(request.uri().path()) {
+            if admin::is_admin(own) && !scopes.contain(Scope::Admin) {
+                let has_key = request.extensions().get::<Caller>().is_some();
+                let error = if has_key {
+                    holder::out_of_scope(Scope::Admin)
+                } else {
+                    keys::refusal(request.headers())
+                };
+                let refused = error.response().map(AnswerBody::from);
+                return Box::pin(async move { Ok(refused) });
+            }
             let mut own = self.own.clone();
             return Box::pin(async move {
                 match AssertUnwindSafe(own.call(request)).catch_unwind().await {
@@ -247,15 +281,26 @@ impl Service<Request> for Routes {
         }
         let door = self.door.clone();
         let is_open = Route::is_open(request.uri().path());
-        if self.requires_key && !is_open && request.extensions().get::<Caller>().is_none() {
+        let refusal = if is_open {
+            None
+        } else if request.extensions().get::<Caller>().is_some() {
+            let scope = scope_of(request.uri().path());
+            (!scopes.contain(scope)).then(|| holder::out_of_scope(scope))
+        } else {
+            let is_required = self.keys.are_required();
+            is_required.then(|| keys::refusal(request.headers()))
+        };
+        if let Some(refusal) = refusal {
             // The body has not been read yet.
-            let refused = door
-                .error_format(&request)
-                .response(keys::refusal(request.headers()));
+            let refused = door.error_format(&request).response(refusal);
             return Box::pin(async move { Ok(refused.map(AnswerBody::from)) });
         }
         if let Some(answer) = self.sessions.answer(&request) {
             return Box::pin(async move { Ok(answer) });
+        }
+        if self.keys.have_limits() {
+            let report = Arc::<LimitReport>::default();
+            request.extensions_mut().insert(report);
         }
         Box::pin(answer_guarded(door, request).map(Ok))
     }
@@ -272,17 +317,32 @@ where
 {
     let errors = door.error_format(&request);
     let end_now = request.extensions().get::<EndNow>().cloned();
+    let report = request.extensions().get::<Arc<LimitReport>>().cloned();
     async move {
         let answer = AssertUnwindSafe(door.serve(request)).catch_unwind();
         let answer = match &end_now {
             Some(end_now) => end_now.unless_set(answer).await,
             None => Some(answer.await),
         };
-        let answer = match answer {
+        let is_anthropic = errors.is_anthropic();
+        let mut answer = match answer {
             Some(Ok(answer)) => answer,
             Some(Err(_message)) => errors.response(panic::error()),
             None => errors.response(shutdown::error()),
         };
+        if let Some(remaining) = report.as_deref().and_then(LimitReport::get) {
+            limits::headers::add(answer.headers_mut(), remaining, is_anthropic);
+        }
         answer.map(|body| AnswerBody::ending(body, end_now))
+    }
+}
+
+/// The scope that a path of the API needs.
+fn scope_of(path: &str) -> Scope {
+    let of_files = ["/v1/files", "/v1/uploads", "/v1/vector_stores"];
+    if of_files.iter().any(|files| path.starts_with(files)) {
+        Scope::Files
+    } else {
+        Scope::Chat
     }
 }

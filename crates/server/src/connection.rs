@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tower::Service;
 
 use crate::ServerOptions;
+use crate::keys::trusted::Peer;
 use crate::linger::close;
 use crate::shutdown::EndNow;
 use crate::websocket::Upgraded;
@@ -61,6 +62,8 @@ pub(crate) struct Connection {
     http: http1::Builder,
     app: Router,
     stall_timeout: Duration,
+    /// Whether requests need the address of their client.
+    tells_peer: bool,
     /// Resolves when the server stops.
     closed: watch::Receiver<()>,
     /// Resolves when the time of the answers that still run is over.
@@ -82,6 +85,7 @@ impl Connection {
             http,
             app,
             stall_timeout: options.stall_timeout,
+            tells_peer: options.keys.trust_peers(),
             closed,
             overdue,
             tls_notice: TlsNotice::default(),
@@ -93,9 +97,13 @@ impl Connection {
     pub(crate) async fn serve(mut self, stream: TcpStream, _place: OwnedSemaphorePermit) {
         self.tune(&stream);
         let state = Arc::new(ConnectionState::default());
+        let peer = self.tells_peer.then(|| stream.peer_addr().ok()).flatten();
         let service = service_fn({
             let (app, state) = (self.app, state.clone());
             move |mut request: Request<Incoming>| {
+                if let Some(peer) = peer {
+                    request.extensions_mut().insert(Peer(peer.ip()));
+                }
                 state.has_request.store(true, Ordering::Relaxed);
                 request.extensions_mut().insert(state.end_now.clone());
                 let state = state.clone();

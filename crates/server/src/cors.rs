@@ -13,6 +13,7 @@ use thiserror::Error;
 use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
+use crate::limits::headers;
 use crate::request_id::X_REQUEST_ID;
 
 /// The allowed web pages, by origin (`https://chat.example`).
@@ -98,6 +99,7 @@ impl PagesLayer {
             RETRY_AFTER,
             HeaderName::from_static("retry-after-ms"),
         ];
+        let exposed: Vec<HeaderName> = exposed.into_iter().chain(headers::names()).collect();
         let cors = CorsLayer::new()
             .allow_origin(allowed(origins))
             .allow_methods(methods.collect::<Vec<_>>())

@@ -10,9 +10,14 @@ use http::{HeaderValue, Response, StatusCode};
 use loggia_api::ApiError;
 use loggia_backend::Backend;
 
+use crate::keys::admin;
+
 /// Returns the path if it is one of the server's own routes, else `None`.
 pub(crate) fn own_route(path: &str) -> Option<&'static str> {
-    ["/healthz", "/readyz"].into_iter().find(|own| *own == path)
+    let mut health = ["/healthz", "/readyz"].into_iter();
+    health
+        .find(|own| *own == path)
+        .or_else(|| admin::route(path))
 }
 
 /// Answers 200 as long as the process runs. It does not ask the backends: restarting this process
@@ -40,18 +45,36 @@ pub(crate) async fn readyz(backend: Arc<dyn Backend>, limit: Duration) -> Respon
 
 /// Answers 405 to other methods.
 pub(crate) async fn only_get(request: Request) -> Response<Body> {
+    let path = request.uri().path();
+    let methods = match admin::route(path) {
+        Some(admin::PATH) => "GET, HEAD, POST",
+        Some(admin::KEY) => "GET, HEAD, POST, DELETE",
+        Some(_) => "POST",
+        None => "GET, HEAD",
+    };
+    let use_these = methods.replace(" HEAD,", "").replace(", HEAD", "");
     let message = format!(
-        "Not allowed to {} on {}; use GET.",
-        request.method(),
-        request.uri().path()
+        "Not allowed to {} on {path}; use {use_these}.",
+        request.method()
     );
     let refusal =
         ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message).coded("method_not_supported");
     let mut response = refusal.response().map(Body::new);
     response
         .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        .insert(ALLOW, HeaderValue::from_static(methods));
     response
+}
+
+/// Answers 404: the app has no store of keys.
+pub(crate) async fn unknown(request: Request) -> Response<Body> {
+    let path = request.uri().path();
+    let message = format!(
+        "Invalid URL ({} {path}): this server has no store of API keys.",
+        request.method()
+    );
+    let error = ApiError::new(StatusCode::NOT_FOUND, message).coded("unknown_url");
+    error.response().map(Body::new)
 }
 
 fn json(body: &'static str) -> Response<Body> {

@@ -33,7 +33,7 @@ use crate::account::AccountLayer;
 use crate::body::AnswerBody;
 use crate::linger::close;
 use crate::shutdown::last_words;
-use crate::{Origins, ServerOptions, panic};
+use crate::{Keys, Origins, ServerOptions, panic};
 
 /// The time between two pings. It keeps the connection open in routers, and finds out that a client
 /// is gone.
@@ -53,6 +53,7 @@ pub(crate) struct Sessions {
     door: Door,
     accounts: AccountLayer,
     origins: Origins,
+    keys: Keys,
     limits: Limits,
 }
 
@@ -79,6 +80,7 @@ impl Sessions {
                 frame_bytes: door.body_limit(),
             },
             origins: options.origins.clone(),
+            keys: options.keys.clone(),
             door,
             accounts,
         }
@@ -184,9 +186,16 @@ impl Upgrade {
             opened_by,
         } = self;
         let door = sessions.door.clone();
+        let keys = sessions.keys.clone();
         let answering = service_fn(
             move |request: http::Request<Create>| -> BoxFuture<'static, _> {
                 let door = door.clone();
+                let caller = request.extensions().get::<Caller>();
+                if caller.is_some_and(|caller| !keys.is_valid(&caller.name)) {
+                    // The key was revoked after the connection was opened.
+                    let refused = ApiError::wrong_key().response().map(AnswerBody::from);
+                    return Box::pin(async move { Ok(refused) });
+                }
                 Box::pin(async move {
                     let answer = AssertUnwindSafe(door.respond(request)).catch_unwind().await;
                     let answer = answer.unwrap_or_else(panic::answer);

@@ -1,11 +1,11 @@
 //! The [`Store`](loggia_api::Store) of `loggia-api` in an SQLite file or a PostgreSQL database.
 //!
 //! Reading order: [`SqlStore`] (`store.rs`, each call of the trait), `read.rs` and `write.rs` (the
-//! calls as SQL), `sql.rs` (both databases as one), `sealing.rs` (encryption). Then the two places:
-//! `file.rs` (how the file is opened), `batches.rs` (several writes in one transaction), and
-//! `postgres.rs`. `schema.rs` has the tables, and how an older database gets them, `retention.rs`
-//! what is deleted when, `error.rs` the databases' errors as the trait's. What is stored when, and
-//! how an answer looks, is `loggia-api`.
+//! calls as SQL), `keys.rs` (API keys), `sql.rs` (both databases as one), `sealing.rs`
+//! (encryption). Then the two places: `file.rs` (how the file is opened), `batches.rs` (several
+//! writes in one transaction), and `postgres.rs`. `schema.rs` has the tables, and how an older
+//! database gets them, `retention.rs` what is deleted when, `error.rs` the databases' errors as the
+//! trait's. What is stored when, and how an answer looks, is `loggia-api`.
 #![forbid(unsafe_code)]
 
 mod batches;
@@ -13,6 +13,7 @@ mod blobs;
 mod due;
 mod error;
 mod file;
+mod keys;
 mod postgres;
 mod read;
 mod retention;

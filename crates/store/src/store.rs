@@ -154,7 +154,7 @@ impl SqlStore {
     }
 
     /// A connection that reads.
-    async fn reader(&self) -> Result<Reader, StoreError> {
+    pub(crate) async fn reader(&self) -> Result<Reader, StoreError> {
         match &self.place {
             Place::File(file) => {
                 let database = file.database(&self.retention).await?;
@@ -165,7 +165,7 @@ impl SqlStore {
     }
 
     /// A transaction that writes.
-    async fn writer(&self) -> Result<Writer, StoreError> {
+    pub(crate) async fn writer(&self) -> Result<Writer, StoreError> {
         match &self.place {
             Place::File(file) => {
                 let database = file.database(&self.retention).await?;
@@ -176,7 +176,7 @@ impl SqlStore {
     }
 }
 
-enum Reader {
+pub(crate) enum Reader {
     Sqlite(ReadConnection),
     Postgres(PoolConnection<Postgres>),
 }
@@ -191,7 +191,7 @@ impl Reader {
     }
 }
 
-enum Writer {
+pub(crate) enum Writer {
     Sqlite(Turn),
     Postgres(Transaction<'static, Postgres>),
 }
@@ -206,7 +206,7 @@ impl Writer {
     }
 
     /// Commits if all went well.
-    async fn end<T>(self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) async fn end<T>(self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         match self {
             Self::Sqlite(turn) => turn.end(done).await,
             Self::Postgres(transaction) => {

@@ -46,6 +46,7 @@ use loggia_backend::{Ability, BackendError, CallHead, Profile};
 use crate::admit::ask::Ask;
 use crate::answer::ended::Progress;
 use crate::answer::refusal::Refusals;
+use crate::door::meter::LimitReport;
 use crate::store::Owner;
 use crate::stored::files::attach::{attach, names_files};
 use crate::{ApiError, Caller, Door, Strictness};
@@ -60,6 +61,8 @@ pub(crate) struct ParsedRequest<R> {
     pub(crate) strictness: Strictness,
     pub(crate) refusals: Refusals,
     pub(crate) progress: Progress,
+    /// Where what remains of the caller's limits is left.
+    pub(crate) report: Option<Arc<LimitReport>>,
 }
 
 impl<R: Ask> ParsedRequest<R> {
@@ -67,6 +70,7 @@ impl<R: Ask> ParsedRequest<R> {
         let strictness = door.strictness_for(&parts, request.model());
         let refusals = Refusals::new(&parts, R::DIALECT);
         let progress = Progress::new(request.model());
+        let report = parts.extensions.get::<Arc<LimitReport>>().cloned();
         let head = CallHead {
             id: R::id(profile),
             caller: Caller::name_of(&parts),
@@ -80,6 +84,7 @@ impl<R: Ask> ParsedRequest<R> {
             strictness,
             refusals,
             progress,
+            report,
         }
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use loggia_backend::{Event, ServedBy};
 use loggia_wire::openai::CompletionUsage;
 
+use crate::door::meter::Meters;
+
 /// The outcome of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -54,7 +56,14 @@ impl Ended {
 pub(crate) struct Progress {
     arrived: Instant,
     /// Boxed, because it moves with the request through every step.
-    ended: Box<Ended>,
+    noted: Box<Noted>,
+}
+
+#[derive(Clone, Debug)]
+struct Noted {
+    ended: Ended,
+    /// What the request holds of its caller's limits. Settled when this is dropped.
+    meters: Meters,
 }
 
 impl Progress {
@@ -64,38 +73,59 @@ impl Progress {
         ended.model = Some(model.into());
         Self {
             arrived: Instant::now(),
-            ended: Box::new(ended),
+            noted: Box::new(Noted {
+                ended,
+                meters: Meters::default(),
+            }),
         }
+    }
+
+    /// Holds what was reserved for the request, until the end of its answer.
+    pub(crate) fn hold(&mut self, meters: Meters) {
+        self.noted.meters = meters;
     }
 
     /// Records that an engine has accepted the request.
     pub(crate) fn accepted(&mut self, served_by: &ServedBy) {
-        self.ended.waited = Some(self.arrived.elapsed());
-        self.ended.served_by = Some(served_by.clone());
+        self.noted.ended.waited = Some(self.arrived.elapsed());
+        self.noted.ended.served_by = Some(served_by.clone());
+        if let Some(meters) = self.noted.meters.get() {
+            meters.accepted();
+        }
     }
 
     /// Records the properties of an event.
     pub(crate) fn note(&mut self, event: &Event) {
+        if let Some(meters) = self.noted.meters.get() {
+            match event {
+                Event::Chunk(_) => meters.piece(),
+                Event::Usage(usage) => meters.used(usage),
+                _ => {}
+            }
+        }
         match event {
-            Event::Chunk(_) if self.ended.first_token_at.is_none() => self.has_begun(),
-            Event::Usage(usage) => self.ended.usage = Some(usage.clone()),
+            Event::Chunk(_) if self.noted.ended.first_token_at.is_none() => self.has_begun(),
+            Event::Usage(usage) => self.noted.ended.usage = Some(usage.clone()),
             _ => {}
         }
     }
 
     /// Records that the first piece of the answer has arrived.
     pub(crate) fn has_begun(&mut self) {
-        self.ended.first_token_at = Some(Instant::now());
+        self.noted.ended.first_token_at = Some(Instant::now());
     }
 
     /// Records the usage.
     pub(crate) fn cost(&mut self, usage: CompletionUsage) {
-        self.ended.usage = Some(usage);
+        if let Some(meters) = self.noted.meters.get() {
+            meters.used(&usage);
+        }
+        self.noted.ended.usage = Some(usage);
     }
 
     /// Returns the [`Ended`] with this outcome.
     pub(crate) fn end(&self, outcome: Outcome) -> Box<Ended> {
-        let mut ended = self.ended.clone();
+        let mut ended = Box::new(self.noted.ended.clone());
         ended.outcome = outcome;
         ended
     }

@@ -274,15 +274,19 @@ impl<'a> Asking<'a> {
             call,
             ignored,
             steps,
+            mut progress,
             ..
         } = admitted(self.door, asked).await?;
         let failed = |error| self.refusals.refuse(error);
         let mut reply = start(&self.door.backend, call, steps)
             .await
             .map_err(failed)?;
+        progress.accepted(&reply.served_by);
         let (mut tokens, mut usage) = (None, None);
         while let Some(event) = reply.events.next().await {
-            match event.map_err(failed)? {
+            let event = event.map_err(failed)?;
+            progress.note(&event);
+            match event {
                 Event::Chunk(chunk) if tokens.is_none() => tokens = first_token(chunk),
                 Event::Usage(used) => usage = Some(used),
                 _ => {}

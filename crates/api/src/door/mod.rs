@@ -3,6 +3,7 @@
 pub(crate) mod caller;
 pub(crate) mod content_encoding;
 pub(crate) mod host;
+pub mod meter;
 pub(crate) mod policy;
 pub(crate) mod query;
 pub(crate) mod read;
@@ -28,6 +29,7 @@ use crate::answer::headers::{self, within};
 use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
 use crate::door::caller::Only;
+use crate::door::meter::Meter;
 use crate::door::routes::{Handler, Offers};
 use crate::door::speaks::Speaks;
 use crate::mcp::McpClient;
@@ -101,6 +103,8 @@ pub struct Door {
     pub(crate) runtime: Option<Handle>,
     /// The bytes that all sessions keep.
     pub(crate) sessions: Budget,
+    /// Limits how much callers use.
+    pub(crate) meter: Option<Arc<dyn Meter>>,
     /// Whether the backend receives the head of the client's request.
     pub(crate) forwards_head: bool,
 }
@@ -113,6 +117,11 @@ pub struct ErrorFormat {
 }
 
 impl ErrorFormat {
+    /// Returns whether the client uses Anthropic's API.
+    pub fn is_anthropic(&self) -> bool {
+        self.speaks.is_anthropic()
+    }
+
     /// Returns the response for an error about the request.
     pub fn response(self, error: ApiError) -> Response<Body> {
         self.speaks.finished(error.under(self.profile).response())
@@ -132,6 +141,7 @@ impl Door {
             live: Arc::default(),
             runtime: None,
             sessions: Budget::default(),
+            meter: None,
             forwards_head: false,
         }
     }
@@ -175,6 +185,15 @@ impl Door {
         }
     }
 
+    /// Adds a meter, which limits how much callers use.
+    #[must_use]
+    pub fn with_meter(self, meter: Arc<dyn Meter>) -> Self {
+        Self {
+            meter: Some(meter),
+            ..self
+        }
+    }
+
     /// Sets the runtime that makes background responses. It should outlive the threads that answer
     /// requests.
     #[must_use]
@@ -207,6 +226,7 @@ impl Door {
             live: Arc::default(),
             runtime: None,
             sessions: Budget::default(),
+            meter: None,
             forwards_head: true,
         }
     }
@@ -325,6 +345,7 @@ impl Door {
             live: Arc::clone(&self.live),
             runtime: self.runtime.clone(),
             sessions: self.sessions.clone(),
+            meter: self.meter.clone(),
             forwards_head: self.forwards_head,
         })
     }

@@ -7,6 +7,7 @@
 //! database.
 
 pub mod blobs;
+pub mod keys;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use futures_core::future::BoxFuture;
 use thiserror::Error;
 
 pub use blobs::{BlobWriter, Blobs, MemoryBlobs};
+pub use keys::{EarlierSecret, KeyStore, MemoryKeyStore, StoredKey, StoredSecret};
 pub use memory::MemoryStore;
 
 /// Keeps objects for their owners.

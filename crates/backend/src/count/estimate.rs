@@ -1,6 +1,6 @@
 //! Estimates the tokens of a prompt, for engines that neither count nor report usage. Pure.
 
-use loggia_wire::openai::{ChatCompletionRequest, Content, Message, PartKind};
+use loggia_wire::openai::{ChatCompletionRequest, Content, Message, PartKind, Prompt};
 
 /// The estimated number of tokens that a chat template adds per message, and at the end.
 const PER_MESSAGE: u64 = 5;
@@ -15,6 +15,16 @@ pub(crate) fn estimate(request: &ChatCompletionRequest) -> u64 {
     let tools = request.tools.as_ref().map(serde_json::to_string);
     let tools = tools.and_then(Result::ok);
     messages + tools.as_deref().map_or(0, of_text) + PER_MESSAGE
+}
+
+/// Returns an estimate of the tokens of prompts, or of inputs of embeddings.
+pub(crate) fn of_prompt(prompt: &Prompt) -> u64 {
+    match prompt {
+        Prompt::Text(text) => of_text(text),
+        Prompt::Texts(texts) => texts.iter().map(|text| of_text(text)).sum(),
+        Prompt::Tokens(tokens) => tokens.len() as u64,
+        Prompt::TokenLists(lists) => lists.iter().map(|tokens| tokens.len() as u64).sum(),
+    }
 }
 
 fn of_message(message: &Message) -> u64 {
@@ -73,5 +83,13 @@ mod tests {
         let text = "All of this is plain English prose, as it stands in books. ".repeat(40);
         let prose = of(&json!([{"role": "user", "content": text}]));
         assert!((480..720).contains(&prose), "{prose}");
+    }
+
+    #[test]
+    fn prompts_are_estimated_and_tokens_are_counted() {
+        assert_eq!(of_prompt(&Prompt::Text("12345678".into())), 2);
+        assert_eq!(of_prompt(&Prompt::Texts(vec!["1234".into(); 3])), 3);
+        assert_eq!(of_prompt(&Prompt::Tokens(vec![7; 5])), 5);
+        assert_eq!(of_prompt(&Prompt::TokenLists(vec![vec![7; 2]; 4])), 8);
     }
 }

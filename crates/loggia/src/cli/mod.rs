@@ -11,8 +11,11 @@ use std::sync::LazyLock;
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
+use loggia_server::Scope;
 
-use crate::config::{self, Flags, ModelName, Secret, Span, StoreFlags, Url};
+use crate::config::{
+    self, DatabaseFlags, Flags, LimitsTable, ModelName, Secret, Span, StoreFlags, Url,
+};
 
 /// The OpenAI API for the models you run yourself.
 #[derive(Debug, Parser)]
@@ -153,6 +156,14 @@ const MAN_AFTER: &str = "\
 Examples:
   loggia man ~/.local/share/man/man1           then: man loggia-serve";
 
+const KEYS_AFTER: &str = "\
+Examples:
+  loggia keys create alice                           prints the key, once
+  loggia keys create ci --model 'qwen3:*' --expires 30days --limits requests_per_minute=60,tokens_per_day=1000000
+  loggia keys create ops --scope admin               for /admin/keys
+  loggia keys rotate alice --overlap 1h              a new key; the old one is valid for an hour more
+  loggia keys revoke alice";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -207,6 +218,12 @@ pub(crate) enum Command {
     /// machine makes the figures worse.
     #[command(aliases = ["benchmark"], after_help = BENCH_AFTER)]
     Bench(BenchArgs),
+    /// Create, list, rotate and revoke API keys; a running server notices within a second
+    #[command(after_help = KEYS_AFTER)]
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Point a client, such as a coding agent, at a server: print its configuration, or write it
     ///
     /// CLIENT is claude, codex, opencode, crush, cline, continue, qwen-code, aider, llm, open-webui
@@ -269,6 +286,82 @@ pub(crate) struct BenchArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) flags: Flags,
+}
+
+/// The commands of `keys`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Create a key, and print it
+    #[command(alias = "add")]
+    Create(CreateKeyArgs),
+    /// List the keys, without their secret part
+    #[command(alias = "ls")]
+    List {
+        #[command(flatten)]
+        place: DatabaseFlags,
+    },
+    /// Replace a key, and print the new one
+    Rotate {
+        /// Its name
+        name: String,
+        /// How long the old key stays valid
+        #[arg(long, value_name = "DURATION")]
+        overlap: Option<Span>,
+        #[command(flatten)]
+        place: DatabaseFlags,
+    },
+    /// Revoke a key, for good
+    #[command(aliases = ["rm", "remove", "delete"])]
+    Revoke {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        place: DatabaseFlags,
+    },
+}
+
+/// The arguments of `keys create`.
+#[expect(
+    clippy::doc_markdown,
+    reason = "these are help texts: backticks would be shown"
+)]
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CreateKeyArgs {
+    /// Its name; what the key stores belongs to the name
+    pub(crate) name: String,
+    /// What it gives access to; may be repeated [default: chat and files]
+    #[arg(long = "scope", value_name = "chat|files|admin", value_parser = ["chat", "files", "admin"])]
+    scopes: Vec<String>,
+    /// A model that it may use, as clients name it; * stands for any text; may be repeated
+    /// [default: all]
+    #[arg(id = "key_models", long = "model", short = 'm', value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+    /// Allow it to delete those models
+    #[arg(long)]
+    pub(crate) may_delete_models: bool,
+    /// How much it may use, as requests_per_minute=60,tokens_per_day=1000000
+    #[arg(id = "key_limits", long = "limits", value_name = "ENTRY=VALUE,…")]
+    pub(crate) limits: Option<LimitsTable>,
+    /// The tokens that it may use in its life
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) budget: Option<u64>,
+    /// How long it is valid
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) expires: Option<Span>,
+    #[command(flatten)]
+    pub(crate) place: DatabaseFlags,
+}
+
+impl CreateKeyArgs {
+    /// The scopes.
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
+        let scope = |word: &String| match word.as_str() {
+            "admin" => Scope::Admin,
+            "files" => Scope::Files,
+            _ => Scope::Chat,
+        };
+        self.scopes.iter().map(scope).collect()
+    }
 }
 
 /// The arguments of `connect`.

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::models;
 
 /// The names and aliases of all commands.
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "chat",
     "serve",
     "run",
@@ -32,6 +32,7 @@ const COMMANDS: [&str; 24] = [
     "benchmark",
     "completions",
     "man",
+    "keys",
 ];
 
 /// Flags with several letters after one dash, which clap would read as several flags.

@@ -7,6 +7,7 @@ mod bench;
 mod chat;
 mod check;
 mod connect;
+mod keys;
 mod manual;
 mod models;
 mod serve;
@@ -38,6 +39,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
             command: BatchCommand::Run(args),
         } => batch(&args),
         Command::Bench(args) => bench(&args),
+        Command::Keys { command } => keys::run(&command),
         Command::Connect(args) => connect(&args),
         Command::Check(args) => check(&args.into_flags()),
         Command::Completions { shell } => print(&manual::completions(shell)?),

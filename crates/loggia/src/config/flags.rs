@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::database::Database;
 use super::listen::{Host, Port};
 use super::settings::{ENGINE, Settings};
 use super::value::ModelName;
@@ -20,6 +21,16 @@ pub(crate) struct StoreFlags {
     /// The folder that holds the models
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
+}
+
+/// The flags of commands that need the store.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct DatabaseFlags {
+    #[command(flatten)]
+    place: StoreFlags,
+    /// The PostgreSQL database that servers share
+    #[arg(long, value_name = "URL")]
+    store_url: Option<Database>,
 }
 
 /// All flags of `serve`.
@@ -68,6 +79,14 @@ impl Flags {
             origins.retain(|origin| !origin.is_empty());
         }
         settings
+    }
+}
+
+impl From<DatabaseFlags> for Flags {
+    fn from(DatabaseFlags { place, store_url }: DatabaseFlags) -> Self {
+        let mut flags = Self::from(place);
+        flags.settings.store_url = store_url;
+        flags
     }
 }
 

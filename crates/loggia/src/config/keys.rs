@@ -5,11 +5,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use loggia_api::{Caller, ModelPattern};
-use loggia_server::{KeyDigest, Keys};
+use loggia_server::{Holder, KeyDigest, KeyLimits, Scope};
 use serde::{Deserialize, Deserializer};
 
 use super::environment::Environment;
 use super::error::ConfigError;
+use super::key_limits::LimitsTable;
 use super::list::list;
 use super::value::{ValueError, is_plain_name, strictness, text, variable};
 
@@ -29,6 +30,8 @@ pub(crate) struct ApiKey {
     pub(crate) lenient: Option<bool>,
     pub(crate) models: Option<Vec<ModelPattern>>,
     pub(crate) may_delete_models: bool,
+    pub(crate) scopes: Option<Vec<Scope>>,
+    pub(crate) limits: Option<KeyLimits>,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +48,8 @@ struct KeyTable {
     models: Option<Vec<String>>,
     #[serde(default)]
     may_delete_models: bool,
+    scopes: Option<Vec<Scope>>,
+    limits: Option<LimitsTable>,
 }
 
 impl TryFrom<KeyTable> for ApiKey {
@@ -59,6 +64,8 @@ impl TryFrom<KeyTable> for ApiKey {
             lenient,
             models,
             may_delete_models,
+            scopes,
+            limits,
         } = table;
         if !is_plain_name(&name) {
             return Err(ValueError::KeyName(name));
@@ -81,6 +88,8 @@ impl TryFrom<KeyTable> for ApiKey {
             lenient,
             models,
             may_delete_models,
+            scopes,
+            limits: limits.map(|limits| limits.0),
         })
     }
 }
@@ -99,6 +108,8 @@ impl FromStr for ApiKey {
             lenient: None,
             models: None,
             may_delete_models: false,
+            scopes: None,
+            limits: None,
         };
         nothing_else.try_into()
     }
@@ -110,22 +121,29 @@ impl ApiKey {
         format!("{PREFIX}{}", variable(&self.name))
     }
 
-    fn caller(&self) -> Caller {
-        Caller {
+    fn holder(&self) -> Holder {
+        let caller = Caller {
             name: self.name.as_str().into(),
             strictness: strictness(self.strict, self.lenient),
             models: self.models.as_deref().map(Arc::from),
             may_delete_models: self.may_delete_models,
+        };
+        let mut holder = Holder::from(caller);
+        if let Some(scopes) = &self.scopes {
+            holder = holder.with_scopes(scopes.iter().copied().collect());
+        }
+        match &self.limits {
+            Some(limits) => holder.with_limits(limits.clone()),
+            None => holder,
         }
     }
 }
 
-/// The keys for the server.
-pub(crate) fn keys(all: &[ApiKey]) -> Keys {
-    Keys::new(
-        all.iter()
-            .filter_map(|key| Some((key.digest?, key.caller()))),
-    )
+/// The keys for the server, each with its holder.
+pub(crate) fn keys(all: &[ApiKey]) -> Vec<(KeyDigest, Holder)> {
+    all.iter()
+        .filter_map(|key| Some((key.digest?, key.holder())))
+        .collect()
 }
 
 /// Sets the digests of keys whose values are in the environment. Fails if two keys have the same

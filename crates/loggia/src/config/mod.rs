@@ -16,6 +16,7 @@ mod error;
 mod file_errors;
 mod flags;
 mod keep_alive;
+mod key_limits;
 mod keys;
 mod list;
 mod listen;
@@ -39,9 +40,10 @@ mod written;
 pub(crate) use loggia_backend::roster::Alias;
 
 pub(crate) use environment::environment;
-pub(crate) use flags::{Flags, StoreFlags};
+pub(crate) use flags::{DatabaseFlags, Flags, StoreFlags};
 #[cfg(feature = "embedded")]
 pub(crate) use keep_alive::KeepAlive;
+pub(crate) use key_limits::LimitsTable;
 pub(crate) use keys::keys;
 pub(crate) use listen::Listen;
 pub(crate) use lora::Lora;

@@ -17,6 +17,7 @@ use super::database::Database;
 use super::environment::Environment;
 use super::error::ConfigError;
 use super::keep_alive::KeepAlive;
+use super::key_limits::{LimitsTable, TrustedHeaderName};
 use super::keys::ApiKey;
 use super::list::list;
 use super::listen::Listen;
@@ -215,6 +216,28 @@ settings! {
         example "alice",
         table r#"[{ name = "alice" }]"#,
         variable "keys"
+    }
+
+    /// Whether requests need an API key; false serves everybody who can reach the address
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    require_key: Switch { unset("true if there is a key; else only this machine is served"), example "true" }
+
+    /// The header in which a proxy that signs users in names the user of a request
+    #[arg(long, value_name = "NAME")]
+    trusted_header: TrustedHeaderName { unset("none"), example "x-forwarded-user" }
+
+    /// The addresses of such proxies, as 10.1.2.3 or 10.0.0.0/8; may be repeated
+    #[arg(long, value_name = "NETWORK")]
+    #[serde(deserialize_with = "list")]
+    trusted_peers: Vec<String> { empty("127.0.0.1 and ::1"), example "10.0.0.0/8" }
+
+    /// How much each API key may use, as requests_per_minute=60,tokens_per_day=1000000; all entries
+    /// are in docs/keys.md
+    #[arg(long, value_name = "ENTRY=VALUE,…", help_heading = LIMITS)]
+    limits: LimitsTable {
+        unset("no limits"),
+        example "requests_per_minute=60",
+        table "{ requests_per_minute = 60 }"
     }
 
     /// Another name for a model; * stands for any text, as in gpt-*=smollm2:135m; may be repeated

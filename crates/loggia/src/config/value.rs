@@ -74,6 +74,8 @@ pub(crate) enum ValueError {
     KeyDigest,
     #[error("the API key `{0}` has both `key` and `sha256`; remove one")]
     KeyTwice(String),
+    #[error("`{0}` is not the name of a header; write x-forwarded-user")]
+    HeaderName(String),
     // Without the text: it may have a password.
     #[error(
         "this is not the address of a PostgreSQL database; write postgres://user@host/database"

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use loggia_backend::roster::Alias;
+use loggia_server::Scope;
 
 use super::database::Database;
 use super::keep_alive::KeepAlive;
+use super::key_limits::{self, LimitsTable, TrustedHeaderName};
 use super::keys::ApiKey;
 use super::listen::Listen;
 use super::lora::Lora;
@@ -51,6 +53,8 @@ one_value! {
     Listen => |it| text(it),
     Database => |it| text(it),
     PathBuf => |it| text(it.display()),
+    TrustedHeaderName => |it| text(it),
+    LimitsTable => ToString::to_string,
     SamplingProfile => |it| text(it),
     CacheScope => |it| text(it),
     KeepAlive => |it| text(it),
@@ -170,6 +174,9 @@ impl Item for ApiKey {
             entry(f, "strict", key.strict)?;
             entry(f, "lenient", key.lenient)?;
             entry(f, "models", key.models.as_ref().map(list))?;
+            let words = |scopes: &Vec<Scope>| list(scopes.iter().map(|scope| scope.word()));
+            entry(f, "scopes", key.scopes.as_ref().map(words))?;
+            entry(f, "limits", key.limits.as_ref().map(key_limits::inline))?;
             entry(
                 f,
                 "may_delete_models",

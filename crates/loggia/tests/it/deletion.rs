@@ -173,7 +173,7 @@ fn a_server_without_keys_that_others_reach_deletes_nothing() {
     let served = Served::start_at(
         program,
         "0.0.0.0:0",
-        &[&SMALL[..], &["--model", "pulled"]].concat(),
+        &[&SMALL[..], &["--model", "pulled", "--require-key=false"]].concat(),
     );
     let (status, said) = delete(&served, "pulled");
     assert_eq!(

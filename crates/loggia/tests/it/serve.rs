@@ -344,12 +344,27 @@ fn whoever_listens_to_others_without_a_key_is_told_so_once() {
             .unwrap();
         log.matches("no API key is required").count()
     };
-    assert_eq!(told(&Program::new(), "0.0.0.0:0"), 1);
+    let open = Program::new().with("LOGGIA_REQUIRE_KEY", "false");
+    assert_eq!(told(&open, "0.0.0.0:0"), 1);
     assert_eq!(told(&Program::new(), "127.0.0.1:0"), 0);
     let keyed = Program::new()
         .with("LOGGIA_KEYS", "alice")
         .with("LOGGIA_KEY_ALICE", "a-secret-of-alices");
     assert_eq!(told(&keyed, "0.0.0.0:0"), 0);
+}
+
+#[test]
+fn without_a_key_the_program_does_not_listen_to_others() {
+    let arguments = [
+        "serve",
+        "--listen",
+        "0.0.0.0:0",
+        "--ollama",
+        "http://127.0.0.1:9",
+    ];
+    let run = Program::new().run(&arguments);
+    assert_eq!(run.code, Some(1), "{}", run.err);
+    assert!(run.err.contains("there is no API key"), "{}", run.err);
 }
 
 #[test]

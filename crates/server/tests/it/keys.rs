@@ -9,7 +9,7 @@ use crate::test_server::{TestServer, body, chat, header, last};
 
 const KEY: &str = "sk-of-alice-0123456789";
 
-fn alice() -> Caller {
+pub(crate) fn alice() -> Caller {
     Caller {
         name: "alice".into(),
         strictness: None,

@@ -7,6 +7,7 @@ mod connections;
 mod example;
 mod health;
 mod keys;
+mod live_keys;
 mod log;
 mod shutdown;
 mod test_server;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use loggia_api::Policy;
+use loggia_api::store::KeyStore;
 use loggia_backend::{
     Abilities, Backend, BackendError, Call, Chunk, Event, Reply, ServedBy, Waiting,
 };
@@ -206,6 +207,20 @@ impl TestServer {
     }
 
     pub(crate) async fn with(options: ServerOptions, policy: Policy) -> Self {
+        Self::with_state(options, policy, |state| state).await
+    }
+
+    /// A server whose keys are kept in a store, too.
+    pub(crate) async fn with_keys_in(options: ServerOptions, store: Arc<dyn KeyStore>) -> Self {
+        let policy = Policy::default();
+        Self::with_state(options, policy, |state| state.with_key_store(store)).await
+    }
+
+    async fn with_state(
+        options: ServerOptions,
+        policy: Policy,
+        change: impl FnOnce(AppState) -> AppState,
+    ) -> Self {
         let (sender, chats) = mpsc::channel(8);
         let dropped_early = Arc::new(Notify::new());
         let backend = Arc::new(TestBackend {
@@ -214,7 +229,7 @@ impl TestServer {
             dropped_early: dropped_early.clone(),
             first: OnceLock::new(),
         });
-        let state = AppState::new(backend.clone(), policy, options.clone());
+        let state = change(AppState::new(backend.clone(), policy, options.clone()));
         let in_flight = state.in_flight().clone();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

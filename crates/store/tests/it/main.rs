@@ -8,6 +8,7 @@ mod due;
 mod encryption;
 mod file;
 mod holds;
+mod keys;
 mod kill;
 mod postgres;
 mod retention;

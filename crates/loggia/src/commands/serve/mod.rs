@@ -8,10 +8,12 @@ mod options;
 mod own_server;
 mod start_message;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use loggia_api::Blobs as _;
+use loggia_api::store::KeyStore;
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_backend::fetch_images::FetchImages;
@@ -43,17 +45,28 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     for notice in config.notices() {
         tracing::warn!("{notice}");
     }
+    let keys = state::keys(config)?;
+    let store = state::open(config, &keys).await?;
+    if let Some(store) = &store {
+        let keys = options.keys.clone();
+        if let Err(error) = keys.load(&**store).await {
+            tracing::warn!(%error, "stored API keys cannot be read; requests need one until they can be");
+        }
+        runtime.spawn(keys.follow(Arc::clone(store) as Arc<dyn KeyStore>));
+    }
+    let requires_key = options.keys.are_required();
+    refuse_to_be_open(config, requires_key, address)?;
     let backends = configured_backends(config, config.names_no_backend(), runtime).await?;
     let settings = EngineSettings::of(&backends, config);
     // Signals are handled from here on. Before, nothing needs to be shut down, and a signal may end
     // the process as usual.
     let shutdown = stop_signal()?;
     let backend = backend(&backends, config);
-    let keys = state::keys(config)?;
     let state = AppState::new(backend.clone(), policy, options.clone());
     let state = state.with_keys(Arc::clone(&keys));
     let mut state = state.with_runtime(runtime.clone()).with_mcp(mcp(config));
-    if let Some(store) = state::open(config, &keys).await? {
+    if let Some(store) = store {
+        state = state.with_key_store(Arc::clone(&store) as Arc<dyn KeyStore>);
         runtime.spawn(state::clean(Arc::clone(&store)));
         let blobs = Arc::new(state::blobs(config, &keys));
         // Before anything is served: afterwards, files that are being received look the same.
@@ -68,9 +81,8 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     let background = state.background();
     let app = app(state);
     print_line(&format!("loggia: listening on http://{address}"));
-    let requires_key = !config.key.is_empty();
     if !requires_key && !address.ip().is_loopback() {
-        tracing::warn!(%address, "no API key is required, and this address can be reached from other machines; configure keys with LOGGIA_KEYS or [[key]] tables");
+        tracing::warn!(%address, "no API key is required, and this address can be reached from other machines");
     }
     // Runs in parallel with the server, and ends with it.
     let Backends { load, unload, .. } = backends;
@@ -102,6 +114,21 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     };
     unload.await;
     ended
+}
+
+/// Fails if other machines could reach the server and no key is required, unless the operator said
+/// so.
+fn refuse_to_be_open(
+    config: &Config,
+    requires_key: bool,
+    address: SocketAddr,
+) -> anyhow::Result<()> {
+    if requires_key || address.ip().is_loopback() || config.require_key.is_some() {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "other machines can reach {address}, and there is no API key; create one with `loggia keys create NAME`, or serve everybody with --require-key=false"
+    );
 }
 
 /// The client for MCP servers. They are held to the addresses and ports that images have.

@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 use loggia_api::{FileLimits, Policy};
-use loggia_server::{Origins, ServerOptions};
+use loggia_server::{KeyRules, Keys, Origins, ServerOptions, TrustedHeader};
 
 use crate::config::{self, Config};
 
@@ -49,8 +49,30 @@ pub(super) fn options(config: &Config) -> anyhow::Result<ServerOptions> {
         websocket_timeout: config.websocket_timeout.0,
         websocket_idle_timeout: config.websocket_idle_timeout.0,
         origins,
-        keys: config::keys(&config.key),
+        keys: Keys::of(KeyRules {
+            keys: config::keys(&config.key),
+            required: config.require_key.as_ref().map(|required| required.0),
+            limits: config.limits.value.clone().map(|limits| limits.0),
+            trusted: trusted(config)?,
+        }),
     })
+}
+
+/// The header by which a proxy names users.
+fn trusted(config: &Config) -> anyhow::Result<Option<TrustedHeader>> {
+    let Some(header) = config.trusted_header.value.clone() else {
+        return Ok(None);
+    };
+    let this_machine = || ["127.0.0.1".to_owned(), "::1".to_owned()];
+    let peers = match &config.trusted_peers.value[..] {
+        [] => &this_machine()[..],
+        peers => peers,
+    };
+    let peers = peers.iter().map(|peer| peer.parse());
+    Ok(Some(TrustedHeader {
+        header: header.0,
+        peers: peers.collect::<Result<_, _>>().context("trusted_peers")?,
+    }))
 }
 
 #[cfg(test)]

@@ -1,0 +1,151 @@
+//! [`Meter`]: limits how much callers use. The server implements it; the door asks it before each
+//! call to an engine, and reports the tokens that the call used.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use loggia_backend::{CallHead, Work};
+use loggia_wire::openai::CompletionUsage;
+
+use crate::{ApiError, Door};
+
+/// Limits how much callers use.
+pub trait Meter: Send + Sync {
+    /// Decides whether a request may begin, and reserves what it may use.
+    fn enter(&self, entry: &Entry<'_>) -> Entering;
+}
+
+/// A request that wants to begin.
+pub struct Entry<'a> {
+    /// The name of the API key.
+    pub caller: Option<&'a str>,
+    /// The name of the model that the client sent.
+    pub model: &'a str,
+    /// Returns the tokens that the request may use. Computing them takes time, so it is called only
+    /// if there is a limit.
+    pub tokens: &'a dyn Fn() -> Tokens,
+    /// Where to leave what remains of the limits, for the headers of the answer.
+    pub report: Option<&'a Arc<LimitReport>>,
+}
+
+/// The tokens that a request may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// An estimate of the prompt.
+    pub prompt: u64,
+    /// The most that the client allows for the answer. `None`: it sets no limit.
+    pub answer: Option<u64>,
+}
+
+/// The decision about a request.
+pub enum Entering {
+    /// Nothing limits the request.
+    Unlimited,
+    /// Decided.
+    Decided(Result<Arc<dyn Metered>, ApiError>),
+    /// Another server decides.
+    Pending(BoxFuture<'static, Result<Option<Arc<dyn Metered>>, ApiError>>),
+}
+
+/// A request that has begun. When it is dropped, what it did not use of its reservation is given
+/// back.
+pub trait Metered: Send + Sync {
+    /// Notes that an engine has accepted the request.
+    fn accepted(&self);
+
+    /// Notes a piece of the answer. If no usage becomes known, each counts as a token.
+    fn piece(&self);
+
+    /// Notes the tokens that were used. The last call counts.
+    fn used(&self, usage: &CompletionUsage);
+}
+
+/// What remains of the limits of a request: an extension of the request, which a server adds if it
+/// sends it to the client.
+#[derive(Debug, Default)]
+pub struct LimitReport(OnceLock<Remaining>);
+
+impl LimitReport {
+    /// Sets what remains. Only the first call counts.
+    pub fn set(&self, remaining: Remaining) {
+        let _ = self.0.set(remaining);
+    }
+
+    /// Returns what remains, if the request had limits.
+    pub fn get(&self) -> Option<&Remaining> {
+        self.0.get()
+    }
+}
+
+/// What remains of the limits of a caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remaining {
+    /// The limit of requests.
+    pub requests: Option<Window>,
+    /// The limit of tokens.
+    pub tokens: Option<Window>,
+}
+
+/// What remains of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The limit.
+    pub limit: u64,
+    /// What remains of it.
+    pub remaining: u64,
+    /// The time until all of it remains again.
+    pub reset: Duration,
+}
+
+/// What a request holds while it is limited.
+#[derive(Clone, Default)]
+pub(crate) struct Meters(Option<Arc<dyn Metered>>);
+
+impl fmt::Debug for Meters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Meters").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Meters {
+    pub(crate) fn get(&self) -> Option<&dyn Metered> {
+        self.0.as_deref()
+    }
+}
+
+impl Door {
+    /// Reserves what a call may use.
+    pub(crate) async fn enter(
+        &self,
+        head: &CallHead,
+        model: &str,
+        tokens: &(dyn Fn() -> Tokens + Sync),
+        report: Option<&Arc<LimitReport>>,
+    ) -> Result<Meters, ApiError> {
+        let Some(meter) = &self.meter else {
+            return Ok(Meters::default());
+        };
+        let entering = meter.enter(&Entry {
+            caller: head.caller.as_deref(),
+            model,
+            tokens,
+            report,
+        });
+        let metered = match entering {
+            Entering::Unlimited => None,
+            Entering::Decided(decided) => Some(decided?),
+            Entering::Pending(decision) => decision.await?,
+        };
+        Ok(Meters(metered))
+    }
+}
+
+/// Returns the tokens that a call may use.
+pub(crate) fn tokens_of(work: &Work) -> Tokens {
+    Tokens {
+        prompt: work.estimated_prompt_tokens(),
+        answer: work.answer_limit(),
+    }
+}

@@ -1,0 +1,228 @@
+//! The keys of a [`KeyStore`], in memory: a request asks no database. They are read again when
+//! their version has grown, which is looked for several times a second.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use loggia_api::store::{KeyStore, StoreError, StoredKey, StoredSecret};
+use loggia_api::{Caller, ModelPattern};
+
+use super::holder::{Budget, Holder, Scopes};
+use super::secret::{self, KeySettings, Prefix};
+use super::{KeyDigest, Keys};
+
+/// How often the version is looked at. A revoked key ends within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+
+/// The keys of a store as they were at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    by_prefix: HashMap<Prefix, LiveKey>,
+    by_name: HashMap<Arc<str>, Arc<Holder>>,
+    budgets: HashMap<String, Arc<Budget>>,
+    /// Whether there is a key, revoked ones included.
+    pub(super) has_any: bool,
+    pub(super) has_limits: bool,
+    /// Whether it was read from a store.
+    was_read: bool,
+}
+
+#[derive(Debug)]
+struct LiveKey {
+    digest: KeyDigest,
+    /// When a key that was rotated ends.
+    until: Option<i64>,
+    holder: Arc<Holder>,
+}
+
+impl Table {
+    /// The holder of a key. A text whose prefix no key has costs a look into a table.
+    pub(super) fn holder(&self, key: &[u8]) -> Option<&Arc<Holder>> {
+        let found = self.by_prefix.get(secret::prefix(key)?)?;
+        let is_same = bool::from(found.digest.same(&KeyDigest::of(key)));
+        let ends = [found.until, found.holder.expires];
+        let end = ends.into_iter().flatten().min();
+        (is_same && end.is_none_or(|end| now() < end)).then_some(&found.holder)
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<Holder>> {
+        let holder = self.by_name.get(name)?;
+        holder
+            .expires
+            .is_none_or(|end| now() < end)
+            .then_some(holder)
+    }
+
+    /// The table of a store that cannot be read.
+    fn unread() -> Self {
+        Self {
+            has_any: true,
+            ..Self::default()
+        }
+    }
+
+    /// Builds a table. The budgets of the earlier one go on, since requests hold them.
+    fn of(stored: Vec<StoredKey>, earlier: &Self) -> Self {
+        let mut table = Self {
+            has_any: !stored.is_empty(),
+            was_read: true,
+            ..Self::default()
+        };
+        for key in stored.into_iter().filter(|key| key.revoked.is_none()) {
+            let Some(holder) = holder(&key, earlier) else {
+                tracing::warn!(
+                    key = key.name,
+                    "a stored API key is refused, because its settings cannot be read"
+                );
+                continue;
+            };
+            let holder = Arc::new(holder);
+            if let Some(budget) = &holder.budget {
+                table.budgets.insert(key.id.clone(), Arc::clone(budget));
+            }
+            table.has_limits |= holder.limits.is_some() || holder.budget.is_some();
+            table.add(&key.secret, None, &holder);
+            if let Some(earlier) = &key.earlier {
+                table.add(&earlier.secret, Some(earlier.until), &holder);
+            }
+            table
+                .by_name
+                .insert(Arc::clone(&holder.caller.name), holder);
+        }
+        table
+    }
+
+    fn add(&mut self, secret: &StoredSecret, until: Option<i64>, holder: &Arc<Holder>) {
+        let prefix = secret.prefix.as_bytes().try_into();
+        if let (Ok(prefix), Some(digest)) = (prefix, KeyDigest::from_hex(&secret.digest)) {
+            let holder = Arc::clone(holder);
+            let key = LiveKey {
+                digest,
+                until,
+                holder,
+            };
+            self.by_prefix.insert(prefix, key);
+        }
+    }
+}
+
+/// The holder of a stored key. `None` if its settings cannot be read: a later version may have
+/// written them, and what they forbid is not known.
+fn holder(key: &StoredKey, earlier: &Table) -> Option<Holder> {
+    let settings: KeySettings = serde_json::from_str(&key.settings).ok()?;
+    let models = settings.models.map(|models| {
+        let patterns = models.iter().map(|model| model.parse::<ModelPattern>());
+        patterns.collect::<Result<Arc<[_]>, _>>()
+    });
+    let budget = settings.budget.map(|tokens| {
+        if let Some(budget) = earlier.budgets.get(&key.id) {
+            budget.renew(tokens, key.used);
+            Arc::clone(budget)
+        } else {
+            Arc::new(Budget::new(&key.id, tokens, key.used))
+        }
+    });
+    Some(Holder {
+        caller: Caller {
+            name: key.name.as_str().into(),
+            strictness: None,
+            models: models.transpose().ok()?,
+            may_delete_models: settings.may_delete_models,
+        },
+        scopes: settings.scopes.map_or(Scopes::DEFAULT, Scopes::from_iter),
+        limits: settings.limits.map(Arc::new),
+        budget,
+        expires: key.expires,
+    })
+}
+
+impl Keys {
+    /// Reads the keys of a store. Call it before the first request: if it fails, requests need a key
+    /// until it has succeeded once.
+    pub async fn load(&self, store: &dyn KeyStore) -> Result<(), StoreError> {
+        let stored = match store.keys().await {
+            Ok(stored) => stored,
+            Err(error) => {
+                // There may be keys, so nobody is let in without one.
+                let mut known = self.0.live.write().unwrap_or_else(PoisonError::into_inner);
+                if !known.was_read {
+                    *known = Arc::new(Table::unread());
+                    self.0.knows_holders.store(true, Ordering::Relaxed);
+                }
+                return Err(error);
+            }
+        };
+        let table = Table::of(stored, &self.table());
+        for name in table.by_name.keys() {
+            if self.is_configured(name) {
+                tracing::warn!(
+                    key = &**name,
+                    "an API key of the configuration and a stored one have the same name, so they share stored objects and limits"
+                );
+            }
+        }
+        self.replace(Arc::new(table));
+        Ok(())
+    }
+
+    /// Reads the keys of a store whenever they have changed, and stores what they use. It never
+    /// ends. While the store is away, the keys that were read last are valid.
+    pub async fn follow(self, store: Arc<dyn KeyStore>) {
+        let mut known = None;
+        let mut works = true;
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let found = store.key_version().await;
+            let read = match found {
+                Ok(version) if known == Some(version) => Ok(()),
+                Ok(version) => {
+                    // Read after the version, so that no change between the two is missed.
+                    let loaded = self.load(&*store).await;
+                    known = loaded.is_ok().then_some(version);
+                    loaded
+                }
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(()) => self.save_use(&*store).await,
+                Err(error) => {
+                    if works {
+                        tracing::warn!(%error, "API keys cannot be read; those that were read last are valid");
+                    }
+                    works = false;
+                    continue;
+                }
+            }
+            works = true;
+        }
+    }
+
+    async fn save_use(&self, store: &dyn KeyStore) {
+        let budgets: Vec<_> = self.table().budgets.values().cloned().collect();
+        for budget in budgets {
+            let tokens = budget.take_unsaved();
+            if tokens == 0 {
+                continue;
+            }
+            match store.add_key_use(&budget.id, tokens).await {
+                Ok(stored) => budget.saved(stored),
+                Err(error) => {
+                    budget.not_saved(tokens);
+                    tracing::debug!(%error, "the use of an API key could not be stored");
+                }
+            }
+        }
+    }
+}
+
+/// The time in Unix seconds.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}

@@ -1,0 +1,134 @@
+//! What a client is told of its limits: OpenAI's `x-ratelimit-…` headers, or Anthropic's.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use loggia_api::meter::{Remaining, Window};
+
+/// The headers of one limit: what it is, what remains, and when all of it remains.
+type Names = [&'static str; 3];
+
+const OPENAI: [Names; 2] = [
+    [
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests",
+    ],
+    [
+        "x-ratelimit-limit-tokens",
+        "x-ratelimit-remaining-tokens",
+        "x-ratelimit-reset-tokens",
+    ],
+];
+const ANTHROPIC: [Names; 2] = [
+    [
+        "anthropic-ratelimit-requests-limit",
+        "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-requests-reset",
+    ],
+    [
+        "anthropic-ratelimit-tokens-limit",
+        "anthropic-ratelimit-tokens-remaining",
+        "anthropic-ratelimit-tokens-reset",
+    ],
+];
+
+/// All headers, for pages that may read them.
+pub(crate) fn names() -> impl Iterator<Item = HeaderName> {
+    let all = OPENAI.into_iter().chain(ANTHROPIC).flatten();
+    all.map(HeaderName::from_static)
+}
+
+/// Adds what remains to the headers of an answer.
+pub(crate) fn add(headers: &mut HeaderMap, remaining: &Remaining, is_anthropic: bool) {
+    let windows = [remaining.requests, remaining.tokens];
+    let names = if is_anthropic { ANTHROPIC } else { OPENAI };
+    for (names, window) in names.into_iter().zip(windows) {
+        let Some(Window {
+            limit,
+            remaining,
+            reset,
+        }) = window
+        else {
+            continue;
+        };
+        let reset = if is_anthropic {
+            moment(SystemTime::now() + reset)
+        } else {
+            span(reset)
+        };
+        let [of_limit, of_remaining, of_reset] = names.map(HeaderName::from_static);
+        headers.insert(of_limit, limit.into());
+        headers.insert(of_remaining, remaining.into());
+        if let Ok(reset) = HeaderValue::from_str(&reset) {
+            headers.insert(of_reset, reset);
+        }
+    }
+}
+
+/// A span as OpenAI writes it: `17ms`, `8.64s`, `6m0s`, `1h2m3s`.
+fn span(time: Duration) -> String {
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    let (seconds, millis) = (millis / 1000, millis % 1000);
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    match seconds {
+        0 => format!("{millis}ms"),
+        1..60 if millis > 0 => {
+            let text = format!("{seconds}.{millis:03}");
+            format!("{}s", text.trim_end_matches('0'))
+        }
+        1..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m{}s", seconds % 60),
+        _ => format!("{hours}h{minutes}m{}s", seconds % 60),
+    }
+}
+
+/// A moment as Anthropic writes it, in RFC 3339: `2026-11-30T02:03:04Z`.
+fn moment(time: SystemTime) -> String {
+    let rounded_up = time + Duration::from_nanos(999_999_999);
+    humantime::format_rfc3339_seconds(rounded_up).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_written_as_openai_writes_them() {
+        for (millis, text) in [
+            (0, "0ms"),
+            (17, "17ms"),
+            (1000, "1s"),
+            (8640, "8.64s"),
+            (59_001, "59.001s"),
+            (360_000, "6m0s"),
+            (3_723_000, "1h2m3s"),
+        ] {
+            assert_eq!(span(Duration::from_millis(millis)), text);
+        }
+        assert_eq!(span(Duration::from_nanos(1)), "1ms");
+    }
+
+    #[test]
+    fn each_api_has_its_own_headers() {
+        let window = Window {
+            limit: 60,
+            remaining: 59,
+            reset: Duration::from_secs(1),
+        };
+        let remaining = Remaining {
+            requests: Some(window),
+            tokens: None,
+        };
+        let mut headers = HeaderMap::new();
+        add(&mut headers, &remaining, false);
+        assert_eq!(headers["x-ratelimit-limit-requests"], "60");
+        assert_eq!(headers["x-ratelimit-remaining-requests"], "59");
+        assert_eq!(headers["x-ratelimit-reset-requests"], "1s");
+        assert_eq!(headers.len(), 3);
+        let mut headers = HeaderMap::new();
+        add(&mut headers, &remaining, true);
+        let reset = headers["anthropic-ratelimit-requests-reset"].to_str();
+        assert!(reset.expect("text").ends_with('Z') && headers.len() == 3);
+    }
+}
