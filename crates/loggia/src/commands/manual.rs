@@ -23,7 +23,10 @@ pub(super) fn completions(shell: Shell) -> anyhow::Result<String> {
 pub(super) fn write_pages(folder: &Path) -> anyhow::Result<String> {
     let cannot = || format!("cannot write the manual into {}", folder.display());
     fs::create_dir_all(folder).with_context(cannot)?;
-    let mut command = Cli::with_sources();
+    // `help` would be a command with a page for each of the others.
+    let mut command = Cli::with_sources()
+        .disable_help_subcommand(true)
+        .mut_subcommands(|command| command.disable_help_subcommand(true));
     // Gives each command its whole name, such as `loggia-batch-run`.
     command.build();
     clap_mangen::generate_to(command, folder).with_context(cannot)?;
@@ -74,7 +77,9 @@ mod tests {
         for name in ["loggia.1", "loggia-batch.1", "loggia-batch-run.1"] {
             assert!(written.contains(name), "{written}");
         }
-        assert!(!written.contains("loggia-engine"), "{written}");
+        for name in ["loggia-engine", "help"] {
+            assert!(!written.contains(name), "{written}");
+        }
         let serve = page("loggia-serve.1");
         assert!(serve.contains("LOGGIA_LISTEN"), "{serve}");
     }
