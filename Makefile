@@ -76,8 +76,8 @@ fmt: ## format the Rust code
 	cargo fmt --all
 	for crate in fuzz tests/clients/rust; do cargo fmt --manifest-path $$crate/Cargo.toml; done
 
-bench: ## measure the gateway (with nginx) and the engine (with llama-server, and on a busy machine); writes docs/benchmarks.md
-	@scripts/bench
+bench: ## measure the gateway, stored responses and the engine; writes docs/benchmarks.md; one part: make bench PART=stored
+	@scripts/bench $(PART)
 
 fuzz: ## search for input that breaks a parser: a minute for each fuzz target, then long property tests
 	@scripts/fuzz $(SECONDS_EACH)

@@ -31,6 +31,13 @@ pub(crate) fn of_engine(llama_server: &Path) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Describes the machine without other programs, for a part that other work makes worse.
+pub(crate) fn alone_and_load() -> Vec<(&'static str, String)> {
+    let mut lines = alone();
+    lines.push(("other work", other_work()));
+    lines
+}
+
 /// Describes the machine without other programs.
 pub(crate) fn alone() -> Vec<(&'static str, String)> {
     vec![
