@@ -37,12 +37,13 @@ impl Door {
     pub(crate) async fn counted<R: Count>(&self, asked: ParsedRequest<R>) -> Response<Body> {
         let profile = asked.head.profile;
         let refusals = asked.refusals.clone();
+        let model = asked.progress.model();
         let mut ignored = String::new();
         let answered = {
             let answering = pin!(self.answer_count(asked, &mut ignored));
             self.in_time(&refusals, answering).await
         };
-        respond(answered, profile, &ignored)
+        respond(answered, profile, &ignored).map(|body| body.about_model(model))
     }
 
     async fn answer_count<R: Count>(

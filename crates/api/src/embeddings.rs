@@ -36,12 +36,13 @@ impl Door {
         };
         let asked = ParsedRequest::new(self, parts, request, profile);
         let refusals = asked.refusals.clone();
+        let model = asked.progress.model();
         let mut ignored = String::new();
         let answered = {
             let answering = pin!(self.embed(asked, &mut ignored));
             self.in_time(&refusals, answering).await
         };
-        respond(answered, profile, &ignored)
+        respond(answered, profile, &ignored).map(|body| body.about_model(model))
     }
 
     async fn embed(

@@ -247,6 +247,11 @@ impl ApiError {
         self
     }
 
+    /// Returns the code of the error, or its type if it has no code.
+    pub(crate) fn label(&self) -> &str {
+        self.error.code.as_deref().unwrap_or(&self.error.kind)
+    }
+
     /// Returns the body of the response, or the data of an error event.
     pub fn body(&self) -> ErrorBody {
         ErrorBody {
@@ -258,7 +263,7 @@ impl ApiError {
     pub(crate) fn anthropic(&self, request_id: Option<&str>) -> (StatusCode, Body) {
         // Cannot fail: strings are always valid JSON.
         let body = serde_json::to_vec(&messages::error::body(self, request_id));
-        let body = Body::failed(Bytes::from(body.unwrap_or_default()));
+        let body = Body::failed(Bytes::from(body.unwrap_or_default()), self);
         (messages::error::status(self), body)
     }
 
@@ -268,7 +273,7 @@ impl ApiError {
         let body = serde_json::to_vec(&self.body())
             .map(Bytes::from)
             .unwrap_or_default();
-        let mut response = Response::new(Body::failed(body));
+        let mut response = Response::new(Body::failed(body, self));
         *response.status_mut() = self.status;
         // The door writes it again for clients of another API.
         response.extensions_mut().insert(self.clone());

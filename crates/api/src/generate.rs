@@ -209,13 +209,14 @@ impl Door {
     ) -> impl Future<Output = Response<Body>> + Send {
         let profile = asked.head.profile;
         let refusals = asked.refusals.clone();
+        let model = asked.progress.model();
         async move {
             let mut ignored = String::new();
             let answered = {
                 let answering = pin!(self.answer_whole(asked, &mut ignored));
                 self.in_time(&refusals, answering).await
             };
-            respond(answered, profile, &ignored)
+            respond(answered, profile, &ignored).map(|body| body.about_model(model))
         }
     }
 
@@ -278,7 +279,8 @@ impl Door {
         let Some(started) = within(beats.or(whole), &mut beginning).await else {
             if beats.is_none() {
                 let overdue = took_too_long(whole.unwrap_or_default());
-                return refusals.refuse(overdue).under(profile).response();
+                let refused = refusals.refuse(overdue).under(profile).response();
+                return refused.map(|body| body.about_model(Some(head.model)));
             }
             let every = self.policy.heartbeat_every;
             let events = EventStream::beginning(beginning, head, every, refusals);
@@ -298,7 +300,8 @@ impl Door {
                 name_truncated(&mut response, &truncated);
                 response
             }
-            Err(RefusedAnswer { error, ignored }) => respond(Err(error), profile, &ignored),
+            Err(RefusedAnswer { error, ignored }) => respond(Err(error), profile, &ignored)
+                .map(|body| body.about_model(Some(head.model))),
         }
     }
 

@@ -77,7 +77,7 @@ impl Door {
                 if stream {
                     // As Ollama does it. Codex shows nothing but the status of other answers.
                     let line = json!({"error": not_pulled(&error)});
-                    lines(Body::failed(format!("{line}\n")))
+                    lines(Body::failed(format!("{line}\n"), &error))
                 } else {
                     self.refuse(error)
                 }
@@ -88,7 +88,7 @@ impl Door {
 
 /// Returns the body of an error in Ollama's format.
 pub(crate) fn error(error: &ApiError) -> Body {
-    Body::failed(json!({"error": error.error.message}).to_string())
+    Body::failed(json!({"error": error.error.message}).to_string(), error)
 }
 
 /// The request of `POST /api/pull`.

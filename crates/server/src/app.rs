@@ -23,7 +23,7 @@ use loggia_backend::Backend;
 use loggia_seal::Keys;
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 
-use crate::account::{AccountLayer, Listeners, Log};
+use crate::account::{AccountLayer, Listener, Listeners, Log};
 use crate::body::AnswerBody;
 use crate::cors::PagesLayer;
 use crate::keys::holder::{self, Scope, Scopes};
@@ -32,7 +32,7 @@ use crate::limits::meter::LimitMeter;
 use crate::request_id::RequestIdLayer;
 use crate::shutdown::{self, EndNow};
 use crate::websocket::Sessions;
-use crate::{InFlight, ServerOptions, health, limits, panic};
+use crate::{InFlight, Metrics, ServerOptions, health, limits, metrics, metrics_app, panic};
 
 /// Everything that the app needs: a backend, the policy of the API, and the server's options.
 #[derive(Clone)]
@@ -50,8 +50,12 @@ pub struct AppState {
 /// Returns the listeners: each gets the account of every request when its answer has ended, lines of
 /// batches included. To add one, implement [`Listener`](crate::account::Listener) in a file of
 /// `account/`, and add it here.
-fn listeners() -> Listeners {
-    Arc::new([Box::new(Log)])
+fn listeners(options: &ServerOptions) -> Listeners {
+    let mut listeners: Vec<Box<dyn Listener>> = vec![Box::new(Log)];
+    if let Some(metrics) = &options.metrics {
+        listeners.push(Box::new(metrics.clone()));
+    }
+    listeners.into()
 }
 
 impl AppState {
@@ -59,14 +63,18 @@ impl AppState {
     pub fn new(backend: Arc<dyn Backend>, policy: Policy, options: ServerOptions) -> Self {
         let door = Door::new(backend.clone(), policy);
         let door = door.with_meter(Arc::new(LimitMeter::new(options.keys.clone())));
+        let in_flight = InFlight::default();
+        if let Some(metrics) = &options.metrics {
+            metrics.watch_requests(&in_flight);
+        }
         Self {
+            listeners: listeners(&options),
             backend,
             door,
             options,
             key_store: None,
-            in_flight: InFlight::default(),
+            in_flight,
             generating: InFlight::default(),
-            listeners: listeners(),
         }
     }
 
@@ -146,8 +154,10 @@ impl AppState {
     }
 
     fn accounts(&self) -> AccountLayer {
+        let streams = self.options.metrics.as_ref().map(Metrics::streams);
         AccountLayer::new(self.in_flight.clone(), Arc::clone(&self.listeners))
             .with_generating(self.generating.clone())
+            .with_streams(streams.unwrap_or_default())
     }
 
     /// Adds the keys that seal what clients carry for the server.
@@ -202,6 +212,8 @@ pub fn app(state: AppState) -> Router {
     let keys = options.keys.clone();
     let ready_within = options.ready_timeout;
     let admin = key_store.map(|store| admin::routes(keys.clone(), store));
+    let metrics = options.metrics.clone().filter(|_| options.metrics_route);
+    let has_metrics = metrics.is_some();
     let own = Router::new()
         .route("/healthz", get(health::healthz))
         .route(
@@ -209,6 +221,7 @@ pub fn app(state: AppState) -> Router {
             get(move || health::readyz(backend, ready_within)),
         )
         .merge(admin.unwrap_or_default())
+        .merge(metrics.map(metrics_app).unwrap_or_default())
         .fallback(health::unknown)
         .method_not_allowed_fallback(health::only_get);
     let sessions = Sessions::new(door.clone(), accounts.clone(), &options);
@@ -233,6 +246,7 @@ pub fn app(state: AppState) -> Router {
                 own,
                 sessions: Arc::new(sessions),
                 keys,
+                has_metrics,
             }),
     )
 }
@@ -246,6 +260,22 @@ struct Routes {
     sessions: Arc<Sessions>,
     /// Whether OpenAI's routes require an API key. The routes for health never require one.
     keys: ApiKeys,
+    /// Whether `/metrics` is served.
+    has_metrics: bool,
+}
+
+impl Routes {
+    /// Returns the scope that a request lacks for a route of the server itself.
+    fn lacking_scope(&self, own_route: &str, scopes: Scopes) -> Option<Scope> {
+        let is_admin = scopes.contain(Scope::Admin);
+        if admin::is_admin(own_route) {
+            (!is_admin).then_some(Scope::Admin)
+        } else if own_route == metrics::PATH && self.keys.are_required() {
+            (!is_admin && !scopes.contain(Scope::Metrics)).then_some(Scope::Metrics)
+        } else {
+            None
+        }
+    }
 }
 
 impl Service<Request> for Routes {
@@ -260,11 +290,12 @@ impl Service<Request> for Routes {
     fn call(&mut self, mut request: Request) -> Self::Future {
         let scopes = request.extensions().get::<Scopes>();
         let scopes = scopes.copied().unwrap_or_default();
-        if let Some(own) = health::own_route(request.uri().path()) {
-            if admin::is_admin(own) && !scopes.contain(Scope::Admin) {
+        let own = health::own_route(request.uri().path());
+        if let Some(own) = own.filter(|own| self.has_metrics || *own != metrics::PATH) {
+            if let Some(scope) = self.lacking_scope(own, scopes) {
                 let has_key = request.extensions().get::<Caller>().is_some();
                 let error = if has_key {
-                    holder::out_of_scope(Scope::Admin)
+                    holder::out_of_scope(scope)
                 } else {
                     keys::refusal(request.headers())
                 };

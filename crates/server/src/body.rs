@@ -44,6 +44,11 @@ impl AnswerBody {
         }
     }
 
+    /// Returns whether the body is a stream of events.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(&self.kind, Kind::Door(body) if body.is_stream())
+    }
+
     /// Returns how the body ended, once it has ended. `None` for bodies of the server's own routes.
     pub(crate) fn ended(&self) -> Option<&Ended> {
         match &self.kind {

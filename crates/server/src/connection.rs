@@ -14,12 +14,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tower::Service;
 
 use crate::ServerOptions;
 use crate::keys::trusted::Peer;
 use crate::linger::close;
+use crate::run::Place;
 use crate::shutdown::EndNow;
 use crate::websocket::Upgraded;
 
@@ -94,7 +95,7 @@ impl Connection {
 
     /// Serves the connection until either side closes it or the server stops. Dropping `_place`
     /// frees its place among the open connections.
-    pub(crate) async fn serve(mut self, stream: TcpStream, _place: OwnedSemaphorePermit) {
+    pub(crate) async fn serve(mut self, stream: TcpStream, _place: Place) {
         self.tune(&stream);
         let state = Arc::new(ConnectionState::default());
         let peer = self.tells_peer.then(|| stream.peer_addr().ok()).flatten();

@@ -11,13 +11,12 @@ use loggia_api::ApiError;
 use loggia_backend::Backend;
 
 use crate::keys::admin;
+use crate::metrics;
 
 /// Returns the path if it is one of the server's own routes, else `None`.
 pub(crate) fn own_route(path: &str) -> Option<&'static str> {
-    let mut health = ["/healthz", "/readyz"].into_iter();
-    health
-        .find(|own| *own == path)
-        .or_else(|| admin::route(path))
+    let mut own = ["/healthz", "/readyz", metrics::PATH].into_iter();
+    own.find(|own| *own == path).or_else(|| admin::route(path))
 }
 
 /// Answers 200 as long as the process runs. It does not ask the backends: restarting this process

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Keys, Origins};
+use crate::{Keys, Metrics, Origins};
 
 /// The limits of the server, each with a default.
 #[derive(Clone, Debug)]
@@ -39,6 +39,11 @@ pub struct ServerOptions {
     pub origins: Origins,
     /// The API keys. Without any, no key is required, which is the default.
     pub keys: Keys,
+    /// What is counted for `/metrics`. `None`: nothing is counted, and there is no such route.
+    pub metrics: Option<Metrics>,
+    /// Whether the app has the route `/metrics`. A program turns it off to serve
+    /// [`metrics_app`](crate::metrics_app) at an address of its own.
+    pub metrics_route: bool,
 }
 
 impl Default for ServerOptions {
@@ -55,6 +60,8 @@ impl Default for ServerOptions {
             websocket_idle_timeout: Duration::from_mins(10),
             origins: Origins::default(),
             keys: Keys::default(),
+            metrics: Some(Metrics::default()),
+            metrics_route: true,
         }
     }
 }

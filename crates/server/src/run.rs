@@ -12,8 +12,9 @@ use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::ServerOptions;
+use crate::account::{Entered, InFlight};
 use crate::threads::Threads;
+use crate::{Metrics, ServerOptions};
 
 /// The pause after an accept that failed because file descriptors or memory are exhausted. Only
 /// closing connections helps then.
@@ -32,7 +33,10 @@ pub async fn run(
     options: &ServerOptions,
 ) -> io::Result<()> {
     let mut threads = Threads::start(&app, options)?;
-    let room = Arc::new(Semaphore::new(options.max_connections));
+    let room = Room {
+        places: Arc::new(Semaphore::new(options.max_connections)),
+        open: options.metrics.as_ref().map(Metrics::connections),
+    };
     let mut shutdown = pin!(shutdown);
     let ended = loop {
         tokio::select! {
@@ -49,20 +53,33 @@ pub async fn run(
     ended
 }
 
+/// The room for connections.
+struct Room {
+    places: Arc<Semaphore>,
+    /// The gauge of open connections.
+    open: Option<InFlight>,
+}
+
+/// The place of a connection among the open ones, until it is dropped.
+pub(crate) struct Place {
+    _place: OwnedSemaphorePermit,
+    _open: Option<Entered>,
+}
+
 /// Accepts the next connection, once the number of open ones allows it.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = room
-        .clone()
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+async fn accept(listener: &TcpListener, room: &Room) -> io::Result<(TcpStream, Place)> {
+    let place = room.places.clone().acquire_owned().await;
+    let place = place.map_err(io::Error::other)?;
     let mut warned = false;
     loop {
         let error = match listener.accept().await {
-            Ok((stream, _)) => return Ok((stream, place)),
+            Ok((stream, _)) => {
+                let place = Place {
+                    _place: place,
+                    _open: room.open.as_ref().map(InFlight::enter),
+                };
+                return Ok((stream, place));
+            }
             Err(error) => error,
         };
         match next_after(&error) {

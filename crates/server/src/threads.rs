@@ -12,15 +12,16 @@ use std::time::Duration;
 use axum::Router;
 use tokio::net::TcpStream;
 use tokio::runtime;
-use tokio::sync::{Barrier, OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{Barrier, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::ServerOptions;
 use crate::connection::Connection;
+use crate::run::Place;
 use crate::shutdown::last_words;
 
 /// An accepted connection, and its place among the open ones.
-type Accepted = (Socket, OwnedSemaphorePermit);
+type Accepted = (Socket, Place);
 
 /// The worker threads of the server.
 pub(crate) struct Threads {
@@ -69,7 +70,7 @@ impl Threads {
     }
 
     /// Hands a connection to the next thread.
-    pub(crate) fn take(&mut self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    pub(crate) fn take(&mut self, stream: TcpStream, place: Place) {
         let worker = &self.workers[self.next];
         self.next = (self.next + 1) % self.workers.len();
         let given = stream

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -43,8 +44,32 @@ impl Body {
     }
 
     /// Creates a complete body that reports an error.
-    pub(crate) fn failed(bytes: impl Into<Bytes>) -> Self {
-        Self::ending(bytes, Box::new(Ended::new(Outcome::Failed)))
+    pub(crate) fn failed(bytes: impl Into<Bytes>, error: &ApiError) -> Self {
+        Self::ending(bytes, Box::new(Ended::with_error(error)))
+    }
+
+    /// Adds the model name that the client sent to a body that reports an error.
+    #[must_use]
+    pub(crate) fn about_model(mut self, model: Option<Arc<str>>) -> Self {
+        if let Kind::Whole { ended, .. } = &mut self.0
+            && ended.model.is_none()
+        {
+            ended.model = model;
+        }
+        self
+    }
+
+    /// Returns the model name that the client sent, if the body is complete.
+    pub(crate) fn model(&self) -> Option<Arc<str>> {
+        match &self.0 {
+            Kind::Whole { ended, .. } => ended.model.clone(),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the body is a stream of events.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.0, Kind::Stream(_) | Kind::Events { .. })
     }
 
     /// Creates a complete body with this outcome.

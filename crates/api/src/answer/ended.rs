@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use loggia_backend::{Event, ServedBy};
 use loggia_wire::openai::CompletionUsage;
 
+use crate::ApiError;
 use crate::door::meter::Meters;
 
 /// The outcome of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The answer is complete.
     Complete,
@@ -35,9 +36,19 @@ pub struct Ended {
     /// How long the request waited until an engine accepted it: in a queue, or for the model to be
     /// loaded.
     pub waited: Option<Duration>,
+    /// The code of the error that the client received, or its type if it has no code.
+    pub error: Option<Arc<str>>,
 }
 
 impl Ended {
+    /// Creates the value for an answer that is this error.
+    pub(crate) fn with_error(error: &ApiError) -> Self {
+        Self {
+            error: Some(error.label().into()),
+            ..Self::new(Outcome::Failed)
+        }
+    }
+
     /// Creates the value for an outcome without further properties.
     pub fn new(outcome: Outcome) -> Self {
         Self {
@@ -47,6 +58,7 @@ impl Ended {
             served_by: None,
             model: None,
             waited: None,
+            error: None,
         }
     }
 }
@@ -121,6 +133,18 @@ impl Progress {
             meters.used(&usage);
         }
         self.noted.ended.usage = Some(usage);
+    }
+
+    /// Returns the model name that the client sent.
+    pub(crate) fn model(&self) -> Option<Arc<str>> {
+        self.noted.ended.model.clone()
+    }
+
+    /// Returns the [`Ended`] of an answer that ends with this error.
+    pub(crate) fn fail(&self, error: &ApiError) -> Box<Ended> {
+        let mut ended = self.end(Outcome::Failed);
+        ended.error = Some(error.label().into());
+        ended
     }
 
     /// Returns the [`Ended`] with this outcome.

@@ -130,7 +130,10 @@ impl EventStream {
     /// Returns how the answer would have ended if the body were dropped now.
     pub(crate) fn so_far(&self) -> Ended {
         match &self.state {
-            State::Starting(..) => Ended::new(Outcome::Abandoned),
+            State::Starting(_, head) => Ended {
+                model: Some(Arc::clone(&head.model)),
+                ..Ended::new(Outcome::Abandoned)
+            },
             State::Answering(answer) => *answer.progress.end(Outcome::Abandoned),
             State::Ended(ended) => Ended::clone(ended),
         }
@@ -312,7 +315,7 @@ impl EventStream {
             State::Starting(..) => self.refuse(error, out),
             State::Answering(answer) => {
                 answer.writer.fail(error, out);
-                self.state = State::Ended(answer.progress.end(Outcome::Failed));
+                self.state = State::Ended(answer.progress.fail(error));
             }
             State::Ended(_) => {}
         }
@@ -321,10 +324,12 @@ impl EventStream {
     /// Ends an answer that never began.
     fn refuse(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         let error = &self.named(error);
+        let mut ended = Box::new(Ended::with_error(error));
         if let State::Starting(_, head) = &self.state {
             answer::write_failure(head, error, out);
+            ended.model = Some(Arc::clone(&head.model));
         }
-        self.state = State::Ended(Box::new(Ended::new(Outcome::Failed)));
+        self.state = State::Ended(ended);
     }
 
     /// Adds the id of the request to an error.

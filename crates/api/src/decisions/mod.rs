@@ -5,6 +5,7 @@
 pub(crate) mod question;
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures_core::future::BoxFuture;
@@ -49,12 +50,13 @@ impl Door {
         };
         let profile = profile_of(&body, &self.policy);
         let refusals = Refusals::new(&parts, Dialect::Responses);
+        let model = Arc::from(&*request.model);
         let mut ignored = String::new();
         let answered = {
             let answering = pin!(self.decide(&parts, request, &mut ignored));
             self.in_time(&refusals, answering).await
         };
-        respond(answered, profile, &ignored)
+        respond(answered, profile, &ignored).map(|body| body.about_model(Some(model)))
     }
 
     async fn decide(

@@ -73,9 +73,9 @@ impl Speaks {
             Self::Anthropic { id, has_version } => (id, has_version),
         };
         if let Some(error) = error {
-            let (parts, _) = response.into_parts();
+            let (parts, openai) = response.into_parts();
             let (status, body) = error.anthropic(id.as_deref());
-            response = Response::from_parts(parts, body);
+            response = Response::from_parts(parts, body.about_model(openai.model()));
             *response.status_mut() = status;
         }
         if !has_version {

@@ -39,9 +39,10 @@ const SERVER_STOPPED: &str = "The server was stopped before the response ended."
 /// Answers a request for a background response.
 pub(crate) async fn answer(door: &Door, asked: ParsedRequest<ResponseAsChat>) -> Response<Body> {
     let (profile, refusals) = (asked.head.profile, asked.refusals.clone());
+    let model = asked.progress.model();
     match Box::pin(begin(door, asked, &refusals)).await {
         Ok(response) => response,
-        Err(error) => respond(Err(error), profile, ""),
+        Err(error) => respond(Err(error), profile, "").map(|body| body.about_model(model)),
     }
 }
 

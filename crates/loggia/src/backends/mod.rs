@@ -14,6 +14,7 @@ use loggia_backend::http::{Client, Limits, Upstream};
 use loggia_backend::ollama::Ollama;
 use loggia_backend::openai::OpenAi;
 use loggia_backend::roster::{Roster, RosterError};
+use loggia_server::Reading;
 use tokio::runtime::Handle;
 
 use crate::config::{Alias, Config};
@@ -43,7 +44,12 @@ pub(crate) struct Backends {
     pub(crate) unload: BoxFuture<'static, ()>,
     /// The lines of `loggia check` about the prompt cache.
     pub(crate) prompt_cache: String,
+    /// Reads the metrics of the embedded models.
+    pub(crate) readings: Option<Readings>,
 }
+
+/// Reads metrics.
+pub(crate) type Readings = Arc<dyn Fn() -> Vec<Reading> + Send + Sync>;
 
 /// Why the backends of a configuration cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +110,7 @@ impl Backends {
             load: engine.load,
             unload: engine.unload,
             prompt_cache: engine.prompt_cache,
+            readings: engine.readings,
         })
     }
 }
@@ -129,6 +136,7 @@ struct Engine {
     load: BoxFuture<'static, anyhow::Result<()>>,
     unload: BoxFuture<'static, ()>,
     prompt_cache: String,
+    readings: Option<Readings>,
 }
 
 impl Engine {
@@ -139,6 +147,7 @@ impl Engine {
             load: Box::pin(std::future::ready(Ok(()))),
             unload: Box::pin(std::future::ready(())),
             prompt_cache: String::new(),
+            readings: None,
         }
     }
 }
@@ -156,10 +165,12 @@ fn engine(models: &[EmbeddedModel], config: &Config, runtime: &Handle) -> Engine
         engine.clone(),
     );
     let loading = Arc::clone(&engine);
+    let read = Arc::clone(&engine);
     Engine {
         named: Some(named),
         load: Box::pin(async move { loading.load().await }),
         prompt_cache: report_prompt_cache(&engine, config),
+        readings: Some(Arc::new(move || read.readings())),
         unload: Box::pin(async move { engine.unload().await }),
     }
 }

@@ -330,7 +330,7 @@ pub(crate) struct CreateKeyArgs {
     /// Its name; what the key stores belongs to the name
     pub(crate) name: String,
     /// What it gives access to; may be repeated [default: chat and files]
-    #[arg(long = "scope", value_name = "chat|files|admin", value_parser = ["chat", "files", "admin"])]
+    #[arg(long = "scope", value_name = "chat|files|admin|metrics", value_parser = ["chat", "files", "admin", "metrics"])]
     scopes: Vec<String>,
     /// A model that it may use, as clients name it; * stands for any text; may be repeated
     /// [default: all]
@@ -357,6 +357,7 @@ impl CreateKeyArgs {
     pub(crate) fn scopes(&self) -> Vec<Scope> {
         let scope = |word: &String| match word.as_str() {
             "admin" => Scope::Admin,
+            "metrics" => Scope::Metrics,
             "files" => Scope::Files,
             _ => Scope::Chat,
         };

@@ -258,6 +258,17 @@ settings! {
         example "https://chat.example"
     }
 
+    /// Count requests, tokens and times, and serve them to Prometheus at /metrics
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    metrics: Switch { default(Switch(true)), example "false" }
+
+    /// An address of its own for /metrics, without API key
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Listen {
+        unset("the address of the API, with an API key if one is required"),
+        example "127.0.0.1:9464"
+    }
+
     /// The threads that serve connections
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     workers: Count { unset("half the number of cores"), example "2" }

@@ -1,4 +1,5 @@
-//! The gauge of running requests. A request runs from its head to the last byte of its answer.
+//! A gauge, such as that of running requests. A request runs from its head to the last byte of its
+//! answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -24,8 +24,7 @@ use tower::{Layer, Service};
 
 use crate::body::AnswerBody;
 use crate::health::own_route;
-use in_flight::Entered;
-
+pub(crate) use in_flight::Entered;
 pub use in_flight::InFlight;
 pub(crate) use log::Log;
 
@@ -49,8 +48,12 @@ pub(crate) struct Closed<'a> {
     pub(crate) status: Option<StatusCode>,
     /// How the answer ended, and the tokens that it used.
     pub(crate) ended: &'a Ended,
-    /// The time from the head of the request to the end of the answer.
+    /// When the head of the request arrived.
+    pub(crate) opened: Instant,
+    /// The time from then to the end of the answer.
     pub(crate) took: Duration,
+    /// Whether the answer is a stream of events.
+    pub(crate) is_stream: bool,
     /// Whether the request is a line of a batch. No client waits for its answer.
     pub(crate) is_of_batch: bool,
 }
@@ -64,6 +67,8 @@ pub(crate) struct AccountLayer {
     in_flight: InFlight,
     /// Those of the running requests that an engine works on.
     generating: InFlight,
+    /// Those of the running requests whose answer is a stream that has begun.
+    streams: InFlight,
     listeners: Listeners,
     is_of_batches: bool,
 }
@@ -73,6 +78,7 @@ impl AccountLayer {
         Self {
             in_flight,
             generating: InFlight::default(),
+            streams: InFlight::default(),
             listeners,
             is_of_batches: false,
         }
@@ -84,6 +90,7 @@ impl AccountLayer {
         Self {
             in_flight: InFlight::default(),
             generating: InFlight::default(),
+            streams: InFlight::default(),
             is_of_batches: true,
             ..self
         }
@@ -92,6 +99,11 @@ impl AccountLayer {
     /// Sets the gauge of the requests that an engine works on.
     pub(crate) fn with_generating(self, generating: InFlight) -> Self {
         Self { generating, ..self }
+    }
+
+    /// Sets the gauge of the streams.
+    pub(crate) fn with_streams(self, streams: InFlight) -> Self {
+        Self { streams, ..self }
     }
 }
 
@@ -131,6 +143,7 @@ where
         Accounted {
             inner: self.inner.call(request),
             account: Some(account),
+            streams: self.layer.streams.clone(),
         }
     }
 }
@@ -152,6 +165,8 @@ struct Account {
     is_of_batch: bool,
     _entered: Entered,
     _generating: Option<Entered>,
+    /// Set if the answer is a stream.
+    streaming: Option<Entered>,
 }
 
 impl Account {
@@ -173,6 +188,7 @@ impl Account {
             is_of_batch: layer.is_of_batches,
             _entered: layer.in_flight.enter(),
             _generating: generates.then(|| layer.generating.enter()),
+            streaming: None,
         }
     }
 }
@@ -188,7 +204,9 @@ impl Drop for Account {
             route: self.route,
             status: self.status,
             ended: &ended,
+            opened: self.opened,
             took: self.opened.elapsed(),
+            is_stream: self.streaming.is_some(),
             is_of_batch: self.is_of_batch,
         };
         for listener in &*self.listeners {
@@ -203,6 +221,7 @@ pin_project! {
         #[pin]
         inner: F,
         account: Option<Box<Account>>,
+        streams: InFlight,
     }
 }
 
@@ -218,6 +237,8 @@ where
         let mut account = this.account.take();
         if let Some(account) = &mut account {
             account.status = Some(response.status());
+            let is_stream = response.body().is_stream();
+            account.streaming = is_stream.then(|| this.streams.enter());
         }
         Poll::Ready(Ok(response.map(|body| AccountedBody::new(body, account))))
     }

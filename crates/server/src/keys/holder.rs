@@ -16,8 +16,10 @@ pub enum Scope {
     Chat,
     /// Files, uploads and vector stores.
     Files,
-    /// The keys of others, under `/admin`.
+    /// The keys of others, under `/admin`, and `/metrics`.
     Admin,
+    /// `/metrics`.
+    Metrics,
 }
 
 /// A set of [`Scope`]s.
@@ -35,7 +37,7 @@ impl Scopes {
 
     /// Returns the scopes of the set.
     pub fn listed(self) -> Vec<Scope> {
-        let all = [Scope::Chat, Scope::Files, Scope::Admin];
+        let all = [Scope::Chat, Scope::Files, Scope::Admin, Scope::Metrics];
         all.into_iter()
             .filter(|scope| self.contain(*scope))
             .collect()
@@ -65,6 +67,7 @@ impl Scope {
             Self::Chat => "chat",
             Self::Files => "files",
             Self::Admin => "admin",
+            Self::Metrics => "metrics",
         }
     }
 }

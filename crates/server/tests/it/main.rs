@@ -9,6 +9,7 @@ mod health;
 mod keys;
 mod live_keys;
 mod log;
+mod metrics;
 mod shutdown;
 mod test_server;
 mod websocket;

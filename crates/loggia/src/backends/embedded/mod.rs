@@ -26,6 +26,7 @@ use loggia_backend::{
     TokenCount,
 };
 use loggia_llama::{Forecast, LlamaOptions};
+use loggia_server::Reading;
 use loggia_wire::Extra;
 use loggia_wire::openai::Model;
 use tokio::runtime::Handle;
@@ -92,6 +93,11 @@ impl Embedded {
     /// Unloads all models, and waits for the ends of their processes.
     pub(crate) async fn unload(&self) {
         self.pool.unload_all().await;
+    }
+
+    /// Reads the metrics of the models.
+    pub(super) fn readings(&self) -> Vec<Reading> {
+        self.pool.readings()
     }
 
     /// Starts a call on the model's engine. If the process ends before the answer begins, tries

@@ -1,9 +1,11 @@
 //! `loggia serve`: builds the backends and the app, and serves until SIGTERM or Ctrl-C.
 //!
-//! `options` makes the libraries' settings from the configuration, `start_message` prints what is
+//! `options` makes the libraries' settings from the configuration, `metrics` serves them at an
+//! address of their own, `start_message` prints what is
 //! served, and `own_server` is the server that `loggia chat` and `loggia bench` start for
 //! themselves.
 
+mod metrics;
 mod options;
 mod own_server;
 mod start_message;
@@ -38,7 +40,7 @@ use start_message::{EngineSettings, print_line};
 /// Serves until SIGTERM or Ctrl-C. Running answers may then finish within `shutdown_timeout`.
 pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<()> {
     let (mut policy, options) = (policy(config), options(config)?);
-    let listener = listen(&config.listen).await?;
+    let listener = listen(&config.listen, "--listen 127.0.0.1:8080").await?;
     let address = listener.local_addr()?;
     // Without API keys, only clients on this machine may delete models.
     policy.deletes_without_key = address.ip().is_loopback();
@@ -56,6 +58,7 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     }
     let requires_key = options.keys.are_required();
     refuse_to_be_open(config, requires_key, address)?;
+    let metrics_listener = metrics::listener(config).await?;
     let backends = configured_backends(config, config.names_no_backend(), runtime).await?;
     let settings = EngineSettings::of(&backends, config);
     // Signals are handled from here on. Before, nothing needs to be shut down, and a signal may end
@@ -77,6 +80,14 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
         let parallel = config.batch_parallel.get() as usize;
         let clients = config.batch_clients.get() as usize;
         runtime.spawn(state.work_on_batches(parallel, clients));
+    }
+    if let Some(metrics) = &options.metrics {
+        if let Some(engines) = backends.readings.clone() {
+            metrics.read_with(move || engines());
+        }
+        if let Some(listener) = metrics_listener {
+            runtime.spawn(metrics::serve(listener, metrics.clone()));
+        }
     }
     let background = state.background();
     let app = app(state);
@@ -151,13 +162,10 @@ pub(super) fn backend(backends: &Backends, config: &Config) -> Arc<dyn Backend> 
     ))
 }
 
-/// Listens on the first address of the host name that is available.
-async fn listen(on: &Listen) -> anyhow::Result<TcpListener> {
-    let failed = || {
-        format!(
-            "cannot listen on {on}; choose another address, for example --listen 127.0.0.1:8080"
-        )
-    };
+/// Listens on the first address of the host name that is available. The error names the flag of
+/// another address.
+async fn listen(on: &Listen, example: &str) -> anyhow::Result<TcpListener> {
+    let failed = || format!("cannot listen on {on}; choose another address, for example {example}");
     let addresses = on.addresses().await.with_context(failed)?;
     TcpListener::bind(&*addresses).await.with_context(failed)
 }

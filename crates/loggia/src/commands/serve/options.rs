@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 use loggia_api::{FileLimits, Policy};
-use loggia_server::{KeyRules, Keys, Origins, ServerOptions, TrustedHeader};
+use loggia_server::{KeyRules, Keys, Metrics, Origins, ServerOptions, TrustedHeader};
 
 use crate::config::{self, Config};
 
@@ -55,6 +55,8 @@ pub(super) fn options(config: &Config) -> anyhow::Result<ServerOptions> {
             limits: config.limits.value.clone().map(|limits| limits.0),
             trusted: trusted(config)?,
         }),
+        metrics: config.metrics.0.then(Metrics::default),
+        metrics_route: config.metrics_listen.value.is_none(),
     })
 }
 

@@ -6,13 +6,14 @@
 //!
 //! Reading order: this file (the models), `entry` (the state of one model, as pure functions),
 //! `memory` (what fits), `waiting` (requests), `lease`, `idle` (unloading), `running` (starting and
-//! restarting engines), `delete`.
+//! restarting engines), `delete`, `readings` (metrics).
 
 mod delete;
 mod entry;
 mod idle;
 mod lease;
 mod memory;
+mod readings;
 mod running;
 mod waiting;
 
