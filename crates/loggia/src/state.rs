@@ -69,6 +69,15 @@ pub(crate) fn key_store(config: &Config) -> anyhow::Result<SqlStore> {
     Ok(store(config)?)
 }
 
+/// The store, for reading how much API keys have used.
+pub(crate) fn usage_store(config: &Config) -> anyhow::Result<SqlStore> {
+    anyhow::ensure!(
+        config.store.0,
+        "the usage of API keys is kept in the store, and the setting `store` turns it off"
+    );
+    Ok(store(config)?)
+}
+
 fn store(config: &Config) -> Result<SqlStore, OpenError> {
     let retention = retention(config);
     match &config.store_url.value {

@@ -32,7 +32,9 @@ use crate::limits::meter::LimitMeter;
 use crate::request_id::RequestIdLayer;
 use crate::shutdown::{self, EndNow};
 use crate::websocket::Sessions;
-use crate::{InFlight, Metrics, ServerOptions, health, limits, metrics, metrics_app, panic};
+use crate::{
+    InFlight, Ledger, Metrics, ServerOptions, health, limits, metrics, metrics_app, panic,
+};
 
 /// Everything that the app needs: a backend, the policy of the API, and the server's options.
 #[derive(Clone)]
@@ -44,15 +46,18 @@ pub struct AppState {
     in_flight: InFlight,
     /// Those of the running requests that an engine works on.
     generating: InFlight,
-    listeners: Listeners,
+    ledger: Option<Ledger>,
 }
 
 /// Returns the listeners: each gets the account of every request when its answer has ended, lines of
 /// batches included. To add one, implement [`Listener`](crate::account::Listener) in a file of
 /// `account/`, and add it here.
-fn listeners(options: &ServerOptions) -> Listeners {
+fn listeners(state: &AppState) -> Listeners {
     let mut listeners: Vec<Box<dyn Listener>> = vec![Box::new(Log)];
-    if let Some(metrics) = &options.metrics {
+    if let Some(ledger) = &state.ledger {
+        listeners.push(Box::new(ledger.clone()));
+    }
+    if let Some(metrics) = &state.options.metrics {
         listeners.push(Box::new(metrics.clone()));
     }
     listeners.into()
@@ -68,13 +73,13 @@ impl AppState {
             metrics.watch_requests(&in_flight);
         }
         Self {
-            listeners: listeners(&options),
             backend,
             door,
             options,
             key_store: None,
             in_flight,
             generating: InFlight::default(),
+            ledger: None,
         }
     }
 
@@ -93,6 +98,15 @@ impl AppState {
     pub fn with_key_store(self, store: Arc<dyn KeyStore>) -> Self {
         Self {
             key_store: Some(store),
+            ..self
+        }
+    }
+
+    /// Adds a ledger, which collects how much each API key uses.
+    #[must_use]
+    pub fn with_ledger(self, ledger: Ledger) -> Self {
+        Self {
+            ledger: Some(ledger),
             ..self
         }
     }
@@ -155,7 +169,7 @@ impl AppState {
 
     fn accounts(&self) -> AccountLayer {
         let streams = self.options.metrics.as_ref().map(Metrics::streams);
-        AccountLayer::new(self.in_flight.clone(), Arc::clone(&self.listeners))
+        AccountLayer::new(self.in_flight.clone(), listeners(self))
             .with_generating(self.generating.clone())
             .with_streams(streams.unwrap_or_default())
     }

@@ -25,7 +25,7 @@ mod shutdown;
 mod threads;
 mod websocket;
 
-pub use account::InFlight;
+pub use account::{InFlight, Ledger};
 pub use app::{AppState, app};
 pub use cors::{BadOrigin, Origins};
 pub use keys::holder::{Holder, Scope, Scopes};

@@ -39,7 +39,7 @@ impl SqlStore {
 }
 
 impl Reader {
-    fn sql(&mut self) -> Sql<'_> {
+    pub(crate) fn sql(&mut self) -> Sql<'_> {
         match self {
             Self::Sqlite(reader) => Sql::Sqlite(reader.get()),
             Self::Postgres(connection) => Sql::Postgres(connection),
@@ -48,7 +48,7 @@ impl Reader {
 }
 
 impl Writer {
-    fn sql(&mut self) -> Sql<'_> {
+    pub(crate) fn sql(&mut self) -> Sql<'_> {
         match self {
             Self::Sqlite(turn) => Sql::Sqlite(&mut turn.connection),
             Self::Postgres(transaction) => Sql::Postgres(transaction),

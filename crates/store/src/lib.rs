@@ -22,6 +22,7 @@ mod sealing;
 mod sql;
 mod store;
 mod survey;
+mod usage;
 mod write;
 
 pub use blobs::FileBlobs;

@@ -9,6 +9,7 @@
 pub mod blobs;
 pub mod keys;
 mod memory;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use thiserror::Error;
 pub use blobs::{BlobWriter, Blobs, MemoryBlobs};
 pub use keys::{EarlierSecret, KeyStore, MemoryKeyStore, StoredKey, StoredSecret};
 pub use memory::MemoryStore;
+pub use usage::{Usage, UsageAmount, UsageStore};
 
 /// Keeps objects for their owners.
 ///

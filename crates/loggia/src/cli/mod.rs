@@ -5,11 +5,12 @@ mod errors;
 mod other_programs;
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use loggia_server::Scope;
 
@@ -164,6 +165,12 @@ Examples:
   loggia keys rotate alice --overlap 1h              a new key; the old one is valid for an hour more
   loggia keys revoke alice";
 
+const USAGE_AFTER: &str = "\
+Examples:
+  loggia usage                                       the last 30 days, by day, by key and by model
+  loggia usage --days 1 --by key                     today
+  loggia usage --key alice --json                    a row for each day and model";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -224,6 +231,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Print how much each API key has used: requests and tokens, by day, key and model
+    #[command(after_help = USAGE_AFTER)]
+    Usage(UsageArgs),
     /// Point a client, such as a coding agent, at a server: print its configuration, or write it
     ///
     /// CLIENT is claude, codex, opencode, crush, cline, continue, qwen-code, aider, llm, open-webui
@@ -363,6 +373,33 @@ impl CreateKeyArgs {
         };
         self.scopes.iter().map(scope).collect()
     }
+}
+
+/// The arguments of `usage`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UsageArgs {
+    /// How many days, today included
+    #[arg(long, value_name = "N", default_value = "30")]
+    pub(crate) days: NonZeroU32,
+    /// Only this table [default: all three]
+    #[arg(long, value_name = "day|key|model")]
+    pub(crate) by: Option<UsageBy>,
+    /// Only what this API key has used
+    #[arg(long, value_name = "NAME")]
+    pub(crate) key: Option<String>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: StoreFlags,
+}
+
+/// What the rows of a table of usage are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UsageBy {
+    Day,
+    Key,
+    Model,
 }
 
 /// The arguments of `connect`.

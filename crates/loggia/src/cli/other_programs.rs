@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::models;
 
 /// The names and aliases of all commands.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 26] = [
     "chat",
     "serve",
     "run",
@@ -29,6 +29,7 @@ const COMMANDS: [&str; 25] = [
     "connect",
     "batch",
     "bench",
+    "usage",
     "benchmark",
     "completions",
     "man",

@@ -11,6 +11,7 @@ mod keys;
 mod manual;
 mod models;
 mod serve;
+mod usage;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         } => batch(&args),
         Command::Bench(args) => bench(&args),
         Command::Keys { command } => keys::run(&command),
+        Command::Usage(args) => usage::run(&args),
         Command::Connect(args) => connect(&args),
         Command::Check(args) => check(&args.into_flags()),
         Command::Completions { shell } => print(&manual::completions(shell)?),

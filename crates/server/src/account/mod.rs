@@ -7,6 +7,7 @@
 //! gauge of running requests lasts longer.
 
 mod in_flight;
+mod ledger;
 mod log;
 
 use std::future::Future;
@@ -26,6 +27,7 @@ use crate::body::AnswerBody;
 use crate::health::own_route;
 pub(crate) use in_flight::Entered;
 pub use in_flight::InFlight;
+pub use ledger::Ledger;
 pub(crate) use log::Log;
 
 /// Gets the account of every request when its answer has ended.

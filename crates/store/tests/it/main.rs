@@ -13,6 +13,7 @@ mod kill;
 mod postgres;
 mod retention;
 mod suite;
+mod usage;
 
 use loggia_api::store::{
     Filter, Item, Kind, Metadata, Object, ObjectRef, Order, Owner, Page, Side, Store,

@@ -16,11 +16,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use loggia_api::Blobs as _;
 use loggia_api::store::KeyStore;
+use loggia_api::store::UsageStore;
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_backend::fetch_images::FetchImages;
 use loggia_mcp::HttpMcpClient;
-use loggia_server::{AppState, app};
+use loggia_server::{AppState, Ledger, app};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -68,6 +69,7 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     let state = AppState::new(backend.clone(), policy, options.clone());
     let state = state.with_keys(Arc::clone(&keys));
     let mut state = state.with_runtime(runtime.clone()).with_mcp(mcp(config));
+    let mut ledger = None;
     if let Some(store) = store {
         state = state.with_key_store(Arc::clone(&store) as Arc<dyn KeyStore>);
         runtime.spawn(state::clean(Arc::clone(&store)));
@@ -75,6 +77,10 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
         // Before anything is served: afterwards, files that are being received look the same.
         let leftovers = blobs.leftovers().await;
         let leftovers = leftovers.context("the folder of the files cannot be read; --files-dir names another folder, --store=false serves without files")?;
+        let new = Ledger::default();
+        state = state.with_ledger(new.clone());
+        runtime.spawn(new.clone().keep(Arc::clone(&store) as Arc<dyn UsageStore>));
+        ledger = Some((new, Arc::clone(&store)));
         state = state.with_store(store).with_blobs(blobs);
         runtime.spawn(state.keep_files(leftovers));
         let parallel = config.batch_parallel.get() as usize;
@@ -123,6 +129,11 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
         served = serving => served,
         failed = beside => failed,
     };
+    if let Some((ledger, store)) = ledger
+        && let Err(error) = ledger.write(&*store).await
+    {
+        tracing::warn!(%error, "the usage of API keys in the last moments was not stored");
+    }
     unload.await;
     ended
 }
