@@ -21,6 +21,7 @@ mod abilities;
 mod adapter;
 mod backend;
 mod blocking;
+mod cache_type;
 mod completion;
 mod constrain;
 mod deltas;
@@ -55,6 +56,7 @@ mod threads;
 mod weights;
 
 pub use backend::{Llama, open};
+pub use cache_type::CacheType;
 pub use embed::LlamaEmbedder;
 pub use engine_options::check_options;
 pub use error::{EngineError, LoadError};

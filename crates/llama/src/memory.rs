@@ -1,5 +1,6 @@
 //! Estimates the memory of a model from its file's header, before anything is allocated.
 
+use crate::cache_type::{self, CacheTypes};
 use crate::embed;
 use crate::engine::{MOST_ROWS, MOST_WAITING, Sizes};
 use crate::error::LoadError;
@@ -36,6 +37,8 @@ pub struct Forecast {
     /// The maximum number of tokens of one request, prompt and answer together, or of one input for
     /// embeddings.
     pub context: u32,
+    /// The number of tokens that the model was trained for, if the file states it.
+    pub trained_context: Option<u32>,
     /// Whether the model is an embedding model, which cannot answer chats.
     pub embeds: bool,
 }
@@ -55,6 +58,7 @@ impl Forecast {
                 embed::Sizes::of(options, &gguf)?,
             ));
         }
+        cache_type::check(options, &gguf)?;
         let sizes = Sizes::of(options, gguf.trained_context())?;
         let adapter = options
             .lora
@@ -107,7 +111,7 @@ impl Forecast {
     fn of_embeddings(gguf: &Gguf, sizes: embed::Sizes) -> Self {
         let batch = u64::from(sizes.batch);
         let cache = if sizes.has_cache {
-            cache(gguf, batch)
+            cache(gguf, batch, CacheTypes::default())
         } else {
             0
         };
@@ -123,7 +127,7 @@ impl Forecast {
 
     fn from_header(gguf: &Gguf, sizes: Sizes) -> Self {
         let states = states(gguf).saturating_mul(u64::from(sizes.parallel));
-        let cache = cache(gguf, sizes.cells()).saturating_add(states);
+        let cache = cache(gguf, sizes.cells(), sizes.cache_types).saturating_add(states);
         let compute = compute(gguf, u64::from(sizes.batch), true);
         Self {
             cache,
@@ -146,6 +150,7 @@ impl Forecast {
             prompt_cache: 0,
             compute: 0,
             context: 0,
+            trained_context: Some(gguf.trained_context()).filter(|&tokens| tokens < u32::MAX),
             embeds: false,
         }
     }
@@ -191,7 +196,7 @@ fn scores(gguf: &Gguf) -> u64 {
 }
 
 /// The bytes of the keys and values of `tokens` tokens.
-fn cache(gguf: &Gguf, tokens: u64) -> u64 {
+fn cache(gguf: &Gguf, tokens: u64, types: CacheTypes) -> u64 {
     let number = |key: &str, otherwise: u64| gguf.of_architecture(key).unwrap_or(otherwise);
     let (width, layers) = (number("embedding_length", 0), number("block_count", 0));
     let heads = number("attention.head_count", 1);
@@ -201,13 +206,10 @@ fn cache(gguf: &Gguf, tokens: u64) -> u64 {
     }
     let key_heads = number("attention.head_count_kv", heads);
     let a_head = |key: &str| number(key, width / heads);
-    let of_a_token =
-        key_heads.saturating_mul(a_head("attention.key_length") + a_head("attention.value_length"));
-    // Each number takes two bytes.
-    layers
-        .saturating_mul(of_a_token)
-        .saturating_mul(tokens)
-        .saturating_mul(2)
+    let keys = key_heads.saturating_mul(a_head("attention.key_length"));
+    let values = key_heads.saturating_mul(a_head("attention.value_length"));
+    let of_a_token = types.keys.bytes(keys) + types.values.bytes(values);
+    layers.saturating_mul(of_a_token).saturating_mul(tokens)
 }
 
 /// The bytes of one sequence's state in a recurrent or hybrid model: for each layer, a state and

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::cache_type::CacheType;
 use crate::threads;
 
 /// The settings with which a model is loaded and served.
@@ -43,6 +44,11 @@ pub struct LlamaOptions {
     pub cache_disk: Option<CacheDisk>,
     /// Which requests share cached prompts.
     pub cache_scope: CacheScope,
+    /// The number format of keys in the KV cache.
+    pub cache_type_k: CacheType,
+    /// The number format of values in the KV cache. Quantised values need flash attention, which
+    /// llama.cpp then uses.
+    pub cache_type_v: CacheType,
     /// The number of compute threads. The default is one for each core that the process may use
     /// (`threads.rs` counts them).
     pub threads: Option<u32>,
@@ -135,6 +141,8 @@ impl LlamaOptions {
             cache_memory: 0,
             cache_disk: None,
             cache_scope: CacheScope::Server,
+            cache_type_k: CacheType::F16,
+            cache_type_v: CacheType::F16,
             threads: None,
             piece: PIECE,
             batch: BATCH,

@@ -56,6 +56,8 @@ impl<'model> Cache<'model> {
             .with_n_ubatch(sizes.batch)
             .with_n_threads(sizes.threads)
             .with_n_threads_batch(sizes.threads)
+            .with_type_k(sizes.cache_types.keys.into())
+            .with_type_v(sizes.cache_types.values.into())
             // A row attends to the cells of its own sequence only.
             .with_kv_unified(false)
             // The full cache is kept for sliding windows, so that a sequence can be truncated

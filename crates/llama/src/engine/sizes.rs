@@ -1,5 +1,6 @@
 //! The sizes of the engine: its context, its slots and its steps.
 
+use crate::cache_type::CacheTypes;
 use crate::error::LoadError;
 use crate::options::{DEFAULT_CONTEXT, LlamaOptions};
 
@@ -21,6 +22,8 @@ pub(crate) struct Sizes {
     /// The maximum number of tokens in any step.
     pub(crate) batch: u32,
     pub(crate) threads: i32,
+    /// The types of keys and values in the KV cache.
+    pub(crate) cache_types: CacheTypes,
     /// The maximum number of bytes of cached prompts that no slot holds.
     pub(crate) cache_memory: usize,
 }
@@ -70,6 +73,7 @@ impl Sizes {
             alone: options.batch,
             batch: options.batch.max(options.piece + 1 + options.parallel),
             threads: options.threads(),
+            cache_types: CacheTypes::of(options),
             cache_memory: usize::try_from(options.cache_memory).unwrap_or(usize::MAX),
         })
     }
@@ -81,10 +85,11 @@ impl Sizes {
     }
 
     /// The sizes for a draft model that was trained for a context of `trained` tokens. Nothing is
-    /// drafted beyond it.
+    /// drafted beyond it. Its keys and values have the default types, which every model can have.
     pub(crate) fn of_draft(self, trained: u32) -> Self {
         Self {
             context: self.context.min(trained),
+            cache_types: CacheTypes::default(),
             ..self
         }
     }

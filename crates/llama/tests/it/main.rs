@@ -3,6 +3,7 @@
 
 mod ahead;
 mod answers;
+mod cache_types;
 mod calls;
 mod company;
 mod completions;

@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use crate::config::{Alias, Config};
 use crate::models;
 #[cfg(feature = "embedded")]
-use embedded::{Embedded, check_adapters, check_per_model, report_prompt_cache};
+use embedded::{Embedded, check_adapters, check_per_model, report_caches};
 #[cfg(feature = "embedded")]
 pub(crate) use embedded::{run as run_engine, threads};
 use model_files::EmbeddedModel;
@@ -42,8 +42,8 @@ pub(crate) struct Backends {
     pub(crate) load: BoxFuture<'static, anyhow::Result<()>>,
     /// Unloads them, at the end of the program, so that they can write what they keep on disk.
     pub(crate) unload: BoxFuture<'static, ()>,
-    /// The lines of `loggia check` about the prompt cache.
-    pub(crate) prompt_cache: String,
+    /// The lines of `loggia check` about contexts and the prompt cache.
+    pub(crate) caches: String,
     /// Reads the metrics of the embedded models.
     pub(crate) readings: Option<Readings>,
 }
@@ -109,7 +109,7 @@ impl Backends {
             drafts,
             load: engine.load,
             unload: engine.unload,
-            prompt_cache: engine.prompt_cache,
+            caches: engine.caches,
             readings: engine.readings,
         })
     }
@@ -135,7 +135,7 @@ struct Engine {
     named: Option<Named>,
     load: BoxFuture<'static, anyhow::Result<()>>,
     unload: BoxFuture<'static, ()>,
-    prompt_cache: String,
+    caches: String,
     readings: Option<Readings>,
 }
 
@@ -146,7 +146,7 @@ impl Engine {
             named: None,
             load: Box::pin(std::future::ready(Ok(()))),
             unload: Box::pin(std::future::ready(())),
-            prompt_cache: String::new(),
+            caches: String::new(),
             readings: None,
         }
     }
@@ -169,7 +169,7 @@ fn engine(models: &[EmbeddedModel], config: &Config, runtime: &Handle) -> Engine
     Engine {
         named: Some(named),
         load: Box::pin(async move { loading.load().await }),
-        prompt_cache: report_prompt_cache(&engine, config),
+        caches: report_caches(&engine, config),
         readings: Some(Arc::new(move || read.readings())),
         unload: Box::pin(async move { engine.unload().await }),
     }

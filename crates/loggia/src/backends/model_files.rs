@@ -237,14 +237,22 @@ pub(super) fn give_drafts(
         .filter(|(name, _)| missing.iter().all(|(other, _)| other != *name));
     for (name, its) in to_be_had {
         let of_its = |what: &dyn std::fmt::Display| format!("per_model.{name}: {what}");
-        let Some(draft) = draft(its, &store).map_err(|what| of_its(&what))? else {
+        let draft = draft(its, &store).map_err(|what| of_its(&what))?;
+        let of_embedded = [
+            (draft.is_some(), "draft"),
+            (its.cache_type_k.is_some(), "cache_type_k"),
+            (its.cache_type_v.is_some(), "cache_type_v"),
+        ];
+        let Some((_, setting)) = of_embedded.into_iter().find(|(is_set, _)| *is_set) else {
             continue;
         };
         let model = here.iter_mut().find(|model| model.name == *name);
         let model = model.ok_or_else(|| {
-            of_its(&"it has a `draft`, but there is no embedded model with this name (aliases cannot have one)")
+            of_its(&format!("it has a `{setting}`, but there is no embedded model with this name (aliases cannot have one)"))
         })?;
-        model.draft = Some(draft);
+        if draft.is_some() {
+            model.draft = draft;
+        }
     }
     Ok(())
 }

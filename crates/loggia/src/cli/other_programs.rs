@@ -37,12 +37,14 @@ const COMMANDS: [&str; 26] = [
 ];
 
 /// Flags with several letters after one dash, which clap would read as several flags.
-const ONE_DASH: [(&str, &str); 6] = [
+const ONE_DASH: [(&str, &str); 8] = [
     ("-hf", "--hf"),
     ("-hfr", "--hf"),
     ("-ngl", "--gpu-layers"),
     ("-np", "--parallel"),
     ("-ctx", "--context"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
     ("-port", "--port"),
 ];
 

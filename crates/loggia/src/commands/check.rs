@@ -18,7 +18,7 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
         places,
         mut missing,
         drafts,
-        prompt_cache,
+        caches,
         ..
     } = Backends::of(config, runtime)?;
     let mut text = format!("{}\n", Shown(config));
@@ -57,7 +57,7 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
             file.display()
         );
     }
-    text.push_str(&prompt_cache);
+    text.push_str(&caches);
     let (store, store_is_well) = state::report(config).await;
     text.push_str(&store);
     let survey = roster.survey().await;

@@ -57,7 +57,7 @@ pub(crate) use show::Shown;
 #[cfg(feature = "embedded")]
 pub(crate) use tokens::Tokens;
 #[cfg(feature = "embedded")]
-pub(crate) use value::CacheScope;
+pub(crate) use value::{CacheScope, CacheType};
 pub(crate) use value::{ModelName, Secret, Span, Url};
 
 #[cfg(test)]

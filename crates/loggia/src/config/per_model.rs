@@ -8,7 +8,7 @@ use loggia_backend::Profile;
 use serde::Deserialize;
 
 use super::entries::entries;
-use super::value::{ModelName, SamplingProfile, ValueError, strictness};
+use super::value::{CacheType, ModelName, SamplingProfile, ValueError, strictness};
 
 /// The settings of single models, by model name.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -39,6 +39,10 @@ pub(crate) struct PerModel {
     pub(crate) draft_tokens: Option<u32>,
     /// Whether to use the draft even if it is measured to be slower.
     pub(crate) draft_always: Option<bool>,
+    /// The number format of keys in the KV cache of an embedded model.
+    pub(crate) cache_type_k: Option<CacheType>,
+    /// The number format of values.
+    pub(crate) cache_type_v: Option<CacheType>,
 }
 
 impl PerModel {

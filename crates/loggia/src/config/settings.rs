@@ -29,7 +29,7 @@ use super::per_model::PerModels;
 use super::sources::{Sources, of_variable};
 use super::table::{Setting, Value, Written, settings};
 use super::tokens::Tokens;
-use super::value::{CacheScope, Engine, ModelName, SamplingProfile, Span, Url};
+use super::value::{CacheScope, CacheType, Engine, ModelName, SamplingProfile, Span, Url};
 
 /// Groups of flags in `--help`.
 pub(super) const ENGINE: &str = "The built-in engine";
@@ -145,7 +145,7 @@ settings! {
 
     /// The context of a model in tokens, prompt and answer together
     #[arg(short, long, value_name = "N", aliases = ["ctx-size", "max-model-len", "num-ctx"], help_heading = ENGINE)]
-    context: Tokens { unset("the model's own, at most 4,096 tokens"), example "8192" }
+    context: Tokens { unset("the model's own, as far as the memory allows, at most 32,768"), example "8192" }
 
     /// How many requests a model answers at once; others wait
     #[arg(long, value_name = "N", allow_negative_numbers = true, aliases = ["max-num-seqs", "num-parallel"], help_heading = ENGINE)]
@@ -193,6 +193,14 @@ settings! {
     /// Whose requests share cached prompts: those of the whole server, or those of one API key
     #[arg(long, value_name = "server|key", help_heading = ENGINE)]
     cache_scope: CacheScope { default(CacheScope::Server) }
+
+    /// The number format of keys in the context: q8_0 and q4_0 need less memory
+    #[arg(long, value_name = "f16|q8_0|q4_0", help_heading = ENGINE)]
+    cache_type_k: CacheType { default(CacheType::F16) }
+
+    /// The number format of values in the context
+    #[arg(long, value_name = "f16|q8_0|q4_0", help_heading = ENGINE)]
+    cache_type_v: CacheType { default(CacheType::F16) }
 
     /// An Ollama server to put behind the API, as http://127.0.0.1:11434; may be repeated
     #[arg(long, value_name = "URL", help_heading = BACKENDS)]

@@ -66,6 +66,8 @@ strict = true
 draft = "smollm2:135m"
 draft_tokens = 6
 draft_always = true
+cache_type_k = "q8_0"
+cache_type_v = "q4_0"
 options = { num_ctx = 32768, top_k = 20 }
 "#;
 

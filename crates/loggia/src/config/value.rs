@@ -54,6 +54,8 @@ pub(crate) enum ValueError {
     SamplingProfile(String),
     #[error("`{0}` is not a cache scope; write server or key")]
     CacheScope(String),
+    #[error("`{0}` is not a type for keys and values in the cache; write f16, q8_0 or q4_0")]
+    CacheType(String),
     #[error(
         "`{0}` is not NAME=BASE+FILE, as in tuned=smollm2:135m+adapter.gguf; add @0.5 for a scale of 0.5"
     )]
@@ -148,6 +150,38 @@ impl fmt::Display for CacheScope {
         f.write_str(match self {
             CacheScope::Server => "server",
             CacheScope::Key => "key",
+        })
+    }
+}
+
+/// The number format of keys or values in the KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CacheType {
+    F16,
+    Q8_0,
+    Q4_0,
+}
+
+impl FromStr for CacheType {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "f16" => Ok(CacheType::F16),
+            "q8_0" => Ok(CacheType::Q8_0),
+            "q4_0" => Ok(CacheType::Q4_0),
+            _ => Err(ValueError::CacheType(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for CacheType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CacheType::F16 => "f16",
+            CacheType::Q8_0 => "q8_0",
+            CacheType::Q4_0 => "q4_0",
         })
     }
 }

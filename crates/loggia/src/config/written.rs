@@ -20,7 +20,7 @@ use super::origin::Origin;
 use super::per_model::{PerModel, PerModels};
 use super::table::{Value, Written};
 use super::tokens::Tokens;
-use super::value::{CacheScope, Engine, ModelName, SamplingProfile, Span, Url};
+use super::value::{CacheScope, CacheType, Engine, ModelName, SamplingProfile, Span, Url};
 
 /// A TOML string.
 fn text(value: impl Display) -> String {
@@ -57,6 +57,7 @@ one_value! {
     LimitsTable => ToString::to_string,
     SamplingProfile => |it| text(it),
     CacheScope => |it| text(it),
+    CacheType => |it| text(it),
     KeepAlive => |it| text(it),
     Size => |it| text(it),
     Span => |it| text(humantime::format_duration(it.0)),
@@ -212,6 +213,8 @@ impl Value for PerModels {
             entry(f, "draft", its.draft.as_ref().map(|draft| text(&draft.0)))?;
             entry(f, "draft_tokens", its.draft_tokens)?;
             entry(f, "draft_always", its.draft_always)?;
+            entry(f, "cache_type_k", its.cache_type_k.map(text))?;
+            entry(f, "cache_type_v", its.cache_type_v.map(text))?;
             let options = Some(&its.options).filter(|options| !options.is_empty());
             entry(
                 f,

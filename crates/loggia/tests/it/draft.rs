@@ -84,6 +84,13 @@ fn a_draft_of_another_vocabulary_or_for_nobody_is_an_error_at_the_start() {
     run("models = [\"tiny.gguf\"]\n[per_model.mine]\ndraft = \"tiny.gguf\"\n").failed_saying(&[
         "per_model.mine: it has a `draft`, but there is no embedded model with this name",
     ]);
+    run("models = [\"tiny.gguf\"]\n[per_model.mine]\ncache_type_v = \"q8_0\"\n").failed_saying(&[
+        "per_model.mine: it has a `cache_type_v`, but there is no embedded model with this name",
+    ]);
+    run("models = [\"tiny.gguf\"]\n[per_model.tiny]\ncache_type_k = \"q8_0\"\n")
+        .failed_saying(&["per_model.tiny: cache_type_k = q8_0 cannot be used with this model"]);
+    run("models = [\"tiny.gguf\"]\n[per_model.tiny]\ncache_type_k = \"q5_1\"\n")
+        .failed_saying(&["cache_type_k", "q5_1"]);
     run("models = [\"tiny.gguf\"]\n[per_model.tiny]\ndraft_tokens = 3\n")
         .failed_saying(&["need `draft`, the name of the draft model"]);
     run(&format!("{}draft_tokens = 40\n", with_draft("tiny.gguf")))

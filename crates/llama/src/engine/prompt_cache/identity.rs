@@ -9,9 +9,6 @@ use crate::identity::LLAMA_CPP;
 use crate::model::Model;
 use crate::options::LlamaOptions;
 
-/// The types of keys and values in the KV cache.
-const CACHE_TYPES: &str = "f16 f16";
-
 /// A digest of everything that a state depends on. The number of slots is part of the state's
 /// format, and some models place their tokens differently in a longer context.
 pub(in crate::engine) fn identity(model: &Model, options: &LlamaOptions, sizes: Sizes) -> [u8; 32] {
@@ -19,11 +16,12 @@ pub(in crate::engine) fn identity(model: &Model, options: &LlamaOptions, sizes: 
         let gguf = Gguf::read_projector(path).ok()?;
         Some(format!("{} {}", gguf.identity(), gguf.changed(path)))
     });
+    let types = sizes.cache_types;
     let parts = [
         &model.facts.identity,
         &model.facts.changed,
         &projector.unwrap_or_default(),
-        CACHE_TYPES,
+        &format!("{} {}", types.keys, types.values),
         LLAMA_CPP,
         env!("CARGO_PKG_VERSION"),
         &format!("{} {}", sizes.context, sizes.parallel),

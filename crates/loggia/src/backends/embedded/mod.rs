@@ -7,6 +7,7 @@
 //! Reading order: [`Embedded`] (the backend), `model_spec` (how a model is loaded), `pool` (which
 //! models are loaded), `start` and `process` (one of them), `deletion`.
 
+mod default_context;
 mod deletion;
 mod model_spec;
 mod per_model;
@@ -135,13 +136,15 @@ impl Embedded {
 fn specs(models: &[EmbeddedModel], config: &Config, memory: Option<u64>) -> Vec<ModelSpec> {
     let specs = models.iter().map(|model| ModelSpec::of(model, config));
     let mut specs: Vec<_> = specs.collect();
+    default_context::give_contexts(&mut specs, config, memory);
     prompt_cache::give_memory(&mut specs, config, memory);
     specs
 }
 
-/// The lines of `loggia check` about the prompt cache.
-pub(super) fn report_prompt_cache(embedded: &Embedded, config: &Config) -> String {
-    prompt_cache::report(embedded.pool.specs(), config)
+/// The lines of `loggia check` about contexts and the prompt cache.
+pub(super) fn report_caches(embedded: &Embedded, config: &Config) -> String {
+    let specs = embedded.pool.specs();
+    default_context::report(specs) + &prompt_cache::report(specs, config)
 }
 
 /// The number of threads that a model computes with.

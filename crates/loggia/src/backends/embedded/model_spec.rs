@@ -6,7 +6,7 @@ use loggia_llama::{CacheDisk, Draft, LlamaOptions, Lora};
 use serde::{Deserialize, Serialize};
 
 use super::super::model_files::{self, Adapter, EmbeddedModel};
-use crate::config::{CacheScope, Config, Count, Size, Tokens};
+use crate::config::{CacheScope, CacheType, Config, Count, Size, Tokens};
 
 /// A model, its files, and its options.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,10 +27,15 @@ pub(crate) struct ModelSpec {
     /// The folder of the prompt cache on disk, and the maximum number of its bytes.
     pub(crate) cache_disk: Option<(PathBuf, u64)>,
     pub(crate) cache_scope: CacheScope,
+    pub(crate) cache_type_k: CacheType,
+    pub(crate) cache_type_v: CacheType,
 }
 
 impl ModelSpec {
     pub(super) fn of(model: &EmbeddedModel, config: &Config) -> Self {
+        let its = config.per_model.0.get(&model.name);
+        let type_k = its.and_then(|its| its.cache_type_k);
+        let type_v = its.and_then(|its| its.cache_type_v);
         Self {
             name: model.name.clone(),
             file: model.file.clone(),
@@ -50,6 +55,8 @@ impl ModelSpec {
                 .filter(|&bytes| bytes > 0)
                 .map(|bytes| (prompt_cache_folder(config), bytes)),
             cache_scope: *config.cache_scope,
+            cache_type_k: type_k.unwrap_or(*config.cache_type_k),
+            cache_type_v: type_v.unwrap_or(*config.cache_type_v),
         }
     }
 
@@ -84,6 +91,8 @@ impl ModelSpec {
                 CacheScope::Server => loggia_llama::CacheScope::Server,
                 CacheScope::Key => loggia_llama::CacheScope::Key,
             },
+            cache_type_k: of_engine(self.cache_type_k),
+            cache_type_v: of_engine(self.cache_type_v),
             ..LlamaOptions::new(&self.file, &self.name)
         }
     }
@@ -92,4 +101,12 @@ impl ModelSpec {
 /// The folder of the prompt cache on disk.
 pub(super) fn prompt_cache_folder(config: &Config) -> PathBuf {
     config.data_dir.join("prompts")
+}
+
+fn of_engine(of: CacheType) -> loggia_llama::CacheType {
+    match of {
+        CacheType::F16 => loggia_llama::CacheType::F16,
+        CacheType::Q8_0 => loggia_llama::CacheType::Q8_0,
+        CacheType::Q4_0 => loggia_llama::CacheType::Q4_0,
+    }
 }

@@ -18,9 +18,16 @@ pub(in crate::backends) fn check(
     config: &Config,
 ) -> Result<(), String> {
     let is_alone = config.ollama.is_empty() && config.openai.is_empty();
-    for model in models.iter().filter(|model| model.draft.is_some()) {
-        Forecast::of(&ModelSpec::of(model, config).options())
-            .map_err(|why| format!("per_model.{}: {why}", model.name))?;
+    for model in models {
+        let spec = ModelSpec::of(model, config);
+        let its = config.per_model.0.get(&model.name);
+        let is_special = its.is_some_and(|its| {
+            its.draft.is_some() || its.cache_type_k.is_some() || its.cache_type_v.is_some()
+        });
+        if is_special {
+            Forecast::of(&spec.options())
+                .map_err(|why| format!("per_model.{}: {why}", model.name))?;
+        }
     }
     for (name, its) in &config.per_model.0 {
         let options = its.policy().options;

@@ -14,7 +14,7 @@ use super::entry::LONG_ENOUGH;
 use super::waiting::PATIENCE;
 use super::*;
 use crate::backends::embedded::start::Started;
-use crate::config::CacheScope;
+use crate::config::{CacheScope, CacheType};
 
 /// An engine without a function.
 struct Engine(Model);
@@ -162,6 +162,8 @@ fn pool(
         cache_memory: 0,
         cache_disk: None,
         cache_scope: CacheScope::Server,
+        cache_type_k: CacheType::F16,
+        cache_type_v: CacheType::F16,
     };
     let specs = needs.iter().map(spec).collect();
     let pool = Arc::new(Pool::new(
@@ -188,6 +190,7 @@ pub(super) fn forecast(weights: u64, shared: u64) -> Forecast {
         cache: 0,
         compute: 0,
         context: 4096,
+        trained_context: None,
         embeds: false,
     }
 }

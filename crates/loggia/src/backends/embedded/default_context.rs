@@ -1,0 +1,158 @@
+//! The context of models that no setting gives one: as long as they were trained for, as far as the
+//! memory allows.
+
+use std::fmt::Write as _;
+
+use bytesize::ByteSize;
+use loggia_llama::Forecast;
+
+use super::model_spec::ModelSpec;
+use crate::config::Config;
+
+/// The part of the memory for all models that their contexts get together.
+const PART: u64 = 4;
+
+/// The longest default. Its memory is written to when a model is loaded, which takes time, and few
+/// requests need more.
+const MOST: u32 = 32_768;
+
+/// What decides about a model's context.
+#[derive(Debug, Clone, Copy)]
+struct Need {
+    /// The bytes of the whole model with the shortest default.
+    bytes: u64,
+    /// The bytes of that context for all parallel requests.
+    cache: u64,
+    /// That context.
+    shortest: u32,
+    /// The longest context that is sensible for the model.
+    longest: u32,
+}
+
+/// Gives each model a context, unless a setting has it. `memory` is the limit for all models; if it
+/// is unknown, as in GPU builds, the engine's own default stays.
+pub(super) fn give_contexts(specs: &mut [ModelSpec], config: &Config, memory: Option<u64>) {
+    let Some(memory) = memory.filter(|_| config.context.is_none()) else {
+        return;
+    };
+    let needs: Vec<_> = specs.iter().map(need).collect();
+    for (spec, context) in specs.iter_mut().zip(contexts(&needs, memory)) {
+        spec.context = context;
+    }
+}
+
+/// `None` for embedding models, and for files that cannot be read.
+fn need(spec: &ModelSpec) -> Option<Need> {
+    let forecast = Forecast::of(&spec.options()).ok()?;
+    // A file that does not state what its model was trained for says nothing about longer contexts.
+    let trained = forecast.trained_context?;
+    (!forecast.embeds).then(|| Need {
+        bytes: forecast.bytes(),
+        // The draft model has a context too.
+        cache: forecast.cache.saturating_add(forecast.draft),
+        shortest: forecast.context,
+        longest: trained.clamp(forecast.context, MOST.max(forecast.context)),
+    })
+}
+
+/// The contexts: the longest one, halved until it fits. So it is mostly the same at each start,
+/// although the memory that is available differs, and cached prompts on disk stay valid.
+fn contexts(needs: &[Option<Need>], memory: u64) -> Vec<Option<u32>> {
+    let count = needs.len().max(1) as u64;
+    let all = needs.iter().flatten().map(|need| need.bytes);
+    let all = all.fold(0, u64::saturating_add);
+    // Models that do not fit together are not loaded together.
+    let left = |need: &Need| {
+        if all <= memory {
+            (memory - all) / count
+        } else {
+            memory.saturating_sub(need.bytes)
+        }
+    };
+    let context = |need: &Need| {
+        let budget = (memory / PART / count).min(need.cache.saturating_add(left(need)));
+        let bytes = |context: u32| {
+            let all = u128::from(need.cache) * u128::from(context);
+            all / u128::from(need.shortest.max(1))
+        };
+        let mut context = need.longest;
+        while context > need.shortest && bytes(context) > u128::from(budget) {
+            context = (context / 2).max(need.shortest);
+        }
+        context
+    };
+    needs
+        .iter()
+        .map(|need| need.as_ref().map(context))
+        .collect()
+}
+
+/// The lines of `loggia check`.
+pub(super) fn report(specs: &[ModelSpec]) -> String {
+    let mut text = String::new();
+    for spec in specs {
+        let Ok(forecast) = Forecast::of(&spec.options()) else {
+            continue;
+        };
+        if !forecast.embeds {
+            let (name, context, parallel) = (&spec.name, forecast.context, spec.parallel);
+            let memory = ByteSize(forecast.cache).display().iec();
+            let _ = writeln!(
+                text,
+                "# context of {name}: {context} tokens for each of {parallel} requests, {memory}"
+            );
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn need(weights: u64, of_4096: u64, longest: u32) -> Option<Need> {
+        Some(Need {
+            bytes: (weights + of_4096) * MIB,
+            cache: of_4096 * MIB,
+            shortest: 4096,
+            longest,
+        })
+    }
+
+    fn chosen(needs: &[Option<Need>], memory: u64) -> Vec<u32> {
+        let contexts = contexts(needs, memory * MIB);
+        contexts
+            .into_iter()
+            .map(Option::unwrap_or_default)
+            .collect()
+    }
+
+    #[test]
+    fn a_context_is_as_long_as_a_quarter_of_the_memory_allows() {
+        // The default model: 360 MiB for 4 × 4,096 tokens, and trained for twice as many.
+        assert_eq!(chosen(&[need(100, 360, 8192)], 16_000), [8192]);
+        assert_eq!(chosen(&[need(100, 360, 8192)], 2_000), [4096]);
+        // An 8B model: 2 GiB for 4 × 4,096 tokens.
+        assert_eq!(chosen(&[need(5_000, 2_048, 32_768)], 128_000), [32_768]);
+        assert_eq!(chosen(&[need(5_000, 2_048, 32_768)], 64_000), [16_384]);
+        assert_eq!(chosen(&[need(5_000, 2_048, 32_768)], 16_000), [4096]);
+    }
+
+    #[test]
+    fn models_share_it_and_leave_what_others_need() {
+        let small = need(100, 360, 8192);
+        assert_eq!(chosen(&[small, small], 6_000), [8192, 8192]);
+        assert_eq!(chosen(&[small, small], 5_000), [4096, 4096]);
+        // Weights that leave no more than the shortest context.
+        assert_eq!(chosen(&[need(7_500, 400, 32_768)], 8_000), [4096]);
+        // No embedding model, and none without a known length, gets one.
+        assert_eq!(contexts(&[None, small], 16_000 * MIB)[0], None);
+    }
+
+    #[test]
+    fn a_model_without_keys_and_values_has_the_longest() {
+        assert_eq!(chosen(&[need(100, 0, 32_768)], 1_000), [32_768]);
+    }
+}
