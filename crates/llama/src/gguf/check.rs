@@ -1,7 +1,7 @@
 //! Checks the numbers in a model's header that llama.cpp's loader uses unchecked, so that it
 //! neither divides by zero nor aborts on an assertion.
 
-use super::Gguf;
+use super::{Gguf, architectures};
 
 /// Whether a file's header says that it is an adapter.
 pub(super) fn is_adapter(gguf: &Gguf) -> bool {
@@ -16,7 +16,8 @@ pub(super) fn model(gguf: &Gguf) -> Result<(), String> {
     let architecture = gguf
         .text("general.architecture")
         .ok_or("its general.architecture is missing")?;
-    if architecture == "clip" || gguf.tensors.is_empty() {
+    architectures::check(architecture)?;
+    if gguf.tensors.is_empty() {
         return Err(format!(
             "it is not a language model; its architecture is {architecture:?}"
         ));

@@ -6,6 +6,7 @@
 //! `docs/engine.md` lists the faults that the header does not show.
 
 mod adapter;
+mod architectures;
 mod check;
 mod pooling;
 mod projector;

@@ -15,7 +15,7 @@ pub(crate) enum Pooling {
 
 /// The encoder architectures (bidirectional attention, no text generation), by llama.cpp's names.
 /// These models have no cache.
-const ENCODERS: [&str; 9] = [
+pub(super) const ENCODERS: [&str; 9] = [
     "bert",
     "modern-bert",
     "nomic-bert",
