@@ -29,6 +29,8 @@ pub(super) struct Cache<'model> {
     /// Whether llama.cpp has copies of streams to make with the next step. Until then the data of
     /// their sequences is not what it should be.
     has_copies_to_make: bool,
+    /// The number of threads that the next step is computed with.
+    threads: i32,
 }
 
 /// The number of a slot, which is also the number of its sequence in llama.cpp.
@@ -72,6 +74,7 @@ impl<'model> Cache<'model> {
             batch,
             planes,
             has_copies_to_make: false,
+            threads: sizes.threads,
         })
     }
 
@@ -114,6 +117,13 @@ impl<'model> Cache<'model> {
     /// Whether the step has no tokens yet.
     pub(super) fn is_empty_step(&self) -> bool {
         self.rows() == 0
+    }
+
+    /// Sets the number of threads for the next steps.
+    pub(super) fn use_threads(&mut self, threads: i32) {
+        if threads != self.threads && raw::use_threads(&mut self.context, threads) {
+            self.threads = threads;
+        }
     }
 
     /// Computes the step.

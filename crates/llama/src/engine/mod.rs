@@ -12,6 +12,7 @@
 //! No HTTP here, and no templates: tokens in, text out.
 
 mod cache;
+mod compute_threads;
 mod draft;
 mod generation;
 mod handle;

@@ -12,9 +12,10 @@ mod score;
 
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::cache::{Cache, Sequence};
+use super::compute_threads::ComputeThreads;
 use super::draft::Drafts;
 use super::inbox::{Inbox, Job};
 use super::lookup::Lookup;
@@ -107,6 +108,7 @@ struct Worker<'a> {
     /// The snapshots that were read from disk since the last step.
     loaded: Arc<Mutex<Vec<Loaded>>>,
     scratch: Scratch,
+    threads: ComputeThreads,
     /// Counts arriving requests, ending requests and steps. It orders events in time.
     clock: u64,
     /// The minimum number of tokens for a copy from another slot.
@@ -176,6 +178,7 @@ impl<'a> Worker<'a> {
             disk,
             loaded: Arc::default(),
             scratch,
+            threads: ComputeThreads::new(sizes.threads),
             clock: 0,
             min_copy,
             has_read_rows: false,
@@ -208,7 +211,7 @@ impl<'a> Worker<'a> {
                     self.rest();
                 }
             }
-            Ok(step) => match self.cache.compute() {
+            Ok(step) => match self.compute(&step) {
                 Ok(()) => {
                     self.score(&step.scored);
                     self.choose(&step.sampled);
@@ -218,6 +221,32 @@ impl<'a> Worker<'a> {
             Err(what) => self.fail_all(&what),
         }
         true
+    }
+
+    /// Computes a step, with as many threads as are fastest. A request that has to be reproducible
+    /// gets all of them, because llama.cpp's attention sums in another order for another number.
+    fn compute(&mut self, step: &Step) -> Result<(), String> {
+        let rows = self.cache.rows();
+        let of_answers: usize = step.sampled.iter().map(|row| 1 + row.ahead()).sum();
+        let counts = rows == of_answers && !self.is_to_be_reproducible();
+        let rows = counts.then_some(rows);
+        self.cache.use_threads(self.threads.next(rows));
+        let begun = Instant::now();
+        self.cache.compute()?;
+        if let Some(threads) = self.threads.took(rows, begun.elapsed()) {
+            tracing::debug!(
+                threads,
+                "the number of threads is changed, because steps are faster with it"
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether the only request has a seed.
+    fn is_to_be_reproducible(&self) -> bool {
+        let mut tasks = self.slots.iter().filter_map(|slot| slot.task.as_ref());
+        let first = tasks.next();
+        first.is_some_and(|task| task.is_reproducible) && tasks.next().is_none()
     }
 
     /// Waits for work. If there is none for a while, writes the content of a slot to disk, so that

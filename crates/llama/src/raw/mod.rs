@@ -1,10 +1,11 @@
 //! The few calls into llama.cpp that `llama-cpp-2` has no safe wrapper for: the rows that a
 //! projector encodes from an image or a sound, a decoding step over these rows instead of tokens,
-//! and the state of a sequence as bytes. This is the only module of Loggia with `unsafe` code, and
-//! its interface is safe.
+//! the number of threads, and the state of a sequence as bytes. This is the only module of Loggia
+//! with `unsafe` code, and its interface is safe.
 //!
-//! `projector` encodes, `rows` decodes what was encoded, `sequence` has the states, `numbers` reads
-//! numbers of a model, `version` the version of the library, and `address` takes the pointers from the bindings.
+//! `projector` encodes, `rows` decodes what was encoded, `sequence` has the states, `threads` sets
+//! the number of threads, `numbers` reads numbers of a model, `version` the version of the library,
+//! and `address` takes the pointers from the bindings.
 //!
 //! # Safety rules
 //! 1. **Pointers.** The bindings keep their pointers private; only their `Debug` output shows the
@@ -37,9 +38,11 @@ pub(crate) mod numbers;
 mod projector;
 mod rows;
 mod sequence;
+mod threads;
 mod version;
 
 pub(crate) use projector::Projector;
 pub(crate) use rows::{Row, Rows, decode};
 pub(crate) use sequence::{restore_sequence, save_sequence};
+pub(crate) use threads::use_threads;
 pub use version::ggml_version;
