@@ -112,17 +112,18 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn need(weights: u64, of_4096: u64, longest: u32) -> Option<Need> {
-        Some(Need {
+    fn need(weights: u64, of_4096: u64, longest: u32) -> Need {
+        Need {
             bytes: (weights + of_4096) * MIB,
             cache: of_4096 * MIB,
             shortest: 4096,
             longest,
-        })
+        }
     }
 
-    fn chosen(needs: &[Option<Need>], memory: u64) -> Vec<u32> {
-        let contexts = contexts(needs, memory * MIB);
+    fn chosen(needs: &[Need], memory: u64) -> Vec<u32> {
+        let needs: Vec<_> = needs.iter().copied().map(Some).collect();
+        let contexts = contexts(&needs, memory * MIB);
         contexts
             .into_iter()
             .map(Option::unwrap_or_default)
@@ -148,7 +149,7 @@ mod tests {
         // Weights that leave no more than the shortest context.
         assert_eq!(chosen(&[need(7_500, 400, 32_768)], 8_000), [4096]);
         // No embedding model, and none without a known length, gets one.
-        assert_eq!(contexts(&[None, small], 16_000 * MIB)[0], None);
+        assert_eq!(contexts(&[None, Some(small)], 16_000 * MIB)[0], None);
     }
 
     #[test]
