@@ -82,7 +82,7 @@ UNSEEN = {
     "messages[].content[].image_url": (with_part("image_url", {"url": PNG})["messages"], "[An image was attached here, but this model cannot see images.]"),
     "messages[].content[].image_url ": (with_part("image_url", {"url": "https://images.example/a.png"})["messages"], "[An image was attached here, but this model cannot see images.]"),
     "messages[].content[].input_audio": (with_part("input_audio", {"data": "AAAA", "format": "wav"})["messages"], "[A sound was attached here, but this model cannot hear sounds.]"),
-    "messages[].content[].file": (with_part("file", {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0xLjQ="})["messages"], '[The file "a.pdf" was attached here, but this model cannot read it.]'),
+    "messages[].content[].file": (with_part("file", {"filename": "a.doc", "file_data": "data:application/msword;base64,0M8R4A=="})["messages"], '[The file "a.doc" was attached here, but this model cannot read it.]'),
 }
 
 # Mistakes, and guarantees that cannot be given: `param`, `code`, and how to request them.

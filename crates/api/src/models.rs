@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::answer::headers;
 use crate::door::query::Query;
-use crate::messages::models as info;
+use crate::messages::models::{self as info, Offered};
 use crate::wording::Dialect;
 use crate::{ApiError, Body, Caller, Door};
 
@@ -32,7 +32,7 @@ impl Door {
     /// `GET /v1/models` of Anthropic's API.
     pub(crate) async fn model_page(&self, uri: &Uri) -> Response<Body> {
         match self.backend.models().await {
-            Ok(models) => match info::page(&models, &Query::of(uri), self.has_batches()) {
+            Ok(models) => match info::page(&models, &Query::of(uri), self.offered()) {
                 Ok(page) => self.json(Ok(page), "model"),
                 Err(error) => self.refuse(error),
             },
@@ -44,14 +44,17 @@ impl Door {
     pub(crate) async fn model_info(&self, id: &str) -> Response<Body> {
         let answer = match self.backend.model(id).await {
             Err(error) => Err(self.with_nearest(error).await),
-            found => found.map(|model| info::of(&model, self.has_batches())),
+            found => found.map(|model| info::of(&model, self.offered())),
         };
         self.json(answer, "model")
     }
 
-    /// Returns whether this server has batches of messages, which the lists of models report.
-    fn has_batches(&self) -> bool {
-        self.store.is_some() && self.blobs.is_some()
+    /// Returns what this server adds to every model, which the lists of models report.
+    fn offered(&self) -> Offered {
+        Offered {
+            batches: self.store.is_some() && self.blobs.is_some(),
+            pdfs: self.documents.is_some(),
+        }
     }
 
     /// `DELETE /v1/models/{id}`.

@@ -51,10 +51,12 @@ impl Door {
     }
 
     /// `POST /api/pull`: succeeds for a model that is served. It never downloads one.
-    pub(crate) async fn ollama_pull<B>(&self, request: Request<B>) -> Response<Body>
+    pub(crate) async fn ollama_pull<B>(&self, mut request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
+        // As Ollama does it: `curl -d` sends another type.
+        request.headers_mut().remove(CONTENT_TYPE);
         let pull = match json_request(request, &self.policy).await {
             Ok((_, body)) => Pull::parse(&body),
             Err(error) => Err(error),
@@ -100,6 +102,7 @@ struct Pull {
 impl Pull {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         #[derive(Deserialize)]
+        #[serde(expecting = "a JSON object")]
         struct Fields {
             model: Option<String>,
             /// The older name of `model`.
@@ -224,6 +227,15 @@ fn lines(body: Body) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_error_of_a_body_that_is_no_object_says_what_it_must_be() {
+        for body in ["null", "[]", "1", "\"m\""] {
+            let error = Pull::parse(body.as_bytes()).err().unwrap();
+            let message = error.error.message;
+            assert!(message.contains("expected a JSON object"), "{message}");
+        }
+    }
 
     #[test]
     fn parameters_are_written_as_ollama_writes_them() {

@@ -10,6 +10,7 @@ mod backends;
 mod cli;
 mod commands;
 mod config;
+mod documents;
 mod logs;
 mod models;
 mod state;

@@ -17,7 +17,8 @@ use http_body_util::{BodyExt as _, Collected, Full};
 use loggia_api::meter::LimitReport;
 use loggia_api::store::KeyStore;
 use loggia_api::{
-    AnswerLine, Background, BatchWork, Blobs, Caller, Door, McpClient, Policy, Route, Store,
+    AnswerLine, Background, BatchWork, Blobs, Caller, Documents, Door, McpClient, Policy, Route,
+    Store,
 };
 use loggia_backend::Backend;
 use loggia_seal::Keys;
@@ -188,6 +189,15 @@ impl AppState {
     pub fn with_mcp(self, mcp: Arc<dyn McpClient>) -> Self {
         Self {
             door: self.door.with_mcp(mcp),
+            ..self
+        }
+    }
+
+    /// Adds a reader of documents, so that the app fetches documents by URL and reads PDFs.
+    #[must_use]
+    pub fn with_documents(self, documents: Arc<dyn Documents>) -> Self {
+        Self {
+            door: self.door.with_documents(documents),
             ..self
         }
     }

@@ -46,6 +46,7 @@ use loggia_backend::{Ability, BackendError, CallHead, Profile};
 use crate::admit::ask::Ask;
 use crate::answer::ended::Progress;
 use crate::answer::refusal::Refusals;
+use crate::documents::{has_documents, read_documents};
 use crate::door::meter::LimitReport;
 use crate::store::Owner;
 use crate::stored::files::attach::{attach, names_files};
@@ -108,6 +109,13 @@ pub(crate) async fn admit<R: Ask>(
         let owner = Owner::new(asked.head.caller.clone());
         // Boxed, because it is rare: every request would reserve the memory for it.
         Box::pin(attach(door, request, &can, owner)).await?;
+    }
+    if request
+        .chat()
+        .is_some_and(|chat| has_documents(door, chat, &can))
+    {
+        // Boxed, because it is rare.
+        Box::pin(read_documents(door, request, &can)).await?;
     }
     ignored.extend(request.settle(&can, strictness)?);
     if can.has(Ability::EngineOptions)

@@ -38,7 +38,7 @@ use crate::responses::background::Background;
 use crate::responses::live::Live;
 use crate::responses::session::local::Budget;
 use crate::store::Blobs;
-use crate::{ApiError, Body, Caller, Policy, Route, Store, Strictness};
+use crate::{ApiError, Body, Caller, Documents, Policy, Route, Store, Strictness};
 
 /// The id of a request, for the log. A server that creates one adds it to the request's extensions.
 #[derive(Clone, Debug)]
@@ -97,6 +97,8 @@ pub struct Door {
     pub(crate) keys: Option<Arc<Keys>>,
     /// Lists and calls the tools of MCP servers.
     pub(crate) mcp: Option<Arc<dyn McpClient>>,
+    /// Fetches documents, and reads PDFs.
+    pub(crate) documents: Option<Arc<dyn Documents>>,
     /// The responses that are being made.
     pub(crate) live: Arc<Live>,
     /// Where background responses are made. `None`: where the request is answered.
@@ -138,6 +140,7 @@ impl Door {
             blobs: None,
             keys: None,
             mcp: None,
+            documents: None,
             live: Arc::default(),
             runtime: None,
             sessions: Budget::default(),
@@ -194,6 +197,16 @@ impl Door {
         }
     }
 
+    /// Adds a reader of documents. The door then fetches documents by URL, and gives models that
+    /// cannot read PDFs their text.
+    #[must_use]
+    pub fn with_documents(self, documents: Arc<dyn Documents>) -> Self {
+        Self {
+            documents: Some(documents),
+            ..self
+        }
+    }
+
     /// Sets the runtime that makes background responses. It should outlive the threads that answer
     /// requests.
     #[must_use]
@@ -223,6 +236,7 @@ impl Door {
             blobs: None,
             keys: None,
             mcp: None,
+            documents: None,
             live: Arc::default(),
             runtime: None,
             sessions: Budget::default(),
@@ -342,6 +356,7 @@ impl Door {
             blobs: self.blobs.clone(),
             keys: self.keys.clone(),
             mcp: self.mcp.clone(),
+            documents: self.documents.clone(),
             live: Arc::clone(&self.live),
             runtime: self.runtime.clone(),
             sessions: self.sessions.clone(),

@@ -137,6 +137,14 @@ impl Ask for MessageAsChat {
         self.named(settled)
     }
 
+    fn chat(&mut self) -> Option<&mut ChatCompletionRequest> {
+        Some(Self::chat(self))
+    }
+
+    fn named_place(&self, error: ApiError) -> ApiError {
+        renamed(error, |param| names::of_messages(param, &self.places))
+    }
+
     fn limit(&mut self, can: &Abilities, ceilings: &Ceilings) {
         self.chat().limit(can, ceilings);
     }

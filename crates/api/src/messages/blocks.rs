@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::ApiError;
 use crate::admit::checks::{missing, not_among};
 use crate::admit::parse::{typed, wrong_at};
+use crate::documents::check_url;
 use crate::responses::ignored::Ignored;
 
 /// The place of the system prompt.
@@ -224,9 +225,17 @@ fn document(
             let content = content.ok_or_else(|| missing(place.clone()))?;
             nested(&mut inner, &place, content_at(&place, content)?, ignored)?;
         }
-        "base64" => {
+        kind @ ("base64" | "url") => {
+            let data = if kind == "url" {
+                // It is fetched when the model is known.
+                let url = needed(&place, &source, "url")?;
+                check_url(&format!("{place}.url"), url)?;
+                url.to_owned()
+            } else {
+                data_url(&place, &source)?
+            };
             let file = File {
-                file_data: Some(data_url(&place, &source)?),
+                file_data: Some(data),
                 filename: block.title.clone(),
                 file_id: None,
                 extra: Extra::new(),
@@ -237,14 +246,9 @@ fn document(
             parts.extend([part(PartKind::File(file))]);
             return Ok(());
         }
-        "url" => {
-            let message = "This server does not fetch documents; send the document itself, as a source of type 'base64' or 'text'.";
-            let param = format!("{place}.url");
-            return Err(ApiError::invalid(param, "unsupported_parameter", message));
-        }
         "file" => return Err(no_such_file(&place)),
         other => {
-            let known = ["base64", "text", "content"];
+            let known = ["base64", "url", "text", "content"];
             return Err(not_among(format!("{place}.type"), other, &known));
         }
     }

@@ -75,10 +75,8 @@ pub(crate) fn of(management: Option<&Value>, ignored: &mut Ignored) -> Result<Ve
         return Ok(Vec::new());
     };
     let Some(edits) = management.get("edits").and_then(Value::as_array) else {
-        if management
-            .get("edits")
-            .is_some_and(|edits| !edits.is_null())
-        {
+        let has_edits = |edits: &Value| !edits.is_null();
+        if !management.is_object() || management.get("edits").is_some_and(has_edits) {
             ignored.add("context_management".to_owned());
         }
         return Ok(Vec::new());

@@ -16,6 +16,15 @@ const USUAL: i64 = 20;
 /// The lifecycle stage of every model.
 const ACTIVE: &str = "active";
 
+/// What a server adds to every model.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Offered {
+    /// Batches of messages.
+    pub(crate) batches: bool,
+    /// The text of PDFs.
+    pub(crate) pdfs: bool,
+}
+
 /// Returns the page that a query requests.
 ///
 /// # Errors
@@ -23,7 +32,7 @@ const ACTIVE: &str = "active";
 pub(crate) fn page(
     models: &[Model],
     query: &Query,
-    has_batches: bool,
+    offered: Offered,
 ) -> Result<ModelPage, ApiError> {
     let limit = limit(query, USUAL, 1, MOST)?;
     let at = |name: &str| {
@@ -52,7 +61,7 @@ pub(crate) fn page(
     };
     let data: Vec<ModelInfo> = models[range]
         .iter()
-        .map(|model| of(model, has_batches))
+        .map(|model| of(model, offered))
         .collect();
     Ok(ModelPage {
         has_more,
@@ -62,8 +71,8 @@ pub(crate) fn page(
     })
 }
 
-/// Returns a model in Anthropic's format, on a server that may have batches.
-pub(crate) fn of(model: &Model, has_batches: bool) -> ModelInfo {
+/// Returns a model in Anthropic's format.
+pub(crate) fn of(model: &Model, offered: Offered) -> ModelInfo {
     let context = model.extra.get("context_length").and_then(Value::as_u64);
     ModelInfo {
         id: model.id.clone(),
@@ -74,12 +83,12 @@ pub(crate) fn of(model: &Model, has_batches: bool) -> ModelInfo {
         max_input_tokens: context,
         // An answer can fill the whole context.
         max_tokens: context,
-        capabilities: capabilities(model, has_batches),
+        capabilities: capabilities(model, offered),
     }
 }
 
 /// Returns what a model supports. `None` if its backend does not report it.
-fn capabilities(model: &Model, has_batches: bool) -> Option<Value> {
+fn capabilities(model: &Model, offered: Offered) -> Option<Value> {
     let list = model.extra.get("capabilities")?.as_array()?;
     let has = |names: &[&str]| {
         let is_there = list.iter().filter_map(Value::as_str);
@@ -90,7 +99,7 @@ fn capabilities(model: &Model, has_batches: bool) -> Option<Value> {
     let yes = || json!({"supported": true});
     let thinks = has(&["thinking"]);
     Some(json!({
-        "batch": {"supported": has_batches},
+        "batch": {"supported": offered.batches},
         "citations": no(),
         "code_execution": no(),
         "compaction": {"supported": true, "summarize": yes()},
@@ -105,7 +114,7 @@ fn capabilities(model: &Model, has_batches: bool) -> Option<Value> {
             "low": thinks, "medium": thinks, "high": thinks, "max": thinks, "xhigh": thinks
         },
         "image_input": has(&["vision", "image"]),
-        "pdf_input": no(),
+        "pdf_input": {"supported": offered.pdfs},
         "server_tools": {"supported": false, "code_execution": no(), "web_search": no()},
         "structured_outputs": yes(),
         "thinking": {
@@ -165,13 +174,16 @@ mod tests {
             ("before_id=gone&limit=2", "", false),
         ] {
             let uri = format!("/v1/models?{query}").parse().expect("a URI");
-            let page = page(&models(), &Query::of(&uri), true).expect("a page");
+            let page = page(&models(), &Query::of(&uri), Offered::default()).expect("a page");
             let found: String = page.data.iter().map(|model| model.id.as_str()).collect();
             assert_eq!((found.as_str(), page.has_more), (ids, has_more), "{query}");
         }
         for query in ["limit=0", "limit=1001"] {
             let uri = format!("/v1/models?{query}").parse().expect("a URI");
-            assert!(page(&models(), &Query::of(&uri), true).is_err(), "{query}");
+            assert!(
+                page(&models(), &Query::of(&uri), Offered::default()).is_err(),
+                "{query}"
+            );
         }
     }
 }

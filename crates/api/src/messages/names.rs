@@ -36,6 +36,7 @@ const WITHIN: &[(&str, &str)] = &[
     (".image_url.url", ".source"),
     (".image_url", ".source"),
     (".file.file_data", ".source.data"),
+    (".file.file_url", ".source.url"),
     (".file", ".source"),
     (".tool_calls[", ".content["),
     (".reasoning_content", ".content[].thinking"),

@@ -17,6 +17,7 @@ use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::{typed, wrong_at};
 use crate::custom_tools;
+use crate::documents::check_url;
 use crate::responses::ignored::Ignored;
 use crate::responses::mcp::ApprovedCall;
 use crate::responses::names::Places;
@@ -861,14 +862,13 @@ fn chat_part(place: &str, part: ItemPart) -> Result<Option<Part>, ApiError> {
                 let kind = by_id(file_id, filename);
                 return Ok(Some(Part { kind, extra }));
             }
-            if file_data.is_none() && file_url.is_some() {
-                let message =
-                    "This server does not fetch files; send the file itself as 'file_data'.";
-                let param = format!("{place}.file_url");
-                return Err(ApiError::invalid(param, "unsupported_parameter", message));
+            if let (None, Some(url)) = (&file_data, &file_url) {
+                check_url(&format!("{place}.file_url"), url)?;
             }
+            // The document at a URL is fetched when the model is known.
+            let data = file_data.or(file_url);
             PartKind::File(File {
-                file_data: Some(file_data.ok_or_else(|| needed("file_data"))?),
+                file_data: Some(data.ok_or_else(|| needed("file_data"))?),
                 filename,
                 file_id: None,
                 extra: Extra::new(),

@@ -33,6 +33,7 @@ const WITHIN: &[(&str, &str)] = &[
     (".custom", ""),
     (".image_url.url", ".image_url"),
     (".file.file_data", ".file_data"),
+    (".file.file_url", ".file_url"),
     (".file.file_id", ".file_id"),
 ];
 

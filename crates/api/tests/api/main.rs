@@ -10,6 +10,7 @@ mod context;
 mod custom_tools;
 mod decisions;
 mod deletion;
+mod documents;
 mod earlier_calls;
 mod embeddings;
 mod engine_options;

@@ -130,6 +130,16 @@ async fn a_pull_of_a_served_model_succeeds() {
     );
 }
 
+/// As `curl -d` sends it.
+#[tokio::test]
+async fn a_pull_may_have_any_content_type() {
+    let mut asked = request(Method::POST, "/api/pull", r#"{"model": "m"}"#);
+    let form = http::HeaderValue::from_static("application/x-www-form-urlencoded");
+    asked.headers_mut().insert("content-type", form);
+    let answer = answered(&["m"], asked).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+}
+
 #[tokio::test]
 async fn a_pull_of_another_model_is_an_error_and_downloads_nothing() {
     let answer = pull(&["smollm2:135m"], r#"{"model": "smollm2:135n"}"#).await;

@@ -1,4 +1,5 @@
-//! Fetches one image: sends the request, follows redirects and reads the image within the limits.
+//! Fetches one image or document: sends the request, follows redirects and reads the content within
+//! the limits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +24,10 @@ use crate::BackendError;
 /// The maximum size of the response head, and of unread data.
 const READ_BUFFER: usize = 64 << 10;
 
-/// Fetches images.
+/// The media types of images.
+const IMAGES: &str = "image/*";
+
+/// Fetches images and documents.
 pub(super) struct Fetcher {
     limits: Limits,
     connector: Connector,
@@ -52,9 +56,9 @@ impl Allowance {
     }
 }
 
-/// The response to a request: an image, or a redirect.
+/// The response to a request: the content, or a redirect.
 enum FetchResponse {
-    Image(Response<Incoming>),
+    Content(Response<Incoming>),
     Redirect(Target),
 }
 
@@ -79,11 +83,13 @@ impl Fetcher {
         remote: &Remote,
         allowance: &Allowance,
     ) -> Result<String, BackendError> {
-        let following = self.follow(&remote.target, remote.places.len(), allowance);
-        let fetched = timeout_at(allowance.until, following)
-            .await
-            .unwrap_or(Err(Refusal::TooSlow(self.limits.time)));
-        fetched.map_err(|refusal| {
+        let uses = remote.places.len();
+        let fetched = self.content(&remote.target, uses, allowance, IMAGES).await;
+        let image = fetched.and_then(|image| {
+            let kind = ImageKind::of(&image).filter(|kind| self.limits.kinds.contains(kind));
+            Ok(data_url::of(kind.ok_or(Refusal::WrongKind)?, image))
+        });
+        image.map_err(|refusal| {
             let param = remote
                 .places
                 .first()
@@ -93,21 +99,36 @@ impl Fetcher {
         })
     }
 
+    /// Fetches a URL and returns its content. `accept` are the media types to ask for.
+    pub(super) async fn content(
+        &self,
+        target: &Target,
+        uses: usize,
+        allowance: &Allowance,
+        accept: &'static str,
+    ) -> Result<Vec<u8>, Refusal> {
+        let following = self.follow(target, uses, allowance, accept);
+        timeout_at(allowance.until, following)
+            .await
+            .unwrap_or(Err(Refusal::TooSlow(self.limits.time)))
+    }
+
     async fn follow(
         &self,
         first: &Target,
         uses: usize,
         allowance: &Allowance,
-    ) -> Result<String, Refusal> {
+        accept: &'static str,
+    ) -> Result<Vec<u8>, Refusal> {
         let mut target = first.clone();
         for _ in 0..=self.limits.redirects {
             let transport = self.connector.connect(&target, &self.limits).await?;
-            let (answer, driver) = self.ask(transport, &target).await?;
+            let (answer, driver) = self.ask(transport, &target, accept).await?;
             match answer {
-                FetchResponse::Image(response) => {
-                    let image = self.read(response, uses, allowance).await;
+                FetchResponse::Content(response) => {
+                    let content = self.read(response, uses, allowance).await;
                     drop(driver);
-                    return image;
+                    return content;
                 }
                 FetchResponse::Redirect(next) => target = next,
             }
@@ -119,8 +140,9 @@ impl Fetcher {
         &self,
         transport: Transport,
         target: &Target,
+        accept: &'static str,
     ) -> Result<(FetchResponse, Driver), Refusal> {
-        let request = request(target)?;
+        let request = request(target, accept)?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(READ_BUFFER);
         let (mut requests, connection) = builder
@@ -145,7 +167,7 @@ impl Fetcher {
         target: &Target,
     ) -> Result<FetchResponse, Refusal> {
         match response.status() {
-            StatusCode::OK => Ok(FetchResponse::Image(response)),
+            StatusCode::OK => Ok(FetchResponse::Content(response)),
             StatusCode::MOVED_PERMANENTLY
             | StatusCode::FOUND
             | StatusCode::SEE_OTHER
@@ -164,16 +186,16 @@ impl Fetcher {
         }
     }
 
-    /// Reads an image. Its size counts `uses` times towards the total, because the request uses the
-    /// image that often.
+    /// Reads a content. Its size counts `uses` times towards the total, because the request uses it
+    /// that often.
     async fn read(
         &self,
         response: Response<Incoming>,
         uses: usize,
         allowance: &Allowance,
-    ) -> Result<String, Refusal> {
+    ) -> Result<Vec<u8>, Refusal> {
         let mut body = response.into_body();
-        let mut image = Vec::new();
+        let mut content = Vec::new();
         let limit = self.limits.bytes;
         if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
             return Err(Refusal::TooLarge(limit));
@@ -182,28 +204,27 @@ impl Fetcher {
             let Ok(data) = frame.map_err(|_| Refusal::CutShort)?.into_data() else {
                 continue;
             };
-            if data.len() > limit - image.len() {
+            if data.len() > limit - content.len() {
                 return Err(Refusal::TooLarge(limit));
             }
             if !allowance.take(data.len().saturating_mul(uses)) {
                 return Err(Refusal::TooLargeTogether(self.limits.total_bytes));
             }
-            image.extend_from_slice(&data);
+            content.extend_from_slice(&data);
         }
-        let kind = ImageKind::of(&image).filter(|kind| self.limits.kinds.contains(kind));
-        Ok(data_url::of(kind.ok_or(Refusal::WrongKind)?, image))
+        Ok(content)
     }
 }
 
 /// Creates the request. It contains nothing of the client or its request, apart from the target.
-fn request(target: &Target) -> Result<Request<Empty<Bytes>>, Refusal> {
+fn request(target: &Target, accept: &'static str) -> Result<Request<Empty<Bytes>>, Refusal> {
     Request::get(target.path_and_query())
         .header(HOST, target.authority())
         .header(
             USER_AGENT,
             HeaderValue::from_static(concat!("loggia/", env!("CARGO_PKG_VERSION"))),
         )
-        .header(ACCEPT, HeaderValue::from_static("image/*"))
+        .header(ACCEPT, HeaderValue::from_static(accept))
         .header(CONNECTION, HeaderValue::from_static("close"))
         .body(Empty::new())
         .map_err(|_| Refusal::NoUrl)

@@ -7,11 +7,13 @@
 //! only the host that it sent and a reason.
 //!
 //! Reading order: [`Limits`], `plan` (what to fetch, and where to insert it), `target` (allowed
-//! URLs), `address` (allowed addresses), `connect`, `fetch`, `refusal` (all errors).
+//! URLs), `address` (allowed addresses), `connect`, `fetch`, `refusal` (all errors),
+//! `document` (documents, by the same rules).
 
 mod address;
 mod connect;
 mod data_url;
+mod document;
 mod fetch;
 mod kind;
 mod limits;
@@ -36,6 +38,7 @@ use plan::Plan;
 
 pub use address::is_public;
 pub use connect::{Resolve, SystemResolver};
+pub use document::DocumentFetcher;
 pub use kind::ImageKind;
 pub use limits::Limits;
 pub use network::{Network, NetworkError};

@@ -70,6 +70,15 @@ impl Refusal {
         }
     }
 
+    /// Returns the reason for a document.
+    pub(super) fn of_document(&self) -> String {
+        match self {
+            Self::NoUrl => "it is not an http(s) URL".to_owned(),
+            Self::TooSlow(time) => format!("it took longer than {} s", time.as_secs_f32()),
+            other => other.to_string(),
+        }
+    }
+
     /// Returns advice, if the reason does not contain it.
     fn advice(&self) -> Option<&'static str> {
         match self {

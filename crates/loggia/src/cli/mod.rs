@@ -259,6 +259,9 @@ pub(crate) enum Command {
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },
+    /// The process that `serve` starts for each PDF
+    #[command(hide = true)]
+    ReadPdf,
     /// The process that `serve` starts for each model that it loads
     #[cfg(feature = "embedded")]
     #[command(hide = true)]

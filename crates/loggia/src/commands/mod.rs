@@ -46,6 +46,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check(&args.into_flags()),
         Command::Completions { shell } => print(&manual::completions(shell)?),
         Command::Man { folder } => print(&manual::write_pages(&folder)?),
+        Command::ReadPdf => crate::documents::read_pdf(),
         #[cfg(feature = "embedded")]
         Command::Engine { .. } => engine(),
     }

@@ -25,7 +25,7 @@ const SIGNATURES: [(&[u8], Range<usize>, &str); 6] = [
     (b"%PDF-", 0..5, PDF),
 ];
 
-const PDF: &str = "application/pdf";
+pub(crate) const PDF: &str = "application/pdf";
 
 /// Replaces the ids of files in a request by their contents.
 ///
@@ -48,6 +48,7 @@ pub(crate) async fn attach<R: Ask>(
             _ => Ok(()),
         };
     };
+    let reads_pdfs = can.has(Ability::Files) || door.documents.is_some();
     let most = door.policy.ceilings.media_bytes as u64;
     let mut bytes = 0;
     let chat = request.chat();
@@ -65,7 +66,7 @@ pub(crate) async fn attach<R: Ask>(
             let error = ApiError::invalid(param, "file_too_large", message);
             return Err(request.named_place(error));
         }
-        let read = files.read(&stored, can).await.map_err(failed)?;
+        let read = files.read(&stored, reads_pdfs).await.map_err(failed)?;
         let file = request.chat().and_then(|chat| file_at(chat, &place));
         if let Some(file) = file {
             file.file_id = None;
@@ -82,14 +83,17 @@ pub(crate) fn names_files(chat: &ChatCompletionRequest, can: &Abilities) -> bool
 }
 
 /// The number of a message, and of a part of it.
-type Place = (usize, usize);
+pub(crate) type PartPosition = (usize, usize);
 
-fn place_of((message, part): &Place) -> String {
+fn place_of((message, part): &PartPosition) -> String {
     format!("messages[{message}].content[{part}].file.file_id")
 }
 
 /// Returns the files that are named by their ids alone.
-fn named(chat: &ChatCompletionRequest, can: &Abilities) -> impl Iterator<Item = (Place, String)> {
+fn named(
+    chat: &ChatCompletionRequest,
+    can: &Abilities,
+) -> impl Iterator<Item = (PartPosition, String)> {
     let takes_files = can.has(Ability::Files);
     let messages = chat.messages.iter().enumerate();
     let files = messages.flat_map(|(at, message)| {
@@ -111,7 +115,10 @@ fn named(chat: &ChatCompletionRequest, can: &Abilities) -> impl Iterator<Item = 
     })
 }
 
-fn file_at<'a>(chat: &'a mut ChatCompletionRequest, place: &Place) -> Option<&'a mut File> {
+pub(crate) fn file_at<'a>(
+    chat: &'a mut ChatCompletionRequest,
+    place: &PartPosition,
+) -> Option<&'a mut File> {
     let message = chat.messages.get_mut(place.0)?;
     let Some(Content::Parts(parts)) = &mut message.content else {
         return None;
@@ -124,7 +131,7 @@ fn file_at<'a>(chat: &'a mut ChatCompletionRequest, place: &Place) -> Option<&'a
 
 impl Files {
     /// Reads a file as a `data:` URL.
-    async fn read(&self, stored: &StoredFile, can: &Abilities) -> Result<String, ApiError> {
+    async fn read(&self, stored: &StoredFile, reads_pdfs: bool) -> Result<String, ApiError> {
         let StoredFile { file, place } = stored;
         let pieces = self.blobs.read(place, 0..file.bytes).await;
         let pieces = pieces.map_err(|error| self.failed(&error))?;
@@ -134,7 +141,7 @@ impl Files {
         });
         let bytes = bytes.await.map_err(|error| self.failed(&error))?;
         let media_type = media_type(&bytes);
-        let is_readable = media_type.is_some_and(|kind| kind != PDF) || can.has(Ability::Files);
+        let is_readable = media_type.is_some_and(|kind| kind != PDF || reads_pdfs);
         let Some(media_type) = media_type.filter(|_| is_readable) else {
             let what = media_type.map_or("neither text nor an image", |_| "a PDF");
             let message = format!(
@@ -149,7 +156,7 @@ impl Files {
 }
 
 /// Returns the media type of a content. `None` if it is neither text nor one of the known kinds.
-fn media_type(bytes: &[u8]) -> Option<&'static str> {
+pub(crate) fn media_type(bytes: &[u8]) -> Option<&'static str> {
     let known = SIGNATURES
         .iter()
         .find(|(signature, at, _)| bytes.get(at.clone()) == Some(*signature));

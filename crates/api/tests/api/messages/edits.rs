@@ -100,3 +100,29 @@ async fn an_edit_that_would_remove_too_little_is_not_applied() {
     assert!(text.starts_with("A long result of 1."), "{text}");
     assert_eq!(message["context_management"], json!({"applied_edits": []}));
 }
+
+#[tokio::test]
+async fn what_is_no_list_of_edits_is_listed() {
+    for (management, is_listed) in [
+        (json!("later"), true),
+        (json!([]), true),
+        (json!({"edits": 1}), true),
+        (json!({"edits": null}), false),
+        (json!({}), false),
+        (Value::Null, false),
+    ] {
+        let asked = hi(json!({"context_management": management}));
+        let answer = send(
+            &Arc::new(StandIn::hello()),
+            Policy::default(),
+            Method::POST,
+            "/v1/messages",
+            &[],
+            asked.to_string(),
+        )
+        .await;
+        assert_eq!(answer.status(), 200, "{asked}");
+        let listed = answer.header("x-loggia-ignored").unwrap_or_default();
+        assert_eq!(listed.contains("context_management"), is_listed, "{asked}");
+    }
+}

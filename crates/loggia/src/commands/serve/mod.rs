@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 
 use crate::backends::{Backends, ModelError};
 use crate::config::{Config, Listen};
+use crate::documents::ReadDocuments;
 use crate::models::{self, Progress, Source, Store};
 use crate::state;
 
@@ -68,7 +69,10 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     let backend = backend(&backends, config);
     let state = AppState::new(backend.clone(), policy, options.clone());
     let state = state.with_keys(Arc::clone(&keys));
-    let mut state = state.with_runtime(runtime.clone()).with_mcp(mcp(config));
+    let mut state = state
+        .with_runtime(runtime.clone())
+        .with_mcp(mcp(config))
+        .with_documents(ReadDocuments::new(config.images.limits()));
     let mut ledger = None;
     if let Some(store) = store {
         state = state.with_key_store(Arc::clone(&store) as Arc<dyn KeyStore>);

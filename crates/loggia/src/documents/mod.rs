@@ -1,0 +1,53 @@
+//! Documents that models cannot read themselves: fetches them, and reads the text of PDFs.
+//!
+//! `process.rs` starts a process for each PDF, which runs `pdf.rs`. `layout.rs` puts the glyphs of a
+//! page together as text.
+
+mod layout;
+mod pdf;
+mod process;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use loggia_api::{DocumentError, Documents};
+use loggia_backend::fetch_images::{DocumentFetcher, Limits};
+use tokio::sync::Semaphore;
+
+pub(crate) use pdf::run as read_pdf;
+
+/// How many PDFs are read at once. More wait.
+const AT_ONCE: usize = 2;
+
+/// Fetches documents by the rules of images, and reads PDFs.
+pub(crate) struct ReadDocuments {
+    fetcher: DocumentFetcher,
+    reading: Semaphore,
+}
+
+impl ReadDocuments {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            fetcher: DocumentFetcher::new(limits),
+            reading: Semaphore::new(AT_ONCE),
+        })
+    }
+}
+
+impl Documents for ReadDocuments {
+    fn fetch<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Bytes, DocumentError>> {
+        Box::pin(async move {
+            let fetched = self.fetcher.fetch(url).await;
+            fetched.map(Bytes::from).map_err(DocumentError::new)
+        })
+    }
+
+    fn pdf_text(&self, pdf: Bytes) -> BoxFuture<'_, Result<String, DocumentError>> {
+        Box::pin(async move {
+            // It is never closed.
+            let _place = self.reading.acquire().await;
+            process::text(pdf).await.map_err(DocumentError::new)
+        })
+    }
+}

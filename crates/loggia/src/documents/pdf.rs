@@ -1,0 +1,222 @@
+//! The process that reads a PDF: the PDF comes over standard input, and its text leaves over standard
+//! output. The exit code says why a PDF cannot be read.
+
+use std::fmt::{self, Write as _};
+use std::io::{Read as _, Write as _};
+use std::process::ExitCode;
+
+use hayro_interpret::hayro_syntax::{LoadPdfError, Pdf};
+use hayro_interpret::kurbo::{Affine, Rect};
+use hayro_interpret::{
+    Context, InterpreterCache, InterpreterSettings, RenderContent, interpret_page,
+};
+
+use super::layout::PageText;
+
+/// The most pages of a PDF, as in Anthropic's API.
+const MOST_PAGES: usize = 600;
+
+/// The longest text, in bytes.
+pub(super) const LONGEST_TEXT: usize = 8 << 20;
+
+/// The memory that the process may use, in bytes, and the seconds of computing.
+const MEMORY: u64 = 2 << 30;
+const SECONDS: u64 = 20;
+
+/// The stack of the thread that reads, for PDFs with deeply nested objects.
+const STACK: usize = 32 << 20;
+
+/// Why a PDF cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    Unreadable,
+    Encrypted,
+    TooManyPages,
+    TooLong,
+    WithoutText,
+}
+
+impl Failure {
+    const ALL: [Self; 5] = [
+        Self::Unreadable,
+        Self::Encrypted,
+        Self::TooManyPages,
+        Self::TooLong,
+        Self::WithoutText,
+    ];
+
+    /// The exit code. 1 and 2 are those of an error of the program, 101 of a panic.
+    fn code(self) -> u8 {
+        match self {
+            Self::Unreadable => 10,
+            Self::Encrypted => 11,
+            Self::TooManyPages => 12,
+            Self::TooLong => 13,
+            Self::WithoutText => 14,
+        }
+    }
+
+    /// Returns the failure with an exit code.
+    pub(super) fn of_code(code: i32) -> Self {
+        let mut all = Self::ALL.into_iter();
+        let found = all.find(|one| i32::from(one.code()) == code);
+        found.unwrap_or(Self::Unreadable)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable => f.write_str("it is not a valid PDF, or it is damaged"),
+            Self::Encrypted => f.write_str("it is encrypted"),
+            Self::TooManyPages => write!(f, "it has more than {MOST_PAGES} pages"),
+            Self::TooLong => write!(f, "its text is longer than {LONGEST_TEXT} bytes"),
+            Self::WithoutText => f.write_str(
+                "it has no text; if its pages are scanned, send them as images to a model that sees",
+            ),
+        }
+    }
+}
+
+/// Reads a PDF from standard input and writes its text to standard output.
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    #[cfg(unix)]
+    {
+        use rlimit::Resource;
+        Resource::CPU.set(SECONDS, SECONDS)?;
+        // macOS does not know this limit.
+        let _ = Resource::AS.set(MEMORY, MEMORY);
+        let _ = Resource::CORE.set(0, 0);
+    }
+    let mut pdf = Vec::new();
+    std::io::stdin().read_to_end(&mut pdf)?;
+    let reading = std::thread::Builder::new().stack_size(STACK);
+    let reading = reading.spawn(move || text(pdf))?;
+    // A panic is a PDF that cannot be read.
+    match reading.join().unwrap_or(Err(Failure::Unreadable)) {
+        Ok(text) => {
+            std::io::stdout().write_all(text.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(failure) => Ok(ExitCode::from(failure.code())),
+    }
+}
+
+/// Returns the text of a PDF, each page under its number.
+fn text(pdf: Vec<u8>) -> Result<String, Failure> {
+    let pdf = Pdf::new(pdf).map_err(|error| match error {
+        LoadPdfError::Decryption(_) => Failure::Encrypted,
+        LoadPdfError::Invalid => Failure::Unreadable,
+    })?;
+    let pages = pdf.pages();
+    if pages.len() > MOST_PAGES {
+        return Err(Failure::TooManyPages);
+    }
+    let settings = InterpreterSettings {
+        render_content: RenderContent::PAGE | RenderContent::ANNOTATIONS,
+        ..InterpreterSettings::default()
+    };
+    let cache = InterpreterCache::new();
+    let (mut text, mut is_empty) = (String::new(), true);
+    for (page, number) in pages.iter().zip(1..) {
+        let (width, height) = page.render_dimensions();
+        let bounds = Rect::new(0.0, 0.0, width.into(), height.into());
+        let mut context = Context::new(
+            Affine::IDENTITY,
+            bounds,
+            &cache,
+            page.xref(),
+            settings.clone(),
+        );
+        let mut page_text = PageText::new(LONGEST_TEXT);
+        interpret_page(page, &mut context, &mut page_text);
+        let page_text = page_text.into_text();
+        is_empty &= page_text.is_empty();
+        if pages.len() > 1 {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "[Page {number}]");
+        }
+        text.push_str(&page_text);
+        text.push_str("\n\n");
+        if text.len() > LONGEST_TEXT {
+            return Err(Failure::TooLong);
+        }
+    }
+    if is_empty {
+        return Err(Failure::WithoutText);
+    }
+    text.truncate(text.trim_end().len());
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a PDF whose pages have these contents.
+    fn pdf(pages: &[&str]) -> Vec<u8> {
+        let kids = (0..pages.len()).map(|page| format!("{} 0 R ", 4 + 2 * page));
+        let kids = kids.collect::<Vec<_>>().concat();
+        let mut objects = vec![
+            "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
+            format!("<< /Type /Pages /Kids [{kids}] /Count {} >>", pages.len()),
+            "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
+                .to_owned(),
+        ];
+        for (page, content) in pages.iter().enumerate() {
+            let contents = 5 + 2 * page;
+            objects.push(format!(
+                "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Resources << /Font << /F 3 0 R >> >> /Contents {contents} 0 R >>"
+            ));
+            objects.push(format!(
+                "<< /Length {} >>\nstream\n{content}\nendstream",
+                content.len()
+            ));
+        }
+        let (mut file, mut table) = ("%PDF-1.4\n".to_owned(), String::new());
+        for (object, number) in objects.iter().zip(1..) {
+            let _ = writeln!(table, "{:010} 00000 n ", file.len());
+            let _ = write!(file, "{number} 0 obj\n{object}\nendobj\n");
+        }
+        let (place, count) = (file.len(), objects.len() + 1);
+        let _ = write!(
+            file,
+            "xref\n0 {count}\n0000000000 65535 f \n{table}trailer << /Size {count} /Root 1 0 R >>\nstartxref\n{place}\n%%EOF"
+        );
+        file.into_bytes()
+    }
+
+    fn page(lines: &str) -> String {
+        format!("BT /F 12 Tf 72 720 Td {lines} ET")
+    }
+
+    #[test]
+    fn the_text_of_a_pdf_has_its_words_lines_and_pages() {
+        let first = page("(The whale) Tj 0 -14 Td [(is 3) -10 (0) -300 (m long.)] TJ");
+        let read = text(pdf(&[&first]));
+        assert_eq!(read.as_deref(), Ok("The whale\nis 30 m long."));
+        let second = page("(It sings.) Tj");
+        let read = text(pdf(&[&first, &second]));
+        let both = "[Page 1]\nThe whale\nis 30 m long.\n\n[Page 2]\nIt sings.";
+        assert_eq!(read.as_deref(), Ok(both));
+    }
+
+    #[test]
+    fn a_pdf_that_cannot_be_read_says_why() {
+        let page = page("(a) Tj");
+        let many = vec![page.as_str(); MOST_PAGES + 1];
+        for (pdf, failure) in [
+            (pdf(&["0 0 9 9 re f"]), Failure::WithoutText),
+            (pdf(&many), Failure::TooManyPages),
+            (b"%PDF-1.4".to_vec(), Failure::Unreadable),
+            (Vec::new(), Failure::Unreadable),
+        ] {
+            assert_eq!(text(pdf), Err(failure));
+            assert_eq!(Failure::of_code(failure.code().into()), failure);
+        }
+        // A panic, and a signal as a shell reports it.
+        for code in [101, 139] {
+            assert_eq!(Failure::of_code(code), Failure::Unreadable);
+        }
+    }
+}
