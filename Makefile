@@ -44,7 +44,7 @@ test: ## install what is missing, then run every test: Rust, and the real Python
 
 test-rust: ## only the Rust tests
 	@echo "test: cargo test --workspace (the first time some minutes: llama.cpp is compiled)"
-	@. scripts/environment && LOGGIA_TEST_POSTGRES=required cargo test --workspace
+	@. scripts/environment && LOGGIA_TEST_POSTGRES=required LOGGIA_TEST_VALKEY=required cargo test --workspace
 
 test-clients: ## only the real clients, against a running loggia
 	@scripts/test-clients

@@ -34,7 +34,8 @@ use crate::request_id::RequestIdLayer;
 use crate::shutdown::{self, EndNow};
 use crate::websocket::Sessions;
 use crate::{
-    InFlight, Ledger, Metrics, ServerOptions, health, limits, metrics, metrics_app, panic,
+    InFlight, Ledger, Metrics, ServerOptions, SharedLimits, health, limits, metrics, metrics_app,
+    panic,
 };
 
 /// Everything that the app needs: a backend, the policy of the API, and the server's options.
@@ -68,7 +69,7 @@ impl AppState {
     /// Creates an app that serves the API over `backend` under `policy`.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy, options: ServerOptions) -> Self {
         let door = Door::new(backend.clone(), policy);
-        let door = door.with_meter(Arc::new(LimitMeter::new(options.keys.clone())));
+        let door = door.with_meter(Arc::new(LimitMeter::new(options.keys.clone(), None)));
         let in_flight = InFlight::default();
         if let Some(metrics) = &options.metrics {
             metrics.watch_requests(&in_flight);
@@ -108,6 +109,16 @@ impl AppState {
     pub fn with_ledger(self, ledger: Ledger) -> Self {
         Self {
             ledger: Some(ledger),
+            ..self
+        }
+    }
+
+    /// Shares the limits of keys with other servers. Run [`SharedLimits::follow`] beside the app.
+    #[must_use]
+    pub fn with_shared_limits(self, limits: Arc<SharedLimits>) -> Self {
+        let meter = LimitMeter::new(self.options.keys.clone(), Some(limits));
+        Self {
+            door: self.door.with_meter(Arc::new(meter)),
             ..self
         }
     }

@@ -31,7 +31,7 @@ pub use cors::{BadOrigin, Origins};
 pub use keys::holder::{Holder, Scope, Scopes};
 pub use keys::trusted::TrustedHeader;
 pub use keys::{KeyDigest, KeyRules, KeySettings, Keys, NewKey, is_key_name, new_secret};
-pub use limits::{KeyLimits, Limits};
+pub use limits::{BadLimitsUrl, KeyLimits, Limits, SharedLimits};
 pub use metrics::{Metrics, Reading, metrics_app};
 pub use options::ServerOptions;
 pub use panic::log_panics_without_messages;

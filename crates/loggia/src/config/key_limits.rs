@@ -52,6 +52,54 @@ pub(super) fn inline(limits: &KeyLimits) -> toml::Value {
     toml::Value::try_from(limits).unwrap_or_else(|_| toml::Value::Table(toml::Table::new()))
 }
 
+/// The address of a Valkey or Redis. Its password is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct LimitsUrl(url::Url);
+
+impl LimitsUrl {
+    /// The whole address, for the connection.
+    pub(crate) fn with_password(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for LimitsUrl {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let url = url::Url::parse(text).ok();
+        let url =
+            url.filter(|url| matches!(url.scheme(), "redis" | "valkey" | "redis+unix" | "unix"));
+        url.map(Self).ok_or(ValueError::LimitsUrl)
+    }
+}
+
+impl TryFrom<String> for LimitsUrl {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
+/// Shows the address without its password.
+impl fmt::Display for LimitsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut url = self.0.clone();
+        // It fails for addresses without a host, which have no password either.
+        let _ = url.set_password(None);
+        url.set_query(None);
+        url.fmt(f)
+    }
+}
+
+impl fmt::Debug for LimitsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LimitsUrl({self})")
+    }
+}
+
 /// The name of a header.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -93,6 +141,16 @@ mod tests {
         assert_eq!(limits.to_string().parse(), Ok(limits));
         for wrong in ["requests=1", "streams=0", "tokens_per_day=many"] {
             assert!(wrong.parse::<LimitsTable>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        let url: LimitsUrl = "redis://me:secret@host:6379/1".parse().expect("an address");
+        assert_eq!(url.to_string(), "redis://me@host:6379/1");
+        assert!(!format!("{url:?}").contains("secret"));
+        for text in ["", "host:6379", "http://host", "rediss://host"] {
+            assert!(text.parse::<LimitsUrl>().is_err(), "{text}");
         }
     }
 

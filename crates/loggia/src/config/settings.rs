@@ -17,7 +17,7 @@ use super::database::Database;
 use super::environment::Environment;
 use super::error::ConfigError;
 use super::keep_alive::KeepAlive;
-use super::key_limits::{LimitsTable, TrustedHeaderName};
+use super::key_limits::{LimitsTable, LimitsUrl, TrustedHeaderName};
 use super::keys::ApiKey;
 use super::list::list;
 use super::listen::Listen;
@@ -247,6 +247,14 @@ settings! {
         example "requests_per_minute=60",
         table "{ requests_per_minute = 60 }"
     }
+
+    /// The Valkey or Redis by which several servers share the limits of keys
+    #[arg(long, value_name = "URL", help_heading = LIMITS)]
+    limits_url: LimitsUrl { unset("each server has limits of its own"), example "redis://valkey.example:6379" }
+
+    /// How many servers share the limits; each allows its share while limits_url is away
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = LIMITS)]
+    limits_servers: Count { default(Count(NonZeroU32::MIN)), example "3" }
 
     /// Another name for a model; * stands for any text, as in gpt-*=smollm2:135m; may be repeated
     #[arg(long = "alias", value_name = "FROM=TO")]

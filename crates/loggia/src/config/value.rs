@@ -79,6 +79,9 @@ pub(crate) enum ValueError {
     #[error("`{0}` is not the name of a header; write x-forwarded-user")]
     HeaderName(String),
     // Without the text: it may have a password.
+    #[error("this is not the address of a Valkey or Redis without TLS; write redis://host:6379")]
+    LimitsUrl,
+    // Without the text: it may have a password.
     #[error(
         "this is not the address of a PostgreSQL database; write postgres://user@host/database"
     )]

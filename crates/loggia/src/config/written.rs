@@ -10,7 +10,7 @@ use loggia_server::Scope;
 
 use super::database::Database;
 use super::keep_alive::KeepAlive;
-use super::key_limits::{self, LimitsTable, TrustedHeaderName};
+use super::key_limits::{self, LimitsTable, LimitsUrl, TrustedHeaderName};
 use super::keys::ApiKey;
 use super::listen::Listen;
 use super::lora::Lora;
@@ -55,6 +55,7 @@ one_value! {
     PathBuf => |it| text(it.display()),
     TrustedHeaderName => |it| text(it),
     LimitsTable => ToString::to_string,
+    LimitsUrl => |it| text(it),
     SamplingProfile => |it| text(it),
     CacheScope => |it| text(it),
     CacheType => |it| text(it),

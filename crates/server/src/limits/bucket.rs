@@ -107,6 +107,12 @@ impl Bucket {
         self.full = given_back.max(at_least.min(self.full));
     }
 
+    /// Makes it at least so far from full.
+    pub(crate) fn lacks(&mut self, short: Duration, now: u64) {
+        let short = u64::try_from(short.as_nanos()).unwrap_or(u64::MAX);
+        self.full = self.full.max(now.saturating_add(short));
+    }
+
     /// What can be taken now.
     pub(crate) fn remaining(&self, rate: Rate, now: u64) -> u64 {
         let there = rate.period().saturating_sub(self.full.saturating_sub(now));

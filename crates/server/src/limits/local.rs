@@ -84,6 +84,46 @@ impl Local {
         Ok(remaining(&names, ruled, now))
     }
 
+    /// Counts a request that another server has let in.
+    pub(crate) fn note(&self, ruled: &[Ruled], tokens: u64) {
+        let now = self.now();
+        let mut names = self.names();
+        forget_idle(&mut names, now);
+        for ruled in ruled {
+            names
+                .entry(Arc::clone(&ruled.name))
+                .or_default()
+                .enter(ruled, tokens, now);
+        }
+    }
+
+    /// Takes over how far the buckets of each name are from full on all servers together. A share
+    /// is then as empty as the whole.
+    pub(crate) fn observe(&self, ruled: &[Ruled], short: &[[Duration; 3]]) {
+        let now = self.now();
+        let mut names = self.names();
+        for (ruled, short) in ruled.iter().zip(short) {
+            let its = names.entry(Arc::clone(&ruled.name)).or_default();
+            let [requests, tokens, tokens_of_day] = *short;
+            its.requests.lacks(requests, now);
+            its.tokens.lacks(tokens, now);
+            its.tokens_of_day.lacks(tokens_of_day, now);
+        }
+    }
+
+    /// How far the buckets of each name are from full.
+    pub(crate) fn short(&self) -> Vec<(Arc<str>, [Duration; 3])> {
+        let now = self.now();
+        let names = self.names();
+        let short = names.iter().map(|(name, its)| {
+            let buckets = [its.requests, its.tokens, its.tokens_of_day];
+            (Arc::clone(name), buckets.map(|bucket| bucket.reset(now)))
+        });
+        short
+            .filter(|(_, short)| short.iter().any(|short| !short.is_zero()))
+            .collect()
+    }
+
     /// Settles the reservation of a request that has ended.
     pub(crate) fn settle(&self, ruled: &[Ruled], reserved: u64, used: u64) {
         let now = self.now();
@@ -98,6 +138,15 @@ impl Local {
     /// What remains of the limits.
     pub(crate) fn remaining(&self, ruled: &[Ruled]) -> Remaining {
         remaining(&self.names(), ruled, self.now())
+    }
+
+    /// The answers at once of each name that has some.
+    pub(crate) fn streams(&self) -> Vec<(Arc<str>, u64)> {
+        let names = self.names();
+        let streams = names
+            .iter()
+            .map(|(name, used)| (Arc::clone(name), used.streams));
+        streams.filter(|(_, streams)| *streams > 0).collect()
     }
 }
 
@@ -198,7 +247,7 @@ fn remaining(names: &HashMap<Arc<str>, Use>, ruled: &[Ruled], now: u64) -> Remai
 }
 
 /// The window with the smaller remainder.
-fn smaller(one: Option<Window>, other: Option<Window>) -> Option<Window> {
+pub(super) fn smaller(one: Option<Window>, other: Option<Window>) -> Option<Window> {
     one.into_iter()
         .chain(other)
         .min_by_key(|window| window.remaining)
@@ -240,6 +289,7 @@ mod tests {
         assert_eq!((tokens.limit, tokens.remaining), (100, 60));
         let exceeded = local.enter_at(&both, 10, 0).expect_err("one at once");
         assert_eq!((exceeded.kind, exceeded.limit), (Kind::Streams, 1));
+        assert_eq!(local.streams().len(), 2);
         local.settle(&both, 40, 5);
         let entered = local.enter_at(&both[..1], 0, local.now()).expect("entered");
         assert!(entered.tokens.expect("tokens").remaining >= 95);

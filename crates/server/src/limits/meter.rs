@@ -13,9 +13,9 @@ use loggia_wire::openai::CompletionUsage;
 use super::bucket::Short;
 use super::local::{Exceeded, Local};
 use super::{Kind, Ruled};
-use crate::Keys;
 use crate::keys::Allowance;
 use crate::keys::holder::Budget;
+use crate::{Keys, SharedLimits, panic};
 
 /// What is reserved for an answer whose length the client does not limit.
 const USUAL_ANSWER: u64 = 1024;
@@ -27,15 +27,23 @@ const LONGEST_WAIT: Duration = Duration::from_mins(2);
 #[derive(Debug)]
 pub(crate) struct LimitMeter {
     keys: Keys,
-    local: Arc<Local>,
+    place: Place,
+}
+
+/// Where the limits are kept.
+#[derive(Clone, Debug)]
+enum Place {
+    Local(Arc<Local>),
+    Shared(Arc<SharedLimits>),
 }
 
 impl LimitMeter {
-    pub(crate) fn new(keys: Keys) -> Self {
-        Self {
-            keys,
-            local: Arc::new(Local::new()),
-        }
+    pub(crate) fn new(keys: Keys, shared: Option<Arc<SharedLimits>>) -> Self {
+        let place = match shared {
+            Some(shared) => Place::Shared(shared),
+            None => Place::Local(Arc::new(Local::new())),
+        };
+        Self { keys, place }
     }
 }
 
@@ -61,7 +69,7 @@ impl Meter for LimitMeter {
             Err(NoBudget) => return Entering::Decided(Err(no_budget())),
         };
         let held = Held {
-            local: Arc::clone(&self.local),
+            place: self.place.clone(),
             ruled,
             reserved,
             prompt: tokens.map_or(0, |tokens| tokens.prompt),
@@ -69,12 +77,24 @@ impl Meter for LimitMeter {
             is_accepted: AtomicBool::new(false),
             pieces: AtomicU64::new(0),
             used: AtomicU64::new(UNKNOWN),
-            is_in: AtomicBool::new(false),
+            entered: Entered::Not,
         };
-        Entering::Decided(
-            held.enter(entry.report)
-                .map(|held| held as Arc<dyn Metered>),
-        )
+        let report = entry.report.cloned();
+        let shared = match &self.place {
+            Place::Shared(shared) if shared.is_connected() && !held.ruled.is_empty() => {
+                Arc::clone(shared)
+            }
+            _ => return Entering::Decided(held.enter_here(report.as_ref())),
+        };
+        // A task, because a request that is dropped here may have been let in.
+        let entering =
+            tokio::spawn(async move { held.enter_there(&shared, report.as_ref()).await });
+        Entering::Pending(Box::pin(async move {
+            match entering.await {
+                Ok(entered) => entered.map(Some),
+                Err(_panicked) => Err(panic::error()),
+            }
+        }))
     }
 }
 
@@ -114,7 +134,7 @@ const UNKNOWN: u64 = u64::MAX;
 
 /// What a request holds. Dropping it settles it.
 struct Held {
-    local: Arc<Local>,
+    place: Place,
     ruled: Vec<Ruled>,
     reserved: u64,
     prompt: u64,
@@ -122,24 +142,70 @@ struct Held {
     is_accepted: AtomicBool,
     pieces: AtomicU64,
     used: AtomicU64,
-    /// Whether the request was let in, so that the limits have to be settled.
-    is_in: AtomicBool,
+    entered: Entered,
+}
+
+/// Who has let a request in, so that its limits have to be settled there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entered {
+    /// Nobody.
+    Not,
+    /// This server.
+    Here,
+    /// All servers together.
+    There,
 }
 
 impl Held {
-    /// Lets the request in, or refuses it.
-    fn enter(self, report: Option<&Arc<LimitReport>>) -> Result<Arc<Self>, ApiError> {
-        let entered = self.local.enter(&self.ruled, self.reserved);
+    /// Lets the request in, or refuses it, under the limits of this server.
+    fn enter_here(
+        mut self,
+        report: Option<&Arc<LimitReport>>,
+    ) -> Result<Arc<dyn Metered>, ApiError> {
+        let entered = match &self.place {
+            Place::Local(local) => local.enter(&self.ruled, self.reserved),
+            Place::Shared(shared) => shared.enter_alone(&self.ruled, self.reserved),
+        };
+        if entered.is_ok() {
+            self.entered = Entered::Here;
+        }
+        self.decided(entered, report)
+    }
+
+    /// Lets the request in, or refuses it, under the limits that servers share. If they cannot be
+    /// asked, this server decides.
+    async fn enter_there(
+        mut self,
+        shared: &SharedLimits,
+        report: Option<&Arc<LimitReport>>,
+    ) -> Result<Arc<dyn Metered>, ApiError> {
+        let Some(entered) = shared.enter(&self.ruled, self.reserved).await else {
+            return self.enter_here(report);
+        };
+        if entered.is_ok() {
+            shared.note(&self.ruled, self.reserved);
+            self.entered = Entered::There;
+        }
+        self.decided(entered, report)
+    }
+
+    fn decided(
+        self,
+        entered: Result<Remaining, Exceeded>,
+        report: Option<&Arc<LimitReport>>,
+    ) -> Result<Arc<dyn Metered>, ApiError> {
         let remaining = match &entered {
             Ok(remaining) => *remaining,
-            Err(_) => self.local.remaining(&self.ruled),
+            Err(_) => match &self.place {
+                Place::Local(local) => local.remaining(&self.ruled),
+                Place::Shared(shared) => shared.remaining(&self.ruled),
+            },
         };
-        tell(report, remaining);
+        if let Some(report) = report {
+            report.set(remaining);
+        }
         match entered {
-            Ok(_) => {
-                self.is_in.store(true, Ordering::Relaxed);
-                Ok(Arc::new(self))
-            }
+            Ok(_) => Ok(Arc::new(self)),
             Err(exceeded) => Err(refusal(&exceeded, self.reserved)),
         }
     }
@@ -178,15 +244,14 @@ impl Drop for Held {
         if let Some(Reserved { budget, tokens }) = &self.budget {
             budget.settle(*tokens, used);
         }
-        if *self.is_in.get_mut() {
-            self.local.settle(&self.ruled, self.reserved, used);
+        let (ruled, reserved) = (&self.ruled, self.reserved);
+        match (&self.place, self.entered) {
+            (_, Entered::Not) => {}
+            (Place::Local(local), _) => local.settle(ruled, reserved, used),
+            (Place::Shared(shared), entered) => {
+                shared.settle(ruled, reserved, used, entered == Entered::Here);
+            }
         }
-    }
-}
-
-fn tell(report: Option<&Arc<LimitReport>>, remaining: Remaining) {
-    if let Some(report) = report {
-        report.set(remaining);
     }
 }
 
@@ -262,10 +327,11 @@ mod tests {
             ..caller.into()
         };
         let keys = vec![(KeyDigest::of("key"), holder)];
-        LimitMeter::new(Keys::of(KeyRules {
+        let keys = Keys::of(KeyRules {
             keys,
             ..KeyRules::default()
-        }))
+        });
+        LimitMeter::new(keys, None)
     }
 
     fn enter(

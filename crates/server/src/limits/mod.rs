@@ -2,13 +2,15 @@
 //! at once, of all models together and of single models.
 //!
 //! Reading order: [`KeyLimits`] (what an operator sets), `bucket.rs` (one limit, pure), `local.rs`
-//! (the limits of all callers in this process), `meter.rs` (a request's way through them),
-//! `headers.rs` (what a client is told).
+//! (the limits of all callers in this process), `shared/` (the same in Valkey or Redis, for
+//! several servers), `meter.rs` (a request's way through them), `headers.rs` (what a client is
+//! told).
 
 mod bucket;
 pub(crate) mod headers;
 mod local;
 pub(crate) mod meter;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use loggia_api::ModelPattern;
 use serde::{Deserialize, Serialize};
 
 use bucket::Rate;
+
+pub use shared::{BadLimitsUrl, SharedLimits};
 
 /// The limits of a key, of all models together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +160,17 @@ impl Limits {
         let each = [self.tokens_per_minute, self.tokens_per_day];
         each.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
+
+    /// The limits of one of several servers, while it cannot ask the others. At least one.
+    pub(crate) fn share(&self, servers: u64) -> Self {
+        let share = |limit: Option<u64>| limit.map(|limit| (limit / servers.max(1)).max(1));
+        Self {
+            requests_per_minute: share(self.requests_per_minute),
+            tokens_per_minute: share(self.tokens_per_minute),
+            tokens_per_day: share(self.tokens_per_day),
+            streams: share(self.streams),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -194,5 +209,20 @@ mod tests {
             assert!(limits.mistake().is_some(), "{text}");
         }
         assert!(serde_json::from_str::<KeyLimits>(r#"{"requests":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_share_is_a_part_and_never_nothing() {
+        let limits = Limits {
+            requests_per_minute: Some(10),
+            streams: Some(2),
+            ..Limits::default()
+        };
+        let share = limits.share(3);
+        assert_eq!(
+            (share.requests_per_minute, share.streams),
+            (Some(3), Some(1))
+        );
+        assert_eq!(share.tokens_per_day, None);
     }
 }

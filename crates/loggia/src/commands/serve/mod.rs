@@ -21,7 +21,7 @@ use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_backend::fetch_images::FetchImages;
 use loggia_mcp::HttpMcpClient;
-use loggia_server::{AppState, Ledger, app};
+use loggia_server::{AppState, Ledger, SharedLimits, app};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -74,6 +74,12 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
         .with_mcp(mcp(config))
         .with_documents(ReadDocuments::new(config.images.limits()));
     let mut ledger = None;
+    if let Some(url) = &config.limits_url.value {
+        let limits = SharedLimits::new(url.with_password(), config.limits_servers.get());
+        let limits = Arc::new(limits.context("limits_url")?);
+        runtime.spawn(Arc::clone(&limits).follow());
+        state = state.with_shared_limits(limits);
+    }
     if let Some(store) = store {
         state = state.with_key_store(Arc::clone(&store) as Arc<dyn KeyStore>);
         runtime.spawn(state::clean(Arc::clone(&store)));
