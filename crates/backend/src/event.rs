@@ -144,6 +144,23 @@ pub enum ServerTool {
         /// The text of the result, or the error as OpenAI's API shows it.
         result: Result<String, Value>,
     },
+    /// A search in files begins.
+    SearchBegun {
+        /// What is searched.
+        queries: Vec<String>,
+    },
+    /// The search that began last has ended.
+    SearchEnded {
+        /// The results as OpenAI's API shows them, if the client wants them; or why it failed.
+        results: Result<Option<Vec<Value>>, String>,
+    },
+    /// The text that was written last cites a file.
+    Cited {
+        /// The id of the file.
+        file_id: String,
+        /// The client's name for it.
+        filename: String,
+    },
     /// The beginning of the conversation was replaced by a summary.
     Compacted {
         /// The sealed summary, which the client sends back with the next request.

@@ -209,7 +209,7 @@ fn amounts(found: &Survey, limit: u64) -> String {
         format!("{number} {noun}")
     };
     format!(
-        "{}, {}, {}, {}, {} of {}",
+        "{}, {}, {}, {}, {}, {} of {}",
         amounts(
             found.chat_completions,
             "chat completion",
@@ -218,6 +218,7 @@ fn amounts(found: &Survey, limit: u64) -> String {
         amounts(found.conversations, "conversation", "conversations"),
         amounts(found.responses, "response", "responses"),
         amounts(found.messages, "message of a thread", "messages of threads"),
+        amounts(found.vector_stores, "vector store", "vector stores"),
         ByteSize::b(found.bytes),
         ByteSize::b(limit)
     )
@@ -288,6 +289,7 @@ mod tests {
             conversations: 20,
             responses: 0,
             messages: 2,
+            vector_stores: 0,
             encrypted: 0,
             unreadable: 0,
             bytes: 40960,
@@ -295,7 +297,7 @@ mod tests {
         let text = amounts(&found, 4 << 30);
         assert_eq!(
             text,
-            "1 chat completion, 20 conversations, 0 responses, 2 messages of threads, 40.0 KiB of 4.0 GiB"
+            "1 chat completion, 20 conversations, 0 responses, 2 messages of threads, 0 vector stores, 40.0 KiB of 4.0 GiB"
         );
     }
 }

@@ -137,6 +137,12 @@ impl AppState {
         self.door.clone().keep_files(leftovers)
     }
 
+    /// Returns the work on the files of vector stores. It never ends; see
+    /// [`Door::work_on_vector_stores`].
+    pub fn work_on_vector_stores(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.door.clone().work_on_vector_stores()
+    }
+
     /// Returns the work on batches, with at most `parallel` requests at once, while fewer
     /// than `clients` requests of clients are running. It never ends; see [`Door::work_on_batches`].
     pub fn work_on_batches(

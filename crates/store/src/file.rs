@@ -16,7 +16,7 @@ use sqlx::{Executor as _, Row as _};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{OpenError, fact};
-use crate::retention::{Eviction, Retention, used};
+use crate::retention::{Eviction, Retention, chunk_bytes, used_by_objects};
 use crate::schema;
 use crate::sql::Sql;
 
@@ -59,13 +59,15 @@ impl Database {
             source,
         };
         let mut writer = connect(path, retention).await.map_err(failed)?;
-        if let Some(found) = schema::migrate_sqlite(&mut writer).await.map_err(failed)? {
+        let newer = schema::migrate_sqlite(&mut writer).await.map_err(failed)?;
+        if let Some(found) = newer {
             return Err(OpenError::Newer {
                 path: path.to_owned(),
                 found,
                 known: schema::SQLITE.known(),
             });
         }
+        limit(&mut writer, retention).await.map_err(failed)?;
         Ok(Self {
             path: path.to_owned(),
             retention: *retention,
@@ -97,7 +99,7 @@ impl Database {
         let mut eviction = Eviction::new();
         loop {
             let mut turn = self.begin().await?;
-            let used = used(&mut turn.connection).await;
+            let used = used_by_objects(&mut turn.connection).await;
             let deleted = match used.map(|used| self.retention.excess(used)) {
                 Ok(0) => Ok(0),
                 Ok(excess) => {
@@ -107,9 +109,18 @@ impl Database {
                 Err(error) => Err(fact(&error)),
             };
             if turn.end(deleted).await? == 0 {
-                return Ok(());
+                return self.raise_limit().await;
             }
         }
+    }
+
+    /// Gives the chunks that were added since the last look their room.
+    async fn raise_limit(&self) -> Result<(), StoreError> {
+        let mut turn = self.turn().await?;
+        let limited = limit(&mut turn.connection, &self.retention).await;
+        limited.map_err(|error| fact(&error))?;
+        turn.release();
+        Ok(())
     }
 
     /// Waits for the turn to write, and begins a transaction.
@@ -292,7 +303,10 @@ async fn limit(
         .try_get(0)?;
     let size = u64::try_from(size).unwrap_or(4096).max(1);
     // SQLite's own limit is 2^32 - 2 pages.
-    let pages = (retention.hard_limit() / size).clamp(1, 0xffff_fffe);
+    // Not in a file whose tables are not made yet.
+    let chunks = chunk_bytes(connection).await.unwrap_or(0);
+    let bytes = retention.hard_limit().saturating_add(2 * chunks);
+    let pages = (bytes / size).clamp(1, 0xffff_fffe);
     connection
         .execute(&*format!("PRAGMA max_page_count = {pages}"))
         .await?;

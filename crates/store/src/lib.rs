@@ -1,8 +1,8 @@
 //! The [`Store`](loggia_api::Store) of `loggia-api` in an SQLite file or a PostgreSQL database.
 //!
 //! Reading order: [`SqlStore`] (`store.rs`, each call of the trait), `read.rs` and `write.rs` (the
-//! calls as SQL), `keys.rs` (API keys), `sql.rs` (both databases as one), `sealing.rs`
-//! (encryption). Then the two places: `file.rs` (how the file is opened), `batches.rs` (several
+//! calls as SQL), `keys.rs` (API keys), `chunks.rs` and `vectors.rs` (vector stores), `sql.rs`
+//! (both databases as one), `sealing.rs` (encryption). Then the two places: `file.rs` (how the file is opened), `batches.rs` (several
 //! writes in one transaction), and `postgres.rs`. `schema.rs` has the tables, and how an older
 //! database gets them, `retention.rs` what is deleted when, `error.rs` the databases' errors as the
 //! trait's. What is stored when, and how an answer looks, is `loggia-api`.
@@ -10,6 +10,7 @@
 
 mod batches;
 mod blobs;
+mod chunks;
 mod due;
 mod error;
 mod file;
@@ -23,6 +24,7 @@ mod sql;
 mod store;
 mod survey;
 mod usage;
+mod vectors;
 mod write;
 
 pub use blobs::FileBlobs;

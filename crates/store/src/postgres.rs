@@ -15,6 +15,7 @@ use crate::retention::{Eviction, ITEM_BYTES, OBJECT_BYTES, Retention};
 use crate::schema;
 use crate::sealing::Sealing;
 use crate::sql::{Sql, Statement};
+use crate::vectors::Vectors;
 use crate::write::bytes;
 
 /// How many connections a server has at most, and how long a call waits for one. That is also how
@@ -42,6 +43,7 @@ pub(crate) struct Server {
     migrated: OnceCell<()>,
     /// The address without its password.
     shown: String,
+    pub(crate) vectors: Vectors,
 }
 
 impl Server {
@@ -59,6 +61,7 @@ impl Server {
             pool,
             migrated: OnceCell::new(),
             shown: shown(&options),
+            vectors: Vectors::default(),
         })
     }
 

@@ -51,7 +51,8 @@ const AGE_OF_CHAINS: &str = keep_continued!(
 /// [stay](loggia_api::store::Kind::stays).
 macro_rules! leaves {
     () => {
-        "kind NOT IN ('file', 'upload', 'batch')"
+        "kind NOT IN ('file', 'upload', 'batch', 'message_batch', 'message_batch.content', \
+        'vector_store', 'vector_store.file', 'vector_store.file_batch')"
     };
 }
 
@@ -234,10 +235,53 @@ pub(crate) async fn used(connection: &mut SqliteConnection) -> Result<u64, sqlx:
     Ok(u64::try_from(pages * size).unwrap_or(0))
 }
 
+/// The bytes of the pages that hold something, without what the chunks of vector stores take: they
+/// count against the files of their owner, and nobody's chats make room for them.
+pub(crate) async fn used_by_objects(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+    let used = used(connection).await?;
+    Ok(used.saturating_sub(chunk_bytes(connection).await?))
+}
+
+/// About how many bytes of the file the chunks of vector stores take.
+pub(crate) async fn chunk_bytes(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+    let sum = "SELECT COALESCE(SUM(bytes), 0) FROM chunk_sets";
+    let bytes: i64 = sqlx::query(sum)
+        .fetch_one(&mut *connection)
+        .await?
+        .try_get(0)?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
 /// Now, in Unix seconds.
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use loggia_api::store::Kind;
+
+    #[test]
+    fn exactly_the_kinds_that_stay_never_make_room() {
+        for kind in [
+            Kind::ChatCompletion,
+            Kind::Conversation,
+            Kind::Response,
+            Kind::Message,
+            Kind::File,
+            Kind::Upload,
+            Kind::Batch,
+            Kind::MessageBatch,
+            Kind::BatchContent,
+            Kind::VectorStore,
+            Kind::VectorStoreFile,
+            Kind::VectorStoreFileBatch,
+        ] {
+            let name = format!("'{}'", kind.as_str());
+            assert_eq!(leaves!().contains(&name), kind.stays(), "{name}");
+        }
+    }
 }

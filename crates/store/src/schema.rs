@@ -17,6 +17,7 @@ pub(crate) static SQLITE: Migrations = Migrations(&[
     include_str!("../migrations/sqlite/0006.sql"),
     include_str!("../migrations/sqlite/0007.sql"),
     include_str!("../migrations/sqlite/0008.sql"),
+    include_str!("../migrations/sqlite/0009.sql"),
 ]);
 
 pub(crate) static POSTGRES: Migrations = Migrations(&[
@@ -25,6 +26,7 @@ pub(crate) static POSTGRES: Migrations = Migrations(&[
     include_str!("../migrations/postgres/0003.sql"),
     include_str!("../migrations/postgres/0004.sql"),
     include_str!("../migrations/postgres/0005.sql"),
+    include_str!("../migrations/postgres/0006.sql"),
 ]);
 
 const VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM loggia_schema";

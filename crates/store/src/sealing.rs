@@ -22,6 +22,10 @@ pub(crate) struct Sealing {
 pub(crate) enum Place<'a> {
     Object(&'a str),
     Item(&'a str),
+    /// The text of a chunk: the id of its object, and its number.
+    Chunk(&'a str, u64),
+    /// The vector of a chunk.
+    Vector(&'a str, u64),
 }
 
 impl Place<'_> {
@@ -29,6 +33,8 @@ impl Place<'_> {
         match self {
             Self::Object(id) => format!("store/object/{id}"),
             Self::Item(id) => format!("store/item/{id}"),
+            Self::Chunk(id, number) => format!("store/chunk/{id}/{number}"),
+            Self::Vector(id, number) => format!("store/vector/{id}/{number}"),
         }
     }
 }
@@ -55,19 +61,31 @@ impl Sealing {
         keys.is_some_and(|keys| keys.has_key_of(sealed))
     }
 
+    /// Bytes as they are stored.
+    pub(crate) fn sealed(&self, place: Place<'_>, bytes: Vec<u8>) -> Vec<u8> {
+        match &self.keys {
+            Some(keys) if self.seals => keys.seal_bytes(&place.purpose(), &bytes),
+            _ => bytes,
+        }
+    }
+
+    /// Opens bytes that are sealed.
+    pub(crate) fn opened(&self, place: Place<'_>, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let opened = match &self.keys {
+            Some(keys) => keys.open_bytes(&place.purpose(), sealed),
+            None => Err(NotOpened::UnknownKey),
+        };
+        opened.map_err(|error| StoreError::Unavailable {
+            cause: format!("a stored text cannot be decrypted: {error}"),
+        })
+    }
+
     /// The body of a row.
     pub(crate) fn body(&self, place: Place<'_>, row: &Row) -> Result<String, StoreError> {
         let Some(sealed) = row.optional_bytes("sealed")? else {
             return row.text("body");
         };
-        let opened = match &self.keys {
-            Some(keys) => keys.open_bytes(&place.purpose(), sealed),
-            None => Err(NotOpened::UnknownKey),
-        };
-        let opened = opened.map_err(|error| StoreError::Unavailable {
-            cause: format!("a stored text cannot be decrypted: {error}"),
-        })?;
-        String::from_utf8(opened).map_err(|_| StoreError::Unavailable {
+        String::from_utf8(self.opened(place, sealed)?).map_err(|_| StoreError::Unavailable {
             cause: "a stored text is damaged".to_owned(),
         })
     }

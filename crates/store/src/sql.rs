@@ -225,6 +225,10 @@ impl Row {
         column!(self, column)
     }
 
+    pub(crate) fn truth(&self, column: &str) -> Result<bool, StoreError> {
+        column!(self, column)
+    }
+
     pub(crate) fn optional_text(&self, column: &str) -> Result<Option<String>, StoreError> {
         column!(self, column)
     }

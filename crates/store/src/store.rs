@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use loggia_api::Store;
 use loggia_api::store::{
-    Change, Claimed, Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, Side,
-    StoreError,
+    Change, ChunkSearch, Claimed, Count, Filter, FoundChunk, Item, Kind, Listed, Metadata, Object,
+    ObjectRef, Owner, Page, Side, StoreError,
 };
 use loggia_seal::Keys;
 use sqlx::pool::PoolConnection;
@@ -24,6 +24,7 @@ use crate::read::Access;
 use crate::retention::Retention;
 use crate::sealing::Sealing;
 use crate::sql::Sql;
+use crate::vectors::Vectors;
 use crate::write::length;
 
 /// Stored objects in an SQLite file, or in a PostgreSQL database that several servers may share.
@@ -74,6 +75,7 @@ pub(crate) struct File {
 struct Opened {
     database: Arc<Database>,
     batches: Batches,
+    vectors: Vectors,
 }
 
 impl SqlStore {
@@ -243,7 +245,11 @@ impl File {
         }
         let database = Arc::new(Database::open(&self.path, retention).await?);
         let batches = Batches::default();
-        let opened = Arc::new(Opened { database, batches });
+        let opened = Arc::new(Opened {
+            database,
+            batches,
+            vectors: Vectors::default(),
+        });
         *open = Some(Arc::clone(&opened));
         Ok(opened)
     }
@@ -290,7 +296,9 @@ impl Store for SqlStore {
             };
             let bytes = length(&changes);
             let opened = file.ready(&self.retention).await?;
-            let Opened { database, batches } = &*opened;
+            let Opened {
+                database, batches, ..
+            } = &*opened;
             let done = batches.write(database, sealing, owner, changes).await;
             let step = self.retention.step();
             file.wrote(bytes, &done, &opened, step).await;
@@ -438,6 +446,38 @@ impl Store for SqlStore {
         Box::pin(async move {
             let mut reader = self.reader().await?;
             reader.access(&self.sealing).content_bytes(owner).await
+        })
+    }
+
+    fn counts<'a>(
+        &'a self,
+        owner: &'a Owner,
+        kind: Kind,
+        filter: &'a Filter,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Count>, StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.reader().await?;
+            let mut access = reader.access(&self.sealing);
+            access.counts(owner, kind, filter, name).await
+        })
+    }
+
+    fn search<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        search: &'a ChunkSearch,
+    ) -> BoxFuture<'a, Result<Vec<FoundChunk>, StoreError>> {
+        Box::pin(async move {
+            let mut reader = self.reader().await?;
+            let mut access = reader.access(&self.sealing);
+            match &self.place {
+                Place::File(file) => {
+                    let opened = file.ready(&self.retention).await?;
+                    access.search(&opened.vectors, at, search).await
+                }
+                Place::Server(server) => access.search(&server.vectors, at, search).await,
+            }
         })
     }
 

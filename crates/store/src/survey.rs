@@ -28,6 +28,8 @@ pub struct Survey {
     pub responses: u64,
     /// How many messages of threads.
     pub messages: u64,
+    /// How many vector stores.
+    pub vector_stores: u64,
     /// How many of all these are encrypted.
     pub encrypted: u64,
     /// How many of the encrypted ones cannot be read, because their key is missing.
@@ -53,7 +55,8 @@ impl SqlStore {
                 let found = count(&mut sql, &self.sealing, true).await;
                 let mut found = found.map_err(|error| failed(as_source(&error)))?;
                 let size = "SELECT CAST(SUM(pg_total_relation_size(name)) AS BIGINT) AS size \
-                    FROM unnest(ARRAY['objects', 'items', 'labels']::regclass[]) AS name";
+                    FROM unnest(ARRAY['objects', 'items', 'labels', 'chunk_sets', 'chunks']) AS name \
+                    WHERE to_regclass(name) IS NOT NULL";
                 let size = sql.row(&Statement::new(size)).await;
                 let size = size.and_then(|row| row.map_or(Ok(0), |row| row.number("size")));
                 let size = size.map_err(|error| failed(as_source(&error)))?;
@@ -97,12 +100,13 @@ async fn count(
     sealing: &Sealing,
     has_sealed: bool,
 ) -> Result<Survey, StoreError> {
-    let mut counted = [0_u64; 4];
+    let mut counted = [0_u64; 5];
     let kinds = [
         Kind::ChatCompletion,
         Kind::Conversation,
         Kind::Response,
         Kind::Message,
+        Kind::VectorStore,
     ];
     for (count, kind) in counted.iter_mut().zip(kinds) {
         let mut query = Statement::new("SELECT COUNT(*) AS number FROM objects WHERE kind = ");
@@ -112,12 +116,19 @@ async fn count(
             .map_or(Ok(0), |row| row.number("number"))?
             .unsigned_abs();
     }
-    let [chat_completions, conversations, responses, messages] = counted;
+    let [
+        chat_completions,
+        conversations,
+        responses,
+        messages,
+        vector_stores,
+    ] = counted;
     let mut survey = Survey {
         chat_completions,
         conversations,
         responses,
         messages,
+        vector_stores,
         ..Survey::default()
     };
     if has_sealed {

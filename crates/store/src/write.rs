@@ -9,6 +9,7 @@ use loggia_api::store::{
 };
 use serde::Serialize;
 
+use crate::chunks;
 use crate::read::{Access, column, number, only};
 use crate::retention::{ITEM_BYTES, OBJECT_BYTES, now};
 use crate::sealing::Place;
@@ -59,6 +60,22 @@ impl Access<'_> {
                 Change::Release { kind, id, holder } => {
                     let at = at(owner, *kind, id);
                     self.release(at, holder.as_deref()).await?;
+                }
+                Change::Label { kind, id, metadata } => {
+                    let at = at(owner, *kind, id);
+                    self.relabel(at, metadata).await?;
+                }
+                Change::Chunks {
+                    id,
+                    store,
+                    first,
+                    chunks,
+                    is_last,
+                } => {
+                    let file = at(owner, Kind::VectorStoreFile, id);
+                    let store = at(owner, Kind::VectorStore, store);
+                    let added = self.add_chunks([file, store], *first, chunks, *is_last);
+                    added.await?;
                 }
                 Change::Clear { kind, id } => self.clear(at(owner, *kind, id)).await?,
                 Change::Schedule {
@@ -278,16 +295,20 @@ impl Access<'_> {
         at: ObjectRef<'_>,
         metadata: Metadata,
     ) -> Result<Object, StoreError> {
+        self.relabel(at, &metadata).await?;
+        Ok(self.find(at).await?.1)
+    }
+
+    async fn relabel(&mut self, at: ObjectRef<'_>, metadata: &Metadata) -> Result<(), StoreError> {
         let mut update = Statement::new("UPDATE objects SET metadata = ");
-        update.bind(json(&metadata));
+        update.bind(json(metadata));
         update.push(", changed = ").bind(now());
         only(&mut update, at);
         let seq = self.update(update, at).await?;
         let mut delete = Statement::new("DELETE FROM labels WHERE object = ");
         delete.bind(seq);
         self.sql.run(&delete).await?;
-        self.label(seq, &metadata).await?;
-        Ok(self.find(at).await?.1)
+        self.label(seq, metadata).await
     }
 
     pub(crate) async fn delete(&mut self, at: ObjectRef<'_>) -> Result<(), StoreError> {
@@ -444,10 +465,12 @@ pub(crate) fn length(changes: &[Change]) -> usize {
             Change::Create { object, items } => (object.body.len() + overhead(object), items),
             Change::Replace { body, items, .. } => (body.len(), items),
             Change::Append { items, .. } => (0, items),
+            Change::Chunks { chunks, .. } => return chunks.iter().map(chunks::bytes).sum(),
             Change::Hold { .. }
             | Change::Renew { .. }
             | Change::Release { .. }
             | Change::Clear { .. }
+            | Change::Label { .. }
             | Change::Schedule { .. }
             | Change::Limit { .. } => return 0,
         };

@@ -89,6 +89,8 @@ const LISTED_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Door {
     pub(crate) backend: Arc<dyn Backend>,
+    /// Computes the vectors of vector stores, whatever models the caller may use.
+    pub(crate) embeds: Arc<dyn Backend>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) store: Option<Arc<dyn Store>>,
     /// Keeps the contents of files.
@@ -134,6 +136,7 @@ impl Door {
     /// Creates a door for this backend.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy) -> Self {
         Self {
+            embeds: Arc::clone(&backend),
             backend,
             policy: Arc::new(policy),
             store: None,
@@ -230,6 +233,7 @@ impl Door {
         policy: Arc<Policy>,
     ) -> Self {
         Self {
+            embeds: Arc::clone(&backend),
             backend,
             policy,
             store: None,
@@ -329,6 +333,9 @@ impl Door {
             Handler::DeleteModel => door.delete_model(route.id(), &request.into_parts().0).await,
             Handler::Stored(handler) => Box::pin(door.stored(handler, &route, request)).await,
             Handler::Files(handler) => Box::pin(door.files(handler, &route, request)).await,
+            Handler::VectorStores(handler) => {
+                Box::pin(door.of_vector_stores(handler, &route, request)).await
+            }
         }
     }
 
@@ -351,6 +358,7 @@ impl Door {
         let backend = Arc::new(Only::new(Arc::clone(&self.backend), models));
         Some(Self {
             backend,
+            embeds: Arc::clone(&self.embeds),
             policy: Arc::clone(&self.policy),
             store: self.store.clone(),
             blobs: self.blobs.clone(),

@@ -42,6 +42,9 @@ pub struct Policy {
     pub ceilings: Ceilings,
     /// The limits of files.
     pub files: FileLimits,
+    /// The name of the model that computes the vectors of new vector stores. `None`: none can be
+    /// created.
+    pub embedding_model: Option<String>,
     /// Whether a request without a [`Caller`](crate::Caller) may delete models. Never applies to
     /// web pages.
     pub deletes_without_key: bool,
@@ -154,6 +157,7 @@ impl Default for Policy {
             heartbeat_every: Duration::from_secs(10),
             ceilings: Ceilings::default(),
             files: FileLimits::default(),
+            embedding_model: None,
             deletes_without_key: false,
         }
     }

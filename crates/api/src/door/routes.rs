@@ -1,7 +1,8 @@
 //! The routes of the API. Dispatch, 404, 405, logs and CORS use the same table.
 //!
 //! To add a route, add a row to [`ROUTES`] and a [`Handler`]. The compiler then requires its case
-//! in `Door::answer`, or, for a [`StoredHandler`] or a [`FilesHandler`], in `stored/`.
+//! in `Door::answer`, or, for a [`StoredHandler`], a [`FilesHandler`] or a
+//! [`VectorStoresHandler`], in `stored/`.
 
 use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
@@ -30,6 +31,7 @@ pub(crate) enum Handler {
     Compact,
     Stored(StoredHandler),
     Files(FilesHandler),
+    VectorStores(VectorStoresHandler),
 }
 
 /// The handler of a route of objects in the store. `Door::stored` answers it.
@@ -76,6 +78,34 @@ pub(crate) enum FilesHandler {
     CancelMessageBatch,
     DeleteMessageBatch,
     MessageBatchResults,
+}
+
+/// The handler of a route of vector stores. `VectorStores::answer` answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VectorStoresHandler {
+    Create,
+    List,
+    Retrieve,
+    Update,
+    Delete,
+    Search,
+    AddFile,
+    Files,
+    File,
+    UpdateFile,
+    DeleteFile,
+    FileContent,
+    CreateBatch,
+    Batch,
+    CancelBatch,
+    BatchFiles,
+}
+
+impl VectorStoresHandler {
+    /// Returns whether the route takes no body although its method is POST.
+    pub(crate) fn takes_no_body(self) -> bool {
+        self == Self::CancelBatch
+    }
 }
 
 /// A row of the table.
@@ -170,6 +200,21 @@ const fn of_files(
         method,
         path,
         handler: Handler::Files(handler),
+        words,
+        needs: Needs::Files,
+    }
+}
+
+const fn of_vector_stores(
+    method: Method,
+    path: &'static str,
+    handler: VectorStoresHandler,
+    words: &'static [&'static str],
+) -> Row {
+    Row {
+        method,
+        path,
+        handler: Handler::VectorStores(handler),
         words,
         needs: Needs::Files,
     }
@@ -392,9 +437,88 @@ static ROUTES: &[Row] = &[
         FilesHandler::MessageBatchResults,
         &[],
     ),
+    of_vector_stores(
+        Method::POST,
+        "/v1/vector_stores",
+        VectorStoresHandler::Create,
+        &["vector_stores", "vector_store"],
+    ),
+    of_vector_stores(
+        Method::GET,
+        "/v1/vector_stores",
+        VectorStoresHandler::List,
+        &[],
+    ),
+    of_vector_stores(
+        Method::GET,
+        VECTOR_STORE,
+        VectorStoresHandler::Retrieve,
+        &[],
+    ),
+    of_vector_stores(Method::POST, VECTOR_STORE, VectorStoresHandler::Update, &[]),
+    of_vector_stores(
+        Method::DELETE,
+        VECTOR_STORE,
+        VectorStoresHandler::Delete,
+        &[],
+    ),
+    of_vector_stores(
+        Method::POST,
+        "/v1/vector_stores/{vector_store_id}/search",
+        VectorStoresHandler::Search,
+        &[],
+    ),
+    of_vector_stores(Method::POST, STORE_FILES, VectorStoresHandler::AddFile, &[]),
+    of_vector_stores(Method::GET, STORE_FILES, VectorStoresHandler::Files, &[]),
+    of_vector_stores(Method::GET, STORE_FILE, VectorStoresHandler::File, &[]),
+    of_vector_stores(
+        Method::POST,
+        STORE_FILE,
+        VectorStoresHandler::UpdateFile,
+        &[],
+    ),
+    of_vector_stores(
+        Method::DELETE,
+        STORE_FILE,
+        VectorStoresHandler::DeleteFile,
+        &[],
+    ),
+    of_vector_stores(
+        Method::GET,
+        "/v1/vector_stores/{vector_store_id}/files/{file_id}/content",
+        VectorStoresHandler::FileContent,
+        &[],
+    ),
+    of_vector_stores(
+        Method::POST,
+        "/v1/vector_stores/{vector_store_id}/file_batches",
+        VectorStoresHandler::CreateBatch,
+        &[],
+    ),
+    of_vector_stores(
+        Method::GET,
+        "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}",
+        VectorStoresHandler::Batch,
+        &[],
+    ),
+    of_vector_stores(
+        Method::POST,
+        "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel",
+        VectorStoresHandler::CancelBatch,
+        &[],
+    ),
+    of_vector_stores(
+        Method::GET,
+        "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/files",
+        VectorStoresHandler::BatchFiles,
+        &[],
+    ),
 ];
 
 const FILE: &str = "/v1/files/{file_id}";
+const VECTOR_STORE: &str = "/v1/vector_stores/{vector_store_id}";
+const STORE_FILES: &str = "/v1/vector_stores/{vector_store_id}/files";
+const STORE_FILE: &str = "/v1/vector_stores/{vector_store_id}/files/{file_id}";
 
 const MESSAGES: &str = "/v1/messages";
 const MESSAGE_BATCHES: &str = "/v1/messages/batches";

@@ -60,7 +60,7 @@ pub(crate) fn item(
             execution: "client".to_owned(),
             arguments: Value::Object(fields),
         })),
-        ToolKind::Function | ToolKind::Custom | ToolKind::Mcp => None,
+        ToolKind::Function | ToolKind::Custom | ToolKind::Mcp | ToolKind::FileSearch => None,
     });
     known.unwrap_or_else(|| {
         OutputItem::FunctionCall(FunctionToolCall {

@@ -405,7 +405,9 @@ fn output(place: &str, kind: ToolKind, item: &Item) -> Result<(String, Vec<Part>
             };
             Ok((text, Vec::new()))
         }
-        ToolKind::LocalShell | ToolKind::Shell | ToolKind::Mcp => Ok((as_text(given), Vec::new())),
+        ToolKind::LocalShell | ToolKind::Shell | ToolKind::Mcp | ToolKind::FileSearch => {
+            Ok((as_text(given), Vec::new()))
+        }
     }
 }
 
@@ -471,9 +473,12 @@ impl Reader<'_> {
             "configuration_update" => self.configuration(&place, item),
             // References were replaced by their items, these tools were added, and approvals were
             // read with their requests, before.
-            "item_reference" | "additional_tools" | "mcp_list_tools" | "mcp_approval_response" => {
-                Ok(())
-            }
+            // The answer to a search is in the text that the model wrote then.
+            "item_reference"
+            | "additional_tools"
+            | "mcp_list_tools"
+            | "mcp_approval_response"
+            | "file_search_call" => Ok(()),
             "mcp_approval_request" if self.made.contains(&index) => Ok(()),
             kind if output_kind(kind).is_some() => {
                 // The output was already assigned to its call, and is written after the call.
@@ -639,7 +644,7 @@ impl Reader<'_> {
     ) -> Result<(), ApiError> {
         let id = call_id(item).ok_or_else(|| missing(format!("{place}.call_id")))?;
         let (name, arguments) = match kind {
-            ToolKind::Function | ToolKind::Mcp => {
+            ToolKind::Function | ToolKind::Mcp | ToolKind::FileSearch => {
                 (item.name.as_deref(), item.arguments.as_ref().map(as_text))
             }
             ToolKind::Custom => {

@@ -13,15 +13,19 @@ use crate::ApiError;
 use crate::admit::checks::missing;
 use crate::admit::parse::typed;
 use crate::mcp::{McpClient, McpError, McpServer, McpTool};
+use crate::responses::file_search::FileSearch;
 
 /// The most servers of one request.
 const MOST_SERVERS: usize = 16;
 
-/// The servers that a request names, with their tools.
+/// The servers that a request names, with their tools, and the search in files: all that this server
+/// runs for the model.
 #[derive(Clone, Default)]
 pub(crate) struct Servers {
     client: Option<Arc<dyn McpClient>>,
     all: Vec<Server>,
+    /// The vector stores that the model may search.
+    file_search: Option<Arc<FileSearch>>,
 }
 
 /// A server that a request names.
@@ -99,7 +103,25 @@ impl Servers {
         Ok(Self {
             client: Some(Arc::clone(client)),
             all: try_join_all(found).await?,
+            file_search: None,
         })
+    }
+
+    /// Adds the vector stores that the model may search.
+    pub(crate) fn with_file_search(self, file_search: Option<FileSearch>) -> Self {
+        Self {
+            file_search: file_search.map(Arc::new),
+            ..self
+        }
+    }
+
+    pub(crate) fn file_search(&self) -> Option<&Arc<FileSearch>> {
+        self.file_search.as_ref()
+    }
+
+    /// Returns whether the server runs any tools of the request.
+    pub(crate) fn run_tools(&self) -> bool {
+        self.client.is_some() || self.file_search.is_some()
     }
 
     pub(crate) fn client(&self) -> Option<&Arc<dyn McpClient>> {

@@ -19,6 +19,7 @@ mod called;
 mod compact;
 pub(crate) mod compaction_plan;
 mod fetch;
+pub(crate) mod file_search;
 pub(crate) mod ignored;
 mod items;
 mod lenient;

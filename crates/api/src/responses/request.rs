@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::admit::checks::{between, check_model, missing, one_of, too_long};
 use crate::responses::auto_compaction::AutoCompaction;
+use crate::responses::file_search;
 use crate::responses::items::{self, Conversation, Origin};
 use crate::responses::mcp::{ApprovedCall, Servers};
 use crate::responses::names::Places;
@@ -101,7 +102,7 @@ pub(crate) fn translate(
     template.store = recalled.is_stored;
     template.conversation = conversation_of(recalled.conversation.as_deref());
     template.input_transformations = std::mem::take(&mut conversation.removed);
-    let server_tools = servers.client().is_some().then(|| ServerTools {
+    let server_tools = servers.run_tools().then(|| ServerTools {
         servers,
         offered: tools.offered.clone(),
         approved,
@@ -364,7 +365,7 @@ fn unread(
     if request.store == Some(true) && !recalled.is_stored {
         names.push("store".to_owned());
     }
-    if request.max_tool_calls.is_some() && servers.client().is_none() {
+    if request.max_tool_calls.is_some() && !servers.run_tools() {
         names.push("max_tool_calls".to_owned());
     }
     let labels = [
@@ -380,7 +381,12 @@ fn unread(
     let labels = labels.into_iter().filter(|(_, is_there)| *is_there);
     names.extend(labels.map(|(name, _)| name.to_owned()));
     let more = request.include.iter().flatten();
-    let more = more.filter(|what| *what != LOGPROBS && !(seals && *what == ENCRYPTED));
+    let searches = servers.file_search().is_some();
+    let more = more.filter(|what| {
+        *what != LOGPROBS
+            && !(seals && *what == ENCRYPTED)
+            && !(searches && *what == file_search::RESULTS)
+    });
     names.extend(more.map(|what| format!("include.{what}")));
     if let Some(reasoning) = &request.reasoning {
         let unread = [("context", &reasoning.context), ("mode", &reasoning.mode)];

@@ -13,12 +13,14 @@ use crate::admit::ParsedRequest;
 use crate::admit::parse::profile_of;
 use crate::door::read;
 use crate::responses::ask::ResponseAsChat;
+use crate::responses::file_search::FileSearch;
 use crate::responses::mcp::Servers;
 use crate::responses::recall::{Memory, Recalled, is_reference};
 use crate::responses::session::link::Link;
 use crate::responses::turn::{self, Turn};
 use crate::responses::{background, request, summary};
 use crate::store::Item;
+use crate::store::Owner;
 use crate::stored::{may_see_stored, metadata, owner};
 use crate::{ApiError, Body, Door, RequestId};
 
@@ -75,7 +77,7 @@ impl Door {
                 link.note_parts(previous, stored_input(&request)?);
             }
         }
-        let mut asked = self.chat_of(request, recalled, turn).await?;
+        let mut asked = self.chat_of(request, recalled, turn, owner.clone()).await?;
         asked.link = link;
         let mut asked = ParsedRequest::new(self, parts, Arc::new(asked), profile);
         if is_stored {
@@ -116,7 +118,7 @@ impl Door {
         let id = RequestId::of(&parts);
         let memory = Memory::of(self, &owner, id.as_deref()).only_reading();
         let recalled = memory.recall(&mut request).await?;
-        let mut asked = self.chat_of(request, recalled, None).await?;
+        let mut asked = self.chat_of(request, recalled, None, owner).await?;
         asked.ignore(&dropped);
         asked.keep_long_numbers(&body);
         Ok(ParsedRequest::new(self, parts, Arc::new(asked), profile))
@@ -128,6 +130,7 @@ impl Door {
         request: ResponseRequest,
         recalled: Recalled,
         turn: Option<Turn>,
+        owner: Owner,
     ) -> Result<ResponseAsChat, ApiError> {
         let input = match &request.input {
             Some(Input::Items(items)) => items.as_slice(),
@@ -138,7 +141,9 @@ impl Door {
             // A summary is made without tools.
             Servers::default()
         } else {
-            Servers::of(self.mcp.as_ref(), &request, items).await?
+            let file_search = FileSearch::of(self, owner, &request).await?;
+            let servers = Servers::of(self.mcp.as_ref(), &request, items).await?;
+            servers.with_file_search(file_search)
         };
         let (keys, ceilings) = (self.keys.as_ref(), &self.policy.ceilings);
         ResponseAsChat::new(request, recalled, turn, servers, keys, ceilings)

@@ -1,7 +1,8 @@
-//! A response whose model calls tools of MCP servers: the calls are made here, and the model goes
-//! on with their results, until it answers or calls something that the client must run or allow.
+//! A response whose model calls tools that the server runs, those of MCP servers and `file_search`:
+//! the calls are made here, and the model goes on with their results, until it answers or calls something that the client must run or allow.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
@@ -10,12 +11,13 @@ use loggia_backend::{
 };
 use loggia_wire::Extra;
 use loggia_wire::openai::{
-    ChatCompletionRequest, ChunkChoice, CompletionUsage, Content, FinishReason, FunctionCall,
-    Message, Role, ToolCall, ToolCallDelta,
+    ChatCompletionRequest, ChunkChoice, CompletionUsage, Content, Delta, FinishReason,
+    FunctionCall, Message, Role, ToolCall, ToolCallDelta,
 };
 use serde_json::{Map, Value, json};
 
 use crate::mcp::{McpClient, McpError};
+use crate::responses::file_search::{self, Citations, Cited, Passage};
 use crate::responses::mcp::{ApprovedCall, Servers};
 use crate::responses::tools::{Offered, ToolKind};
 
@@ -43,15 +45,12 @@ pub(crate) async fn start(
     call: Call,
     tools: Arc<ServerTools>,
 ) -> Result<Reply, BackendError> {
-    let Some(client) = tools.servers.client().map(Arc::clone) else {
-        return backend.start(call).await;
-    };
     let Work::Chat(chat) = call.work else {
         return backend.start(call).await;
     };
     let mut run = Run {
+        client: tools.servers.client().map(Arc::clone),
         backend,
-        client,
         head: call.head,
         chat,
         queue: VecDeque::new(),
@@ -64,6 +63,9 @@ pub(crate) async fn start(
         calls: 0,
         next_index: 0,
         usage: None,
+        passages: Vec::new(),
+        searched: Vec::new(),
+        citations: Citations::default(),
         tools,
     };
     for server in run.tools.servers.new_ones() {
@@ -88,7 +90,7 @@ pub(crate) async fn start(
 
 struct Run {
     backend: Arc<dyn Backend>,
-    client: Arc<dyn McpClient>,
+    client: Option<Arc<dyn McpClient>>,
     tools: Arc<ServerTools>,
     head: CallHead,
     chat: Arc<ChatCompletionRequest>,
@@ -110,6 +112,11 @@ struct Run {
     /// The index of the next call of a function: they count on over all answers.
     next_index: u32,
     usage: Option<CompletionUsage>,
+    /// The passages that were found, which the model may cite by their numbers from 1 on.
+    passages: Vec<Passage>,
+    /// Which of them each search has found.
+    searched: Vec<Range<usize>>,
+    citations: Citations,
 }
 
 /// One answer of the model.
@@ -122,12 +129,20 @@ struct Round {
     finish: Option<FinishReason>,
 }
 
-/// A call of a tool of a server's.
+/// A call that is made next.
 #[derive(Debug)]
-struct Making {
-    call: PartialCall,
-    server: String,
-    name: String,
+enum Making {
+    /// A tool of an MCP server is called.
+    Mcp {
+        call: PartialCall,
+        server: String,
+        name: String,
+    },
+    /// Files are searched.
+    Search {
+        call: PartialCall,
+        queries: Vec<String>,
+    },
 }
 
 /// A call as far as it has come.
@@ -146,8 +161,8 @@ impl Run {
                 return Ok(Some(event));
             }
             if let Some(call) = self.making.take() {
-                let told = self.make(&call).await;
-                self.results.push((call.call, told));
+                let made = self.make(call).await;
+                self.results.push(made);
                 continue;
             }
             if let Some(call) = self.todo.pop_front() {
@@ -182,7 +197,7 @@ impl Run {
 
     fn is_servers(&self, function: &str) -> bool {
         let tool = self.tools.offered.called(function);
-        tool.is_some_and(|tool| tool.kind == ToolKind::Mcp)
+        tool.is_some_and(|tool| matches!(tool.kind, ToolKind::Mcp | ToolKind::FileSearch))
     }
 
     /// Takes an event of the model's. Pieces that the client does not get are left out.
@@ -225,7 +240,54 @@ impl Run {
             .choices
             .retain(|choice| !choice.delta.is_empty() || choice.logprobs.is_some());
         if !chunk.choices.is_empty() {
+            self.tell(chunk);
+        }
+    }
+
+    /// Sends a chunk to the client. Markers of passages in its text become citations.
+    fn tell(&mut self, mut chunk: Chunk) {
+        if self.passages.is_empty() {
             self.queue.push_back(Event::Chunk(chunk));
+            return;
+        }
+        let first = chunk.choices.iter_mut().find(|choice| choice.index == 0);
+        let text = first.and_then(|choice| choice.delta.content.take());
+        let is_left = |choice: &ChunkChoice| !choice.delta.is_empty() || choice.logprobs.is_some();
+        let Some(text) = text else {
+            self.queue.push_back(Event::Chunk(chunk));
+            return;
+        };
+        // The log-probabilities stay with the first piece of the text.
+        let mut logprobs = None;
+        for choice in chunk.choices.iter_mut().filter(|choice| choice.index == 0) {
+            logprobs = choice.logprobs.take();
+        }
+        chunk.choices.retain(is_left);
+        if !chunk.choices.is_empty() {
+            self.queue.push_back(Event::Chunk(chunk));
+        }
+        for piece in self.citations.push(&text) {
+            match piece {
+                Cited::Text(text) => {
+                    let mut choice = ChunkChoice::delta(0, Delta::content(text));
+                    choice.logprobs = logprobs.take();
+                    self.queue.push_back(Event::Chunk(Chunk::of(choice)));
+                }
+                Cited::Passage(number) => self.cite(number),
+            }
+        }
+    }
+
+    /// Tells the client that a passage is cited here. A number that no passage has is left out.
+    fn cite(&mut self, number: usize) {
+        let passage = number
+            .checked_sub(1)
+            .and_then(|index| self.passages.get(index));
+        if let Some(passage) = passage {
+            self.queue.push_back(Event::ServerTool(ServerTool::Cited {
+                file_id: passage.file_id.clone(),
+                filename: passage.filename.clone(),
+            }));
         }
     }
 
@@ -251,6 +313,10 @@ impl Run {
 
     /// The model's answer has ended: makes its calls, or ends the response.
     fn end_round(&mut self) {
+        if let Some(held) = self.citations.end() {
+            let choice = ChunkChoice::delta(0, Delta::content(held));
+            self.queue.push_back(Event::Chunk(Chunk::of(choice)));
+        }
         let calls: Vec<PartialCall> = self.round.calls.values().cloned().collect();
         let was_cut = self.round.finish != Some(FinishReason::ToolCalls)
             && self.round.finish != Some(FinishReason::Stop);
@@ -264,6 +330,10 @@ impl Run {
         self.is_over = !others.is_empty();
         for call in own {
             let tool = self.tools.offered.called(&call.function);
+            if tool.is_some_and(|tool| tool.kind == ToolKind::FileSearch) {
+                self.todo.push_back(call);
+                continue;
+            }
             let Some((label, name)) = tool.and_then(|tool| {
                 let label = tool.namespace.clone()?;
                 Some((label, tool.name.clone()))
@@ -312,13 +382,23 @@ impl Run {
             return;
         }
         let tool = self.tools.offered.called(&call.function);
+        if tool.is_some_and(|tool| tool.kind == ToolKind::FileSearch) {
+            self.calls += 1;
+            let queries = file_search::queries(&call.arguments);
+            let begun = ServerTool::SearchBegun {
+                queries: queries.clone(),
+            };
+            self.queue.push_back(Event::ServerTool(begun));
+            self.making = Some(Making::Search { call, queries });
+            return;
+        }
         let Some((server, name)) =
             tool.and_then(|tool| Some((tool.namespace.clone()?, tool.name.clone())))
         else {
             return;
         };
         self.tell_begun(&server, &name, &call.arguments, None);
-        self.making = Some(Making { call, server, name });
+        self.making = Some(Making::Mcp { call, server, name });
     }
 
     fn tell_begun(&mut self, server: &str, name: &str, arguments: &str, approval: Option<String>) {
@@ -332,10 +412,68 @@ impl Run {
     }
 
     /// Makes a call. Returns what the model reads of it.
-    async fn make(&mut self, making: &Making) -> String {
-        let Making { call, server, name } = making;
-        let result = self.call(server, name, &call.arguments).await;
-        self.tell_ended(result)
+    async fn make(&mut self, making: Making) -> (PartialCall, String) {
+        match making {
+            Making::Mcp { call, server, name } => {
+                let result = self.call(&server, &name, &call.arguments).await;
+                let told = self.tell_ended(result);
+                (call, told)
+            }
+            Making::Search { call, queries } => {
+                let told = self.search(&queries).await;
+                (call, told)
+            }
+        }
+    }
+
+    /// Searches files. Returns what the model reads of the results.
+    async fn search(&mut self, queries: &[String]) -> String {
+        let tools = Arc::clone(&self.tools);
+        let Some(search) = tools.servers.file_search() else {
+            return "The search failed: there are no files.".to_owned();
+        };
+        let (told, results) = match search.search(queries).await {
+            Ok(results) => {
+                let before = self.passages.len();
+                let found = file_search::passages(before + 1, &results);
+                let told = file_search::told(&found);
+                self.passages.extend(found);
+                self.searched.push(before..self.passages.len());
+                let shown = search
+                    .shows_results
+                    .then(|| results.iter().map(file_search::shown));
+                (told, Ok(shown.map(Iterator::collect)))
+            }
+            Err(error) => {
+                let message = error.error.message;
+                (format!("The search failed: {message}"), Err(message))
+            }
+        };
+        self.queue
+            .push_back(Event::ServerTool(ServerTool::SearchEnded { results }));
+        told
+    }
+
+    /// Halves the results of the search that has found most, for a model whose context they do not
+    /// fit. Returns whether there was something to leave out.
+    fn shorten_results(&mut self) -> bool {
+        let longest = self.searched.iter_mut();
+        let longest = longest.max_by_key(|found| found.end - found.start);
+        let Some(found) = longest.filter(|found| found.len() > 1) else {
+            return false;
+        };
+        let before = file_search::told(&self.passages[found.clone()]);
+        found.end = found.start + found.len() / 2;
+        let after = file_search::told(&self.passages[found.clone()]);
+        let chat = Arc::make_mut(&mut self.chat);
+        let is_it = |message: &&mut Message| {
+            message.role == Role::Tool && message.content == Some(Content::Text(before.clone()))
+        };
+        let Some(message) = chat.messages.iter_mut().find(is_it) else {
+            return false;
+        };
+        message.content = Some(Content::Text(after));
+        true
     }
 
     fn tell_ended(&mut self, result: Result<String, McpError>) -> String {
@@ -354,11 +492,11 @@ impl Run {
         name: &str,
         arguments: &str,
     ) -> impl Future<Output = Result<String, McpError>> + Send + use<> {
-        let (client, tools) = (Arc::clone(&self.client), Arc::clone(&self.tools));
+        let (client, tools) = (self.client.clone(), Arc::clone(&self.tools));
         let (label, name) = (label.to_owned(), name.to_owned());
         let arguments = object(arguments);
         async move {
-            let Some(server) = tools.servers.get(&label) else {
+            let Some((server, client)) = tools.servers.get(&label).zip(client) else {
                 return Err(McpError::Protocol {
                     code: -32601,
                     message: format!("the request has no MCP server '{label}'"),
@@ -441,8 +579,15 @@ impl Run {
             chat.tools = None;
             chat.parallel_tool_calls = None;
         }
-        self.inner = Some(self.ask().await?.events);
-        Ok(())
+        loop {
+            match self.ask().await {
+                Err(BackendError::ContextLengthExceeded { .. }) if self.shorten_results() => {}
+                reply => {
+                    self.inner = Some(reply?.events);
+                    return Ok(());
+                }
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::admit::checks::{check_name, is_object, missing, too_long};
 use crate::custom_tools::{self, input_grammar};
+use crate::responses::file_search::{self, FILE_SEARCH};
 use crate::responses::ignored::Ignored;
 use crate::responses::mcp::Servers;
 
@@ -36,6 +37,8 @@ pub(crate) enum ToolKind {
     ToolSearch,
     /// A tool of an MCP server, which the server calls.
     Mcp,
+    /// The search in vector stores, which the server runs.
+    FileSearch,
 }
 
 /// A tool, and the function that stands for it.
@@ -105,7 +108,7 @@ pub(crate) struct Tools {
     most: usize,
     /// The MCP servers of the request.
     servers: Servers,
-    /// Whether tools of MCP servers are left out without a word.
+    /// Whether tools that the server runs are left out without a word.
     pub(crate) leaves_out_mcp: bool,
 }
 
@@ -166,7 +169,13 @@ impl Tools {
                 self.add_client_tool(place, ToolKind::ToolSearch, tool, client::tool_search(tool));
                 Ok(())
             }
-            "mcp" if self.leaves_out_mcp => Ok(()),
+            "mcp" | FILE_SEARCH if self.leaves_out_mcp => Ok(()),
+            FILE_SEARCH if self.servers.file_search().is_some() => {
+                let definition =
+                    client::definition(file_search::DESCRIPTION, file_search::parameters());
+                self.add_client_tool(place, ToolKind::FileSearch, tool, definition);
+                Ok(())
+            }
             "mcp" if self.servers.client().is_some() => {
                 self.add_mcp(place, tool);
                 Ok(())

@@ -5,6 +5,7 @@
 
 mod calls;
 mod compaction;
+mod file_search;
 mod mcp;
 mod reasoning;
 
@@ -60,7 +61,7 @@ enum Open {
     Message,
     Call(Call),
     Compaction,
-    /// A call of a tool of an MCP server, which the server is making.
+    /// A call of a tool of an MCP server, or a search in files, which the server is making.
     McpCall,
 }
 

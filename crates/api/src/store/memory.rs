@@ -8,9 +8,9 @@ use futures_core::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{
-    Change, Claimed, Filter, Item, Kind, Listed, MOST_BYTES_OF_A_CHAIN, MOST_BYTES_OF_A_PAGE,
-    MOST_OBJECTS_OF_A_CHAIN, Metadata, NeededHold, Object, ObjectRef, Order, Owner, Page, Side,
-    Store, StoreError,
+    Change, Chunk, ChunkSearch, Claimed, Count, Filter, FoundChunk, Item, Kind, Listed,
+    MOST_BYTES_OF_A_CHAIN, MOST_BYTES_OF_A_PAGE, MOST_OBJECTS_OF_A_CHAIN, Metadata, NeededHold,
+    Object, ObjectRef, Order, Owner, Page, Side, Store, StoreError, similarity,
 };
 
 /// The most bytes of all objects together, unless another limit is given.
@@ -46,6 +46,16 @@ struct Entry {
     due: Option<u64>,
     /// The bytes of its content outside the store.
     content: u64,
+    chunks: Chunks,
+}
+
+/// The chunks of a file of a vector store.
+#[derive(Clone, Debug, Default)]
+struct Chunks {
+    /// The id of the vector store.
+    store: String,
+    all: Vec<Chunk>,
+    is_complete: bool,
 }
 
 /// An item, with a number that is larger than those of all earlier ones.
@@ -122,6 +132,16 @@ impl Kept {
         own.map(|entry| entry.content).sum()
     }
 
+    /// Deletes the chunks of a vector store.
+    fn forget_chunks(&mut self, store: &str) {
+        let entries = self.entries.values_mut();
+        for entry in entries.filter(|entry| entry.chunks.store == store) {
+            let before = entry.bytes();
+            entry.chunks = Chunks::default();
+            self.bytes -= before - entry.bytes();
+        }
+    }
+
     fn remove(&mut self, place: u64) {
         if let Some(entry) = self.entries.remove(&place) {
             self.bytes -= entry.bytes();
@@ -159,7 +179,9 @@ impl Kept {
 impl Entry {
     fn bytes(&self) -> usize {
         let items = self.items.iter().map(|one| one.item.body.len());
-        self.object.body.len() + items.sum::<usize>()
+        let chunks = self.chunks.all.iter();
+        let chunks = chunks.map(|chunk| chunk.text.len() + size_of_val(&chunk.vector[..]));
+        self.object.body.len() + items.sum::<usize>() + chunks.sum::<usize>()
     }
 
     fn side(&self, side: Side) -> impl Iterator<Item = &Item> {
@@ -265,6 +287,26 @@ impl Draft<'_> {
                 self.entry(kind, &id)?.items.clear();
                 Ok(())
             }
+            Change::Label { kind, id, metadata } => {
+                self.entry(kind, &id)?.object.metadata = metadata;
+                Ok(())
+            }
+            Change::Chunks {
+                id,
+                store,
+                first,
+                chunks,
+                is_last,
+            } => {
+                self.entry(Kind::VectorStore, &store)?;
+                let entry = self.entry(Kind::VectorStoreFile, &id)?;
+                if first == 0 {
+                    entry.chunks.all.clear();
+                }
+                entry.chunks.all.extend(chunks);
+                (entry.chunks.store, entry.chunks.is_complete) = (store, is_last);
+                Ok(())
+            }
             Change::Schedule {
                 kind,
                 id,
@@ -297,6 +339,7 @@ impl Draft<'_> {
             hold: None,
             due: None,
             content: 0,
+            chunks: Chunks::default(),
         };
         let place = self.next;
         self.next += 1;
@@ -421,6 +464,9 @@ impl Store for MemoryStore {
             let mut kept = self.lock();
             let place = kept.place(at)?;
             kept.remove(place);
+            if at.kind == Kind::VectorStore {
+                kept.forget_chunks(at.id);
+            }
             Ok(())
         })
     }
@@ -542,6 +588,67 @@ impl Store for MemoryStore {
         Box::pin(async move { Ok(self.lock().content(owner)) })
     }
 
+    fn counts<'a>(
+        &'a self,
+        owner: &'a Owner,
+        kind: Kind,
+        filter: &'a Filter,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Count>, StoreError>> {
+        Box::pin(async move {
+            let kept = self.lock();
+            let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+            let own = kept.entries.values().filter(|entry| {
+                let object = &entry.object;
+                entry.owner == *owner && object.kind == kind && fits(object, filter)
+            });
+            for entry in own {
+                if let Some(value) = entry.object.metadata.get(name) {
+                    let (objects, content) = counts.entry(value).or_default();
+                    *objects += 1;
+                    *content += entry.content;
+                }
+            }
+            let count = |(value, (objects, content)): (&str, (u64, u64))| Count {
+                value: value.to_owned(),
+                objects,
+                content,
+            };
+            Ok(counts.into_iter().map(count).collect())
+        })
+    }
+
+    fn search<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        search: &'a ChunkSearch,
+    ) -> BoxFuture<'a, Result<Vec<FoundChunk>, StoreError>> {
+        Box::pin(async move {
+            let kept = self.lock();
+            kept.entry(at)?;
+            let entries = kept.entries.values().filter(|entry| {
+                let files = search.files.as_ref();
+                let is_wanted = files.is_none_or(|files| files.contains(&entry.object.id));
+                entry.chunks.is_complete && entry.chunks.store == at.id && is_wanted
+            });
+            let mut found: Vec<FoundChunk> =
+                entries.flat_map(|entry| found(entry, search)).collect();
+            found.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+            for (rank, one) in found.iter_mut().take(search.limit).enumerate() {
+                one.vector_rank = Some(rank);
+            }
+            // Until here, the rank is the number of words that the chunk has.
+            let words = |one: &FoundChunk| one.word_rank.unwrap_or_default();
+            found.sort_by_key(|one| std::cmp::Reverse(words(one)));
+            for (rank, one) in found.iter_mut().enumerate() {
+                let is_among = rank < search.limit && words(one) > 0;
+                one.word_rank = is_among.then_some(rank);
+            }
+            found.retain(|one| one.vector_rank.is_some() || one.word_rank.is_some());
+            Ok(found)
+        })
+    }
+
     fn existing<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
         Box::pin(async move {
             let kept = self.lock();
@@ -549,6 +656,27 @@ impl Store for MemoryStore {
             Ok(known.cloned().collect())
         })
     }
+}
+
+/// Returns the chunks of an entry as a search finds them, with the number of the words of the query
+/// that each has instead of its rank.
+fn found(entry: &Entry, search: &ChunkSearch) -> Vec<FoundChunk> {
+    let chunks = (0..).zip(&entry.chunks.all);
+    let comparable = chunks.filter(|(_, chunk)| chunk.vector.len() == search.vector.len());
+    let found = comparable.map(|(number, chunk)| {
+        let text = chunk.text.to_lowercase();
+        let words: HashSet<&str> = text.split(|one: char| !one.is_alphanumeric()).collect();
+        let has = |word: &&String| words.contains(word.as_str());
+        FoundChunk {
+            file: entry.object.id.clone(),
+            number,
+            text: chunk.text.clone(),
+            similarity: similarity(&chunk.vector, &search.vector),
+            vector_rank: None,
+            word_rank: Some(search.words.iter().filter(has).count()),
+        }
+    });
+    found.collect()
 }
 
 /// Checks that the items do not have more bytes than one call may return.

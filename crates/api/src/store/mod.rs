@@ -7,6 +7,7 @@
 //! database.
 
 pub mod blobs;
+mod chunks;
 pub mod keys;
 mod memory;
 mod usage;
@@ -19,6 +20,7 @@ use futures_core::future::BoxFuture;
 use thiserror::Error;
 
 pub use blobs::{BlobWriter, Blobs, MemoryBlobs};
+pub use chunks::{Chunk, ChunkSearch, FoundChunk, similarity};
 pub use keys::{EarlierSecret, KeyStore, MemoryKeyStore, StoredKey, StoredSecret};
 pub use memory::MemoryStore;
 pub use usage::{Usage, UsageAmount, UsageStore};
@@ -162,6 +164,24 @@ pub trait Store: Send + Sync {
     /// Returns the bytes of the [content](Change::Schedule) of all objects of an owner.
     fn content_bytes<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<u64, StoreError>>;
 
+    /// Counts the objects of a kind that pass a filter, by the value of one name of their metadata.
+    /// An object without the name is not counted.
+    fn counts<'a>(
+        &'a self,
+        owner: &'a Owner,
+        kind: Kind,
+        filter: &'a Filter,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Count>, StoreError>>;
+
+    /// Finds the chunks of a vector store that are nearest to a vector, and those that have the words
+    /// of a query. Chunks that were not [stored to the last](Change::Chunks) are not found.
+    fn search<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        search: &'a ChunkSearch,
+    ) -> BoxFuture<'a, Result<Vec<FoundChunk>, StoreError>>;
+
     /// Returns which of these ids objects have, of any owner.
     fn existing<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, StoreError>>;
 }
@@ -173,6 +193,17 @@ pub struct Claimed {
     pub owner: Owner,
     /// The object.
     pub object: Object,
+}
+
+/// Some objects that have the same value of a name of their metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The value.
+    pub value: String,
+    /// How many objects there are.
+    pub objects: u64,
+    /// The bytes of their [content](Change::Schedule).
+    pub content: u64,
 }
 
 /// The owner of objects: an API key, by its name, or nobody if the server has no keys.
@@ -216,6 +247,12 @@ pub enum Kind {
     MessageBatch,
     /// The requests or the results of such a batch. Its content is in [`Blobs`].
     BatchContent,
+    /// A vector store.
+    VectorStore,
+    /// A file of a vector store. It has [chunks](Change::Chunks).
+    VectorStoreFile,
+    /// Files that were added to a vector store together.
+    VectorStoreFileBatch,
 }
 
 impl Kind {
@@ -227,10 +264,17 @@ impl Kind {
     /// Whether such an object stays until it is deleted. Others make room for new ones, and leave
     /// when they are old.
     pub fn stays(self) -> bool {
-        matches!(
-            self,
-            Self::File | Self::Upload | Self::Batch | Self::MessageBatch | Self::BatchContent
-        )
+        match self {
+            Self::ChatCompletion | Self::Conversation | Self::Response | Self::Message => false,
+            Self::File
+            | Self::Upload
+            | Self::Batch
+            | Self::MessageBatch
+            | Self::BatchContent
+            | Self::VectorStore
+            | Self::VectorStoreFile
+            | Self::VectorStoreFileBatch => true,
+        }
     }
 }
 
@@ -247,6 +291,9 @@ impl Kind {
             Self::Batch => "batch",
             Self::MessageBatch => "message_batch",
             Self::BatchContent => "message_batch.content",
+            Self::VectorStore => "vector_store",
+            Self::VectorStoreFile => "vector_store.file",
+            Self::VectorStoreFileBatch => "vector_store.file_batch",
         }
     }
 }
@@ -301,7 +348,7 @@ pub enum Side {
 }
 
 /// A change to an object of an owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Stores a new object with its items.
     Create {
@@ -373,6 +420,28 @@ pub enum Change {
         kind: Kind,
         /// Its id.
         id: String,
+    },
+    /// Replaces the metadata of an object.
+    Label {
+        /// The kind of the object.
+        kind: Kind,
+        /// Its id.
+        id: String,
+        /// Its new metadata.
+        metadata: Metadata,
+    },
+    /// Adds chunks to a file of a vector store. Those from number 0 on replace all that it has.
+    Chunks {
+        /// The id of the object, which is a [`Kind::VectorStoreFile`].
+        id: String,
+        /// The id of the vector store.
+        store: String,
+        /// The number of the first of these chunks. The others follow it.
+        first: u64,
+        /// The chunks.
+        chunks: Vec<Chunk>,
+        /// Whether the file has all its chunks now, so that they are found.
+        is_last: bool,
     },
     /// Sets when an object is due, and how many bytes of content it has outside the store.
     Schedule {

@@ -1,6 +1,6 @@
 //! The endpoints of stored objects: chat completions (`chats.rs`), conversations
-//! (`conversations.rs`, `items.rs`), files and uploads (`files/`), and batches (`batches/`). `keep.rs` stores an answer
-//! when it has ended. The store itself is [`store`](crate::store).
+//! (`conversations.rs`, `items.rs`), files and uploads (`files/`), batches
+//! (`batches/`), and vector stores (`vector_stores/`). `keep.rs` stores an answer when it has ended. The store itself is [`store`](crate::store).
 
 mod batches;
 pub(crate) mod chats;
@@ -10,6 +10,7 @@ pub(crate) mod items;
 pub(crate) mod keep;
 pub(crate) mod metadata;
 pub(crate) mod page;
+pub(crate) mod vector_stores;
 
 pub use batches::{AnswerLine, AnsweredLine, BatchWork, FindCaller};
 
@@ -293,10 +294,12 @@ fn noun(kind: Kind) -> &'static str {
         Kind::Conversation => "Conversation",
         Kind::Response => "Response",
         Kind::Message => "Message",
-        Kind::File => "File",
+        Kind::File | Kind::VectorStoreFile => "File",
         Kind::Upload => "Upload",
         Kind::Batch | Kind::MessageBatch => "Batch",
         Kind::BatchContent => "Content",
+        Kind::VectorStore => "Vector store",
+        Kind::VectorStoreFileBatch => "File batch",
     }
 }
 

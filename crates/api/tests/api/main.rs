@@ -33,3 +33,4 @@ mod streaming;
 mod support;
 mod tools_in_prompt;
 mod unusual_requests;
+mod vector_stores;

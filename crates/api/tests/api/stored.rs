@@ -9,8 +9,8 @@ use futures_util::{FutureExt, StreamExt};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use loggia_api::store::{
-    Change, Claimed, Filter, Item, Kind, Listed, Metadata, Object, ObjectRef, Owner, Page, Side,
-    StoreError,
+    Change, ChunkSearch, Claimed, Count, Filter, FoundChunk, Item, Kind, Listed, Metadata, Object,
+    ObjectRef, Owner, Page, Side, StoreError,
 };
 use loggia_api::{Caller, Door, MemoryStore, Policy, Store};
 use loggia_backend::ollama::Ollama;
@@ -621,6 +621,24 @@ impl Store for FailingStore {
 
     fn content_bytes<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<u64, StoreError>> {
         self.inner.content_bytes(owner)
+    }
+
+    fn counts<'a>(
+        &'a self,
+        owner: &'a Owner,
+        kind: Kind,
+        filter: &'a Filter,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Count>, StoreError>> {
+        self.inner.counts(owner, kind, filter, name)
+    }
+
+    fn search<'a>(
+        &'a self,
+        at: ObjectRef<'a>,
+        search: &'a ChunkSearch,
+    ) -> BoxFuture<'a, Result<Vec<FoundChunk>, StoreError>> {
+        self.inner.search(at, search)
     }
 
     fn existing<'a>(&'a self, ids: &'a [String]) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {

@@ -89,6 +89,10 @@ settings! {
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = STORE)]
     batch_clients: Count { default(Count(NonZeroU32::MIN)) }
 
+    /// The model that computes the vectors of vector stores; each keeps the model it was made with
+    #[arg(long, value_name = "NAME", help_heading = STORE)]
+    embedding_model: String { unset("vector stores cannot be created"), example "all-minilm:33m" }
+
     /// Encrypt the texts of stored objects, and files, with the first key of seal_keys
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = STORE)]
     store_encrypted: Switch { default(Switch(false)), example "true" }

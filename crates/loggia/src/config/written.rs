@@ -52,6 +52,7 @@ macro_rules! one_value {
 one_value! {
     Listen => |it| text(it),
     Database => |it| text(it),
+    String => |it| text(it),
     PathBuf => |it| text(it.display()),
     TrustedHeaderName => |it| text(it),
     LimitsTable => ToString::to_string,

@@ -213,6 +213,7 @@ async fn a_survey_counts_and_makes_no_file() {
         conversations,
         responses: 0,
         messages,
+        vector_stores: 0,
         encrypted: 0,
         unreadable: 0,
         bytes,

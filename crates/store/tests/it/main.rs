@@ -4,6 +4,7 @@
 mod batches;
 mod blobs;
 mod chains;
+mod chunks;
 mod due;
 mod encryption;
 mod file;

@@ -22,6 +22,7 @@ mod request;
 pub mod responses;
 mod stored;
 mod tools;
+mod vector_store;
 
 pub use answer::{
     ChatCompletion, Choice, CompletionTokensDetails, CompletionUsage, FinishReason, Logprobs,
@@ -52,3 +53,9 @@ pub use prompt::{OnePrompt, Prompt};
 pub use request::{ChatCompletionRequest, Stop, StreamOptions};
 pub use stored::{CreateConversation, CreateItems, Deleted, Page, UpdateMetadata};
 pub use tools::{FunctionCall, FunctionName, Tool, ToolCall, ToolChoice, ToolMode};
+pub use vector_store::{
+    AddVectorStoreFile, ChunkSizes, ChunkingStrategy, CreateFileBatch, CreateVectorStore,
+    FileCounts, HybridSearch, Queries, RankingOptions, SearchVectorStore, TextContent,
+    UpdateVectorStore, UpdateVectorStoreFile, VectorStore, VectorStoreExpiry, VectorStoreFile,
+    VectorStoreFileBatch, VectorStoreFileError, VectorStorePage, VectorStoreSearchResult,
+};

@@ -114,6 +114,7 @@ impl Tools {
             "shell" => return self.only(ToolKind::Shell),
             "apply_patch" => return self.only(ToolKind::ApplyPatch),
             "tool_search" => return self.only(ToolKind::ToolSearch),
+            "file_search" => return self.only(ToolKind::FileSearch),
             "mcp" => {
                 let label = tool.get("server_label").and_then(Value::as_str);
                 let name = tool.get("name").and_then(Value::as_str)?;

@@ -51,6 +51,9 @@ impl ResponseWriter {
                 self.mcp_call_begun(arguments, out)
             }
             ServerTool::Ended { result } => self.mcp_call_ended(result, out),
+            ServerTool::SearchBegun { queries } => self.search_begun(queries, out),
+            ServerTool::SearchEnded { results } => self.search_ended(results, out),
+            ServerTool::Cited { file_id, filename } => self.cited(&file_id, &filename, out),
             ServerTool::Compacted { encrypted_content } => self.compacted(encrypted_content, out),
         }
     }

@@ -80,6 +80,10 @@ impl Files {
             Kind::Upload => uploads::places(&files, &object.id).await,
             _ => stored(&object).map(|StoredFile { place, .. }| vec![place]),
         };
+        if let Err(error) = files.leave_vector_stores(&object.id).await {
+            tracing::warn!(%error, "an expired file could not be deleted from its vector stores");
+            return;
+        }
         let at = ObjectRef {
             owner: &files.owner,
             kind: object.kind,

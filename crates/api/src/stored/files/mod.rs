@@ -32,7 +32,7 @@ use crate::answer::ignored::listed;
 use crate::door::policy::FileLimits;
 use crate::door::query::Query;
 use crate::door::read;
-use crate::door::routes::FilesHandler;
+use crate::door::routes::{FilesHandler, VectorStoresHandler};
 use crate::store::blobs::BlobWriter;
 use crate::store::{
     Blobs, Change, Filter, Kind, Metadata, Object, ObjectRef, Order, Owner, StoreError,
@@ -114,20 +114,7 @@ impl Door {
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
         let (parts, body) = request.into_parts();
-        if !may_see_stored(&parts) {
-            return Err(ApiError::stored_for_keys_only());
-        }
-        let files = self.files_of(owner(&parts)).ok_or_else(damaged)?;
-        let files = Files {
-            request_id: RequestId::of(&parts),
-            ..files
-        };
-        let head = Head {
-            route,
-            parts: &parts,
-            query: Query::of(&parts.uri),
-            strictness: self.strictness_for(&parts, ""),
-        };
+        let (files, head) = self.files_and_head(route, &parts)?;
         let pause = self.policy.body_within;
         match handler {
             FilesHandler::CreateFile => files.create(&head, body, pause).await,
@@ -162,6 +149,65 @@ impl Door {
             FilesHandler::DeleteMessageBatch => files.delete_message_batch(&head).await,
             FilesHandler::MessageBatchResults => files.message_batch_results(&head).await,
         }
+    }
+
+    /// Answers a request about vector stores.
+    pub(crate) async fn of_vector_stores<B>(
+        &self,
+        handler: VectorStoresHandler,
+        route: &Route,
+        request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let answered = self.answer_vector_stores(handler, route, request).await;
+        answered.unwrap_or_else(|error| self.refuse(error))
+    }
+
+    async fn answer_vector_stores<B>(
+        &self,
+        handler: VectorStoresHandler,
+        route: &Route,
+        request: Request<B>,
+    ) -> Result<Response<Body>, ApiError>
+    where
+        B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
+    {
+        let (parts, body) = request.into_parts();
+        let (files, head) = self.files_and_head(route, &parts)?;
+        let has_body = parts.method == http::Method::POST && !handler.takes_no_body();
+        let body = if has_body {
+            read::json_body(&parts.headers, body, &self.policy).await?
+        } else {
+            bytes::Bytes::new()
+        };
+        self.vector_stores(files)
+            .answer(handler, &head, &body)
+            .await
+    }
+
+    /// Returns access to the files of the caller, and the head of its request.
+    fn files_and_head<'a>(
+        &self,
+        route: &'a Route,
+        parts: &'a Parts,
+    ) -> Result<(Files, Head<'a>), ApiError> {
+        if !may_see_stored(parts) {
+            return Err(ApiError::stored_for_keys_only());
+        }
+        let files = self.files_of(owner(parts)).ok_or_else(damaged)?;
+        let files = Files {
+            request_id: RequestId::of(parts),
+            ..files
+        };
+        let head = Head {
+            route,
+            parts,
+            query: Query::of(&parts.uri),
+            strictness: self.strictness_for(parts, ""),
+        };
+        Ok((files, head))
     }
 
     /// Returns access to the files of an owner, if the door has files.
@@ -221,6 +267,8 @@ impl Files {
     /// `DELETE /v1/files/{file_id}`.
     async fn delete(&self, head: &Head<'_>) -> Result<Response<Body>, ApiError> {
         let StoredFile { file, place } = self.find(head.route.id()).await?;
+        let left = self.leave_vector_stores(&file.id).await;
+        left.map_err(|error| self.failed(&error))?;
         let deleted = self.store.delete(self.at(Kind::File, &file.id)).await;
         deleted.map_err(|error| self.worded(&error, Kind::File, &file.id))?;
         self.discard(&place).await;
@@ -443,6 +491,9 @@ fn named(kind: Kind, id: &str) -> String {
         Kind::Upload => "Upload",
         Kind::MessageBatch => "Message Batch",
         Kind::BatchContent => "Content",
+        Kind::VectorStore => return format!("vector store: {id}"),
+        Kind::VectorStoreFile => return format!("file found with id '{id}' in vector store"),
+        Kind::VectorStoreFileBatch => return format!("file batch: {id}"),
         _ => "Batch",
     };
     format!("{noun} object: {id}")

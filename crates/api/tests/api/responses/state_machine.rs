@@ -112,6 +112,17 @@ impl StreamChecker {
                 assert!(self.call_done, "before its arguments are: {event}");
                 assert_eq!(self.item(event)["type"], "mcp_call", "{event}");
             }
+            "response.file_search_call.in_progress"
+            | "response.file_search_call.searching"
+            | "response.file_search_call.completed" => {
+                assert_eq!(self.item(event)["type"], "file_search_call", "{event}");
+            }
+            "response.output_text.annotation.added" => {
+                let part = self.part("content", event);
+                let all = part["annotations"].as_array_mut().expect("a list");
+                assert_eq!(event["annotation_index"], all.len(), "{event}");
+                all.push(event["annotation"].clone());
+            }
             "response.compaction.compacting" => {
                 assert_eq!(self.item(event)["type"], "compaction", "{event}");
             }
@@ -254,10 +265,13 @@ impl StreamChecker {
             }
             assert_ne!(open["output"].is_null(), open["error"].is_null(), "{event}");
         }
-        if open["type"]
-            .as_str()
-            .is_some_and(|kind| kind.starts_with("mcp_"))
-        {
+        if open["type"] == "file_search_call" {
+            for result in ["results", "status"] {
+                open[result] = event["item"][result].clone();
+            }
+        }
+        let is_of_server = |kind: &str| kind.starts_with("mcp_") || kind == "file_search_call";
+        if open["type"].as_str().is_some_and(is_of_server) {
             assert_eq!(event["item"], open);
             self.done.push(open);
             return;

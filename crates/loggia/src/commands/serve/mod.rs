@@ -93,6 +93,7 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
         ledger = Some((new, Arc::clone(&store)));
         state = state.with_store(store).with_blobs(blobs);
         runtime.spawn(state.keep_files(leftovers));
+        runtime.spawn(state.work_on_vector_stores());
         let parallel = config.batch_parallel.get() as usize;
         let clients = config.batch_clients.get() as usize;
         runtime.spawn(state.work_on_batches(parallel, clients));

@@ -2,6 +2,7 @@
 
 use bytes::BufMut;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{OutputItem, OutputPart, Response, SummaryPart};
 use crate::openai::TokenLogprob;
@@ -253,6 +254,40 @@ events! {
         item_id: &'a str,
         /// The index of the item in `output`.
         output_index: usize,
+    },
+    /// A search in files begins.
+    FileSearchBegun = "response.file_search_call.in_progress" {
+        /// The id of the item.
+        item_id: &'a str,
+        /// The index of the item in `output`.
+        output_index: usize,
+    },
+    /// Files are searched.
+    FileSearching = "response.file_search_call.searching" {
+        /// The id of the item.
+        item_id: &'a str,
+        /// The index of the item in `output`.
+        output_index: usize,
+    },
+    /// A search in files has ended.
+    FileSearched = "response.file_search_call.completed" {
+        /// The id of the item.
+        item_id: &'a str,
+        /// The index of the item in `output`.
+        output_index: usize,
+    },
+    /// A text got an annotation.
+    AnnotationAdded = "response.output_text.annotation.added" {
+        /// The id of the item.
+        item_id: &'a str,
+        /// The index of the item in `output`.
+        output_index: usize,
+        /// The index of the part in the item.
+        content_index: usize,
+        /// The index of the annotation in the part.
+        annotation_index: usize,
+        /// The annotation.
+        annotation: &'a Value,
     },
     /// A call of a tool of an MCP server begins.
     McpCalling = "response.mcp_call.in_progress" {

@@ -19,10 +19,10 @@ pub use event::{ResponseEvent, SteerRef, write_event, write_text_delta};
 pub use input_tokens::InputTokens;
 pub use item::{AudioData, Item, ItemPart};
 pub use output::{
-    ApplyPatchCall, CompactionItem, CustomToolCall, FunctionToolCall, ItemStatus, LocalShellCall,
-    McpApprovalRequest, McpCall, McpCallStatus, McpListTools, OutputItem, OutputMessage,
-    OutputPart, OutputText, ReasoningItem, ReasoningText, RefusalText, ShellCall, SummaryPart,
-    ToolSearchCall,
+    ApplyPatchCall, CompactionItem, CustomToolCall, FileSearchCall, FileSearchStatus,
+    FunctionToolCall, ItemStatus, LocalShellCall, McpApprovalRequest, McpCall, McpCallStatus,
+    McpListTools, OutputItem, OutputMessage, OutputPart, OutputText, ReasoningItem, ReasoningText,
+    RefusalText, ShellCall, SummaryPart, ToolSearchCall,
 };
 pub use request::{
     Input, Reasoning, ResponseRequest, ResponseStreamOptions, ResponseTool, TextConfig, TextFormat,

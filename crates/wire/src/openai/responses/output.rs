@@ -33,6 +33,8 @@ pub enum OutputItem {
     McpCall(McpCall),
     /// A question to the client: whether a tool of an MCP server may be called.
     McpApprovalRequest(McpApprovalRequest),
+    /// A search in files, which the server made.
+    FileSearchCall(FileSearchCall),
 }
 
 impl OutputItem {
@@ -51,6 +53,7 @@ impl OutputItem {
             Self::McpListTools(item) => &item.id,
             Self::McpCall(item) => &item.id,
             Self::McpApprovalRequest(item) => &item.id,
+            Self::FileSearchCall(item) => &item.id,
         }
     }
 
@@ -73,6 +76,7 @@ impl OutputItem {
                 item.output = None;
                 item.error = None;
             }
+            Self::FileSearchCall(item) => item.results = None,
             Self::FunctionCall(item) => item.arguments.clear(),
             Self::CustomToolCall(item) => item.input.clear(),
             Self::LocalShellCall(_)
@@ -102,10 +106,14 @@ impl OutputItem {
             Self::McpCall(item) if item.status != McpCallStatus::Failed => {
                 item.status = status.into();
             }
+            Self::FileSearchCall(item) if item.status != FileSearchStatus::Failed => {
+                item.status = status.into();
+            }
             Self::Compaction(_)
             | Self::McpListTools(_)
             | Self::McpCall(_)
-            | Self::McpApprovalRequest(_) => {}
+            | Self::McpApprovalRequest(_)
+            | Self::FileSearchCall(_) => {}
         }
     }
 }
@@ -164,7 +172,7 @@ impl OutputPart {
 pub struct OutputText {
     /// The text.
     pub text: String,
-    /// Citations. Local models do not return any.
+    /// Citations of files.
     pub annotations: Vec<Value>,
     /// The log-probabilities of the tokens, if the client requested them.
     pub logprobs: Vec<TokenLogprob>,
@@ -388,4 +396,43 @@ pub struct McpApprovalRequest {
     pub name: String,
     /// The arguments, as JSON in a string.
     pub arguments: String,
+}
+
+/// `FileSearchToolCall`: a search in files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileSearchCall {
+    /// The id, `fs_…`.
+    pub id: String,
+    /// The status of the search.
+    pub status: FileSearchStatus,
+    /// What was searched.
+    pub queries: Vec<String>,
+    /// The results, if the client wants them.
+    pub results: Option<Vec<Value>>,
+}
+
+/// The status of a search in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileSearchStatus {
+    /// The search begins.
+    InProgress,
+    /// The search has not ended.
+    Searching,
+    /// The search has results.
+    Completed,
+    /// The response ended before the search did.
+    Incomplete,
+    /// The search failed.
+    Failed,
+}
+
+impl From<ItemStatus> for FileSearchStatus {
+    fn from(status: ItemStatus) -> Self {
+        match status {
+            ItemStatus::InProgress => Self::InProgress,
+            ItemStatus::Completed => Self::Completed,
+            ItemStatus::Incomplete => Self::Incomplete,
+        }
+    }
 }
