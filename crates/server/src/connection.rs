@@ -1,6 +1,7 @@
 //! Serves one connection, from its first byte to its last.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,16 +14,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tower::Service;
 
-use crate::ServerOptions;
 use crate::keys::trusted::Peer;
 use crate::linger::close;
 use crate::run::Place;
 use crate::shutdown::EndNow;
 use crate::websocket::Upgraded;
+use crate::{ServerOptions, Tls};
 
 /// The first bytes of a TLS client: a record of type "handshake", version 3.
 const TLS_GREETING: &[u8] = &[0x16, 0x03];
@@ -62,7 +65,10 @@ struct ConnectionState {
 pub(crate) struct Connection {
     http: http1::Builder,
     app: Router,
+    head_timeout: Duration,
     stall_timeout: Duration,
+    /// `None`: plain HTTP.
+    tls: Option<Tls>,
     /// Whether requests need the address of their client.
     tells_peer: bool,
     /// Resolves when the server stops.
@@ -85,7 +91,9 @@ impl Connection {
         Self {
             http,
             app,
+            head_timeout: options.head_timeout,
             stall_timeout: options.stall_timeout,
+            tls: options.tls.clone(),
             tells_peer: options.keys.trust_peers(),
             closed,
             overdue,
@@ -93,12 +101,33 @@ impl Connection {
         }
     }
 
-    /// Serves the connection until either side closes it or the server stops. Dropping `_place`
+    /// Serves the connection until either side closes it or the server stops. Dropping `place`
     /// frees its place among the open connections.
-    pub(crate) async fn serve(mut self, stream: TcpStream, _place: Place) {
+    pub(crate) async fn serve(mut self, stream: TcpStream, place: Place) {
         self.tune(&stream);
-        let state = Arc::new(ConnectionState::default());
         let peer = self.tells_peer.then(|| stream.peer_addr().ok()).flatten();
+        let Some(tls) = self.tls.take() else {
+            return self.serve_http(stream, peer, place).await;
+        };
+        let handshake = timeout(self.head_timeout, tls.acceptor().accept(stream));
+        let stream = tokio::select! {
+            biased;
+            stream = handshake => stream,
+            _ = self.closed.changed() => return,
+        };
+        match stream {
+            Ok(Ok(stream)) => Box::pin(self.serve_http(stream, peer, place)).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_late) => tracing::debug!("a TLS handshake took too long"),
+        }
+    }
+
+    /// Serves HTTP on a stream of bytes.
+    async fn serve_http<C>(mut self, stream: C, peer: Option<SocketAddr>, _place: Place)
+    where
+        C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let state = Arc::new(ConnectionState::default());
         let service = service_fn({
             let (app, state) = (self.app, state.clone());
             move |mut request: Request<Incoming>| {

@@ -23,6 +23,7 @@ mod request_id;
 mod run;
 mod shutdown;
 mod threads;
+mod tls;
 mod websocket;
 
 pub use account::{InFlight, Ledger};
@@ -36,3 +37,4 @@ pub use metrics::{Metrics, Reading, metrics_app};
 pub use options::ServerOptions;
 pub use panic::log_panics_without_messages;
 pub use run::run;
+pub use tls::{Tls, TlsError};

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 /// How long a client may continue to send after its last answer: in total, and between two pieces.
@@ -13,7 +12,7 @@ const LINGER_PAUSE: Duration = Duration::from_secs(2);
 /// Closes a connection so that the client receives the last answer. An answer may be sent before
 /// the request was read completely (413). Closing a socket with unread bytes sends a reset, which
 /// can overtake the answer. So this shuts down the sending side first and reads for a while.
-pub(crate) async fn close(mut stream: TcpStream) {
+pub(crate) async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let to_its_end = async {
         stream.shutdown().await?;
         let mut unwanted = vec![0; 16 << 10];

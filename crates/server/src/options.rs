@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Keys, Metrics, Origins};
+use crate::{Keys, Metrics, Origins, Tls};
 
 /// The limits of the server, each with a default.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct ServerOptions {
     pub origins: Origins,
     /// The API keys. Without any, no key is required, which is the default.
     pub keys: Keys,
+    /// The certificate. `None`: plain HTTP, which is the default.
+    pub tls: Option<Tls>,
     /// What is counted for `/metrics`. `None`: nothing is counted, and there is no such route.
     pub metrics: Option<Metrics>,
     /// Whether the app has the route `/metrics`. A program turns it off to serve
@@ -60,6 +62,7 @@ impl Default for ServerOptions {
             websocket_idle_timeout: Duration::from_mins(10),
             origins: Origins::default(),
             keys: Keys::default(),
+            tls: None,
             metrics: Some(Metrics::default()),
             metrics_route: true,
         }

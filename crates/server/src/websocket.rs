@@ -19,7 +19,7 @@ use http::header::{ORIGIN, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use loggia_api::{ApiError, Caller, Create, Door, Route, Session};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -180,7 +180,10 @@ impl Upgraded {
 impl Upgrade {
     /// Serves the session until either side closes it, or the server stops. `read` is what was read
     /// after the handshake.
-    pub(crate) async fn serve(self, stream: TcpStream, read: Bytes, closed: watch::Receiver<()>) {
+    pub(crate) async fn serve<C>(self, stream: C, read: Bytes, closed: watch::Receiver<()>)
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+    {
         let Self {
             sessions,
             opened_by,
@@ -229,8 +232,8 @@ impl Upgrade {
 }
 
 /// The socket of one session.
-struct Socket<S, B> {
-    stream: WebSocketStream<TcpStream>,
+struct Socket<C, S, B> {
+    stream: WebSocketStream<C>,
     session: Session<S, B>,
     limits: Limits,
     /// Resolves when the server stops.
@@ -245,8 +248,9 @@ enum End {
     Close(CloseCode, &'static str),
 }
 
-impl<S, B> Socket<S, B>
+impl<C, S, B> Socket<C, S, B>
 where
+    C: AsyncRead + AsyncWrite + Unpin,
     S: tower::Service<
             http::Request<Create>,
             Response = Response<B>,

@@ -58,7 +58,7 @@ fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
     let config = Config::of_this_process(flags)?;
     allow_many_files();
     let runtime = runtime()?;
-    runtime.block_on(serve::serve(&config, runtime.handle()))?;
+    runtime.block_on(serve::serve(flags, &config, runtime.handle()))?;
     Ok(ExitCode::SUCCESS)
 }
 

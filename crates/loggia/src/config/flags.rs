@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::database::Database;
+use super::environment::environment;
 use super::listen::{Host, Port};
 use super::settings::{ENGINE, Settings};
 use super::value::ModelName;
@@ -57,6 +58,12 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
+    /// The configuration file, if there is one.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        let of_variable = || environment("LOGGIA_CONFIG").map(PathBuf::from);
+        self.config.clone().or_else(of_variable)
+    }
+
     /// Adds models before those of the flags.
     pub(crate) fn with_models(mut self, named: Vec<ModelName>) -> Self {
         if !named.is_empty() {

@@ -278,6 +278,14 @@ settings! {
         example "https://chat.example"
     }
 
+    /// The certificate of the server, with those that signed it, as PEM; serves HTTPS
+    #[arg(long, value_name = "FILE")]
+    tls_cert: PathBuf { unset("plain HTTP"), example "/etc/loggia/tls.crt" }
+
+    /// The key of the certificate, as PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key: PathBuf { unset("plain HTTP"), example "/etc/loggia/tls.key" }
+
     /// Count requests, tokens and times, and serve them to Prometheus at /metrics
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     metrics: Switch { default(Switch(true)), example "false" }

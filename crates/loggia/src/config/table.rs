@@ -34,6 +34,7 @@ impl Setting {
 }
 
 /// How a value is written in a configuration file.
+#[derive(PartialEq)]
 pub(super) enum Written {
     /// The value after its key.
     Line(String),

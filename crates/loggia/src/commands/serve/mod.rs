@@ -1,6 +1,6 @@
 //! `loggia serve`: builds the backends and the app, and serves until SIGTERM or Ctrl-C.
 //!
-//! `options` makes the libraries' settings from the configuration, `metrics` serves them at an
+//! `reload` reads again what may change, `options` makes the libraries' settings from the configuration, `metrics` serves them at an
 //! address of their own, `start_message` prints what is
 //! served, and `own_server` is the server that `loggia chat` and `loggia bench` start for
 //! themselves.
@@ -8,6 +8,7 @@
 mod metrics;
 mod options;
 mod own_server;
+mod reload;
 mod start_message;
 
 use std::net::SocketAddr;
@@ -21,13 +22,13 @@ use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_backend::fetch_images::FetchImages;
 use loggia_mcp::HttpMcpClient;
-use loggia_server::{AppState, Ledger, SharedLimits, app};
+use loggia_server::{AppState, Ledger, ServerOptions, SharedLimits, app};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::backends::{Backends, ModelError};
-use crate::config::{Config, Listen};
+use crate::config::{Config, Flags, Listen};
 use crate::documents::ReadDocuments;
 use crate::models::{self, Progress, Source, Store};
 use crate::state;
@@ -37,10 +38,11 @@ pub(crate) use start_message::{can_chat, reachable};
 
 use options::options;
 pub(super) use options::policy;
+use reload::Reload;
 use start_message::{EngineSettings, print_line};
 
 /// Serves until SIGTERM or Ctrl-C. Running answers may then finish within `shutdown_timeout`.
-pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<()> {
+pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> anyhow::Result<()> {
     let (mut policy, options) = (policy(config), options(config)?);
     let listener = listen(&config.listen, "--listen 127.0.0.1:8080").await?;
     let address = listener.local_addr()?;
@@ -108,7 +110,8 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     }
     let background = state.background();
     let app = app(state);
-    print_line(&format!("loggia: listening on http://{address}"));
+    let scheme = scheme(&options);
+    print_line(&format!("loggia: listening on {scheme}://{address}"));
     if !requires_key && !address.ip().is_loopback() {
         tracing::warn!(%address, "no API key is required, and this address can be reached from other machines");
     }
@@ -116,9 +119,16 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     let Backends { load, unload, .. } = backends;
     let beside = async {
         load.await?;
-        start_message::print(&*backend, &settings, reachable(address), requires_key).await;
+        start_message::print(
+            &*backend,
+            &settings,
+            &format!("{scheme}://{}", reachable(address)),
+            requires_key,
+        )
+        .await;
         std::future::pending::<anyhow::Result<()>>().await
     };
+    let reload = Reload::new(flags, config, options.tls.clone());
     let (stop, stops) = oneshot::channel();
     let shutdown = async {
         shutdown.await;
@@ -139,6 +149,7 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     let ended = tokio::select! {
         served = serving => served,
         failed = beside => failed,
+        failed = reload.watch(config) => failed,
     };
     if let Some((ledger, store)) = ledger
         && let Err(error) = ledger.write(&*store).await
@@ -147,6 +158,15 @@ pub(crate) async fn serve(config: &Config, runtime: &Handle) -> anyhow::Result<(
     }
     unload.await;
     ended
+}
+
+/// The scheme of the server's URL.
+fn scheme(options: &ServerOptions) -> &'static str {
+    if options.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    }
 }
 
 /// Fails if other machines could reach the server and no key is required, unless the operator said

@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 use loggia_api::{FileLimits, Policy};
-use loggia_server::{KeyRules, Keys, Metrics, Origins, ServerOptions, TrustedHeader};
+use loggia_server::{KeyRules, Keys, Metrics, Origins, ServerOptions, Tls, TrustedHeader};
 
 use crate::config::{self, Config};
 
@@ -56,9 +56,19 @@ pub(super) fn options(config: &Config) -> anyhow::Result<ServerOptions> {
             limits: config.limits.value.clone().map(|limits| limits.0),
             trusted: trusted(config)?,
         }),
+        tls: tls(config)?,
         metrics: config.metrics.0.then(Metrics::default),
         metrics_route: config.metrics_listen.value.is_none(),
     })
+}
+
+/// The certificate, if there is one.
+fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {
+    match (&config.tls_cert.value, &config.tls_key.value) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(Tls::read(certificate, key)?)),
+        _ => anyhow::bail!("tls_cert and tls_key are set together; one of them is missing"),
+    }
 }
 
 /// The header by which a proxy names users.

@@ -50,6 +50,7 @@ pub(crate) async fn start_own_server(
     let options = ServerOptions {
         keys,
         workers: 1,
+        tls: None,
         ..options
     };
     let backends = configured_backends(config, may_download, runtime).await?;

@@ -15,7 +15,7 @@ use crate::config::Config;
 pub(super) async fn print(
     backend: &dyn Backend,
     settings: &EngineSettings,
-    address: SocketAddr,
+    url: &str,
     requires_key: bool,
 ) {
     let models = async {
@@ -31,10 +31,10 @@ pub(super) async fn print(
         return;
     };
     print_line(&format!(
-        "loggia: serving {} on http://{address}",
+        "loggia: serving {} on {url}",
         settings.models(&models)
     ));
-    print_line(&format!("try it:\n{}", curl(address, &model, requires_key)));
+    print_line(&format!("try it:\n{}", curl(url, &model, requires_key)));
 }
 
 /// The embedded models and the settings of their engine, for the start message.
@@ -131,7 +131,7 @@ pub(super) fn print_line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn curl(address: SocketAddr, model: &ToTry, requires_key: bool) -> String {
+fn curl(url: &str, model: &ToTry, requires_key: bool) -> String {
     let key = if requires_key {
         r#" -H "authorization: Bearer $KEY""#
     } else {
@@ -150,9 +150,7 @@ fn curl(address: SocketAddr, model: &ToTry, requires_key: bool) -> String {
     let body = format!(r#"{{"model":{},{rest}}}"#, Value::from(model.as_str()));
     // A single quote in a model's name must be escaped for the shell.
     let body = body.replace('\'', r"'\''");
-    format!(
-        "  curl -N http://{address}/v1/{path} -H 'content-type: application/json'{key} -d '{body}'"
-    )
+    format!("  curl -N {url}/v1/{path} -H 'content-type: application/json'{key} -d '{body}'")
 }
 
 /// An address that clients on this machine can connect to, also if the server listens on every
@@ -175,14 +173,14 @@ mod tests {
 
     #[test]
     fn the_line_to_try_survives_a_shell_whatever_the_models_name() {
-        let address = "127.0.0.1:11435".parse().unwrap();
-        let line = curl(address, &ToTry::Chat("it's:latest".to_owned()), false);
+        let url = "https://127.0.0.1:11435";
+        let line = curl(url, &ToTry::Chat("it's:latest".to_owned()), false);
         assert!(
             line.contains(r#"-d '{"model":"it'\''s:latest","stream":true,"max_tokens":200,"#)
                 && !line.contains("authorization"),
             "{line}"
         );
-        let line = curl(address, &ToTry::Embeddings("m".to_owned()), true);
+        let line = curl(url, &ToTry::Embeddings("m".to_owned()), true);
         assert!(
             line.contains(r#" -H "authorization: Bearer $KEY" -d '{"model":"m","input":"#),
             "{line}"
