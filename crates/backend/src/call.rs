@@ -7,7 +7,7 @@ use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, EmbeddingReq
 use serde::{Deserialize, Serialize};
 
 use crate::count::estimate;
-use crate::{BackendError, WorkKind};
+use crate::{BackendError, Trace, WorkKind};
 
 /// A call to a backend. It has a head, which is the same for every kind of work, and the work
 /// itself.
@@ -58,6 +58,8 @@ pub struct CallHead {
     pub profile: Profile,
     /// Whether a backend refuses fields that it cannot honour. If false, it ignores them.
     pub strict: bool,
+    /// The trace that the client's request belongs to. Passed on to engines over HTTP.
+    pub trace: Option<Box<Trace>>,
     /// The head of the client's HTTP request, if the backend is the service behind it
     /// ([`ollama::Ollama`](crate::ollama::Ollama) under `OpenAiLayer`). Its headers and extensions
     /// are forwarded. `None` if the backend is on another host.
@@ -72,6 +74,7 @@ impl CallHead {
             caller: None,
             profile: Profile::default(),
             strict: false,
+            trace: None,
             forwarded: None,
         }
     }

@@ -35,6 +35,7 @@ mod retry_after;
 pub mod roster;
 pub mod schema;
 pub mod tool_calls;
+mod trace;
 mod wrap;
 
 pub use abilities::{
@@ -49,4 +50,5 @@ pub use event::{
     Chunk, EarlyEnd, Event, Events, PromptUsage, Reply, ServedBy, ServerTool, Waiting, fingerprint,
 };
 pub use nearest::nearest;
+pub use trace::Trace;
 pub use wrap::Wrap;

@@ -41,7 +41,7 @@ pub(crate) mod unpack_files;
 use std::sync::Arc;
 
 use http::request::Parts;
-use loggia_backend::{Ability, BackendError, CallHead, Profile};
+use loggia_backend::{Ability, BackendError, CallHead, Profile, Trace};
 
 use crate::admit::ask::Ask;
 use crate::answer::ended::Progress;
@@ -77,6 +77,7 @@ impl<R: Ask> ParsedRequest<R> {
             caller: Caller::name_of(&parts),
             profile,
             strict: strictness == Strictness::Strict,
+            trace: Trace::of(&parts.headers),
             forwarded: door.forwards_head.then(|| Arc::new(parts)),
         };
         Self {

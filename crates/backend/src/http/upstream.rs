@@ -13,6 +13,7 @@ use thiserror::Error;
 use tower::Service;
 
 use super::{BaseUrl, Body, Client, Error, ResponseFuture};
+use crate::Trace;
 
 /// The API key for an engine. Sent as `authorization: Bearer …`, never displayed.
 #[derive(Clone, PartialEq, Eq)]
@@ -95,12 +96,13 @@ impl Upstream {
         self.send(request).await
     }
 
-    /// Sends a POST request with JSON.
+    /// Sends a POST request with JSON, as a part of a trace if there is one.
     pub async fn post_json(
         &self,
         uri: &Uri,
         json: Bytes,
         accept: &'static str,
+        trace: Option<&Trace>,
     ) -> Result<Response<Body>, Error> {
         let mut request = Request::new(Full::new(json));
         *request.method_mut() = Method::POST;
@@ -111,6 +113,9 @@ impl Upstream {
         request
             .headers_mut()
             .insert(ACCEPT, HeaderValue::from_static(accept));
+        if let Some(trace) = trace {
+            trace.add_to(request.headers_mut());
+        }
         self.send(request).await
     }
 

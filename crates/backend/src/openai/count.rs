@@ -152,7 +152,9 @@ impl OpenAi {
         question: Bytes,
         request: &ChatCompletionRequest,
     ) -> Result<Option<(Value, ServedBy)>, BackendError> {
-        let sent = self.upstream.post_json(uri, question, "application/json");
+        let sent = self
+            .upstream
+            .post_json(uri, question, "application/json", None);
         let response = sent.await.map_err(|error| self.failed(error))?;
         match response.status() {
             StatusCode::OK => {}

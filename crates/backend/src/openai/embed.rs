@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::engine::{ANSWER_LIMIT, OpenAi};
 use crate::embedding::name_the_too_long;
 use crate::http::read;
-use crate::{BackendError, EmbeddingCall, Embeddings};
+use crate::{BackendError, EmbeddingCall, Embeddings, Trace};
 
 impl OpenAi {
     pub(super) async fn start_embedding(
@@ -18,16 +18,21 @@ impl OpenAi {
         call: EmbeddingCall,
     ) -> Result<Embeddings, BackendError> {
         let request = &*call.work;
-        match self.ask_embedding(request).await {
+        let trace = call.head.trace.as_deref();
+        match self.ask_embedding(request, trace).await {
             Err(too_long @ BackendError::InputTooLong { index: None, .. }) => {
-                let ask = |one| async move { self.ask_embedding(&one).await.map(drop) };
+                let ask = |one| async move { self.ask_embedding(&one, trace).await.map(drop) };
                 Err(name_the_too_long(request, ask).await.unwrap_or(too_long))
             }
             answer => answer,
         }
     }
 
-    async fn ask_embedding(&self, request: &EmbeddingRequest) -> Result<Embeddings, BackendError> {
+    async fn ask_embedding(
+        &self,
+        request: &EmbeddingRequest,
+        trace: Option<&Trace>,
+    ) -> Result<Embeddings, BackendError> {
         let asked = EmbeddingRequest {
             encoding_format: Some(EncodingFormat::Float),
             ..request.clone()
@@ -38,7 +43,7 @@ impl OpenAi {
         })?;
         let sent = self
             .upstream
-            .post_json(&self.embeddings, body, "application/json")
+            .post_json(&self.embeddings, body, "application/json", trace)
             .await;
         let response = sent.map_err(|error| self.failed(error))?;
         if response.status() != StatusCode::OK {

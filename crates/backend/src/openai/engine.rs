@@ -27,7 +27,7 @@ use crate::tool_calls::regular::ToolCalls;
 use crate::tool_calls::{forced_call, keep_first_call};
 use crate::{
     Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, CompletionCall,
-    EmbeddingCall, Embeddings, Event, Events, Reply, ServedBy, TokenCount, Work, WorkKind,
+    EmbeddingCall, Embeddings, Event, Events, Reply, ServedBy, TokenCount, Trace, Work, WorkKind,
     fingerprint,
 };
 
@@ -208,6 +208,7 @@ impl OpenAi {
                 None if request.tools.is_some() => "tools",
                 _ => error_body::FORMAT,
             },
+            trace: call.head.trace.clone(),
         };
         self.send(&self.chat, to_json(request)?, asked).await
     }
@@ -242,6 +243,7 @@ impl OpenAi {
             separates_reasoning: false,
             single_call: false,
             schema_field: error_body::FORMAT,
+            trace: call.head.trace.clone(),
         };
         self.send(&self.completions, to_json(request)?, asked).await
     }
@@ -259,7 +261,7 @@ impl OpenAi {
         };
         let response = self
             .upstream
-            .post_json(uri, body, accept)
+            .post_json(uri, body, accept, asked.trace.as_deref())
             .await
             .map_err(|error| self.failed(error))?;
         if response.status() != StatusCode::OK {
@@ -618,6 +620,7 @@ struct RequestTraits {
     single_call: bool,
     /// The field of the request that contains its schemas.
     schema_field: &'static str,
+    trace: Option<Box<Trace>>,
 }
 
 impl RequestTraits {

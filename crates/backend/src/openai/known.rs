@@ -259,7 +259,7 @@ async fn tell(upstream: &Upstream, uri: &Uri) -> Option<Value> {
 /// Sends JSON to the engine and returns its JSON, with a time limit.
 async fn tell_of(upstream: &Upstream, uri: &Uri, question: &Value) -> Option<Value> {
     let question = serde_json::to_vec(question).ok()?;
-    told(upstream.post_json(uri, question.into(), "application/json")).await
+    told(upstream.post_json(uri, question.into(), "application/json", None)).await
 }
 
 async fn told(

@@ -23,6 +23,7 @@ async fn post(upstream: &Upstream, body: &'static str) -> Result<Response<Body>,
             &upstream.uri("/api/chat"),
             Bytes::from_static(body.as_bytes()),
             "application/json",
+            None,
         )
         .await
 }
