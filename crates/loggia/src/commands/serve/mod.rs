@@ -1,15 +1,16 @@
 //! `loggia serve`: builds the backends and the app, and serves until SIGTERM or Ctrl-C.
 //!
-//! `reload` reads again what may change, `options` makes the libraries' settings from the configuration, `metrics` serves them at an
-//! address of their own, `start_message` prints what is
-//! served, and `own_server` is the server that `loggia chat` and `loggia bench` start for
-//! themselves.
+//! `options` makes the libraries' settings from the configuration, `metrics` serves the metrics at an
+//! address of their own, `reload` reads again what may change, `start_message` prints what is
+//! served, and `systemd` speaks with systemd. `own_server` is the server that `loggia chat` and
+//! `loggia bench` start for themselves.
 
 mod metrics;
 mod options;
 mod own_server;
 mod reload;
 mod start_message;
+mod systemd;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,7 +45,10 @@ use start_message::{EngineSettings, print_line};
 /// Serves until SIGTERM or Ctrl-C. Running answers may then finish within `shutdown_timeout`.
 pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> anyhow::Result<()> {
     let (mut policy, options) = (policy(config), options(config)?);
-    let listener = listen(&config.listen, "--listen 127.0.0.1:8080").await?;
+    let listener = match systemd::socket()? {
+        Some(socket) => socket,
+        None => listen(&config.listen, "--listen 127.0.0.1:8080").await?,
+    };
     let address = listener.local_addr()?;
     // Without API keys, only clients on this machine may delete models.
     policy.deletes_without_key = address.ip().is_loopback();
@@ -112,6 +116,7 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
     let app = app(state);
     let scheme = scheme(&options);
     print_line(&format!("loggia: listening on {scheme}://{address}"));
+    systemd::ready();
     if !requires_key && !address.ip().is_loopback() {
         tracing::warn!(%address, "no API key is required, and this address can be reached from other machines");
     }
@@ -132,6 +137,7 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
     let (stop, stops) = oneshot::channel();
     let shutdown = async {
         shutdown.await;
+        systemd::stopping();
         // Fails only if nobody waits for it.
         let _ = stop.send(());
     };
