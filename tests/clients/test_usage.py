@@ -68,6 +68,19 @@ def test_what_was_used_survives_a_kill_but_for_the_last_second(tmp_path):
     assert sum(row["requests"] for row in rows(tmp_path)) == 5
 
 
+def test_lines_of_a_batch_are_in_it(tmp_path):
+    whole = script.json_body(script.line("Hello"))
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": [{"role": "user", "content": "x"}]}}
+    with script.upstream(script.ollama(whole)) as upstream, loggia("--ollama", upstream, environment=KEYS, data=tmp_path) as url:
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="the-long-key-of-bob", max_retries=0, timeout=60) as client:
+            file = client.files.create(file=("b.jsonl", json.dumps(line).encode()), purpose="batch")
+            batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+            end = time.monotonic() + START_LIMIT
+            while client.batches.retrieve(batch.id).status != "completed" and time.monotonic() < end:
+                time.sleep(0.05)
+    assert [(row["key"], row["requests"], row["prompt_tokens"]) for row in rows(tmp_path)] == [("bob", 1, 3)]
+
+
 def test_without_keys_nothing_is_written(tmp_path):
     with script.upstream(script.ollama(GOOD)) as upstream, loggia("--ollama", upstream, data=tmp_path) as url:
         ask(url, "unused")

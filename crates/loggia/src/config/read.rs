@@ -39,8 +39,15 @@ impl Settings {
     /// Makes relative paths relative to a folder.
     fn beside(mut self, folder: &Path) -> Self {
         let beside = |named: &Path| folder.join(named);
-        self.data_dir = self.data_dir.as_deref().map(beside);
-        self.seal_keys = self.seal_keys.as_deref().map(beside);
+        for path in [
+            &mut self.data_dir,
+            &mut self.files_dir,
+            &mut self.seal_keys,
+            &mut self.tls_cert,
+            &mut self.tls_key,
+        ] {
+            *path = path.as_deref().map(beside);
+        }
         for model in self.models.iter_mut().flatten() {
             *model = model.beside(&beside);
         }

@@ -245,6 +245,27 @@ fn what_the_file_names_by_a_relative_path_lies_beside_it() {
 }
 
 #[test]
+fn every_setting_that_is_a_path_is_relative_to_the_file() {
+    let paths = SETTINGS
+        .iter()
+        .filter(|setting| (setting.in_file)().starts_with("\"/"));
+    let keys: Vec<_> = paths.map(|setting| setting.key).collect();
+    assert!(keys.contains(&"tls_cert") && keys.contains(&"files_dir"));
+    for key in keys {
+        let config = load(Some(&format!("{key} = \"relative\"\n")), &[], &[]).unwrap();
+        let mut written = config.written().into_iter();
+        let (_, written, _) = written.find(|(one, ..)| *one == key).unwrap();
+        let Written::Line(path) = written else {
+            panic!("{key} is not written");
+        };
+        assert!(
+            path.starts_with("\"/") && path.ends_with("/relative\""),
+            "{key}: {path}"
+        );
+    }
+}
+
+#[test]
 fn two_engines_do_not_share_a_name() {
     let error = load(
         None,

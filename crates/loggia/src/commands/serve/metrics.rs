@@ -2,8 +2,10 @@
 
 use loggia_server::{Metrics, ServerOptions, metrics_app};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use super::{listen, print_line};
+use crate::backends::Backends;
 use crate::config::Config;
 
 /// The most connections to this address. A scraper needs one.
@@ -20,8 +22,23 @@ pub(super) async fn listener(config: &Config) -> anyhow::Result<Option<TcpListen
     Ok(Some(listener))
 }
 
+/// Adds the metrics of the embedded models, and serves all metrics at this address, if there is one.
+pub(super) fn start(
+    metrics: &Metrics,
+    backends: &Backends,
+    listener: Option<TcpListener>,
+    runtime: &Handle,
+) {
+    if let Some(readings) = backends.readings.clone() {
+        metrics.read_with(move || readings());
+    }
+    if let Some(listener) = listener {
+        runtime.spawn(serve(listener, metrics.clone()));
+    }
+}
+
 /// Serves the metrics until the program ends.
-pub(super) async fn serve(listener: TcpListener, metrics: Metrics) {
+async fn serve(listener: TcpListener, metrics: Metrics) {
     let options = ServerOptions {
         // On the program's own runtime.
         workers: 0,

@@ -16,14 +16,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use loggia_api::Blobs as _;
 use loggia_api::store::KeyStore;
 use loggia_api::store::UsageStore;
+use loggia_api::{Blobs as _, Store};
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_backend::fetch_images::FetchImages;
 use loggia_mcp::HttpMcpClient;
+use loggia_seal::Keys;
 use loggia_server::{AppState, Ledger, ServerOptions, SharedLimits, app};
+use loggia_store::SqlStore;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -31,7 +33,7 @@ use tokio::sync::oneshot;
 use crate::backends::{Backends, ModelError};
 use crate::config::{Config, Flags, Listen};
 use crate::documents::ReadDocuments;
-use crate::models::{self, Progress, Source, Store};
+use crate::models::{self, Progress, Source, Store as ModelStore};
 use crate::state;
 
 pub(crate) use own_server::{OwnServer, random_key, start_own_server};
@@ -58,11 +60,7 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
     let keys = state::keys(config)?;
     let store = state::open(config, &keys).await?;
     if let Some(store) = &store {
-        let keys = options.keys.clone();
-        if let Err(error) = keys.load(&**store).await {
-            tracing::warn!(%error, "stored API keys cannot be read; requests need one until they can be");
-        }
-        runtime.spawn(keys.follow(Arc::clone(store) as Arc<dyn KeyStore>));
+        follow_stored_keys(&options, store, runtime).await;
     }
     let requires_key = options.keys.are_required();
     refuse_to_be_open(config, requires_key, address)?;
@@ -80,37 +78,19 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
         .with_mcp(mcp(config))
         .with_documents(ReadDocuments::new(config.images.limits()));
     let mut ledger = None;
-    if let Some(url) = &config.limits_url.value {
-        let limits = SharedLimits::new(url.with_password(), config.limits_servers.get());
-        let limits = Arc::new(limits.context("limits_url")?);
-        runtime.spawn(Arc::clone(&limits).follow());
+    if let Some(limits) = shared_limits(config, runtime)? {
         state = state.with_shared_limits(limits);
     }
-    if let Some(store) = store {
-        state = state.with_key_store(Arc::clone(&store) as Arc<dyn KeyStore>);
-        runtime.spawn(state::clean(Arc::clone(&store)));
-        let blobs = Arc::new(state::blobs(config, &keys));
-        // Before anything is served: afterwards, files that are being received look the same.
-        let leftovers = blobs.leftovers().await;
-        let leftovers = leftovers.context("the folder of the files cannot be read; --files-dir names another folder, --store=false serves without files")?;
+    if let Some(store) = &store {
         let new = Ledger::default();
-        state = state.with_ledger(new.clone());
-        runtime.spawn(new.clone().keep(Arc::clone(&store) as Arc<dyn UsageStore>));
-        ledger = Some((new, Arc::clone(&store)));
-        state = state.with_store(store).with_blobs(blobs);
-        runtime.spawn(state.keep_files(leftovers));
-        runtime.spawn(state.work_on_vector_stores());
-        let parallel = config.batch_parallel.get() as usize;
-        let clients = config.batch_clients.get() as usize;
-        runtime.spawn(state.work_on_batches(parallel, clients));
+        runtime.spawn(new.clone().keep(Arc::clone(store) as Arc<dyn UsageStore>));
+        // First, so that lines of batches are in it.
+        let with_ledger = state.with_ledger(new.clone());
+        state = with_store(with_ledger, store, &keys, config, runtime).await?;
+        ledger = Some((new, store));
     }
     if let Some(metrics) = &options.metrics {
-        if let Some(engines) = backends.readings.clone() {
-            metrics.read_with(move || engines());
-        }
-        if let Some(listener) = metrics_listener {
-            runtime.spawn(metrics::serve(listener, metrics.clone()));
-        }
+        metrics::start(metrics, &backends, metrics_listener, runtime);
     }
     let background = state.background();
     let app = app(state);
@@ -158,12 +138,57 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
         failed = reload.watch(config) => failed,
     };
     if let Some((ledger, store)) = ledger
-        && let Err(error) = ledger.write(&*store).await
+        && let Err(error) = ledger.write(&**store).await
     {
         tracing::warn!(%error, "the usage of API keys in the last moments was not stored");
     }
     unload.await;
     ended
+}
+
+/// Reads the API keys of the store, and then notices their changes.
+async fn follow_stored_keys(options: &ServerOptions, store: &Arc<SqlStore>, runtime: &Handle) {
+    let keys = options.keys.clone();
+    if let Err(error) = keys.load(&**store).await {
+        tracing::warn!(%error, "stored API keys cannot be read; requests need one until they can be");
+    }
+    runtime.spawn(keys.follow(Arc::clone(store) as Arc<dyn KeyStore>));
+}
+
+/// The limits that servers share, if they do.
+fn shared_limits(config: &Config, runtime: &Handle) -> anyhow::Result<Option<Arc<SharedLimits>>> {
+    let Some(url) = &config.limits_url.value else {
+        return Ok(None);
+    };
+    let limits = SharedLimits::new(url.with_password(), config.limits_servers.get());
+    let limits = Arc::new(limits.context("limits_url")?);
+    runtime.spawn(Arc::clone(&limits).follow());
+    Ok(Some(limits))
+}
+
+/// Adds what needs the store: stored objects, files, vector stores, batches, and the admin API of
+/// keys.
+async fn with_store(
+    state: AppState,
+    store: &Arc<SqlStore>,
+    keys: &Arc<Keys>,
+    config: &Config,
+    runtime: &Handle,
+) -> anyhow::Result<AppState> {
+    let state = state.with_key_store(Arc::clone(store) as Arc<dyn KeyStore>);
+    runtime.spawn(state::clean(Arc::clone(store)));
+    let blobs = Arc::new(state::blobs(config, keys));
+    // Before anything is served: afterwards, files that are being received look the same.
+    let leftovers = blobs.leftovers().await;
+    let leftovers = leftovers.context("the folder of the files cannot be read; --files-dir names another folder, --store=false serves without files")?;
+    let state = state.with_store(Arc::clone(store) as Arc<dyn Store>);
+    let state = state.with_blobs(blobs);
+    runtime.spawn(state.keep_files(leftovers));
+    runtime.spawn(state.work_on_vector_stores());
+    let parallel = config.batch_parallel.get() as usize;
+    let clients = config.batch_clients.get() as usize;
+    runtime.spawn(state.work_on_batches(parallel, clients));
+    Ok(state)
 }
 
 /// The scheme of the server's URL.
@@ -248,7 +273,7 @@ pub(super) async fn configured_backends(
 
 async fn fetch(source: &str, config: &Config) -> anyhow::Result<()> {
     let source = Source::parse(source)?;
-    let store = Store::new(&config.data_dir);
+    let store = ModelStore::new(&config.data_dir);
     models::pull(&source, &store, Progress::on_stderr()).await?;
     Ok(())
 }
