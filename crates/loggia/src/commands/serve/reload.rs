@@ -2,6 +2,8 @@
 //! Changed settings are named; they take effect after a restart. A mistake changes nothing and is
 //! logged.
 
+#[cfg(unix)]
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -69,12 +71,15 @@ impl Reload {
         #[cfg(unix)]
         let mut hang_ups = {
             use tokio::signal::unix::{SignalKind, signal};
-            signal(SignalKind::hangup())?
+            // A terminal that is closed sends SIGHUP too, and ends a server that runs in it.
+            let is_service = !std::io::stderr().is_terminal();
+            let hang_ups = is_service.then(|| signal(SignalKind::hangup()));
+            hang_ups.transpose()?
         };
         loop {
             #[cfg(unix)]
             let is_asked = tokio::select! {
-                _ = hang_ups.recv() => true,
+                Some(()) = async { hang_ups.as_mut()?.recv().await } => true,
                 _ = looks.tick() => false,
             };
             #[cfg(not(unix))]
