@@ -103,7 +103,7 @@ impl Setup {
 }
 
 /// A request with one part, for each API.
-fn chat(file: Value) -> (&'static str, Value) {
+fn chat(file: &Value) -> (&'static str, Value) {
     let parts = json!([{"type": "file", "file": file}]);
     let body = json!({"model": "m", "messages": [{"role": "user", "content": parts}]});
     ("/v1/chat/completions", body)
@@ -115,7 +115,7 @@ fn response(mut part: Value) -> (&'static str, Value) {
     ("/v1/responses", json!({"model": "m", "input": input}))
 }
 
-fn message(source: Value, title: Option<&str>) -> (&'static str, Value) {
+fn message(source: &Value, title: Option<&str>) -> (&'static str, Value) {
     let parts = json!([{"type": "document", "source": source, "title": title}]);
     let messages = json!([{"role": "user", "content": parts}]);
     let body = json!({"model": "m", "max_tokens": 9, "messages": messages});
@@ -134,11 +134,11 @@ async fn a_model_gets_the_text_of_a_pdf() {
     let id = setup.upload("%PDF-1.7 stored").await;
     for ((path, asked), text) in [
         (
-            chat(json!({"filename": "a.pdf", "file_data": url})),
+            chat(&json!({"filename": "a.pdf", "file_data": url})),
             "a.pdf:\n\nsent",
         ),
-        (chat(json!({"file_data": SENT})), "sent"),
-        (chat(json!({"file_id": id})), "up.pdf:\n\nstored"),
+        (chat(&json!({"file_data": SENT})), "sent"),
+        (chat(&json!({"file_id": id})), "up.pdf:\n\nstored"),
         (
             response(json!({"filename": "a.pdf", "file_data": url})),
             "a.pdf:\n\nsent",
@@ -146,7 +146,7 @@ async fn a_model_gets_the_text_of_a_pdf() {
         (response(json!({"file_id": id})), "up.pdf:\n\nstored"),
         (
             message(
-                json!({"type": "base64", "media_type": "application/pdf", "data": SENT}),
+                &json!({"type": "base64", "media_type": "application/pdf", "data": SENT}),
                 Some("The whale"),
             ),
             "The whale:\n\nsent",
@@ -169,14 +169,14 @@ async fn a_document_by_url_is_fetched() {
             "a.txt:\n\na text",
         ),
         (
-            message(json!({"type": "url", "url": pdf}), None),
+            message(&json!({"type": "url", "url": pdf}), None),
             "a.pdf:\n\nfetched",
         ),
         (
-            message(json!({"type": "url", "url": pdf}), Some("Whales")),
+            message(&json!({"type": "url", "url": pdf}), Some("Whales")),
             "Whales:\n\nfetched",
         ),
-        (chat(json!({"file_data": pdf})), "a.pdf:\n\nfetched"),
+        (chat(&json!({"file_data": pdf})), "a.pdf:\n\nfetched"),
     ] {
         let (status, answer) = setup.post(path, &asked).await;
         assert_eq!(status, 200, "{asked}: {answer}");
@@ -192,12 +192,12 @@ async fn a_document_that_cannot_be_read_is_an_error_at_its_place() {
     let pdf = |data: &str| json!({"type": "base64", "media_type": "application/pdf", "data": data});
     for ((path, asked), place, reason) in [
         (
-            chat(json!({"file_data": BROKEN})),
+            chat(&json!({"file_data": BROKEN})),
             "messages[0].content[0].file.file_data",
             "it has no text",
         ),
         (
-            chat(json!({"file_data": "data:application/pdf;base64,?"})),
+            chat(&json!({"file_data": "data:application/pdf;base64,?"})),
             "messages[0].content[0].file.file_data",
             "it is neither base64 nor a data: URL",
         ),
@@ -222,17 +222,17 @@ async fn a_document_that_cannot_be_read_is_an_error_at_its_place() {
             "expected an http(s) URL",
         ),
         (
-            message(pdf(BROKEN), None),
+            message(&pdf(BROKEN), None),
             "messages[0].content[0].source.data",
             "it has no text",
         ),
         (
-            message(json!({"type": "url", "url": url("gone")}), None),
+            message(&json!({"type": "url", "url": url("gone")}), None),
             "messages[0].content[0].source.url",
             "status 404",
         ),
         (
-            message(json!({"type": "url", "url": "ftp://a"}), None),
+            message(&json!({"type": "url", "url": "ftp://a"}), None),
             "messages[0].content[0].source.url",
             "expected an http(s) URL",
         ),
@@ -270,7 +270,7 @@ async fn without_a_reader_no_document_is_fetched() {
     let url = "https://a.example/a.txt";
     for (path, asked) in [
         response(json!({"file_url": url})),
-        message(json!({"type": "url", "url": url}), None),
+        message(&json!({"type": "url", "url": url}), None),
     ] {
         let (status, answer) = setup.post(path, &asked).await;
         assert_eq!(status, 400, "{answer}");
@@ -278,7 +278,7 @@ async fn without_a_reader_no_document_is_fetched() {
         assert!(text.contains("does not fetch documents"), "{text}");
     }
     // A PDF is a note for the model.
-    let (path, asked) = chat(json!({"filename": "a.pdf", "file_data": SENT}));
+    let (path, asked) = chat(&json!({"filename": "a.pdf", "file_data": SENT}));
     assert_eq!(setup.post(path, &asked).await.0, 200);
     assert!(setup.read().contains("cannot read it"));
 }

@@ -1,7 +1,5 @@
 //! Keys and values in fewer bits: less memory, an answer, and states that are not mixed up.
 
-#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
-
 use std::path::Path;
 
 use crate::support::family::{self, Family};

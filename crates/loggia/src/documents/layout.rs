@@ -67,7 +67,7 @@ impl PageText {
             self.text.push_str("\n\n");
         } else if across > LINE {
             self.text.push('\n');
-        } else if (along > SPACE || along < -1.0) && !self.text.ends_with([' ', '\n']) {
+        } else if !(-1.0..=SPACE).contains(&along) && !self.text.ends_with([' ', '\n']) {
             self.text.push(' ');
         }
     }
