@@ -102,7 +102,7 @@ impl Door {
 }
 
 /// A request whose questions are asked.
-struct Asking<'a> {
+pub(crate) struct Asking<'a> {
     door: &'a Door,
     parts: &'a Parts,
     refusals: Refusals,
@@ -112,24 +112,24 @@ struct Asking<'a> {
 }
 
 /// The probabilities of a prompt's answers, and what finding them took.
-struct Found {
+pub(crate) struct Found {
     /// The number of the question, from 0.
     question: usize,
     /// `None` if the model's token was none of the answers.
     weights: Option<Vec<f64>>,
-    usage: Option<CompletionUsage>,
-    served_by: ServedBy,
-    ignored: String,
+    pub(crate) usage: Option<CompletionUsage>,
+    pub(crate) served_by: ServedBy,
+    pub(crate) ignored: String,
 }
 
 /// The answers to the questions, and the results of all prompts.
-struct Answered {
-    answers: Vec<DecisionAnswer>,
-    found: Vec<Found>,
+pub(crate) struct Answered {
+    pub(crate) answers: Vec<DecisionAnswer>,
+    pub(crate) found: Vec<Found>,
 }
 
 impl<'a> Asking<'a> {
-    async fn new(
+    pub(crate) async fn new(
         door: &'a Door,
         parts: &'a Parts,
         request: DecisionRequest,
@@ -185,7 +185,7 @@ impl<'a> Asking<'a> {
 
     /// Answers the questions: each has prompts for groups of its options, and, if there are several,
     /// a last one for the winners of the groups.
-    async fn answers(&self, questions: Vec<Checked>) -> Result<Answered, ApiError> {
+    pub(crate) async fn answers(&self, questions: Vec<Checked>) -> Result<Answered, ApiError> {
         let mut prompts = Vec::new();
         for (index, question) in questions.iter().enumerate() {
             prompts.extend(question.prompts().into_iter().map(|prompt| (index, prompt)));

@@ -6,6 +6,8 @@ use std::time::Duration;
 use loggia_backend::Profile;
 use serde_json::{Map, Value};
 
+use crate::moderations::ModerationFormat;
+
 /// How to handle fields that a model's backend cannot honour (`docs/dialects.md`, part 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strictness {
@@ -48,6 +50,10 @@ pub struct Policy {
     /// Whether a request without a [`Caller`](crate::Caller) may delete models. Never applies to
     /// web pages.
     pub deletes_without_key: bool,
+    /// The model of `POST /v1/moderations` for requests that name none, or one of OpenAI's.
+    pub moderation_model: Option<String>,
+    /// The format of that model's prompts and answers. `None`: that of a model with its name.
+    pub moderation_format: Option<ModerationFormat>,
 }
 
 /// Settings for one model. `None` means the general setting.
@@ -159,6 +165,8 @@ impl Default for Policy {
             files: FileLimits::default(),
             embedding_model: None,
             deletes_without_key: false,
+            moderation_model: None,
+            moderation_format: None,
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) enum Handler {
     InputTokens,
     Embeddings,
     Decisions,
+    Moderations,
     Models,
     Model,
     DeleteModel,
@@ -282,6 +283,12 @@ static ROUTES: &[Row] = &[
         "/v1/decisions",
         Handler::Decisions,
         &["decisions", "decision"],
+    ),
+    row(
+        Method::POST,
+        "/v1/moderations",
+        Handler::Moderations,
+        &["moderations", "moderation"],
     ),
     row(
         Method::GET,
@@ -604,6 +611,7 @@ impl Route {
                 | Handler::Compact
                 | Handler::Messages
                 | Handler::Embeddings
+                | Handler::Moderations
         )
     }
 

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tower::Service;
 
+use crate::decisions::first_token;
 use crate::support::{Inner, Scripted, plain_model};
 
 /// A door with files and batches, in front of a model that answers with a recording.
@@ -752,4 +753,21 @@ impl Blobs for FullOnce {
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
         self.inner.leftovers()
     }
+}
+
+#[tokio::test]
+async fn lines_may_be_moderations() {
+    let door = BatchDoor::before(first_token(&[("Yes", 0.75), ("No", 0.25)]));
+    let line = json!({
+        "custom_id": "a", "method": "POST", "url": "/v1/moderations",
+        "body": {"model": "smollm2:135m", "input": "Hello"}
+    });
+    let more = json!({"endpoint": "/v1/moderations"});
+    let id = door.create_as(None, &line.to_string(), more).await;
+    let work = door.work();
+    let batch = door.ended(None, &id).await;
+    work.abort();
+    let lines = door.lines(None, &batch["output_file_id"]).await;
+    let result = &lines[0]["response"]["body"]["results"][0];
+    assert_eq!(result["flagged"], true, "{lines:?}");
 }

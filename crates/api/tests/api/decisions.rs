@@ -5,7 +5,7 @@ use loggia_api::Policy;
 use serde_json::{Value, json};
 
 /// An Ollama whose first token has these probabilities.
-fn first_token(probabilities: &[(&str, f64)]) -> Scripted {
+pub(crate) fn first_token(probabilities: &[(&str, f64)]) -> Scripted {
     let top: Vec<Value> = probabilities
         .iter()
         .map(|(token, probability)| {

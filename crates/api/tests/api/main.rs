@@ -19,6 +19,7 @@ mod files;
 mod heartbeats;
 mod messages;
 mod misplaced;
+mod moderations;
 mod older_functions;
 mod ollama_answers;
 mod ollama_clients;

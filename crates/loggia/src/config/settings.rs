@@ -29,7 +29,9 @@ use super::per_model::PerModels;
 use super::sources::{Sources, of_variable};
 use super::table::{Setting, Value, Written, settings};
 use super::tokens::Tokens;
-use super::value::{CacheScope, CacheType, Engine, ModelName, SamplingProfile, Span, Url};
+use super::value::{
+    CacheScope, CacheType, Engine, ModelName, ModerationFormat, SamplingProfile, Span, Url,
+};
 
 /// Groups of flags in `--help`.
 pub(super) const ENGINE: &str = "The built-in engine";
@@ -92,6 +94,15 @@ settings! {
     /// The model that computes the vectors of vector stores; each keeps the model it was made with
     #[arg(long, value_name = "NAME", help_heading = STORE)]
     embedding_model: String { unset("vector stores cannot be created"), example "all-minilm:33m" }
+
+    /// The model of /v1/moderations, such as a Llama Guard 3 or a ShieldGemma, for requests that
+    /// name none or one of OpenAI's
+    #[arg(long, value_name = "MODEL", help_heading = BACKENDS)]
+    moderation_model: String { unset("such requests get a 404"), example "llama-guard3:1b" }
+
+    /// The format of that model's prompts and answers
+    #[arg(long, value_name = "llama-guard|shieldgemma|questions", help_heading = BACKENDS)]
+    moderation_format: ModerationFormat { unset("that of a model with its name"), example "llama-guard" }
 
     /// Encrypt the texts of stored objects, and files, with the first key of seal_keys
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = STORE)]

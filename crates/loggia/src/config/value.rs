@@ -54,6 +54,8 @@ pub(crate) enum ValueError {
     SamplingProfile(String),
     #[error("`{0}` is not a cache scope; write server or key")]
     CacheScope(String),
+    #[error("`{0}` is not a format of moderations; write llama-guard, shieldgemma or questions")]
+    ModerationFormat(String),
     #[error("`{0}` is not a type for keys and values in the cache; write f16, q8_0 or q4_0")]
     CacheType(String),
     #[error(
@@ -154,6 +156,49 @@ impl fmt::Display for CacheScope {
             CacheScope::Server => "server",
             CacheScope::Key => "key",
         })
+    }
+}
+
+/// The format of a model's prompts and answers for moderations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ModerationFormat {
+    #[serde(rename = "llama-guard")]
+    LlamaGuard,
+    ShieldGemma,
+    Questions,
+}
+
+impl FromStr for ModerationFormat {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "llama-guard" => Ok(Self::LlamaGuard),
+            "shieldgemma" => Ok(Self::ShieldGemma),
+            "questions" => Ok(Self::Questions),
+            _ => Err(ValueError::ModerationFormat(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for ModerationFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LlamaGuard => "llama-guard",
+            Self::ShieldGemma => "shieldgemma",
+            Self::Questions => "questions",
+        })
+    }
+}
+
+impl From<ModerationFormat> for loggia_api::ModerationFormat {
+    fn from(format: ModerationFormat) -> Self {
+        match format {
+            ModerationFormat::LlamaGuard => Self::LlamaGuard,
+            ModerationFormat::ShieldGemma => Self::ShieldGemma,
+            ModerationFormat::Questions => Self::Questions,
+        }
     }
 }
 

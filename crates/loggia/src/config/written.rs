@@ -20,7 +20,9 @@ use super::origin::Origin;
 use super::per_model::{PerModel, PerModels};
 use super::table::{Value, Written};
 use super::tokens::Tokens;
-use super::value::{CacheScope, CacheType, Engine, ModelName, SamplingProfile, Span, Url};
+use super::value::{
+    CacheScope, CacheType, Engine, ModelName, ModerationFormat, SamplingProfile, Span, Url,
+};
 
 /// A TOML string.
 fn text(value: impl Display) -> String {
@@ -59,6 +61,7 @@ one_value! {
     LimitsUrl => |it| text(it),
     SamplingProfile => |it| text(it),
     CacheScope => |it| text(it),
+    ModerationFormat => |it| text(it),
     CacheType => |it| text(it),
     KeepAlive => |it| text(it),
     Size => |it| text(it),

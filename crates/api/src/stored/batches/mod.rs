@@ -45,6 +45,7 @@ const ENDPOINTS: &[&str] = &[
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
+    "/v1/moderations",
 ];
 
 /// The time within which a batch is processed, and its seconds.

@@ -29,6 +29,8 @@ pub(in crate::commands) fn policy(config: &Config) -> Policy {
         },
         embedding_model: (*config.embedding_model).clone(),
         deletes_without_key: false,
+        moderation_model: (*config.moderation_model).clone(),
+        moderation_format: config.moderation_format.map(Into::into),
     }
 }
 
