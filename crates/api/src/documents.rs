@@ -38,6 +38,10 @@ impl DocumentError {
     pub fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
+
+    pub(crate) fn reason(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Returns whether a chat has documents that this door reads for the model.

@@ -14,7 +14,7 @@ use crate::support::{Scripted, plain_model};
 
 /// Reads every PDF that is not broken, and fetches what is there.
 #[derive(Default)]
-struct Reader {
+pub(crate) struct Reader {
     fetched: Mutex<Vec<String>>,
 }
 

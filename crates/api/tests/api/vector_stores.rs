@@ -20,6 +20,7 @@ use loggia_wire::openai::{ChunkChoice, FinishReason, Model, OnePrompt};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use crate::documents::Reader;
 use crate::responses::stand_in::{call, delta};
 use crate::responses::state_machine::checked;
 
@@ -144,7 +145,8 @@ impl VectorDoor {
         let (words, store) = (Words::new(), Arc::new(MemoryStore::new()));
         let door = Door::new(words.clone(), policy)
             .with_store(store.clone())
-            .with_blobs(Arc::new(MemoryBlobs::default()));
+            .with_blobs(Arc::new(MemoryBlobs::default()))
+            .with_documents(Arc::new(Reader::default()));
         Self { door, words, store }
     }
 
@@ -453,6 +455,27 @@ async fn files_are_read_in_the_background_and_their_chunks_are_found() {
         200
     );
     assert_eq!(door.found(&id, json!({"query": "dogs"})).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn pdfs_are_found_by_their_text() {
+    let door = VectorDoor::new();
+    let read = door.file("a.pdf", "%PDF-1.7 whales sing").await;
+    let scan = door.file("b.pdf", "%PDF-1.3").await;
+    let id = door.vector_store(&[&read, &scan]).await;
+    let _work = door.work();
+    door.settled(&id).await;
+    assert_eq!(door.found(&id, json!({"query": "whales"})).await, ["a.pdf"]);
+    let path = format!("{}/files", path_of(&id));
+    let content = door.get(&format!("{path}/{read}/content")).await;
+    assert_eq!(content["data"][0]["text"], "whales sing");
+    let failed = door.get(&format!("{path}/{scan}")).await;
+    let error =
+        json!({"code": "unsupported_file", "message": "The PDF cannot be read: it has no text."});
+    assert_eq!(
+        (&failed["status"], &failed["last_error"]),
+        (&json!("failed"), &error)
+    );
 }
 
 #[tokio::test]

@@ -278,7 +278,7 @@ impl VectorStores {
         let file = self.files.find(&stored.file_id).await?;
         let bytes = self.files.whole(&file).await;
         let bytes = bytes.map_err(|error| self.files.failed(&error))?;
-        let found = text::of_file(&bytes, &stored.filename);
+        let found = self.text(bytes, &stored.filename).await;
         let data = match found {
             Ok(text) => vec![TextContent::new(text)],
             // A file that failed has no text.

@@ -106,6 +106,7 @@ impl Door {
                 backend: std::sync::Arc::clone(&self.embeds),
                 model: self.policy.embedding_model.clone(),
             },
+            documents: self.documents.clone(),
         }
     }
 }
@@ -140,6 +141,21 @@ impl VectorStores {
         Self {
             files: self.files.of(owner),
             embedder: self.embedder.clone(),
+            documents: self.documents.clone(),
+        }
+    }
+
+    /// Returns the text of a file.
+    pub(super) async fn text(&self, bytes: Vec<u8>, name: &str) -> Result<String, Failure> {
+        match &self.documents {
+            Some(documents) if text::is_pdf(&bytes) => {
+                let found = documents.pdf_text(bytes.into()).await;
+                found.map_err(|error| {
+                    let reason = error.reason();
+                    Failure::unsupported(format!("The PDF cannot be read: {reason}."))
+                })
+            }
+            _ => text::of_file(&bytes, name),
         }
     }
 
@@ -290,8 +306,7 @@ impl Reading<'_> {
         let content = stores.files.find(&file.file_id).await;
         let content = content.map_err(|_| Failure::invalid("The file was deleted.".to_owned()))?;
         let bytes = stores.files.whole(&content).await?;
-        let text = text::of_file(&bytes, &file.filename)?;
-        drop(bytes);
+        let text = stores.text(bytes, &file.filename).await?;
         let added = self
             .add_chunks(&of.id, &of.model, &text, file.sizes)
             .await?;

@@ -19,6 +19,7 @@ pub(crate) mod search;
 mod text;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::{Response, StatusCode};
 use loggia_wire::openai::{
@@ -38,7 +39,7 @@ use crate::door::routes::VectorStoresHandler;
 use crate::store::{
     Change, Filter, Kind, Listed, Metadata, Object, Order, Page as Part, StoreError,
 };
-use crate::{ApiError, Body};
+use crate::{ApiError, Body, Documents};
 
 use embed::Embedder;
 
@@ -97,6 +98,8 @@ pub(crate) struct StoredVectorStore {
 pub(crate) struct VectorStores {
     pub(crate) files: Files,
     pub(crate) embedder: Embedder,
+    /// Reads PDFs.
+    pub(crate) documents: Option<Arc<dyn Documents>>,
 }
 
 impl VectorStores {

@@ -35,14 +35,18 @@ const BLOCKS: &[&str] = &[
 /// The elements whose content is no text.
 const HIDDEN: &[&str] = &["script", "style", "template", "noscript", "svg"];
 
-/// Returns the text of a file.
+/// Returns whether a file is a PDF.
+pub(super) fn is_pdf(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"%PDF-")
+}
+
+/// Returns the text of a file that is no PDF.
 ///
 /// # Errors
 /// `unsupported_file` for what is no text, `invalid_file` for a file without text.
 pub(super) fn of_file(bytes: &[u8], name: &str) -> Result<String, Failure> {
     let text = decoded(bytes).ok_or_else(|| {
-        let is_pdf = bytes.starts_with(b"%PDF-");
-        let what = if is_pdf { "a PDF" } else { "not text" };
+        let what = if is_pdf(bytes) { "a PDF" } else { "not text" };
         Failure::unsupported(format!(
             "The file is {what}. This server reads plain text, Markdown, JSON, HTML and code."
         ))
@@ -72,8 +76,7 @@ fn decoded(bytes: &[u8]) -> Option<String> {
         [0xef, 0xbb, 0xbf, rest @ ..] => str::from_utf8(rest).ok()?.to_owned(),
         _ => str::from_utf8(bytes).ok()?.to_owned(),
     };
-    let is_pdf = text.starts_with("%PDF-");
-    (!is_pdf && !text.contains('\0')).then_some(text)
+    (!is_pdf(text.as_bytes()) && !text.contains('\0')).then_some(text)
 }
 
 fn is_html(text: &str, name: &str) -> bool {
