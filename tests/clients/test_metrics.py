@@ -156,3 +156,15 @@ def test_with_keys_a_scraper_needs_one_unless_metrics_have_their_own_address(tmp
 def test_metrics_can_be_turned_off():
     with loggia("--openai", "none=http://127.0.0.1:9/v1", "--metrics=false", until="/healthz") as url:
         assert status_of(f"{url}/metrics") == 404
+
+
+def test_the_dashboard_and_the_alerts_ask_for_metrics_that_exist(embedded, client):
+    model = name_of(embedded)
+    for _ in range(2):
+        list(client.chat.completions.create(model=model, max_tokens=5, stream=True, **questions.STORY))
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="missing", **questions.STORY)
+    served = {sample.name for sample in Scrape(embedded).samples}
+    for file in ("grafana/loggia.json", "prometheus/alerts.yaml", "helm/loggia/values.yaml"):
+        asked = set(re.findall(r"\b(?:loggia|process)_[a-z_]+", (REPOSITORY / "deploy" / file).read_text()))
+        assert asked and asked <= served, (file, asked - served)
