@@ -28,6 +28,7 @@ mod messages;
 mod models;
 mod moderations;
 mod ollama;
+mod rerank;
 mod responses;
 pub mod store;
 mod stored;

@@ -8,7 +8,7 @@ use loggia_wire::openai::Model;
 use crate::count::by_answer::by_answer;
 use crate::{
     Abilities, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Reply,
-    TokenCount, WorkKind,
+    RerankCall, Reranked, TokenCount, WorkKind,
 };
 
 /// A backend answers chats: an engine in this process, a server at an address, or a wrapper around
@@ -36,6 +36,12 @@ pub trait Backend: Send + Sync {
         Box::pin(std::future::ready(Err(BackendError::Unsupported {
             work: WorkKind::Embeddings,
         })))
+    }
+
+    /// Compares documents with a query. Returns `None` if the model does not rerank, so that its
+    /// embeddings may be compared instead. Dropping the future tells the engine to stop.
+    fn rerank(&self, _call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     /// Counts the tokens of a chat's prompt: what `prompt_tokens` of an answer to it would be. The

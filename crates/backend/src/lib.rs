@@ -31,6 +31,7 @@ pub mod openai;
 pub mod process;
 mod reasoning;
 pub mod references;
+mod rerank;
 mod retry_after;
 pub mod roster;
 pub mod schema;
@@ -50,5 +51,6 @@ pub use event::{
     Chunk, EarlyEnd, Event, Events, PromptUsage, Reply, ServedBy, ServerTool, Waiting, fingerprint,
 };
 pub use nearest::nearest;
+pub use rerank::{Rerank, RerankCall, Reranked};
 pub use trace::Trace;
 pub use wrap::Wrap;

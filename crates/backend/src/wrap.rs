@@ -7,7 +7,8 @@ use futures_core::future::BoxFuture;
 use loggia_wire::openai::Model;
 
 use crate::{
-    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Reply, TokenCount,
+    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Reply, RerankCall,
+    Reranked, TokenCount,
 };
 
 /// A wrapper around a backend. Each method forwards to [`inner`](Self::inner) by default, so an
@@ -61,6 +62,11 @@ pub trait Wrap: Send + Sync {
         self.inner().embed(call)
     }
 
+    /// See [`Backend::rerank`].
+    fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+        self.inner().rerank(call)
+    }
+
     /// See [`Backend::count_tokens`].
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
         self.inner().count_tokens(call)
@@ -106,6 +112,10 @@ impl<W: Wrap> Backend for W {
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Wrap::embed(self, call)
+    }
+
+    fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+        Wrap::rerank(self, call)
     }
 
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
@@ -171,6 +181,10 @@ mod tests {
             self.note("embed")
         }
 
+        fn rerank(&self, _: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+            self.note("rerank")
+        }
+
         fn count_tokens(&self, _: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
             self.note("count_tokens")
         }
@@ -231,6 +245,15 @@ mod tests {
             .unwrap();
         let _ = wrapper
             .embed(EmbeddingCall::new("2", embedding))
+            .now_or_never()
+            .unwrap();
+        let rerank = crate::Rerank {
+            model: "m".to_owned(),
+            query: "x".to_owned(),
+            documents: Vec::new(),
+        };
+        let _ = wrapper
+            .rerank(RerankCall::new("4", rerank))
             .now_or_never()
             .unwrap();
         let _ = wrapper.models().now_or_never().unwrap();

@@ -92,6 +92,7 @@ impl PagesLayer {
             HeaderName::from_static("x-loggia-served-by"),
             HeaderName::from_static("x-loggia-ignored"),
             HeaderName::from_static("x-loggia-changed"),
+            HeaderName::from_static("x-loggia-reranked-by"),
             HeaderName::from_static("x-loggia-assumed"),
             HeaderName::from_static("request-id"),
             HeaderName::from_static("x-loggia-truncated"),

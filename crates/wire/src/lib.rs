@@ -17,6 +17,7 @@ pub mod anthropic;
 pub mod frame;
 pub mod ollama;
 pub mod openai;
+pub mod rerank;
 
 pub use json_text::JsonText;
 pub use once::Once;

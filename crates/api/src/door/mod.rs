@@ -323,6 +323,7 @@ impl Door {
             Handler::Embeddings => Box::pin(door.embeddings(request)).await,
             Handler::Decisions => Box::pin(door.decisions(request)).await,
             Handler::Moderations => Box::pin(door.moderations(request)).await,
+            Handler::Rerank => Box::pin(door.rerank(request)).await,
             Handler::Models if is_anthropic => door.model_page(request.uri()).await,
             Handler::Model if is_anthropic => door.model_info(route.id()).await,
             Handler::Models => door.models().await,

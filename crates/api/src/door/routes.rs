@@ -22,6 +22,7 @@ pub(crate) enum Handler {
     Embeddings,
     Decisions,
     Moderations,
+    Rerank,
     Models,
     Model,
     DeleteModel,
@@ -290,6 +291,14 @@ static ROUTES: &[Row] = &[
         Handler::Moderations,
         &["moderations", "moderation"],
     ),
+    row(
+        Method::POST,
+        "/v1/rerank",
+        Handler::Rerank,
+        &["rerank", "reranking"],
+    ),
+    // Clients of Jina's and Cohere's API have base URLs without `/v1`.
+    row(Method::POST, "/rerank", Handler::Rerank, &[]),
     row(
         Method::GET,
         "/v1/models",
@@ -612,6 +621,7 @@ impl Route {
                 | Handler::Messages
                 | Handler::Embeddings
                 | Handler::Moderations
+                | Handler::Rerank
         )
     }
 
@@ -769,7 +779,6 @@ mod tests {
             "/favicon.ico",
             "/v1/audio/speech",
             "/v1/images/generations",
-            "/v1/moderations",
         ] {
             let error = Route::of(&Method::GET, &path.parse().expect("a path")).expect_err(path);
             assert_eq!(error.error.message, format!("Invalid URL (GET {path})"));

@@ -26,6 +26,7 @@ mod ollama_clients;
 mod original;
 mod reasoning;
 mod reasoning_in_text;
+mod rerank;
 mod responses;
 mod retry_after;
 mod spec;

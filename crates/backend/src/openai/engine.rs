@@ -27,8 +27,8 @@ use crate::tool_calls::regular::ToolCalls;
 use crate::tool_calls::{forced_call, keep_first_call};
 use crate::{
     Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, CompletionCall,
-    EmbeddingCall, Embeddings, Event, Events, Reply, ServedBy, TokenCount, Trace, Work, WorkKind,
-    fingerprint,
+    EmbeddingCall, Embeddings, Event, Events, Reply, RerankCall, Reranked, ServedBy, TokenCount,
+    Trace, Work, WorkKind, fingerprint,
 };
 
 /// The maximum size of a complete answer or a list of models, in bytes.
@@ -49,7 +49,7 @@ const REFUSAL_LIMIT: usize = 1 << 20;
 /// ```
 #[derive(Clone, Debug)]
 pub struct OpenAi {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     pub(super) upstream: Upstream,
     chat: Uri,
     completions: Uri,
@@ -441,7 +441,7 @@ impl OpenAi {
 
     /// Interprets a 401 or 403. It is about the API key that this server sends. If it sends none, a
     /// 401 asks for one.
-    fn about_the_key(&self, error: BackendError) -> BackendError {
+    pub(super) fn about_the_key(&self, error: BackendError) -> BackendError {
         match error {
             BackendError::Refused {
                 status: 401 | 403, ..
@@ -538,6 +538,10 @@ impl Backend for OpenAi {
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(self.start_embedding(call))
+    }
+
+    fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+        Box::pin(self.start_rerank(call))
     }
 
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {

@@ -183,6 +183,13 @@ impl EngineError {
         message.contains("not support embedding") || message.contains("not support the embedding")
     }
 
+    /// Returns whether the error says that the model does not rerank.
+    pub(super) fn is_about_no_reranking(&self) -> bool {
+        let message = self.message.as_deref().unwrap_or_default();
+        let message = message.to_ascii_lowercase();
+        message.contains("not support rerank") || message.contains("not support score")
+    }
+
     /// Returns the field that llama-server names only in its message: `Field 'n': Value must be …`,
     /// `[json.exception.…] key 'prompt' not found`.
     pub(super) fn field_in_its_words(&self) -> Option<String> {

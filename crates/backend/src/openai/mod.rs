@@ -21,6 +21,7 @@ mod models;
 mod older_completions;
 mod refusal;
 mod repair;
+mod rerank;
 mod retry_unparsed_call;
 mod whole;
 

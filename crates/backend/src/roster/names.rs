@@ -15,7 +15,7 @@ use super::alias::{Alias, AliasError, Aliases};
 use super::member::{LastList, Member, Models};
 use crate::{
     Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Reply,
-    TokenCount,
+    RerankCall, Reranked, TokenCount,
 };
 
 /// The minimum interval between refreshes that an unknown name causes.
@@ -300,6 +300,17 @@ impl Backend for Roster {
                 Arc::make_mut(&mut call.work).model = place.model;
             }
             place.member.backend.embed(call).await
+        })
+    }
+
+    fn rerank(
+        &self,
+        mut call: RerankCall,
+    ) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+        Box::pin(async move {
+            let place = self.find(&call.work.model).await?;
+            call.work.model = place.model;
+            place.member.backend.rerank(call).await
         })
     }
 

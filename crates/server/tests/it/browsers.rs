@@ -62,7 +62,7 @@ async fn a_page_may_read_the_answers_own_headers_and_errors_too() {
         assert_eq!(
             header(&answer, "access-control-expose-headers"),
             Some(
-                "x-request-id,x-loggia-served-by,x-loggia-ignored,x-loggia-changed,x-loggia-assumed,request-id,x-loggia-truncated,x-loggia-estimated,retry-after,retry-after-ms,\
+                "x-request-id,x-loggia-served-by,x-loggia-ignored,x-loggia-changed,x-loggia-reranked-by,x-loggia-assumed,request-id,x-loggia-truncated,x-loggia-estimated,retry-after,retry-after-ms,\
                 x-ratelimit-limit-requests,x-ratelimit-remaining-requests,x-ratelimit-reset-requests,\
                 x-ratelimit-limit-tokens,x-ratelimit-remaining-tokens,x-ratelimit-reset-tokens,\
                 anthropic-ratelimit-requests-limit,anthropic-ratelimit-requests-remaining,\

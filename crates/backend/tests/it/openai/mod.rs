@@ -11,6 +11,7 @@ mod reasoning;
 mod recorded;
 mod refusals;
 mod requests;
+mod rerank;
 mod stream;
 mod whole;
 
