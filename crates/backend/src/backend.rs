@@ -56,6 +56,12 @@ pub trait Backend: Send + Sync {
     /// Lists the models.
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>>;
 
+    /// Returns the names of the models that answer without being loaded first. `None` if the
+    /// backend does not tell.
+    fn loaded_models(&self) -> BoxFuture<'_, Result<Option<Vec<String>>, BackendError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Returns one model with all known properties.
     fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
         Box::pin(async move {

@@ -5,7 +5,7 @@
 //! [`BackendError`] (errors), [`Abilities`] (what a backend can honour for a model).
 //!
 //! Then the backends: [`ollama`] translates, [`openai`] passes through, [`roster`] finds the
-//! backend that has a model, [`emulate`] and [`fetch_images`] wrap a backend and add what it lacks,
+//! backend that has a model, [`fleet`] makes one backend of several servers, [`emulate`] and [`fetch_images`] wrap a backend and add what it lacks,
 //! [`process`] connects to a backend in another process. [`conversation`] adapts conversations to
 //! engines and chat templates.
 //!
@@ -23,6 +23,7 @@ pub mod emulate;
 mod error;
 mod event;
 pub mod fetch_images;
+pub mod fleet;
 pub mod http;
 pub mod input_grammar;
 mod nearest;

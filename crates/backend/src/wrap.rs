@@ -77,6 +77,11 @@ pub trait Wrap: Send + Sync {
         self.inner().models()
     }
 
+    /// See [`Backend::loaded_models`].
+    fn loaded_models(&self) -> BoxFuture<'_, Result<Option<Vec<String>>, BackendError>> {
+        self.inner().loaded_models()
+    }
+
     /// See [`Backend::model`].
     fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
         self.inner().model(id)
@@ -124,6 +129,10 @@ impl<W: Wrap> Backend for W {
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         Wrap::models(self)
+    }
+
+    fn loaded_models(&self) -> BoxFuture<'_, Result<Option<Vec<String>>, BackendError>> {
+        Wrap::loaded_models(self)
     }
 
     fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
@@ -193,6 +202,10 @@ mod tests {
             self.note("models")
         }
 
+        fn loaded_models(&self) -> BoxFuture<'_, Result<Option<Vec<String>>, BackendError>> {
+            self.note("loaded_models")
+        }
+
         fn model<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
             self.note("model")
         }
@@ -257,6 +270,7 @@ mod tests {
             .now_or_never()
             .unwrap();
         let _ = wrapper.models().now_or_never().unwrap();
+        let _ = wrapper.loaded_models().now_or_never().unwrap();
         let _ = wrapper.model("m").now_or_never().unwrap();
         let _ = wrapper.delete_model("m").now_or_never().unwrap();
         let _ = wrapper.ready().now_or_never().unwrap();

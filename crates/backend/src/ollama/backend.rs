@@ -64,6 +64,14 @@ where
         })
     }
 
+    fn loaded_models(&self) -> BoxFuture<'_, Result<Option<Vec<String>>, BackendError>> {
+        Box::pin(async move {
+            let running = self.get::<RunningModels>("/api/ps").await?;
+            let names = running.models.into_iter().map(|model| model.name);
+            Ok(Some(names.collect()))
+        })
+    }
+
     fn is_called(&self, listed: &str, asked: &str) -> bool {
         names::are_same(listed, asked)
     }

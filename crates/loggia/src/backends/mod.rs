@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use loggia_backend::Backend;
+use loggia_backend::fleet::Fleet;
 use loggia_backend::http::{Client, Limits, Upstream};
 use loggia_backend::ollama::Ollama;
 use loggia_backend::openai::OpenAi;
@@ -85,8 +86,8 @@ impl Backends {
         let all: Vec<Named> = engine
             .named
             .into_iter()
-            .chain(ollama(config))
-            .chain(openai(config))
+            .chain(ollama(config).backends(runtime))
+            .chain(openai(config).backends(runtime))
             .collect();
         let places = all
             .iter()
@@ -201,23 +202,60 @@ fn engine(_: &[EmbeddedModel], _: &Config, _: &Handle) -> Engine {
     Engine::none()
 }
 
-fn ollama(config: &Config) -> impl Iterator<Item = Named> {
-    let client = client(config);
-    config.ollama.iter().enumerate().map(move |(at, url)| {
-        let name = if at == 0 {
-            "ollama".to_owned()
-        } else {
-            format!("ollama-{}", at + 1)
-        };
-        let upstream = Upstream::new(client.clone(), url.base.clone(), None);
-        let backend: Arc<dyn Backend> = Arc::new(Ollama::new(name.as_str(), upstream));
-        (name, url.to_string(), backend)
-    })
+/// A server, as a node of a backend: its location and the backend at it alone.
+type NodeAt = (String, Arc<dyn Backend>);
+
+/// The servers by the name of their backend, in the order of the first of each.
+#[derive(Default)]
+struct ByName(Vec<(String, Vec<NodeAt>)>);
+
+impl ByName {
+    fn add(&mut self, name: String, node: NodeAt) {
+        match self.0.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, nodes)) => nodes.push(node),
+            None => self.0.push((name, vec![node])),
+        }
+    }
+
+    /// The backends: a single server as it is, several as a fleet.
+    fn backends(self, runtime: &Handle) -> impl Iterator<Item = Named> {
+        self.0.into_iter().map(|(name, mut nodes)| {
+            let places: Vec<String> = nodes.iter().map(|(place, _)| place.clone()).collect();
+            let backend = match nodes.pop() {
+                Some((_, only)) if nodes.is_empty() => only,
+                last => {
+                    // Numbers, because clients see the names of nodes.
+                    let number =
+                        |(at, (_, node)): (usize, NodeAt)| (Arc::from((at + 1).to_string()), node);
+                    let nodes = nodes.into_iter().chain(last).enumerate().map(number);
+                    Arc::new(Fleet::new(name.as_str(), nodes, runtime.clone()))
+                }
+            };
+            (name, places.join(", "), backend)
+        })
+    }
 }
 
-fn openai(config: &Config) -> impl Iterator<Item = Named> {
+fn ollama(config: &Config) -> ByName {
     let client = client(config);
-    config.openai.iter().map(move |engine| {
+    let mut all = ByName::default();
+    for (at, server) in config.ollama.iter().enumerate() {
+        let name = match &server.name {
+            Some(name) => name.clone(),
+            None if at == 0 => "ollama".to_owned(),
+            None => format!("ollama-{}", at + 1),
+        };
+        let upstream = Upstream::new(client.clone(), server.url.base.clone(), None);
+        let backend = Arc::new(Ollama::new(name.as_str(), upstream));
+        all.add(name, (server.url.to_string(), backend));
+    }
+    all
+}
+
+fn openai(config: &Config) -> ByName {
+    let client = client(config);
+    let mut all = ByName::default();
+    for engine in config.openai.iter() {
         let key = engine.key.as_ref().map(|secret| secret.0.clone());
         let backend = OpenAi::new(
             engine.name.as_str(),
@@ -225,9 +263,12 @@ fn openai(config: &Config) -> impl Iterator<Item = Named> {
             engine.url.base.clone(),
             key,
         );
-        let backend: Arc<dyn Backend> = Arc::new(backend);
-        (engine.name.clone(), engine.url.to_string(), backend)
-    })
+        all.add(
+            engine.name.clone(),
+            (engine.url.to_string(), Arc::new(backend)),
+        );
+    }
+    all
 }
 
 fn client(config: &Config) -> Client {

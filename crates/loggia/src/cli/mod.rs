@@ -574,7 +574,7 @@ mod tests {
                 "[env: LOGGIA_IDLE_TIMEOUT] [default: 2m]",
             ),
             (
-                "--ollama <URL>",
+                "--ollama <URL|NAME=URL>",
                 "may be repeated [env: LOGGIA_OLLAMA] --openai",
             ),
         ] {

@@ -20,8 +20,8 @@ pub(crate) enum ConfigError {
     Variable { name: String, why: String },
     #[error("strict and lenient cannot be used together; {0} sets both")]
     StrictAndLenient(String),
-    #[error("two engines have the name `{0}`; each needs its own")]
-    TwoEngines(String),
+    #[error("the backend `{name}` has the node {url} twice; remove one")]
+    SameNode { name: String, url: String },
     #[error(
         "the API key `{name}` has no value; set the variable {variable}, or `key` or `sha256` in the file"
     )]

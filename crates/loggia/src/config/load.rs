@@ -1,5 +1,6 @@
 //! Builds the configuration from its sources.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use loggia_api::Strictness;
@@ -33,9 +34,7 @@ impl Config {
         ]);
         let mut config = Self::resolve(&sources)?;
         config.listen = with_halves(config.listen, flags);
-        for url in &mut config.ollama.value {
-            *url = url.clone().of_ollama();
-        }
+        check_nodes(&config)?;
         give_keys(&mut config.openai.value, env)?;
         keys::give_digests(&mut config.key.value, env)?;
         Ok(config)
@@ -75,7 +74,7 @@ impl Config {
         let ollama = self
             .ollama
             .iter()
-            .map(|url| ("ollama".to_owned(), url.clone()));
+            .map(|server| ("ollama".to_owned(), server.url.clone()));
         let urls = ollama.chain(self.openai.iter().map(of_engine));
         let dropped = urls.filter_map(|(name, url)| Some((name, url.dropped.clone()?, url)));
         let notice = |(name, dropped, url): (String, String, Url)| {
@@ -127,14 +126,31 @@ fn with_halves(listen: Set<Listen>, flags: &Flags) -> Set<Listen> {
     }
 }
 
-/// Sets the API keys of engines from the environment. Each engine needs its own name.
-fn give_keys(engines: &mut [Engine], env: Environment<'_>) -> Result<(), ConfigError> {
-    for at in 0..engines.len() {
-        let (before, rest) = engines.split_at_mut(at);
-        let engine = &mut rest[0];
-        if before.iter().any(|other| other.name == engine.name) {
-            return Err(ConfigError::TwoEngines(engine.name.clone()));
+/// Checks that no server is a node of the same backend twice.
+fn check_nodes(config: &Config) -> Result<(), ConfigError> {
+    let ollama = config
+        .ollama
+        .iter()
+        .filter_map(|server| Some((server.name.as_ref()?, &server.url)));
+    let openai = config
+        .openai
+        .iter()
+        .map(|engine| (&engine.name, &engine.url));
+    let mut seen = HashSet::new();
+    for (name, url) in ollama.chain(openai) {
+        if !seen.insert((name, url.to_string())) {
+            return Err(ConfigError::SameNode {
+                name: name.clone(),
+                url: url.to_string(),
+            });
         }
+    }
+    Ok(())
+}
+
+/// Sets the API keys of engines from the environment.
+fn give_keys(engines: &mut [Engine], env: Environment<'_>) -> Result<(), ConfigError> {
+    for engine in engines {
         let name = engine.key_variable();
         if let Some(key) = env(&name) {
             let key: Secret = key

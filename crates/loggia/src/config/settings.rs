@@ -30,7 +30,7 @@ use super::sources::{Sources, of_variable};
 use super::table::{Setting, Value, Written, settings};
 use super::tokens::Tokens;
 use super::value::{
-    CacheScope, CacheType, Engine, ModelName, ModerationFormat, SamplingProfile, Span, Url,
+    CacheScope, CacheType, Engine, ModelName, ModerationFormat, OllamaServer, SamplingProfile, Span,
 };
 
 /// Groups of flags in `--help`.
@@ -217,13 +217,15 @@ settings! {
     #[arg(long, value_name = "f16|q8_0|q4_0", help_heading = ENGINE)]
     cache_type_v: CacheType { default(CacheType::F16) }
 
-    /// An Ollama server to put behind the API, as http://127.0.0.1:11434; may be repeated
-    #[arg(long, value_name = "URL", help_heading = BACKENDS)]
+    /// An Ollama server to put behind the API, as http://127.0.0.1:11434; servers with one name, as
+    /// gpu=http://a:11434, are nodes of one backend; may be repeated
+    #[arg(long, value_name = "URL|NAME=URL", help_heading = BACKENDS)]
     #[serde(deserialize_with = "list")]
-    ollama: Vec<Url> { empty("empty"), example "http://127.0.0.1:11434" }
+    ollama: Vec<OllamaServer> { empty("empty"), example "http://127.0.0.1:11434" }
 
     /// An engine that speaks OpenAI already (vLLM, llama-server), under a name; its key comes from
-    /// LOGGIA_OPENAI_<NAME>_KEY or the file; may be repeated
+    /// LOGGIA_OPENAI_<NAME>_KEY or the file; engines with one name are nodes of one backend; may be
+    /// repeated
     #[arg(long, value_name = "NAME=URL", help_heading = BACKENDS)]
     openai: Vec<Engine> {
         empty("empty"),

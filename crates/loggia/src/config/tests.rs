@@ -266,17 +266,24 @@ fn every_setting_that_is_a_path_is_relative_to_the_file() {
 }
 
 #[test]
-fn two_engines_do_not_share_a_name() {
-    let error = load(
+fn servers_with_one_name_are_nodes_unless_they_are_the_same() {
+    let nodes = load(
         None,
-        &[],
+        &[("LOGGIA_OPENAI_V_KEY", "secret")],
         &["--openai", "v=http://a", "--openai", "v=http://b"],
     )
-    .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "two engines have the name `v`; each needs its own"
-    );
+    .unwrap();
+    assert!(nodes.openai.iter().all(|engine| engine.key.is_some()));
+    for twice in [
+        ["--openai", "v=http://a", "--openai", "v=http://a/"],
+        ["--ollama", "v=http://a", "--ollama", "v=http://a/api"],
+    ] {
+        let error = load(None, &[], &twice).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the backend `v` has the node http://a twice; remove one"
+        );
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -320,7 +320,7 @@ impl Url {
     }
 
     /// Removes the path of a route, for an Ollama server.
-    pub(super) fn of_ollama(self) -> Self {
+    fn of_ollama(self) -> Self {
         self.without(&OPENAI_ROUTES).without(&OLLAMA_ROUTES)
     }
 
@@ -360,6 +360,53 @@ impl TryFrom<String> for Url {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.base.fmt(f)
+    }
+}
+
+/// An Ollama server: `URL`, or `NAME=URL`, where servers with one name are nodes of one backend.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct OllamaServer {
+    pub(crate) name: Option<String>,
+    pub(crate) url: Url,
+}
+
+impl FromStr for OllamaServer {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (name, url) = match text.split_once('=') {
+            // A URL may have a `=` itself.
+            Some((name, url)) if !name.contains("://") => {
+                if !is_plain_name(name) {
+                    return Err(ValueError::EngineName(name.to_owned()));
+                }
+                (Some(name.to_owned()), url)
+            }
+            _ => (None, text),
+        };
+        let url: Url = url.parse()?;
+        Ok(Self {
+            name,
+            url: url.of_ollama(),
+        })
+    }
+}
+
+impl TryFrom<String> for OllamaServer {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for OllamaServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.name {
+            write!(f, "{name}=")?;
+        }
+        self.url.fmt(f)
     }
 }
 
@@ -509,6 +556,25 @@ mod tests {
             "v=http://gpu?x=1",
         ] {
             assert!(bad.parse::<Engine>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_ollama_server_may_have_a_name() {
+        let server = |text: &str| text.parse::<OllamaServer>();
+        for (text, name, url) in [
+            ("http://a:1/api", None, "http://a:1"),
+            ("http://a:1/x=y", None, "http://a:1/x=y"),
+            ("gpu=http://a:1/v1", Some("gpu"), "http://a:1"),
+        ] {
+            let server = server(text).unwrap();
+            assert_eq!(server.name.as_deref(), name, "{text}");
+            assert_eq!(server.url.to_string(), url, "{text}");
+            let again: OllamaServer = server.to_string().parse().unwrap();
+            assert_eq!(again.name, server.name);
+        }
+        for bad in ["=http://a", "a b=http://a", "gpu=a:1", "gpu="] {
+            assert!(server(bad).is_err(), "{bad}");
         }
     }
 

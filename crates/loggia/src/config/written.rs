@@ -21,7 +21,7 @@ use super::per_model::{PerModel, PerModels};
 use super::table::{Value, Written};
 use super::tokens::Tokens;
 use super::value::{
-    CacheScope, CacheType, Engine, ModelName, ModerationFormat, SamplingProfile, Span, Url,
+    CacheScope, CacheType, Engine, ModelName, ModerationFormat, OllamaServer, SamplingProfile, Span,
 };
 
 /// A TOML string.
@@ -98,7 +98,7 @@ impl Item for ModelName {
     }
 }
 
-impl Item for Url {
+impl Item for OllamaServer {
     fn written(all: &[Self], _: Origin) -> Written {
         Written::Line(list(all))
     }

@@ -15,6 +15,7 @@ mod connect;
 mod deletion;
 mod draft;
 mod engine;
+mod fleet;
 mod lora;
 mod media;
 mod newcomer;

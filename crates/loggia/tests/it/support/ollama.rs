@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -14,6 +15,10 @@ pub(crate) const MODEL: &str = "small:latest";
 /// A server that runs until it is dropped.
 pub(crate) struct Ollama {
     pub(crate) address: SocketAddr,
+    /// Each answer waits for a permit before it begins; there is one.
+    pub(crate) begin: Arc<Semaphore>,
+    /// The number of chats that were asked for.
+    pub(crate) chats: Arc<AtomicUsize>,
     /// The second half of each answer waits for a permit.
     pub(crate) go_on: Arc<Semaphore>,
     _runtime: tokio::runtime::Runtime,
@@ -21,6 +26,12 @@ pub(crate) struct Ollama {
 
 impl Ollama {
     pub(crate) fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap())
+    }
+
+    pub(crate) fn start_at(address: SocketAddr) -> Self {
+        let begin = Arc::new(Semaphore::new(1));
+        let chats = Arc::new(AtomicUsize::new(0));
         let go_on = Arc::new(Semaphore::new(0));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -28,10 +39,10 @@ impl Ollama {
             .build()
             .unwrap();
         let listener = runtime
-            .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+            .block_on(tokio::net::TcpListener::bind(address))
             .unwrap();
         let address = listener.local_addr().unwrap();
-        let held = Arc::clone(&go_on);
+        let gates = (Arc::clone(&begin), Arc::clone(&chats), Arc::clone(&go_on));
         let app = Router::new()
             .route("/api/tags", get(|| async { TAGS }))
             .route("/api/version", get(|| async { r#"{"version":"0.30.0"}"# }))
@@ -42,11 +53,20 @@ impl Ollama {
             )
             .route(
                 "/api/chat",
-                post(move || std::future::ready(chat(Arc::clone(&held)))),
+                post(move || {
+                    let (begin, chats, go_on) = gates.clone();
+                    async move {
+                        chats.fetch_add(1, Ordering::SeqCst);
+                        drop(begin.acquire().await);
+                        chat(go_on)
+                    }
+                }),
             );
         runtime.spawn(async move { axum::serve(listener, app).await });
         Ollama {
             address,
+            begin,
+            chats,
             go_on,
             _runtime: runtime,
         }

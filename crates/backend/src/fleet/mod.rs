@@ -1,0 +1,356 @@
+//! [`Fleet`]: several servers with the same models as one backend.
+//!
+//! Reading order: [`Fleet`], `call.rs` (a call, at one node after the other), `board.rs` (which node
+//! gets a call), `breaker.rs` (whether a node may be used), `prefixes.rs` (which node had the
+//! beginning of a conversation).
+//!
+//! A call that fails is made again at another node only before its answer has begun, and only if
+//! nothing is done twice: the node could not be reached, is busy or lacks the model. If the
+//! connection broke, it is made once more, so that a prompt that ends an engine ends two at most.
+//! The models and the loaded models of nodes are asked in the background while there are calls. A
+//! node that does not answer is asked until it does.
+
+mod board;
+mod breaker;
+mod call;
+mod prefixes;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_core::future::BoxFuture;
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use loggia_wire::openai::Model;
+use tokio::runtime::Handle;
+
+use self::board::{Board, Outcome};
+use self::call::Attempts;
+use self::prefixes::{Beginnings, Prefixes};
+use crate::{
+    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Phase, Reply,
+    TokenCount,
+};
+
+/// The age of a node's lists after which they are asked again, in the background.
+const BELIEVED_FOR: Duration = Duration::from_secs(5);
+
+/// How often a node that is not used is asked whether it is back.
+const PROBED_EVERY: Duration = Duration::from_millis(500);
+
+/// The time limit for a node's lists.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Several servers with the same models as one backend. A node is named in
+/// [`ServedBy::node`](crate::ServedBy::node).
+pub struct Fleet(Arc<Shared>);
+
+struct Shared {
+    name: Arc<str>,
+    nodes: Vec<Node>,
+    board: Mutex<Board>,
+    runtime: Handle,
+}
+
+struct Node {
+    name: Arc<str>,
+    backend: Arc<dyn Backend>,
+    /// When its lists were asked last.
+    asked: Mutex<Option<Instant>>,
+    is_asked: AtomicBool,
+}
+
+impl Fleet {
+    /// Creates the backend `name` of these nodes, with a name for each. All of them must be reached
+    /// by this name, because it is in their errors. Tasks run on `runtime`.
+    pub fn new(
+        name: impl Into<Arc<str>>,
+        nodes: impl IntoIterator<Item = (Arc<str>, Arc<dyn Backend>)>,
+        runtime: Handle,
+    ) -> Self {
+        let nodes: Vec<Node> = nodes
+            .into_iter()
+            .map(|(name, backend)| Node {
+                name,
+                backend,
+                asked: Mutex::default(),
+                is_asked: AtomicBool::new(false),
+            })
+            .collect();
+        Self(Arc::new(Shared {
+            name: name.into(),
+            board: Mutex::new(Board::new(nodes.len())),
+            nodes,
+            runtime,
+        }))
+    }
+
+    /// Asks the nodes in order for a fact about a model, until one answers.
+    fn first<'a, T: Send + 'a>(
+        &'a self,
+        model: &'a str,
+        ask: impl Fn(&'a dyn Backend) -> BoxFuture<'a, Result<T, BackendError>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, BackendError>> {
+        Box::pin(async move {
+            let order = self.0.board().in_order(model);
+            let mut first_error = None;
+            for at in order {
+                match ask(&*self.0.nodes[at].backend).await {
+                    Ok(fact) => return Ok(fact),
+                    Err(error) => {
+                        self.0.note(at, outcome(&error));
+                        first_error.get_or_insert(error);
+                    }
+                }
+            }
+            Err(first_error.unwrap_or_else(|| self.0.nobody()))
+        })
+    }
+}
+
+/// Returns what an error tells about the node that it comes from.
+fn outcome(error: &BackendError) -> Outcome {
+    match error {
+        BackendError::Unreachable { .. }
+        | BackendError::Tls { .. }
+        | BackendError::TimedOut {
+            phase: Phase::Connect,
+            ..
+        } => Outcome::Away,
+        BackendError::TimedOut { .. }
+        | BackendError::BadAnswer { .. }
+        | BackendError::CutShort { .. }
+        | BackendError::Credentials { .. }
+        | BackendError::Unfinished
+        | BackendError::Engine { .. } => Outcome::Failed,
+        BackendError::Busy { .. }
+        | BackendError::RateLimited { .. }
+        | BackendError::Overdue { .. } => Outcome::Unknown,
+        BackendError::ModelNotFound { .. }
+        | BackendError::NoModels
+        | BackendError::InvalidRequest { .. }
+        | BackendError::ContextLengthExceeded { .. }
+        | BackendError::EmptyPrompt
+        | BackendError::InputTooLong { .. }
+        | BackendError::Unsupported { .. }
+        | BackendError::NotDeleted { .. }
+        | BackendError::Refused { .. } => Outcome::Answered,
+    }
+}
+
+impl Shared {
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error if no node may be used.
+    fn nobody(&self) -> BackendError {
+        BackendError::Unreachable {
+            backend: self.name.to_string(),
+        }
+    }
+
+    /// Notes what a call tells about its node. A node that is no longer used is asked until it is
+    /// back.
+    fn note(self: &Arc<Self>, at: usize, outcome: Outcome) {
+        if !self.board().note(at, outcome, Instant::now()) {
+            return;
+        }
+        let (backend, node) = (&*self.name, &*self.nodes[at].name);
+        tracing::warn!(backend, node, "a node is not used until it answers again");
+        let weak = Arc::downgrade(self);
+        self.runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(PROBED_EVERY).await;
+                let Some(shared) = weak.upgrade() else {
+                    return;
+                };
+                let asked = shared.ask(at).await;
+                if asked.is_ok() && !shared.board().is_down(at) {
+                    let (backend, node) = (&*shared.name, &*shared.nodes[at].name);
+                    tracing::info!(backend, node, "a node answers again");
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Asks the nodes whose lists are old for new ones, in the background.
+    fn ask_if_old(self: &Arc<Self>) {
+        for (at, node) in self.nodes.iter().enumerate() {
+            let asked = *node.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_old = asked.is_none_or(|asked| asked.elapsed() >= BELIEVED_FOR);
+            if !is_old || self.board().is_down(at) || node.is_asked.swap(true, Ordering::Relaxed) {
+                continue;
+            }
+            let shared = Arc::clone(self);
+            self.runtime.spawn(async move {
+                if let Err(error) = shared.ask(at).await {
+                    shared.note(at, outcome(&error));
+                }
+                shared.nodes[at].is_asked.store(false, Ordering::Relaxed);
+            });
+        }
+    }
+
+    /// Asks a node for its models and its loaded models.
+    async fn ask(&self, at: usize) -> Result<Vec<Model>, BackendError> {
+        let node = &self.nodes[at];
+        *node.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        let asking = async {
+            let models = node.backend.models().await?;
+            let names = models.iter().map(|model| model.id.clone()).collect();
+            self.board().listed(at, names, Instant::now());
+            // Optional: without it, no node is preferred because its model is loaded.
+            let loaded = node.backend.loaded_models().await.unwrap_or_default();
+            self.board()
+                .loaded(at, loaded.map(|names| names.into_iter().collect()));
+            Ok(models)
+        };
+        let asked = tokio::time::timeout(LISTED_WITHIN, asking).await;
+        asked.unwrap_or_else(|_| {
+            Err(BackendError::TimedOut {
+                backend: self.name.to_string(),
+                phase: Phase::Headers,
+                after: LISTED_WITHIN,
+            })
+        })
+    }
+}
+
+impl Backend for Fleet {
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        self.first(model, move |node| node.abilities(model))
+    }
+
+    /// Resolves with the first event, so that a node that fails before it can be replaced.
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(async move {
+            let hashing = self.0.board().prefixes.hashing();
+            let beginnings = Prefixes::beginnings(&hashing, &call.work);
+            let mut attempts = Attempts::new(&self.0, call.work.model(), beginnings);
+            loop {
+                let attempt = attempts.next()?;
+                let begun = async {
+                    let mut reply = attempt.backend().start(call.clone()).await?;
+                    let first = reply.first_word().await?;
+                    Ok((reply, first))
+                };
+                match begun.await {
+                    Ok((reply, first)) => return Ok(attempts.begun(attempt).reply(reply, first)),
+                    Err(error) => attempts.failed(attempt, error)?,
+                }
+            }
+        })
+    }
+
+    fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        Box::pin(async move {
+            let none = Beginnings::default();
+            let mut attempts = Attempts::new(&self.0, &call.work.model, none);
+            loop {
+                let attempt = attempts.next()?;
+                match attempt.backend().embed(call.clone()).await {
+                    Ok(mut made) => {
+                        made.served_by.node = Some(attempts.begun(attempt).name());
+                        return Ok(made);
+                    }
+                    Err(error) => attempts.failed(attempt, error)?,
+                }
+            }
+        })
+    }
+
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        Box::pin(async move {
+            let none = Beginnings::default();
+            let mut attempts = Attempts::new(&self.0, &call.work.model, none);
+            loop {
+                let attempt = attempts.next()?;
+                match attempt.backend().count_tokens(call.clone()).await {
+                    Ok(mut count) => {
+                        count.served_by.node = Some(attempts.begun(attempt).name());
+                        return Ok(count);
+                    }
+                    Err(error) => attempts.failed(attempt, error)?,
+                }
+            }
+        })
+    }
+
+    /// Lists the models of the nodes that answer. Fails if none answers.
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        Box::pin(async move {
+            let shared = &self.0;
+            let asked = join_all((0..shared.nodes.len()).map(|at| shared.ask(at))).await;
+            let mut listed: Option<Vec<Model>> = None;
+            let mut known = HashSet::new();
+            let mut first_error = None;
+            for (at, answer) in asked.into_iter().enumerate() {
+                match answer {
+                    Ok(models) => listed.get_or_insert_default().extend(
+                        models
+                            .into_iter()
+                            .filter(|model| known.insert(model.id.clone())),
+                    ),
+                    Err(error) => {
+                        shared.note(at, outcome(&error));
+                        first_error.get_or_insert(error);
+                    }
+                }
+            }
+            listed.ok_or_else(|| first_error.unwrap_or(BackendError::NoModels))
+        })
+    }
+
+    fn loaded_models(&self) -> BoxFuture<'_, Result<Option<Vec<String>>, BackendError>> {
+        self.first("", |node| node.loaded_models())
+    }
+
+    fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
+        self.first(id, move |node| node.model(id))
+    }
+
+    /// Deletes the model at all nodes that have it.
+    fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
+        Box::pin(async move {
+            let nodes = self.0.nodes.iter();
+            let deleted = join_all(nodes.map(|node| node.backend.delete_model(id))).await;
+            let is_missing =
+                |answer: &Result<_, _>| matches!(answer, Err(BackendError::ModelNotFound { .. }));
+            if deleted.iter().all(is_missing) {
+                return Err(BackendError::model_not_found(id));
+            }
+            deleted
+                .into_iter()
+                .filter(|answer| !is_missing(answer))
+                .collect()
+        })
+    }
+
+    fn is_called(&self, listed: &str, asked: &str) -> bool {
+        let first = self.0.nodes.first();
+        first.is_some_and(|node| node.backend.is_called(listed, asked))
+    }
+
+    /// The fleet is ready if one node is.
+    fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(async move {
+            let nodes = self.0.nodes.iter();
+            let mut answers: FuturesUnordered<_> = nodes.map(|node| node.backend.ready()).collect();
+            let mut why = BackendError::NoModels;
+            while let Some(answer) = answers.next().await {
+                match answer {
+                    Ok(()) => return Ok(()),
+                    Err(error) => why = error,
+                }
+            }
+            Err(why)
+        })
+    }
+}

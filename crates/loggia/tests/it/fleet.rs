@@ -1,0 +1,138 @@
+//! A backend of several servers, of which one ends and comes back.
+
+#![cfg(unix)]
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::Program;
+use crate::support::ollama::{MODEL, Ollama};
+use crate::support::served::Served;
+
+/// Two servers, and the program with both as nodes 1 and 2 of the backend `gpu`.
+fn fleet() -> (Ollama, Ollama, Served) {
+    let (first, second) = (Ollama::start(), Ollama::start());
+    for node in [&first, &second] {
+        node.go_on.add_permits(1000);
+    }
+    let nodes = [&first, &second].map(|node| format!("gpu={}", node.url()));
+    let arguments = ["--ollama", &nodes[0], "--ollama", &nodes[1]];
+    let served = Served::start(Program::new(), &arguments);
+    (first, second, served)
+}
+
+fn send(address: SocketAddr, stream: bool) -> TcpStream {
+    let body = json!({
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": stream,
+    })
+    .to_string();
+    let length = body.len();
+    let mut connection = TcpStream::connect(address).unwrap();
+    write!(
+        connection,
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    connection
+}
+
+fn answer(mut connection: TcpStream) -> String {
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Waits until it is so.
+#[track_caller]
+fn until(mut is_so: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < Duration::from_secs(20), "it never is so");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn requests_that_have_not_begun_survive_the_end_of_their_node() {
+    let (first, second, served) = fleet();
+    for node in [&first, &second] {
+        node.begin.forget_permits(1);
+    }
+    let asked: Vec<_> = (0..16)
+        .map(|number| send(served.address, number % 2 == 0))
+        .collect();
+    let chats = |node: &Ollama| node.chats.load(Ordering::SeqCst);
+    until(|| chats(&first) + chats(&second) == 16);
+    assert_eq!((chats(&first), chats(&second)), (8, 8));
+    drop(first);
+    second.begin.add_permits(1);
+    for connection in asked {
+        let answer = answer(connection);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(
+            answer.contains("x-loggia-served-by: gpu@2; model=small:latest"),
+            "{answer}"
+        );
+        assert!(!answer.contains("error"), "{answer}");
+    }
+    assert_eq!(chats(&second), 16);
+}
+
+#[test]
+fn a_begun_stream_ends_with_an_error_and_the_node_is_used_again_when_it_is_back() {
+    let (first, second, served) = fleet();
+    let mut nodes = [Some(first), Some(second)];
+    for node in nodes.iter().flatten() {
+        node.go_on.forget_permits(1000);
+    }
+    let mut stream = BufReader::new(send(served.address, true));
+    let mut begun = String::new();
+    while !begun.contains("Hel") {
+        assert_ne!(stream.read_line(&mut begun).unwrap(), 0, "{begun}");
+    }
+    let at = usize::from(begun.contains("gpu@2"));
+    let address = nodes[at].take().unwrap().address;
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(
+        rest.contains("\"error\"") && !rest.contains("[DONE]"),
+        "{rest}"
+    );
+
+    let other = nodes[1 - at].as_ref().unwrap();
+    other.go_on.add_permits(1000);
+    for _ in 0..4 {
+        let answer = answer(send(served.address, false));
+        assert!(answer.contains(&format!("gpu@{}", 2 - at)), "{answer}");
+    }
+    let back = Ollama::start_at(address);
+    back.go_on.add_permits(1000);
+    let since = Instant::now();
+    until(|| answer(send(served.address, false)).contains(&format!("gpu@{}", at + 1)));
+    assert!(since.elapsed() < Duration::from_secs(2), "{since:?}");
+}
+
+#[test]
+fn when_all_nodes_are_away_the_error_says_so_until_one_is_back() {
+    let (first, second, served) = fleet();
+    assert!(answer(send(served.address, false)).starts_with("HTTP/1.1 200"));
+    let address = first.address;
+    drop((first, second));
+    let refused = answer(send(served.address, false));
+    assert!(refused.starts_with("HTTP/1.1 502"), "{refused}");
+    assert!(
+        refused.contains("the backend `gpu` cannot be reached"),
+        "{refused}"
+    );
+    let back = Ollama::start_at(address);
+    back.go_on.add_permits(1000);
+    let since = Instant::now();
+    until(|| answer(send(served.address, false)).starts_with("HTTP/1.1 200"));
+    assert!(since.elapsed() < Duration::from_secs(2), "{since:?}");
+}
