@@ -5,7 +5,7 @@
 //! [`BackendError`] (errors), [`Abilities`] (what a backend can honour for a model).
 //!
 //! Then the backends: [`ollama`] translates, [`openai`] passes through, [`roster`] finds the
-//! backend that has a model, [`fleet`] makes one backend of several servers, [`emulate`] and [`fetch_images`] wrap a backend and add what it lacks,
+//! backend that has a model, [`fleet`] makes one backend of several servers, [`queue`] lets requests wait for their turn, [`emulate`] and [`fetch_images`] wrap a backend and add what it lacks,
 //! [`process`] connects to a backend in another process. [`conversation`] adapts conversations to
 //! engines and chat templates.
 //!
@@ -30,6 +30,7 @@ mod nearest;
 pub mod ollama;
 pub mod openai;
 pub mod process;
+pub mod queue;
 mod reasoning;
 pub mod references;
 mod rerank;

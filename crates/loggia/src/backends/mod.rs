@@ -14,11 +14,12 @@ use loggia_backend::fleet::Fleet;
 use loggia_backend::http::{Client, Limits, Upstream};
 use loggia_backend::ollama::Ollama;
 use loggia_backend::openai::OpenAi;
+use loggia_backend::queue::Queue;
 use loggia_backend::roster::{Roster, RosterError};
 use loggia_server::Reading;
 use tokio::runtime::Handle;
 
-use crate::config::{Alias, Config};
+use crate::config::{Alias, Config, Count};
 use crate::models;
 #[cfg(feature = "embedded")]
 use embedded::{Embedded, check_adapters, check_per_model, report_caches};
@@ -86,8 +87,8 @@ impl Backends {
         let all: Vec<Named> = engine
             .named
             .into_iter()
-            .chain(ollama(config).backends(runtime))
-            .chain(openai(config).backends(runtime))
+            .chain(ollama(config).backends(config, runtime))
+            .chain(openai(config).backends(config, runtime))
             .collect();
         let places = all
             .iter()
@@ -217,11 +218,12 @@ impl ByName {
         }
     }
 
-    /// The backends: a single server as it is, several as a fleet.
-    fn backends(self, runtime: &Handle) -> impl Iterator<Item = Named> {
-        self.0.into_iter().map(|(name, mut nodes)| {
+    /// The backends: a single server as it is, several as a fleet. With `at_once`, a queue is before
+    /// each.
+    fn backends(self, config: &Config, runtime: &Handle) -> impl Iterator<Item = Named> {
+        self.0.into_iter().map(move |(name, mut nodes)| {
             let places: Vec<String> = nodes.iter().map(|(place, _)| place.clone()).collect();
-            let backend = match nodes.pop() {
+            let backend: Arc<dyn Backend> = match nodes.pop() {
                 Some((_, only)) if nodes.is_empty() => only,
                 last => {
                     // Numbers, because clients see the names of nodes.
@@ -230,6 +232,14 @@ impl ByName {
                     let nodes = nodes.into_iter().chain(last).enumerate().map(number);
                     Arc::new(Fleet::new(name.as_str(), nodes, runtime.clone()))
                 }
+            };
+            let number = |count: Count| usize::try_from(count.get()).unwrap_or(usize::MAX);
+            let backend = match *config.at_once {
+                Some(at_once) => {
+                    let at_once = number(at_once).saturating_mul(places.len());
+                    Arc::new(Queue::new(backend, at_once, number(*config.queue)))
+                }
+                None => backend,
             };
             (name, places.join(", "), backend)
         })

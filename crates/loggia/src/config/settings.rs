@@ -233,6 +233,15 @@ settings! {
         table r#"[{ name = "vllm", url = "http://127.0.0.1:8000/v1" }]"#
     }
 
+    /// How many requests each of these servers answers at once; others wait in a queue, in which
+    /// the API keys take turns
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = BACKENDS)]
+    at_once: Count { unset("no limit"), example "8" }
+
+    /// How many requests wait for a backend with at_once; more are refused
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = BACKENDS)]
+    queue: Count { default(Count(const { NonZeroU32::new(1000).unwrap() })) }
+
     /// The API keys. Without one, no key is required. A key is never a flag: every user of the
     /// machine could read it
     #[arg(skip)]

@@ -136,3 +136,32 @@ fn when_all_nodes_are_away_the_error_says_so_until_one_is_back() {
     until(|| answer(send(served.address, false)).starts_with("HTTP/1.1 200"));
     assert!(since.elapsed() < Duration::from_secs(2), "{since:?}");
 }
+
+#[test]
+fn requests_wait_for_their_turn_and_are_refused_when_the_queue_is_full() {
+    let ollama = Ollama::start();
+    let url = ollama.url();
+    let arguments = ["--ollama", &url, "--at-once", "1", "--queue", "1"];
+    let served = Served::start(Program::new(), &arguments);
+    // It has begun and goes on: the turn is held beyond the head of the response.
+    let mut running = BufReader::new(send(served.address, true));
+    let mut begun = String::new();
+    while !begun.contains("Hel") {
+        assert_ne!(running.read_line(&mut begun).unwrap(), 0, "{begun}");
+    }
+    let others = [(); 2].map(|()| send(served.address, true));
+    let mut answers = others.map(|connection| std::thread::spawn(|| answer(connection)));
+    // One of them waits; the other is refused at once.
+    until(|| answers.iter().any(std::thread::JoinHandle::is_finished));
+    answers.sort_by_key(|answer| !answer.is_finished());
+    let [refused, waits] = answers;
+    let refused = refused.join().unwrap();
+    assert!(
+        refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 5"),
+        "{refused}"
+    );
+    assert_eq!(ollama.chats.load(Ordering::SeqCst), 1);
+    ollama.go_on.add_permits(1000);
+    let answered = waits.join().unwrap();
+    assert!(answered.contains("[DONE]"), "{answered}");
+}

@@ -1,0 +1,359 @@
+//! [`Queue`]: limits how many requests a backend answers at once. The others wait, and the keys take
+//! turns by the tokens that they were served.
+//!
+//! `line.rs` decides; this file lets requests wait and counts what they are served.
+
+mod line;
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use futures_util::StreamExt as _;
+use tokio::sync::oneshot;
+
+use self::line::{Entered, Line, Owner};
+use crate::{
+    Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Event, Events, Reply,
+    TokenCount, Wrap,
+};
+
+/// When a client that found no place may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Lets a backend answer only so many requests at once. A request counts until its last event.
+pub struct Queue {
+    inner: Arc<dyn Backend>,
+    turns: Arc<Turns>,
+}
+
+struct Turns(Mutex<State>);
+
+struct State {
+    line: Line,
+    waiting: HashMap<u64, Waiting>,
+    entered: u64,
+}
+
+struct Waiting {
+    turn: oneshot::Sender<Turn>,
+    /// The tokens of the prompt.
+    cost: u64,
+}
+
+impl Queue {
+    /// Wraps a backend that answers `at_once` requests at once, while up to `places` wait.
+    pub fn new(inner: Arc<dyn Backend>, at_once: usize, places: usize) -> Self {
+        let state = State {
+            line: Line::new(at_once, places),
+            waiting: HashMap::new(),
+            entered: 0,
+        };
+        Self {
+            inner,
+            turns: Arc::new(Turns(Mutex::new(state))),
+        }
+    }
+}
+
+impl Turns {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the turn of a request.
+    async fn turn(self: &Arc<Self>, owner: &Owner, cost: u64) -> Result<Turn, BackendError> {
+        let busy = BackendError::Busy {
+            retry_after: Some(RETRY_AFTER),
+        };
+        let (place, turn) = {
+            let mut state = self.state();
+            state.entered += 1;
+            let number = state.entered;
+            match state.line.enter(owner, number, cost) {
+                Entered::Full => return Err(busy),
+                Entered::Runs => return Ok(Turn::new(self, owner)),
+                Entered::Waits => {}
+            }
+            let (sender, turn) = oneshot::channel();
+            let waiting = Waiting { turn: sender, cost };
+            state.waiting.insert(number, waiting);
+            let place = Place {
+                turns: self,
+                owner,
+                number,
+            };
+            (place, turn)
+        };
+        let turn = turn.await;
+        drop(place);
+        turn.map_err(|_| busy)
+    }
+
+    /// Lets requests run as long as there is room.
+    fn go_on(self: &Arc<Self>) {
+        loop {
+            // The lock is free before the turn is sent: a turn that nobody takes ends there.
+            let (turn, owner) = {
+                let mut state = self.state();
+                let Some((owner, number)) = state.line.next() else {
+                    return;
+                };
+                let waiting = state.waiting.remove(&number);
+                let cost = waiting.as_ref().map_or(0, |waiting| waiting.cost);
+                state.line.charge(&owner, cost);
+                (waiting.map(|waiting| waiting.turn), owner)
+            };
+            let own = Turn::new(self, &owner);
+            if let Some(turn) = turn {
+                drop(turn.send(own));
+            }
+        }
+    }
+}
+
+/// The place of a request that waits. It leaves when this is dropped.
+struct Place<'a> {
+    turns: &'a Turns,
+    owner: &'a Owner,
+    number: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.turns.state();
+        if state.waiting.remove(&self.number).is_some() {
+            state.line.leave(self.owner, self.number);
+        }
+    }
+}
+
+/// The turn of a request, until it is dropped.
+struct Turn {
+    turns: Arc<Turns>,
+    owner: Owner,
+    /// The tokens of the answer so far.
+    served: u64,
+}
+
+impl Turn {
+    fn new(turns: &Arc<Turns>, owner: &Owner) -> Self {
+        Self {
+            turns: Arc::clone(turns),
+            owner: owner.clone(),
+            served: 0,
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.turns.state().line.end(&self.owner, self.served);
+        self.turns.go_on();
+    }
+}
+
+/// The events of an answer, whose turn ends with the last one.
+struct Answer {
+    events: Events,
+    turn: Option<Turn>,
+}
+
+impl Stream for Answer {
+    type Item = Result<Event, BackendError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = std::task::ready!(self.events.poll_next_unpin(cx));
+        if let Some(turn) = &mut self.turn {
+            match &next {
+                // About a token each, until the engine tells the number.
+                Some(Ok(Event::Chunk(_))) => turn.served += 1,
+                Some(Ok(Event::Usage(usage))) => turn.served = usage.completion_tokens,
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => self.turn = None,
+            }
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl Wrap for Queue {
+    fn inner(&self) -> &dyn Backend {
+        &*self.inner
+    }
+
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(async move {
+            let cost = call.work.estimated_prompt_tokens();
+            let turn = self.turns.turn(&call.head.caller, cost).await?;
+            let mut reply = self.inner.start(call).await?;
+            reply.events = Box::pin(Answer {
+                events: reply.events,
+                turn: Some(turn),
+            });
+            Ok(reply)
+        })
+    }
+
+    fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
+        Box::pin(async move {
+            let cost = call.estimated_prompt_tokens();
+            let _turn = self.turns.turn(&call.head.caller, cost).await?;
+            self.inner.embed(call).await
+        })
+    }
+
+    fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
+        Box::pin(async move {
+            let _turn = self.turns.turn(&call.head.caller, 0).await?;
+            self.inner.count_tokens(call).await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use futures_util::stream;
+    use loggia_wire::openai::{ChatCompletionRequest, Model};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::{Abilities, Chunk, ServedBy};
+
+    /// An engine that takes 100 ms for the first piece of an answer, and 10 ms for each of the others,
+    /// 5 to 15.
+    #[derive(Default)]
+    struct Engine {
+        running: Arc<AtomicUsize>,
+        most: AtomicUsize,
+        started: AtomicUsize,
+    }
+
+    struct Running(Arc<AtomicUsize>);
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Backend for Engine {
+        fn abilities<'a>(
+            &'a self,
+            _: &'a str,
+        ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+            Box::pin(std::future::ready(Ok(Arc::default())))
+        }
+
+        fn start(&self, _: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+            let now = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            let running = Running(Arc::clone(&self.running));
+            let others = 5 + self.started.fetch_add(1, Ordering::SeqCst) * 7 % 11;
+            let events = stream::iter(0..=others).then(move |piece| {
+                let _runs = &running;
+                let takes = if piece == 0 { 100 } else { 10 };
+                async move {
+                    sleep(Duration::from_millis(takes)).await;
+                    Ok(Event::Chunk(Chunk::default()))
+                }
+            });
+            Box::pin(std::future::ready(Ok(Reply {
+                served_by: ServedBy::new("engine", "m"),
+                events: Box::pin(events),
+            })))
+        }
+
+        fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+            Box::pin(std::future::ready(Ok(Vec::new())))
+        }
+    }
+
+    fn call(key: &str) -> Call {
+        let chat = serde_json::json!({"model": "m", "messages": []});
+        let chat: ChatCompletionRequest = serde_json::from_value(chat).unwrap();
+        let mut call = Call::new("1", Arc::new(chat));
+        call.head.caller = Some(key.into());
+        call
+    }
+
+    /// Asks once, and returns the time to the first event.
+    async fn ask(queue: &dyn Backend, key: &str) -> Result<Duration, BackendError> {
+        let since = Instant::now();
+        let mut reply = queue.start(call(key)).await?;
+        reply.first_word().await?;
+        let first = since.elapsed();
+        while reply.events.next().await.transpose()?.is_some() {}
+        Ok(first)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_held_until_the_last_event_and_a_full_queue_refuses() {
+        let engine = Arc::new(Engine::default());
+        let queue = Queue::new(engine.clone(), 3, 20);
+        let answers = join_all((0..30).map(|_| ask(&queue, "k"))).await;
+        assert_eq!(engine.most.load(Ordering::SeqCst), 3);
+        let busy: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+        assert_eq!(
+            busy,
+            vec![
+                BackendError::Busy {
+                    retry_after: Some(RETRY_AFTER)
+                };
+                7
+            ]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_leaves_gives_its_place_and_its_turn_to_others() {
+        let queue = Queue::new(Arc::new(Engine::default()), 1, 2);
+        let running = Backend::start(&queue, call("a")).await.unwrap();
+        for _ in 0..50 {
+            let waiting = Backend::start(&queue, call("b"));
+            assert!(
+                tokio::time::timeout(Duration::from_secs(1), waiting)
+                    .await
+                    .is_err()
+            );
+        }
+        drop(running);
+        assert!(ask(&queue, "c").await.is_ok());
+    }
+
+    /// A thousand keys ask once each, beside a key that has 500 requests waiting all the time.
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_keys_hardly_notice_a_greedy_one() {
+        async fn mean_first(greedy: usize) -> f64 {
+            let queue = Queue::new(Arc::new(Engine::default()), 8, 2000);
+            let flood = join_all((0..greedy).map(|_| async {
+                loop {
+                    ask(&queue, "greedy").await.unwrap();
+                }
+            }));
+            let others = join_all((0..1000_u64).map(|number| {
+                let queue = &queue;
+                async move {
+                    // Seven tenths of what the engine can do.
+                    sleep(Duration::from_millis(1000 + number * 34)).await;
+                    ask(queue, &number.to_string()).await.unwrap()
+                }
+            }));
+            let firsts = tokio::select! {
+                firsts = others => firsts,
+                _ = flood, if greedy > 0 => Vec::new(),
+            };
+            firsts.iter().map(Duration::as_secs_f64).sum::<f64>() / 1000.0
+        }
+        let (alone, beside) = (mean_first(0).await, mean_first(500).await);
+        println!("the mean first token: {alone:.4} s alone, {beside:.4} s beside a greedy key");
+        assert!(alone > 0.09 && beside <= alone * 1.5, "{alone} {beside}");
+    }
+}
