@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::models;
 
 /// The names and aliases of all commands.
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 27] = [
     "chat",
     "serve",
     "run",
@@ -34,6 +34,7 @@ const COMMANDS: [&str; 26] = [
     "completions",
     "man",
     "keys",
+    "read-pdf",
 ];
 
 /// Flags with several letters after one dash, which clap would read as several flags.

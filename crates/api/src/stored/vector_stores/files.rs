@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{
     CANCELLED, COMPLETED, FAILED, IN_PROGRESS, StoredVectorStore, VectorStores, attributes,
-    chunking, labels, text,
+    chunking, labels,
 };
 use crate::admit::checks::{missing, one_of};
 use crate::admit::parse::tracked;
