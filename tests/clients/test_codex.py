@@ -222,7 +222,7 @@ def test_codex_says_that_the_server_does_not_pull_models(scripted, tmp_path):
 
 
 def test_codex_ends_with_the_embedded_engine_whatever_the_model_says(tmp_path):
-    arguments = ["--model", str(MODEL), "--context", "8192", "--parallel", "1", "--threads", "2"]
+    arguments = ["--model", str(MODEL), "--context", "3072", "--parallel", "1", "--threads", "2"]
     with loggia(*arguments) as direct, watched(direct) as url:
         # A model of this size says anything: it gets no shell. It may also say as much as the context holds.
         run = codex(url, tmp_path, "Say hello.", model="smollm2:135m", features=NO_SHELL, more="agents.enabled = false", limit=5 * LIMIT)
