@@ -23,7 +23,7 @@ mod syntax;
 
 use std::sync::LazyLock;
 
-use grammar::{Beginning, Grammars, AnswerConstraint, Part, Source, Vocabulary, Words, Writer};
+use grammar::{AnswerConstraint, Beginning, Grammars, Part, Source, Vocabulary, Words, Writer};
 use libfuzzer_sys::arbitrary::{self, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use sample::Constraint;
