@@ -54,7 +54,7 @@ static GRAMMARS: LazyLock<Grammars> = LazyLock::new(|| {
         ends: vec![END],
         markers: Vec::new(),
     };
-    Grammars::new(Vocabulary::new(words).expect("a vocabulary")).expect("its grammars")
+    Grammars::new(Vocabulary::new(words, None).expect("a vocabulary")).expect("its grammars")
 });
 
 fuzz_target!(|input: &[u8]| {
