@@ -210,11 +210,11 @@ fn a_mistake_in_the_file_is_named_with_file_and_line() {
         "--openai",
         "a=http://127.0.0.1:9",
         "--openai",
-        "a=http://127.0.0.1:8",
+        "a=http://127.0.0.1:9",
     ];
     program
         .run(&twice)
-        .failed_saying(&["two engines have the name `a`"]);
+        .failed_saying(&["the backend `a` has the node http://127.0.0.1:9 twice"]);
     program
         .run(&[
             "check",
