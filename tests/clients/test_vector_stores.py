@@ -111,12 +111,12 @@ def test_the_helpers_of_the_client_wait_until_a_file_is_read(client):
 def test_file_search_is_made_for_the_model(client, store):
     tool = {"type": "file_search", "vector_store_ids": [store], "max_num_results": 2}
     asked = {
-        "model": MODEL.stem,
+        "model": "smollm2:135m",
         "input": "What do cats do when they are content?",
         "tools": [tool],
         "tool_choice": {"type": "file_search"},
         "include": ["file_search_call.results"],
-        "max_output_tokens": 100,
+        "max_output_tokens": 1000,
         "temperature": 0,
     }
     response = client.responses.create(**asked)

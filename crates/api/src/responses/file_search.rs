@@ -141,10 +141,15 @@ fn read<T: serde::de::DeserializeOwned>(
     read.map(Some).map_err(|error| wrong_at(&place, error))
 }
 
+/// The longest query, in characters, that an engine which keeps to a schema lets a model write. A
+/// small model may repeat itself for ever within a text.
+const LONGEST_HELD_QUERY: usize = 200;
+
 /// Returns the schema of the function.
 pub(crate) fn parameters() -> Value {
     json!({"type": "object", "properties": {
-        "queries": {"type": "array", "items": {"type": "string"},
+        "queries": {"type": "array", "minItems": 1, "maxItems": MOST_QUERIES,
+            "items": {"type": "string", "maxLength": LONGEST_HELD_QUERY},
             "description": "What to look for: short questions or key words."}
     }, "required": ["queries"], "additionalProperties": false})
 }
