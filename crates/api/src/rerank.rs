@@ -15,7 +15,7 @@ use loggia_wire::rerank::RerankRequest;
 use serde_json::{Value, json};
 
 use crate::admit::ask::Parse;
-use crate::admit::checks::{between, missing};
+use crate::admit::checks::{between, listed_unless_strict, missing};
 use crate::admit::parse::parsed;
 use crate::admit::{ParsedRequest, admit};
 use crate::answer::ended::Outcome;
@@ -25,7 +25,7 @@ use crate::answer::ignored::listed;
 use crate::door::meter::Tokens;
 use crate::door::read;
 use crate::generate::respond;
-use crate::{ApiError, Body, Door, Strictness};
+use crate::{ApiError, Body, Door};
 
 const RERANKED_BY: &str = "x-loggia-reranked-by";
 
@@ -69,13 +69,8 @@ impl Door {
         texts: Vec<String>,
         ignored: &mut String,
     ) -> Result<Response<Body>, ApiError> {
-        let unknown: Vec<String> = request.extra.keys().cloned().collect();
-        if let Some(field) = unknown.first()
-            && asked.strictness == Strictness::Strict
-        {
-            return Err(ApiError::unknown(field));
-        }
-        *ignored = listed(&unknown);
+        let unknown = request.extra.keys().cloned().collect();
+        *ignored = listed(&listed_unless_strict(unknown, asked.strictness)?);
         let refusals = asked.refusals.clone();
         let failed = |error| renamed(refusals.refuse(error));
         if self.meter.is_some() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use loggia_wire::openai::Model;
 
 use crate::count::by_answer::by_answer;
@@ -103,4 +104,20 @@ pub trait Backend: Send + Sync {
             }
         })
     }
+}
+
+/// Waits until one of several backends is [ready](Backend::ready). If none is, returns the error of
+/// the last one that answered.
+pub(crate) async fn one_ready(
+    answers: impl Iterator<Item = BoxFuture<'_, Result<(), BackendError>>>,
+) -> Result<(), BackendError> {
+    let mut answers: FuturesUnordered<_> = answers.collect();
+    let mut why = BackendError::NoModels;
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(()) => return Ok(()),
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
 }

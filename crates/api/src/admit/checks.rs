@@ -6,7 +6,7 @@ use std::fmt::Display;
 use loggia_wire::openai::Stop;
 use serde_json::Value;
 
-use crate::ApiError;
+use crate::{ApiError, Strictness};
 
 pub(crate) fn missing(param: String) -> ApiError {
     let message = format!("Missing required parameter: '{param}'.");
@@ -103,6 +103,39 @@ pub(crate) fn between(
         return Err(ApiError::invalid(param, "integer_above_max_value", message));
     }
     Ok(())
+}
+
+/// Returns the names of fields that nobody reads, to be listed.
+///
+/// # Errors
+/// A 400 about the first one in strict mode.
+pub(crate) fn listed_unless_strict(
+    names: Vec<String>,
+    strictness: Strictness,
+) -> Result<Vec<String>, ApiError> {
+    match names.first() {
+        Some(first) if strictness == Strictness::Strict => Err(ApiError::unknown(first)),
+        _ => Ok(names),
+    }
+}
+
+/// Checks the length of an array that must not be empty. `elements` names what is in it.
+pub(crate) fn has_1_to(
+    most: usize,
+    param: &str,
+    elements: &str,
+    length: usize,
+) -> Result<(), ApiError> {
+    if (1..=most).contains(&length) {
+        return Ok(());
+    }
+    let code = if length == 0 {
+        "empty_array"
+    } else {
+        "array_above_max_length"
+    };
+    let message = format!("Invalid '{param}': expected 1 to {most} {elements}, but got {length}.");
+    Err(ApiError::invalid(param, code, message))
 }
 
 pub(crate) fn too_long(param: &str, most: usize, length: usize) -> ApiError {

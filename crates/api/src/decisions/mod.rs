@@ -20,6 +20,7 @@ use loggia_wire::openai::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::admit::checks::listed_unless_strict;
 use crate::admit::parse::{parsed, profile_of};
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{self, name_server};
@@ -29,7 +30,7 @@ use crate::decisions::question::{Checked, Prompt, check, json_as_text, weights};
 use crate::door::read;
 use crate::generate::{Admitted, admitted, respond, start};
 use crate::wording::Dialect;
-use crate::{ApiError, Body, Door, Strictness};
+use crate::{ApiError, Body, Door};
 
 /// How many prompts of a request are asked at once, after the first one has filled the engine's
 /// prompt cache.
@@ -67,12 +68,8 @@ impl Door {
     ) -> Result<Response<Body>, ApiError> {
         let model = request.model.clone();
         let mut progress = Progress::new(&model);
-        let unknown = unknown_fields(&request);
-        if let Some(field) = unknown.first()
-            && self.strictness_for(parts, &model) == Strictness::Strict
-        {
-            return Err(ApiError::unknown(field));
-        }
+        let strictness = self.strictness_for(parts, &model);
+        let unknown = listed_unless_strict(unknown_fields(&request), strictness)?;
         let questions = check(std::mem::take(&mut request.questions))?;
         let asking = Asking::new(self, parts, request).await?;
 

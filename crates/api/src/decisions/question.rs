@@ -14,7 +14,7 @@ use loggia_wire::openai::{
 use serde_json::{Value, json};
 
 use crate::ApiError;
-use crate::admit::checks::missing;
+use crate::admit::checks::{has_1_to, missing};
 
 /// The most questions of a request, as at OpenAI.
 const MOST_QUESTIONS: usize = 400;
@@ -53,18 +53,7 @@ pub(crate) struct Prompt {
 
 /// Checks all questions of a request.
 pub(crate) fn check(questions: Vec<Question>) -> Result<Vec<Checked>, ApiError> {
-    if questions.is_empty() || questions.len() > MOST_QUESTIONS {
-        let code = if questions.is_empty() {
-            "empty_array"
-        } else {
-            "array_above_max_length"
-        };
-        let message = format!(
-            "Invalid 'questions': expected 1 to {MOST_QUESTIONS} questions, but got {}.",
-            questions.len()
-        );
-        return Err(ApiError::invalid("questions", code, message));
-    }
+    has_1_to(MOST_QUESTIONS, "questions", "questions", questions.len())?;
     let numbered = questions.into_iter().enumerate();
     numbered
         .map(|(index, question)| Checked::new(question, &format!("questions[{index}]")))

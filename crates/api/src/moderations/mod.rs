@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::admit::ParsedRequest;
 use crate::admit::ask::Parse;
-use crate::admit::checks::missing;
+use crate::admit::checks::{has_1_to, listed_unless_strict, missing};
 use crate::admit::parse::{parsed, profile_of};
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{self, name_server};
@@ -42,7 +42,7 @@ use crate::generated::Generate;
 use crate::moderations::categories::{CATEGORIES, Scores};
 use crate::moderations::shield_gemma::GUIDELINES;
 use crate::wording::Dialect;
-use crate::{ApiError, Body, Door, Policy, Strictness};
+use crate::{ApiError, Body, Door, Policy};
 
 /// How many inputs of a request are moderated at once.
 const AT_ONCE: usize = 4;
@@ -91,12 +91,13 @@ impl Door {
         };
         let profile = profile_of(&body, &self.policy);
         let refusals = Refusals::new(&parts, Dialect::Chat);
-        let model = Arc::from(&*Chosen::of(request.model.as_deref(), &self.policy).name);
+        let chosen = Chosen::of(request.model.as_deref(), &self.policy);
         let mut ignored = String::new();
         let answered = {
-            let answering = pin!(self.moderate(&parts, request, &mut ignored));
+            let answering = pin!(self.moderate(&parts, request, &chosen, &refusals, &mut ignored));
             self.in_time(&refusals, answering).await
         };
+        let model = Arc::from(chosen.name);
         respond(answered, profile, &ignored).map(|body| body.about_model(Some(model)))
     }
 
@@ -104,19 +105,16 @@ impl Door {
         &self,
         parts: &Parts,
         request: ModerationRequest,
+        chosen: &Chosen,
+        refusals: &Refusals,
         ignored: &mut String,
     ) -> Result<Response<Body>, ApiError> {
-        let chosen = Chosen::of(request.model.as_deref(), &self.policy);
-        let unknown: Vec<String> = request.extra.keys().cloned().collect();
-        if let Some(field) = unknown.first()
-            && self.strictness_for(parts, &chosen.name) == Strictness::Strict
-        {
-            return Err(ApiError::unknown(field));
-        }
-        add_listed(ignored, &unknown);
+        let unknown = request.extra.keys().cloned().collect();
+        let strictness = self.strictness_for(parts, &chosen.name);
+        add_listed(ignored, &listed_unless_strict(unknown, strictness)?);
         let inputs = inputs_of(request.input, self.policy.ceilings.inputs)?;
         let mut progress = Progress::new(&chosen.name);
-        let moderating = Moderating::new(self, parts, &chosen).await?;
+        let moderating = Moderating::new(self, parts, chosen, refusals.clone()).await?;
 
         let all = inputs.iter().map(|input| moderating.one(input));
         // Boxed, because a stream of these futures is not `Send` for every lifetime otherwise.
@@ -234,18 +232,7 @@ fn inputs_of(input: Option<Value>, most: usize) -> Result<Vec<Input>, ApiError> 
         Some(Value::Array(values)) => values,
         Some(_) => return wrong("input", "a text, an array of texts or an array of parts"),
     };
-    if values.is_empty() || values.len() > most {
-        let code = if values.is_empty() {
-            "empty_array"
-        } else {
-            "array_above_max_length"
-        };
-        let message = format!(
-            "Invalid 'input': expected 1 to {most} elements, but got {}.",
-            values.len()
-        );
-        return Err(ApiError::invalid("input", code, message));
-    }
+    has_1_to(most, "input", "elements", values.len())?;
     let has_texts = values.iter().any(Value::is_string);
     let (mut inputs, mut parts) = (Vec::new(), Input::default());
     for (index, value) in values.into_iter().enumerate() {
@@ -294,8 +281,12 @@ struct Moderating<'a> {
 
 impl<'a> Moderating<'a> {
     /// Fails if the model is missing, or its engine returns no log-probabilities.
-    async fn new(door: &'a Door, parts: &'a Parts, chosen: &'a Chosen) -> Result<Self, ApiError> {
-        let refusals = Refusals::new(parts, Dialect::Chat);
+    async fn new(
+        door: &'a Door,
+        parts: &'a Parts,
+        chosen: &'a Chosen,
+        refusals: Refusals,
+    ) -> Result<Self, ApiError> {
         let can = match door.abilities(&chosen.name).await {
             Err(BackendError::ModelNotFound { .. }) if chosen.is_of_openai => {
                 let message = "No model for moderations is configured. The operator of this server can name one, \

@@ -26,7 +26,7 @@ use loggia_wire::Extra;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::admit::checks::one_of;
+use crate::admit::checks::{listed_unless_strict, one_of};
 use crate::answer::headers::{self, event_stream, name_ignored};
 use crate::answer::ignored::listed;
 use crate::door::host;
@@ -197,10 +197,7 @@ impl StoredRequest<'_> {
 
     /// Returns the names of unknown fields, or refuses them in strict mode.
     fn unknown(&self, extra: &Extra) -> Result<Vec<String>, ApiError> {
-        match extra.keys().next() {
-            Some(first) if self.strictness == Strictness::Strict => Err(ApiError::unknown(first)),
-            _ => Ok(extra.keys().cloned().collect()),
-        }
+        listed_unless_strict(extra.keys().cloned().collect(), self.strictness)
     }
 }
 

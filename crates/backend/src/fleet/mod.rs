@@ -22,13 +22,13 @@ use std::time::{Duration, Instant};
 
 use futures_core::future::BoxFuture;
 use futures_util::future::join_all;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use loggia_wire::openai::Model;
 use tokio::runtime::Handle;
 
 use self::board::{Board, Outcome};
 use self::call::Attempts;
 use self::prefixes::{Beginnings, Prefixes};
+use crate::backend::one_ready;
 use crate::{
     Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Phase, Reply,
     TokenCount,
@@ -340,17 +340,8 @@ impl Backend for Fleet {
 
     /// The fleet is ready if one node is.
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
-        Box::pin(async move {
-            let nodes = self.0.nodes.iter();
-            let mut answers: FuturesUnordered<_> = nodes.map(|node| node.backend.ready()).collect();
-            let mut why = BackendError::NoModels;
-            while let Some(answer) = answers.next().await {
-                match answer {
-                    Ok(()) => return Ok(()),
-                    Err(error) => why = error,
-                }
-            }
-            Err(why)
-        })
+        Box::pin(one_ready(
+            self.0.nodes.iter().map(|node| node.backend.ready()),
+        ))
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use futures_util::future::join_all;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use loggia_wire::openai::Model;
 use serde_json::json;
 use thiserror::Error;
 
 use super::alias::{Alias, AliasError, Aliases};
 use super::member::{LastList, Member, Models};
+use crate::backend::one_ready;
 use crate::{
     Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Reply,
     RerankCall, Reranked, TokenCount,
@@ -366,20 +366,8 @@ impl Backend for Roster {
 
     /// The roster is ready if one backend is.
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
-        Box::pin(async move {
-            let mut answers: FuturesUnordered<_> = self
-                .members
-                .iter()
-                .map(|member| member.backend.ready())
-                .collect();
-            let mut why = BackendError::NoModels;
-            while let Some(answer) = answers.next().await {
-                match answer {
-                    Ok(()) => return Ok(()),
-                    Err(error) => why = error,
-                }
-            }
-            Err(why)
-        })
+        Box::pin(one_ready(
+            self.members.iter().map(|member| member.backend.ready()),
+        ))
     }
 }

@@ -74,27 +74,14 @@ impl Local {
         if let Some(exceeded) = exceeded.max_by_key(Exceeded::wait) {
             return Err(exceeded);
         }
-        forget_idle(&mut names, now);
-        for ruled in ruled {
-            names
-                .entry(Arc::clone(&ruled.name))
-                .or_default()
-                .enter(ruled, tokens, now);
-        }
+        enter_all(&mut names, ruled, tokens, now);
         Ok(remaining(&names, ruled, now))
     }
 
     /// Counts a request that another server has let in.
     pub(crate) fn note(&self, ruled: &[Ruled], tokens: u64) {
         let now = self.now();
-        let mut names = self.names();
-        forget_idle(&mut names, now);
-        for ruled in ruled {
-            names
-                .entry(Arc::clone(&ruled.name))
-                .or_default()
-                .enter(ruled, tokens, now);
-        }
+        enter_all(&mut self.names(), ruled, tokens, now);
     }
 
     /// Takes over how far the buckets of each name are from full on all servers together. A share
@@ -214,6 +201,15 @@ impl Use {
     fn is_idle(&self, now: u64) -> bool {
         let mut buckets = [self.requests, self.tokens, self.tokens_of_day].into_iter();
         self.streams == 0 && buckets.all(|bucket| bucket.is_idle(now))
+    }
+}
+
+/// Counts a request under all of its names.
+fn enter_all(names: &mut HashMap<Arc<str>, Use>, ruled: &[Ruled], tokens: u64, now: u64) {
+    forget_idle(names, now);
+    for ruled in ruled {
+        let used = names.entry(Arc::clone(&ruled.name)).or_default();
+        used.enter(ruled, tokens, now);
     }
 }
 

@@ -25,7 +25,7 @@ use loggia_wire::openai::{Deleted, ExpiresAfter, FileObject, Page};
 use serde::{Deserialize, Serialize};
 
 use super::{damaged, log, may_see_stored, owner, page};
-use crate::admit::checks::{between, one_of};
+use crate::admit::checks::{between, listed_unless_strict, one_of};
 use crate::answer::headers::{self, name_ignored};
 use crate::answer::id;
 use crate::answer::ignored::listed;
@@ -225,10 +225,8 @@ impl Door {
 impl Head<'_> {
     /// Returns the names of unknown fields, or refuses them in strict mode.
     pub(in crate::stored) fn unknown(&self, extra: &Extra) -> Result<String, ApiError> {
-        match extra.keys().next() {
-            Some(first) if self.strictness == Strictness::Strict => Err(ApiError::unknown(first)),
-            _ => Ok(listed(&extra.keys().cloned().collect::<Vec<_>>())),
-        }
+        let names = listed_unless_strict(extra.keys().cloned().collect(), self.strictness)?;
+        Ok(listed(&names))
     }
 }
 
