@@ -386,10 +386,8 @@ impl ApiError {
                 refused
             }
             BackendError::EmptyPrompt => {
-                let mut refused =
-                    Self::new(StatusCode::BAD_REQUEST, wording::empty_prompt(dialect));
-                refused.error.param = Some(wording::prompt(dialect).to_owned());
-                refused
+                let message = wording::empty_prompt(dialect);
+                Self::new(StatusCode::BAD_REQUEST, message).about(wording::prompt(dialect))
             }
             BackendError::ContextLengthExceeded {
                 prompt_tokens,
@@ -407,15 +405,7 @@ impl ApiError {
                 let message = wording::input_too_long(&param, tokens, most);
                 Self::invalid(param, "context_length_exceeded", message)
             }
-            // As OpenAI: a 404 if the model does not support the route, a 403 if it does not
-            // support embeddings.
-            BackendError::Unsupported { work } => {
-                let status = match work {
-                    WorkKind::Chat | WorkKind::Completions => StatusCode::NOT_FOUND,
-                    WorkKind::Embeddings => StatusCode::FORBIDDEN,
-                };
-                Self::new(status, wording::unsupported(work, dialect)).about("model")
-            }
+            BackendError::Unsupported { work } => unsupported(work, dialect),
             BackendError::NotDeleted { why, .. } => not_deleted(message, &why),
             BackendError::Refused {
                 status,
@@ -423,12 +413,7 @@ impl ApiError {
                 code,
                 ..
             } => {
-                // Any other status is not a refusal of the request.
-                let status = StatusCode::from_u16(status)
-                    .ok()
-                    .filter(StatusCode::is_client_error);
-                let status = status.unwrap_or(StatusCode::BAD_REQUEST);
-                let mut refused = Self::new(status, message);
+                let mut refused = Self::new(refusal_status(status), message);
                 let param = param.map(|param| wording::param(dialect, param));
                 refused.error.param = param.map(bounded);
                 refused.error.code = code.map(bounded);
@@ -440,6 +425,23 @@ impl ApiError {
             failed => failure(&failed, message),
         }
     }
+}
+
+/// Returns the status of a request that the engine refused. A status that is no refusal becomes 400.
+fn refusal_status(status: u16) -> StatusCode {
+    let status = StatusCode::from_u16(status).ok();
+    let refusal = status.filter(StatusCode::is_client_error);
+    refusal.unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+/// As OpenAI: a 404 if the model does not support the route, a 403 if it does not support
+/// embeddings.
+fn unsupported(work: WorkKind, dialect: Dialect) -> ApiError {
+    let status = match work {
+        WorkKind::Chat | WorkKind::Completions => StatusCode::NOT_FOUND,
+        WorkKind::Embeddings => StatusCode::FORBIDDEN,
+    };
+    ApiError::new(status, wording::unsupported(work, dialect)).about("model")
 }
 
 fn not_deleted(message: String, why: &NotDeleted) -> ApiError {

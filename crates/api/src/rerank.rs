@@ -73,18 +73,7 @@ impl Door {
         *ignored = listed(&listed_unless_strict(unknown, asked.strictness)?);
         let refusals = asked.refusals.clone();
         let failed = |error| renamed(refusals.refuse(error));
-        if self.meter.is_some() {
-            let call = EmbeddingCall {
-                head: asked.head.clone(),
-                work: Arc::clone(&asked.request),
-            };
-            let tokens = || Tokens {
-                prompt: call.estimated_prompt_tokens(),
-                answer: Some(0),
-            };
-            let entering = self.enter(&call.head, &request.model, &tokens, asked.report.as_ref());
-            asked.progress.hold(Box::pin(entering).await?);
-        }
+        self.enter_rerank(&mut asked).await?;
         // Also finds the most similar name of an unknown model.
         let can = self.abilities(&request.model).await.map_err(failed)?;
         let by_model = self.backend.rerank(RerankCall {
@@ -100,11 +89,7 @@ impl Door {
             None if can.has(Ability::Embeddings) => {
                 // Nothing of the client's is dropped here, because it has no fields of embeddings.
                 admit(self, &mut asked).await.map_err(renamed)?;
-                let call = EmbeddingCall {
-                    head: asked.head.clone(),
-                    work: Arc::clone(&asked.request),
-                };
-                match self.backend.embed(call).await {
+                match self.backend.embed(embedding_call(&asked)).await {
                     Ok(made) => (by_cosine(made), "embeddings"),
                     Err(BackendError::Unsupported { .. }) => return Err(cannot(&request.model)),
                     Err(error) => return Err(failed(error)),
@@ -122,6 +107,31 @@ impl Door {
         let by = HeaderValue::from_static(by);
         response.headers_mut().insert(RERANKED_BY, by);
         Ok(response)
+    }
+
+    /// Counts the request against the limits of its key.
+    async fn enter_rerank(
+        &self,
+        asked: &mut ParsedRequest<EmbeddingRequest>,
+    ) -> Result<(), ApiError> {
+        if self.meter.is_some() {
+            let call = embedding_call(asked);
+            let tokens = || Tokens {
+                prompt: call.estimated_prompt_tokens(),
+                answer: Some(0),
+            };
+            let model = &asked.request.model;
+            let entering = self.enter(&call.head, model, &tokens, asked.report.as_ref());
+            asked.progress.hold(Box::pin(entering).await?);
+        }
+        Ok(())
+    }
+}
+
+fn embedding_call(asked: &ParsedRequest<EmbeddingRequest>) -> EmbeddingCall {
+    EmbeddingCall {
+        head: asked.head.clone(),
+        work: Arc::clone(&asked.request),
     }
 }
 

@@ -168,11 +168,9 @@ impl Connection {
             None => {}
             Some(Ok(())) => {
                 let parts = connection.into_parts();
-                let stream = parts.io.into_inner();
+                let (stream, read) = (parts.io.into_inner(), parts.read_buf);
                 match state.upgraded.take() {
-                    Some(upgrade) => {
-                        Box::pin(upgrade.serve(stream, parts.read_buf, self.closed)).await;
-                    }
+                    Some(upgrade) => Box::pin(upgrade.serve(stream, read, self.closed)).await,
                     None => Box::pin(close(stream)).await,
                 }
             }

@@ -309,32 +309,14 @@ where
                     self.session.close(stopping());
                 }
                 // Nothing more is read from a client that does not read its answers.
-                message = self.stream.next(), if self.session.can_receive() => match message {
-                    Some(Ok(Message::Text(text))) => {
-                        timers.idle = after(self.limits.idle);
-                        self.session.receive(text.into());
+                message = self.stream.next(), if self.session.can_receive() => {
+                    if let Err(end) = self.received(message, &mut timers).await {
+                        return end;
                     }
-                    Some(Ok(Message::Binary(bytes))) => {
-                        timers.idle = after(self.limits.idle);
-                        self.session.receive(bytes);
-                    }
-                    // The library answers pings.
-                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                    Some(Ok(Message::Close(_))) => {
-                        // Sends the answer.
-                        let _ = self.stream.flush().await;
-                        return End::Gone;
-                    }
-                    Some(Err(error)) => return broken(&error),
-                    None => return End::Gone,
-                },
+                }
                 frame = self.session.next() => {
-                    // The door writes JSON.
-                    let Ok(text) = Utf8Bytes::try_from(frame) else {
-                        return End::Close(CloseCode::Error, "internal error");
-                    };
-                    if self.stream.send(Message::Text(text)).await.is_err() {
-                        return End::Gone;
+                    if let Err(end) = self.send(frame).await {
+                        return end;
                     }
                     timers.idle = after(self.limits.idle);
                 }
@@ -355,6 +337,45 @@ where
                 },
             }
         }
+    }
+
+    /// Passes a message of the client on to the session, unless it ends the session.
+    async fn received(
+        &mut self,
+        message: Option<Result<Message, Error>>,
+        timers: &mut Timers,
+    ) -> Result<(), End> {
+        match message {
+            Some(Ok(Message::Text(text))) => {
+                timers.idle = after(self.limits.idle);
+                self.session.receive(text.into());
+                Ok(())
+            }
+            Some(Ok(Message::Binary(bytes))) => {
+                timers.idle = after(self.limits.idle);
+                self.session.receive(bytes);
+                Ok(())
+            }
+            // The library answers pings.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
+            Some(Ok(Message::Close(_))) => {
+                // Sends the answer.
+                let _ = self.stream.flush().await;
+                Err(End::Gone)
+            }
+            Some(Err(error)) => Err(broken(&error)),
+            None => Err(End::Gone),
+        }
+    }
+
+    /// Sends a frame of the session to the client.
+    async fn send(&mut self, frame: Bytes) -> Result<(), End> {
+        // The door writes JSON.
+        let Ok(text) = Utf8Bytes::try_from(frame) else {
+            return Err(End::Close(CloseCode::Error, "internal error"));
+        };
+        let sent = self.stream.send(Message::Text(text)).await;
+        sent.map_err(|_| End::Gone)
     }
 }
 

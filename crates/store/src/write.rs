@@ -30,62 +30,67 @@ impl Access<'_> {
         changes: &[Change],
     ) -> Result<(), StoreError> {
         for change in changes {
-            match change {
-                Change::Create { object, items } => self.create(owner, object, items).await?,
-                Change::Replace {
-                    kind,
-                    id,
-                    body,
-                    items,
-                    needs,
-                } => {
-                    let at = at(owner, *kind, id);
-                    self.replace(at, body, items, needs.as_ref()).await?;
-                }
-                Change::Append { kind, id, items } => {
-                    self.append(at(owner, *kind, id), items).await?;
-                }
-                Change::Hold {
-                    kind,
-                    id,
-                    holder,
-                    time,
-                } => self.hold(at(owner, *kind, id), holder, *time).await?,
-                Change::Renew {
-                    kind,
-                    id,
-                    holder,
-                    time,
-                } => self.renew(at(owner, *kind, id), holder, *time).await?,
-                Change::Release { kind, id, holder } => {
-                    let at = at(owner, *kind, id);
-                    self.release(at, holder.as_deref()).await?;
-                }
-                Change::Label { kind, id, metadata } => {
-                    let at = at(owner, *kind, id);
-                    self.relabel(at, metadata).await?;
-                }
-                Change::Chunks {
-                    id,
-                    store,
-                    first,
-                    chunks,
-                    is_last,
-                } => {
-                    let file = at(owner, Kind::VectorStoreFile, id);
-                    let store = at(owner, Kind::VectorStore, store);
-                    let added = self.add_chunks([file, store], *first, chunks, *is_last);
-                    added.await?;
-                }
-                Change::Clear { kind, id } => self.clear(at(owner, *kind, id)).await?,
-                Change::Schedule {
-                    kind,
-                    id,
-                    due,
-                    content,
-                } => self.schedule(at(owner, *kind, id), *due, *content).await?,
-                Change::Limit { more, most } => self.limit(owner, *more, *most).await?,
+            self.apply(owner, change).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, owner: &Owner, change: &Change) -> Result<(), StoreError> {
+        match change {
+            Change::Create { object, items } => self.create(owner, object, items).await?,
+            Change::Replace {
+                kind,
+                id,
+                body,
+                items,
+                needs,
+            } => {
+                let at = at(owner, *kind, id);
+                self.replace(at, body, items, needs.as_ref()).await?;
             }
+            Change::Append { kind, id, items } => {
+                self.append(at(owner, *kind, id), items).await?;
+            }
+            Change::Hold {
+                kind,
+                id,
+                holder,
+                time,
+            } => self.hold(at(owner, *kind, id), holder, *time).await?,
+            Change::Renew {
+                kind,
+                id,
+                holder,
+                time,
+            } => self.renew(at(owner, *kind, id), holder, *time).await?,
+            Change::Release { kind, id, holder } => {
+                let at = at(owner, *kind, id);
+                self.release(at, holder.as_deref()).await?;
+            }
+            Change::Label { kind, id, metadata } => {
+                let at = at(owner, *kind, id);
+                self.relabel(at, metadata).await?;
+            }
+            Change::Chunks {
+                id,
+                store,
+                first,
+                chunks,
+                is_last,
+            } => {
+                let file = at(owner, Kind::VectorStoreFile, id);
+                let store = at(owner, Kind::VectorStore, store);
+                let added = self.add_chunks([file, store], *first, chunks, *is_last);
+                added.await?;
+            }
+            Change::Clear { kind, id } => self.clear(at(owner, *kind, id)).await?,
+            Change::Schedule {
+                kind,
+                id,
+                due,
+                content,
+            } => self.schedule(at(owner, *kind, id), *due, *content).await?,
+            Change::Limit { more, most } => self.limit(owner, *more, *most).await?,
         }
         Ok(())
     }

@@ -71,15 +71,7 @@ async fn begin(
     let entry = entered.map_err(not_entered)?;
 
     let mut writer = ResponseWriter::streaming(&head, shape);
-    let queued = {
-        let response = writer.so_far();
-        response.status = ResponseStatus::Queued;
-        let turn = keep.turn().ok_or_else(damaged)?;
-        keep.write(turn.begin(response, &head.id)?).await?;
-        let queued = serde_json::to_vec(response).map_err(|_| damaged())?;
-        response.status = ResponseStatus::InProgress;
-        queued
-    };
+    let queued = store_queued(&mut writer, &keep, &head.id).await?;
     let followed = is_streamed.then(|| {
         let every = door.policy.heartbeat_every;
         Arc::clone(&entry.running).follow(0, Some(every))
@@ -107,6 +99,21 @@ async fn begin(
     name_ignored(&mut response, &ignored);
     name_truncated(&mut response, &truncated);
     Ok(response)
+}
+
+/// Stores the response as `queued`, and returns its JSON for the client.
+async fn store_queued(
+    writer: &mut ResponseWriter,
+    keep: &Keep,
+    id: &str,
+) -> Result<Vec<u8>, ApiError> {
+    let response = writer.so_far();
+    response.status = ResponseStatus::Queued;
+    let turn = keep.turn().ok_or_else(damaged)?;
+    keep.write(turn.begin(response, id)?).await?;
+    let queued = serde_json::to_vec(response).map_err(|_| damaged())?;
+    response.status = ResponseStatus::InProgress;
+    Ok(queued)
 }
 
 fn not_entered(why: NotEntered) -> ApiError {
@@ -198,7 +205,7 @@ impl Task {
         let is_lost = matches!(end, End::Lost);
         let mut last = Vec::new();
         let mut outcome = self.end(end, &mut last);
-        // Whoever has taken the response away has stored its end, too.
+        // The task that has taken over the response has stored its end, too.
         let stored = if is_lost {
             Ok(())
         } else {

@@ -29,40 +29,7 @@ pub(crate) fn item(
             is_async: tool.is_async,
         });
     }
-    let fields = match serde_json::from_str(arguments) {
-        Ok(Value::Object(fields)) => Some(fields),
-        _ => None,
-    };
-    let known = fields.and_then(|fields| match tool.kind {
-        ToolKind::LocalShell => Some(OutputItem::LocalShellCall(LocalShellCall {
-            id: item_id("lsh_"),
-            status: ItemStatus::InProgress,
-            call_id: call_id.clone(),
-            action: exec(fields)?,
-        })),
-        ToolKind::Shell => Some(OutputItem::ShellCall(ShellCall {
-            id: item_id("sh_"),
-            status: ItemStatus::InProgress,
-            call_id: call_id.clone(),
-            action: commands(fields)?,
-            environment: json!({"type": "local"}),
-        })),
-        ToolKind::ApplyPatch => Some(OutputItem::ApplyPatchCall(ApplyPatchCall {
-            id: item_id("apc_"),
-            status: ItemStatus::InProgress,
-            call_id: call_id.clone(),
-            operation: operation(&fields)?,
-        })),
-        ToolKind::ToolSearch => Some(OutputItem::ToolSearchCall(ToolSearchCall {
-            id: item_id("tsc_"),
-            status: ItemStatus::InProgress,
-            call_id: call_id.clone(),
-            execution: "client".to_owned(),
-            arguments: Value::Object(fields),
-        })),
-        ToolKind::Function | ToolKind::Custom | ToolKind::Mcp | ToolKind::FileSearch => None,
-    });
-    known.unwrap_or_else(|| {
+    built_in(tool.kind, &call_id, arguments, item_id).unwrap_or_else(|| {
         OutputItem::FunctionCall(FunctionToolCall {
             id: item_id("fc_"),
             status: ItemStatus::InProgress,
@@ -72,6 +39,52 @@ pub(crate) fn item(
             arguments: arguments.to_owned(),
             is_async: tool.is_async,
         })
+    })
+}
+
+/// Returns the item of a call of one of OpenAI's own tools. `None` for other tools, and if the
+/// arguments lack what the item needs.
+fn built_in(
+    kind: ToolKind,
+    call_id: &str,
+    arguments: &str,
+    item_id: &dyn Fn(&str) -> String,
+) -> Option<OutputItem> {
+    let Ok(Value::Object(fields)) = serde_json::from_str(arguments) else {
+        return None;
+    };
+    let call_id = call_id.to_owned();
+    let status = ItemStatus::InProgress;
+    Some(match kind {
+        ToolKind::LocalShell => OutputItem::LocalShellCall(LocalShellCall {
+            id: item_id("lsh_"),
+            status,
+            call_id,
+            action: exec(fields)?,
+        }),
+        ToolKind::Shell => OutputItem::ShellCall(ShellCall {
+            id: item_id("sh_"),
+            status,
+            call_id,
+            action: commands(fields)?,
+            environment: json!({"type": "local"}),
+        }),
+        ToolKind::ApplyPatch => OutputItem::ApplyPatchCall(ApplyPatchCall {
+            id: item_id("apc_"),
+            status,
+            call_id,
+            operation: operation(&fields)?,
+        }),
+        ToolKind::ToolSearch => OutputItem::ToolSearchCall(ToolSearchCall {
+            id: item_id("tsc_"),
+            status,
+            call_id,
+            execution: "client".to_owned(),
+            arguments: Value::Object(fields),
+        }),
+        ToolKind::Function | ToolKind::Custom | ToolKind::Mcp | ToolKind::FileSearch => {
+            return None;
+        }
     })
 }
 

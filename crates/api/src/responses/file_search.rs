@@ -154,7 +154,7 @@ pub(crate) fn parameters() -> Value {
     }, "required": ["queries"], "additionalProperties": false})
 }
 
-/// What the model knows of the function.
+/// The description of the function, for the model.
 pub(crate) const DESCRIPTION: &str = "Searches the files that the user has uploaded, and returns the passages that fit best. Use it for every question that these files may answer.";
 
 /// Returns the queries of a call. A small model may write one text instead of a list.

@@ -862,23 +862,16 @@ fn chat_part(place: &str, part: ItemPart) -> Result<Option<Part>, ApiError> {
                 },
             }
         }
-        "input_file" => {
-            if let (None, Some(file_id)) = (&file_data, file_id) {
-                let kind = by_id(file_id, filename);
-                return Ok(Some(Part { kind, extra }));
+        "input_file" => match (file_data, file_id, file_url) {
+            (None, Some(file_id), _) => by_id(file_id, filename),
+            (Some(data), _, _) => by_data(data, filename),
+            // The document is fetched when the model is known.
+            (None, None, Some(url)) => {
+                check_url(&format!("{place}.file_url"), &url)?;
+                by_data(url, filename)
             }
-            if let (None, Some(url)) = (&file_data, &file_url) {
-                check_url(&format!("{place}.file_url"), url)?;
-            }
-            // The document at a URL is fetched when the model is known.
-            let data = file_data.or(file_url);
-            PartKind::File(File {
-                file_data: Some(data.ok_or_else(|| needed("file_data"))?),
-                filename,
-                file_id: None,
-                extra: Extra::new(),
-            })
-        }
+            (None, None, None) => return Err(needed("file_data")),
+        },
         "input_audio" => {
             let audio = input_audio.ok_or_else(|| needed("input_audio"))?;
             PartKind::InputAudio {
@@ -890,6 +883,16 @@ fn chat_part(place: &str, part: ItemPart) -> Result<Option<Part>, ApiError> {
         _ => return Ok(None),
     };
     Ok(Some(Part { kind, extra }))
+}
+
+/// A file with its content, or the URL of it.
+fn by_data(data: String, filename: Option<String>) -> PartKind {
+    PartKind::File(File {
+        file_data: Some(data),
+        filename,
+        file_id: None,
+        extra: Extra::new(),
+    })
 }
 
 /// A file that is named by its id. Its content is added when the model is known.

@@ -23,7 +23,7 @@ use crate::responses::recall::Recalled;
 use crate::responses::server_tools::ServerTools;
 use crate::responses::shape::ResponseShape;
 use crate::responses::summary::{self, Compaction};
-use crate::responses::tools::{self, Tools};
+use crate::responses::tools::{self, Offered, Tools};
 use crate::responses::turn::HeldConversation;
 use crate::{ApiError, Ceilings};
 
@@ -102,12 +102,7 @@ pub(crate) fn translate(
     template.store = recalled.is_stored;
     template.conversation = conversation_of(recalled.conversation.as_deref());
     template.input_transformations = std::mem::take(&mut conversation.removed);
-    let server_tools = servers.run_tools().then(|| ServerTools {
-        servers,
-        offered: tools.offered.clone(),
-        approved,
-        most_calls: request.max_tool_calls.and_then(|most| most.try_into().ok()),
-    });
+    let server_tools = server_tools(&request, servers, &tools.offered, approved);
     let seals = request.includes(ENCRYPTED) || compacts;
     let shape = ResponseShape {
         template,
@@ -131,6 +126,21 @@ pub(crate) fn translate(
         server_tools,
         // A summary needs no other one, and a warm-up generates nothing.
         compaction: compaction.filter(|_| !compacts && !prewarms),
+    })
+}
+
+/// Returns the tools that the server runs, if it runs any.
+fn server_tools(
+    request: &ResponseRequest,
+    servers: Servers,
+    offered: &Offered,
+    approved: Vec<ApprovedCall>,
+) -> Option<ServerTools> {
+    servers.run_tools().then(|| ServerTools {
+        servers,
+        offered: offered.clone(),
+        approved,
+        most_calls: request.max_tool_calls.and_then(|most| most.try_into().ok()),
     })
 }
 

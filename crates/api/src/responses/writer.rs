@@ -106,6 +106,32 @@ impl Events {
         let length = PADDED_TO - delta.len() % PADDED_TO;
         self.are_padded.then(|| id::padding(length))
     }
+
+    /// Finishes the part of a reasoning summary.
+    fn end_summary(
+        &mut self,
+        item_id: &str,
+        output_index: usize,
+        part: &SummaryPart,
+        out: &mut Vec<u8>,
+    ) -> Written {
+        let SummaryPart::SummaryText { text } = part;
+        let summary_index = 0;
+        let event = ResponseEvent::SummaryTextDone {
+            item_id,
+            output_index,
+            summary_index,
+            text,
+        };
+        self.write(&event, out)?;
+        let event = ResponseEvent::SummaryPartDone {
+            item_id,
+            output_index,
+            summary_index,
+            part,
+        };
+        self.write(&event, out)
+    }
 }
 
 fn not_json() -> BackendError {
@@ -481,30 +507,17 @@ impl ResponseWriter {
     /// Finishes the unfinished part, if there is one.
     fn end_part(&mut self, out: &mut Vec<u8>) -> Written {
         let output_index = self.response.output.len().saturating_sub(1);
-        let (item_id, content, summary) = match self.response.output.last_mut() {
-            Some(OutputItem::Message(item)) => (&item.id, &mut item.content, None),
-            Some(OutputItem::Reasoning(item)) => {
-                (&item.id, &mut item.content, item.summary.first())
-            }
+        let (item_id, content) = match self.response.output.last_mut() {
+            Some(OutputItem::Message(item)) => (&item.id, &mut item.content),
+            Some(OutputItem::Reasoning(item)) => match item.summary.first() {
+                Some(part) => {
+                    let item_id = &item.id;
+                    return self.events.end_summary(item_id, output_index, part, out);
+                }
+                None => (&item.id, &mut item.content),
+            },
             _ => return Ok(()),
         };
-        if let Some(part @ SummaryPart::SummaryText { text }) = summary {
-            let summary_index = 0;
-            let event = ResponseEvent::SummaryTextDone {
-                item_id,
-                output_index,
-                summary_index,
-                text,
-            };
-            self.events.write(&event, out)?;
-            let event = ResponseEvent::SummaryPartDone {
-                item_id,
-                output_index,
-                summary_index,
-                part,
-            };
-            return self.events.write(&event, out);
-        }
         let content_index = content.len().saturating_sub(1);
         let Some(part) = content.last_mut() else {
             return Ok(());

@@ -237,13 +237,37 @@ impl Entry {
         self.hold = Some(Hold { holder, until });
         Ok(())
     }
+
+    /// Prolongs the hold of this holder.
+    fn renew_for(&mut self, holder: String, time: Duration) -> Result<(), StoreError> {
+        if !self.has(&NeededHold::Of(holder.clone())) {
+            return Err(StoreError::InUse);
+        }
+        self.hold_for(holder, time)
+    }
+
+    /// Ends the hold of this holder, or of any holder.
+    fn release(&mut self, holder: Option<String>) {
+        if holder.is_none_or(|holder| self.has(&NeededHold::Of(holder))) {
+            self.hold = None;
+        }
+    }
+
+    /// Adds the chunks of a file from number `first` on. The first ones replace all earlier ones.
+    fn add_chunks(&mut self, store: String, first: u64, chunks: Vec<Chunk>, is_last: bool) {
+        if first == 0 {
+            self.chunks.all.clear();
+        }
+        self.chunks.all.extend(chunks);
+        (self.chunks.store, self.chunks.is_complete) = (store, is_last);
+    }
 }
 
 impl Draft<'_> {
     fn make(&mut self, change: Change) -> Result<(), StoreError> {
         match change {
-            Change::Create { object, items } => self.create(object, items),
-            Change::Append { kind, id, items } => self.add(kind, &id, items),
+            Change::Create { object, items } => self.create(object, items)?,
+            Change::Append { kind, id, items } => self.add(kind, &id, items)?,
             Change::Replace {
                 kind,
                 id,
@@ -251,45 +275,25 @@ impl Draft<'_> {
                 items,
                 needs,
             } => {
-                let entry = self.entry(kind, &id)?;
-                if needs.is_some_and(|needed| !entry.has(&needed)) {
-                    return Err(StoreError::InUse);
-                }
-                entry.object.body = body;
-                self.add(kind, &id, items)
+                self.replace_body(kind, &id, body, needs)?;
+                self.add(kind, &id, items)?;
             }
             Change::Hold {
                 kind,
                 id,
                 holder,
                 time,
-            } => self.entry(kind, &id)?.hold_for(holder, time),
+            } => self.entry(kind, &id)?.hold_for(holder, time)?,
             Change::Renew {
                 kind,
                 id,
                 holder,
                 time,
-            } => {
-                let entry = self.entry(kind, &id)?;
-                if !entry.has(&NeededHold::Of(holder.clone())) {
-                    return Err(StoreError::InUse);
-                }
-                entry.hold_for(holder, time)
-            }
-            Change::Release { kind, id, holder } => {
-                let entry = self.entry(kind, &id)?;
-                if holder.is_none_or(|holder| entry.has(&NeededHold::Of(holder))) {
-                    entry.hold = None;
-                }
-                Ok(())
-            }
-            Change::Clear { kind, id } => {
-                self.entry(kind, &id)?.items.clear();
-                Ok(())
-            }
+            } => self.entry(kind, &id)?.renew_for(holder, time)?,
+            Change::Release { kind, id, holder } => self.entry(kind, &id)?.release(holder),
+            Change::Clear { kind, id } => self.entry(kind, &id)?.items.clear(),
             Change::Label { kind, id, metadata } => {
                 self.entry(kind, &id)?.object.metadata = metadata;
-                Ok(())
             }
             Change::Chunks {
                 id,
@@ -299,13 +303,8 @@ impl Draft<'_> {
                 is_last,
             } => {
                 self.entry(Kind::VectorStore, &store)?;
-                let entry = self.entry(Kind::VectorStoreFile, &id)?;
-                if first == 0 {
-                    entry.chunks.all.clear();
-                }
-                entry.chunks.all.extend(chunks);
-                (entry.chunks.store, entry.chunks.is_complete) = (store, is_last);
-                Ok(())
+                let file = self.entry(Kind::VectorStoreFile, &id)?;
+                file.add_chunks(store, first, chunks, is_last);
             }
             Change::Schedule {
                 kind,
@@ -315,16 +314,34 @@ impl Draft<'_> {
             } => {
                 let entry = self.entry(kind, &id)?;
                 (entry.due, entry.content) = (due, content);
-                Ok(())
             }
-            Change::Limit { more, most } => {
-                let content = self.kept.content(self.owner);
-                if content.saturating_add(more) > most {
-                    return Err(StoreError::OverLimit);
-                }
-                Ok(())
-            }
+            Change::Limit { more, most } => self.check_room(more, most)?,
         }
+        Ok(())
+    }
+
+    /// Checks that the owner may have more bytes of content.
+    fn check_room(&self, more: u64, most: u64) -> Result<(), StoreError> {
+        let content = self.kept.content(self.owner);
+        if content.saturating_add(more) > most {
+            return Err(StoreError::OverLimit);
+        }
+        Ok(())
+    }
+
+    fn replace_body(
+        &mut self,
+        kind: Kind,
+        id: &str,
+        body: String,
+        needs: Option<NeededHold>,
+    ) -> Result<(), StoreError> {
+        let entry = self.entry(kind, id)?;
+        if needs.is_some_and(|needed| !entry.has(&needed)) {
+            return Err(StoreError::InUse);
+        }
+        entry.object.body = body;
+        Ok(())
     }
 
     fn create(&mut self, object: Object, items: Vec<Item>) -> Result<(), StoreError> {

@@ -80,7 +80,7 @@ struct ModelSeries {
     generation: OnceLock<GenerationSeries>,
 }
 
-/// What is the same for all requests of a series.
+/// The labels that all requests of a series share.
 type RequestKind = (&'static str, Option<StatusCode>, Outcome);
 
 #[derive(Clone)]
@@ -276,14 +276,9 @@ fn read<K: Eq + Hash, V: Clone>(map: &RwLock<HashMap<K, V>>, key: &K) -> Option<
 
 impl Families {
     fn new(registry: &Registry) -> Self {
-        let counter = |name, help, labels: &[&str]| {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels);
-            registered(registry, counter)
-        };
-        let histogram = |name, help, labels: &[&str], buckets: &[f64]| {
-            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-            registered(registry, HistogramVec::new(options, labels))
-        };
+        let counter = |name, help, labels| counter(registry, name, help, labels);
+        let histogram =
+            |name, help, labels, buckets| histogram(registry, name, help, labels, buckets);
         Self {
             requests: counter(
                 "loggia_requests_total",
@@ -337,6 +332,21 @@ impl Families {
             ),
         }
     }
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    buckets: &[f64],
+) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    registered(registry, HistogramVec::new(options, labels))
 }
 
 /// Registers a family.

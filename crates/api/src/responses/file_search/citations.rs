@@ -30,7 +30,7 @@ impl Citations {
         let mut plain = String::new();
         for one in text.chars() {
             if one == BEGIN {
-                // What was held is no marker.
+                // The text held back is not a marker.
                 plain.push_str(&std::mem::take(&mut self.held));
                 self.held.push(one);
             } else if self.held.is_empty() {

@@ -116,15 +116,24 @@ pub(super) struct InvalidLine {
 }
 
 impl InvalidLine {
+    fn new(code: &'static str, param: Option<&'static str>, message: impl Into<String>) -> Self {
+        Self {
+            custom_id: None,
+            code,
+            message: message.into(),
+            param,
+        }
+    }
+
+    fn missing(param: &'static str) -> Self {
+        let message = format!("Missing required parameter: '{param}'.");
+        Self::new("missing_required_parameter", Some(param), message)
+    }
+
     /// An id that another line has.
     pub(super) fn duplicate() -> Self {
         let message = "The custom_id for this request is a duplicate of another request. The custom_id must be unique for each request in a batch.";
-        Self {
-            custom_id: None,
-            code: "duplicate_custom_id",
-            message: message.to_owned(),
-            param: Some("custom_id"),
-        }
+        Self::new("duplicate_custom_id", Some("custom_id"), message)
     }
 
     /// Returns the line as one that is done.
@@ -172,75 +181,74 @@ struct Head {
 
 /// Parses a line of a batch for an endpoint.
 pub(super) fn parse(text: Option<&Bytes>, endpoint: &str) -> Result<Request, InvalidLine> {
-    let mut custom_id = None;
-    let wrong = |custom_id, code, param, message: String| InvalidLine {
-        custom_id,
-        code,
-        message,
-        param,
-    };
     let Some(text) = text else {
-        let message = "This line is too long.".to_owned();
-        return Err(wrong(custom_id, "line_too_long", None, message));
+        let message = "This line is too long.";
+        return Err(InvalidLine::new("line_too_long", None, message));
     };
-    let Ok(fields) = serde_json::from_slice::<Fields<'_>>(text) else {
-        let message = "This line is not parseable as valid JSON.".to_owned();
-        return Err(wrong(custom_id, "invalid_json_line", None, message));
+    let Ok(mut fields) = serde_json::from_slice::<Fields<'_>>(text) else {
+        let message = "This line is not parseable as valid JSON.";
+        return Err(InvalidLine::new("invalid_json_line", None, message));
     };
-    let missing = |param: &str| format!("Missing required parameter: '{param}'.");
-    match fields.custom_id {
-        Value::String(id) if !id.is_empty() && id.len() <= LONGEST_ID => custom_id = Some(id),
-        Value::Null => {
-            let code = "missing_required_parameter";
-            return Err(wrong(None, code, Some("custom_id"), missing("custom_id")));
-        }
+    let custom_id = custom_id(fields.custom_id.take())?;
+    match work(&fields, endpoint) {
+        Ok((model, body)) => Ok(Request {
+            custom_id,
+            model,
+            body,
+        }),
+        Err(invalid) => Err(InvalidLine {
+            custom_id: Some(custom_id),
+            ..invalid
+        }),
+    }
+}
+
+fn custom_id(value: Value) -> Result<String, InvalidLine> {
+    match value {
+        Value::String(id) if !id.is_empty() && id.len() <= LONGEST_ID => Ok(id),
+        Value::Null => Err(InvalidLine::missing("custom_id")),
         _ => {
             let message =
                 format!("Invalid 'custom_id': expected a string with 1 to {LONGEST_ID} bytes.");
-            return Err(wrong(None, "invalid_value", Some("custom_id"), message));
+            Err(InvalidLine::new(
+                "invalid_value",
+                Some("custom_id"),
+                message,
+            ))
         }
     }
+}
+
+/// Returns the model and the body of the request of a line.
+fn work(fields: &Fields<'_>, endpoint: &str) -> Result<(Option<String>, Bytes), InvalidLine> {
     if fields.method != "POST" {
-        let message = "Invalid 'method': only 'POST' is supported.".to_owned();
-        return Err(wrong(custom_id, "invalid_method", Some("method"), message));
+        let message = "Invalid 'method': only 'POST' is supported.";
+        return Err(InvalidLine::new("invalid_method", Some("method"), message));
     }
     if fields.url.is_null() {
-        let code = "missing_required_parameter";
-        return Err(wrong(custom_id, code, Some("url"), missing("url")));
+        return Err(InvalidLine::missing("url"));
     }
     if fields.url != endpoint {
         let message = format!("Invalid 'url': expected '{endpoint}', the endpoint of the batch.");
-        return Err(wrong(custom_id, "invalid_url", Some("url"), message));
+        return Err(InvalidLine::new("invalid_url", Some("url"), message));
     }
-    let Some(body) = fields.body else {
-        let code = "missing_required_parameter";
-        return Err(wrong(custom_id, code, Some("body"), missing("body")));
-    };
+    let body = fields.body.ok_or_else(|| InvalidLine::missing("body"))?;
     let Ok(head) = serde_json::from_str::<Head>(body.get()) else {
-        let message = "Invalid type for 'body': expected an object.".to_owned();
-        return Err(wrong(custom_id, "invalid_type", Some("body"), message));
+        let message = "Invalid type for 'body': expected an object.";
+        return Err(InvalidLine::new("invalid_type", Some("body"), message));
     };
-    for (param, value) in [("stream", head.stream), ("background", head.background)] {
+    for (param, value) in [
+        ("body.stream", head.stream),
+        ("body.background", head.background),
+    ] {
         if value == true {
-            let param = if param == "stream" {
-                "body.stream"
-            } else {
-                "body.background"
-            };
             let message = format!("'{param}' is not supported in a batch.");
-            return Err(wrong(
-                custom_id,
-                "unsupported_parameter",
-                Some(param),
-                message,
-            ));
+            let code = "unsupported_parameter";
+            return Err(InvalidLine::new(code, Some(param), message));
         }
     }
-    Ok(Request {
-        custom_id: custom_id.unwrap_or_default(),
-        model: head.model.as_str().map(str::to_owned),
-        body: Bytes::copy_from_slice(body.get().as_bytes()),
-    })
+    let body = Bytes::copy_from_slice(body.get().as_bytes());
+    Ok((head.model.as_str().map(str::to_owned), body))
 }
 
 #[cfg(test)]

@@ -1,9 +1,16 @@
 //! Files that are added to a vector store together.
 
-use http::Response;
-use loggia_wire::openai::{AddVectorStoreFile, CreateFileBatch, VectorStoreFileBatch};
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
+use http::Response;
+use loggia_wire::Extra;
+use loggia_wire::openai::{
+    AddVectorStoreFile, ChunkingStrategy, CreateFileBatch, VectorStoreFileBatch,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::files::NewFile;
 use super::{CANCELLED, COMPLETED, FAILED, IN_PROGRESS, MOST_FILES, VectorStores, labels};
 use crate::admit::checks::{missing, too_long};
 use crate::admit::parse::tracked;
@@ -26,6 +33,93 @@ struct StoredFileBatch {
     is_cancelled: bool,
 }
 
+impl StoredFileBatch {
+    /// Returns the changes that store a new batch.
+    fn creation(&self) -> Result<Vec<Change>, ApiError> {
+        let of = (
+            labels::VECTOR_STORE.to_owned(),
+            self.vector_store_id.clone(),
+        );
+        let object = Object {
+            kind: Kind::VectorStoreFileBatch,
+            id: self.id.clone(),
+            created: self.created_at,
+            model: None,
+            metadata: Metadata::from([of]),
+            body: serde_json::to_string(self).map_err(|_| damaged())?,
+            previous: None,
+            is_held: false,
+        };
+        let create = Change::Create {
+            object,
+            items: Vec::new(),
+        };
+        let content = Change::Schedule {
+            kind: Kind::VectorStoreFileBatch,
+            id: self.id.clone(),
+            due: None,
+            content: FileLimits::OVERHEAD,
+        };
+        Ok(vec![create, content])
+    }
+}
+
+/// A file that a request for a batch lists.
+struct RequestedFile {
+    file: AddVectorStoreFile,
+    /// The path of its fields, such as `files[0].`. Empty if the fields are those of the batch.
+    prefix: String,
+    /// The path of its id, such as `file_ids[0]`, if the request lists only ids.
+    id_param: Option<String>,
+}
+
+impl RequestedFile {
+    /// Returns the files of a request: those of `file_ids`, which share the attributes and the
+    /// strategy of the request, or those of `files`.
+    fn all(
+        file_ids: Option<Vec<String>>,
+        files: Option<Vec<AddVectorStoreFile>>,
+        attributes: Option<&BTreeMap<String, Value>>,
+        chunking_strategy: Option<&ChunkingStrategy>,
+    ) -> Result<Vec<Self>, ApiError> {
+        let requested: Vec<Self> = match (file_ids, files) {
+            (Some(_), Some(_)) => {
+                let message = "Send either 'file_ids' or 'files', not both.";
+                return Err(ApiError::invalid("files", "invalid_value", message));
+            }
+            (None, None) => return Err(missing("file_ids".to_owned())),
+            (Some(ids), None) => {
+                let file = |(index, file_id)| Self {
+                    file: AddVectorStoreFile {
+                        file_id,
+                        attributes: attributes.cloned(),
+                        chunking_strategy: chunking_strategy.cloned(),
+                        extra: Extra::new(),
+                    },
+                    prefix: String::new(),
+                    id_param: Some(format!("file_ids[{index}]")),
+                };
+                ids.into_iter().enumerate().map(file).collect()
+            }
+            (None, Some(files)) => {
+                let file = |(index, file)| Self {
+                    file,
+                    prefix: format!("files[{index}]."),
+                    id_param: None,
+                };
+                files.into_iter().enumerate().map(file).collect()
+            }
+        };
+        if requested.is_empty() {
+            return Err(missing("file_ids".to_owned()));
+        }
+        if requested.len() > MOST_FILES {
+            return Err(too_long("file_ids", MOST_FILES, requested.len()));
+        }
+        Ok(requested)
+    }
+}
+
 impl VectorStores {
     /// `POST /v1/vector_stores/{vector_store_id}/file_batches`.
     pub(super) async fn create_batch(
@@ -42,81 +136,26 @@ impl VectorStores {
         } = tracked(body)?;
         let ignored = head.unknown(&extra)?;
         let to = self.find_usable(head.route.id()).await?;
+        let requested = RequestedFile::all(
+            file_ids,
+            files,
+            attributes.as_ref(),
+            chunking_strategy.as_ref(),
+        )?;
         let id = id::item("vsfb_");
-        let asked: Vec<(String, AddVectorStoreFile)> = match (file_ids, files) {
-            (Some(_), Some(_)) => {
-                let message = "Send either 'file_ids' or 'files', not both.";
-                return Err(ApiError::invalid("files", "invalid_value", message));
-            }
-            (None, None) => return Err(missing("file_ids".to_owned())),
-            (Some(ids), None) => {
-                let file = |(index, file_id)| {
-                    let file = AddVectorStoreFile {
-                        file_id,
-                        attributes: attributes.clone(),
-                        chunking_strategy: chunking_strategy.clone(),
-                        extra: loggia_wire::Extra::new(),
-                    };
-                    (format!("file_ids[{index}]"), file)
-                };
-                ids.into_iter().enumerate().map(file).collect()
-            }
-            (None, Some(files)) => {
-                let file = |(index, file)| (format!("files[{index}]."), file);
-                files.into_iter().enumerate().map(file).collect()
-            }
-        };
-        if asked.is_empty() {
-            return Err(missing("file_ids".to_owned()));
-        }
-        if asked.len() > MOST_FILES {
-            return Err(too_long("file_ids", MOST_FILES, asked.len()));
-        }
-        let mut new = Vec::with_capacity(asked.len());
-        for (place, file) in asked {
-            let (prefix, of_ids) = match place.strip_suffix('.') {
-                Some(_) => (place.as_str(), None),
-                None => ("", Some(&place)),
-            };
-            let found = self.new_file(prefix, file, Some(id.clone())).await;
-            new.push(found.map_err(|error| match of_ids {
-                Some(place) if error.error.param.as_deref() == Some("file_id") => {
-                    error.about(place.clone())
-                }
-                _ => error,
-            })?);
+        let mut new = Vec::with_capacity(requested.len());
+        for file in requested {
+            new.push(self.new_file_of_batch(file, &id).await?);
         }
         let stored = StoredFileBatch {
-            id: id.clone(),
+            id,
             created_at: id::now(),
             vector_store_id: to.id.clone(),
             is_cancelled: false,
         };
-        let object = Object {
-            kind: Kind::VectorStoreFileBatch,
-            id: id.clone(),
-            created: stored.created_at,
-            model: None,
-            metadata: Metadata::from([(labels::VECTOR_STORE.to_owned(), to.id.clone())]),
-            body: serde_json::to_string(&stored).map_err(|_| damaged())?,
-            previous: None,
-            is_held: false,
-        };
-        let content = Change::Schedule {
-            kind: Kind::VectorStoreFileBatch,
-            id,
-            due: None,
-            content: FileLimits::OVERHEAD,
-        };
-        let create = Change::Create {
-            object,
-            items: Vec::new(),
-        };
         // The batch comes first, so that no file names one that does not exist.
-        let written = self
-            .files
-            .store
-            .write(&self.files.owner, vec![create, content]);
+        let changes = stored.creation()?;
+        let written = self.files.store.write(&self.files.owner, changes);
         written.await.map_err(|error| self.files.failed(&error))?;
         self.add(&to, &new).await?;
         answered(&self.shown_batch(stored).await?, &ignored)
@@ -181,6 +220,24 @@ impl VectorStores {
     pub(super) async fn batch_files(&self, head: &Head<'_>) -> Result<Response<Body>, ApiError> {
         let batch = self.find_batch(head).await?;
         self.list_files(head, Some(&batch.id)).await
+    }
+
+    /// Checks a file of a new batch.
+    async fn new_file_of_batch(
+        &self,
+        requested: RequestedFile,
+        batch: &str,
+    ) -> Result<NewFile, ApiError> {
+        let RequestedFile {
+            file,
+            prefix,
+            id_param,
+        } = requested;
+        let new = self.new_file(&prefix, file, Some(batch.to_owned())).await;
+        new.map_err(|error| match id_param {
+            Some(param) if error.error.param.as_deref() == Some("file_id") => error.about(param),
+            _ => error,
+        })
     }
 
     async fn find_batch(&self, head: &Head<'_>) -> Result<StoredFileBatch, ApiError> {

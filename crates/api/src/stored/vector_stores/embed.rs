@@ -88,6 +88,46 @@ struct Piece<'a> {
     text: &'a str,
 }
 
+/// The pieces of texts whose vectors are still to be computed.
+struct PieceQueue<'a> {
+    /// The last one is the next.
+    waiting: Vec<Piece<'a>>,
+    /// The most bytes of a piece. Longer ones are divided.
+    longest: usize,
+}
+
+impl<'a> PieceQueue<'a> {
+    fn new(texts: &[&'a str]) -> Self {
+        let pieces = texts.iter().enumerate().rev();
+        Self {
+            waiting: pieces.map(|(of, text)| Piece { of, text }).collect(),
+            longest: usize::MAX,
+        }
+    }
+
+    /// Returns the pieces for the next call to the model. `None` if there are no more.
+    fn take(&mut self) -> Option<Vec<Piece<'a>>> {
+        let mut pieces = Vec::with_capacity(AT_ONCE);
+        while pieces.len() < AT_ONCE
+            && let Some(piece) = self.waiting.pop()
+        {
+            if piece.text.len() > self.longest {
+                self.waiting.extend(halves(&piece));
+            } else {
+                pieces.push(piece);
+            }
+        }
+        (!pieces.is_empty()).then_some(pieces)
+    }
+
+    /// Puts pieces back that the model could not read. From now on, pieces have at most `longest`
+    /// bytes.
+    fn put_back(&mut self, pieces: Vec<Piece<'a>>, longest: usize) {
+        self.longest = longest;
+        self.waiting.extend(pieces.into_iter().rev());
+    }
+}
+
 impl Embedder {
     /// Returns the name of the model for new vector stores.
     pub(super) fn model(&self) -> Result<String, ApiError> {
@@ -102,25 +142,8 @@ impl Embedder {
         texts: &[&str],
     ) -> Result<Vec<Vec<f32>>, BackendError> {
         let mut sums: Vec<Vec<f32>> = vec![Vec::new(); texts.len()];
-        // From the last to the first, since pieces are taken from the end.
-        let mut waiting: Vec<Piece<'_>> = texts
-            .iter()
-            .enumerate()
-            .rev()
-            .map(|(of, text)| Piece { of, text })
-            .collect();
-        let mut longest = usize::MAX;
-        while !waiting.is_empty() {
-            let mut pieces = Vec::with_capacity(AT_ONCE);
-            while pieces.len() < AT_ONCE
-                && let Some(piece) = waiting.pop()
-            {
-                if piece.text.len() > longest {
-                    waiting.extend(halves(&piece));
-                } else {
-                    pieces.push(piece);
-                }
-            }
+        let mut queue = PieceQueue::new(texts);
+        while let Some(pieces) = queue.take() {
             let inputs: Vec<String> = pieces.iter().map(|piece| piece.text.to_owned()).collect();
             match self.call(model, inputs).await {
                 Ok((vectors, _)) => {
@@ -128,34 +151,13 @@ impl Embedder {
                         add(&mut sums[piece.of], &vector, piece.text.len());
                     }
                 }
-                Err(BackendError::InputTooLong {
-                    index,
-                    tokens,
-                    most,
-                }) => {
-                    let reported = index.and_then(|index| pieces.get(index));
-                    let too_long = reported.map_or_else(
-                        || {
-                            pieces
-                                .iter()
-                                .map(|piece| piece.text.len())
-                                .max()
-                                .unwrap_or(0)
-                        },
-                        |piece| piece.text.len(),
-                    );
-                    let shorter = shorter(too_long, tokens, most);
-                    if shorter < SHORTEST_PIECE || shorter >= longest {
-                        return Err(BackendError::InputTooLong {
-                            index,
-                            tokens,
-                            most,
-                        });
+                Err(error) => {
+                    let length = shorter_length(&error, &pieces);
+                    match length.filter(|length| *length < queue.longest) {
+                        Some(length) => queue.put_back(pieces, length),
+                        None => return Err(error),
                     }
-                    longest = shorter;
-                    waiting.extend(pieces.into_iter().rev());
                 }
-                Err(error) => return Err(error),
             }
         }
         for vector in &mut sums {
@@ -228,6 +230,23 @@ impl Embedder {
         }
         Ok((made.vectors, made.prompt_tokens))
     }
+}
+
+/// Returns the length that pieces may have after the model could not read one of these pieces.
+/// `None` for other errors, and if the pieces would be too short.
+fn shorter_length(error: &BackendError, pieces: &[Piece<'_>]) -> Option<usize> {
+    let BackendError::InputTooLong {
+        index,
+        tokens,
+        most,
+    } = error
+    else {
+        return None;
+    };
+    let lengths = || pieces.iter().map(|piece| piece.text.len());
+    let reported = index.and_then(|index| lengths().nth(index));
+    let too_long = reported.or_else(|| lengths().max())?;
+    Some(shorter(too_long, *tokens, *most)).filter(|length| *length >= SHORTEST_PIECE)
 }
 
 /// Returns the length that pieces may have, if one of this length was too long.

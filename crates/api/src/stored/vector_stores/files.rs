@@ -69,7 +69,7 @@ impl NewFile {
         let id = object_id(&to.id, &self.file.id);
         let kind = Kind::VectorStoreFile;
         Ok(vec![
-            // Whoever reads it at the moment stops.
+            // A worker that reads the file at the moment stops.
             Change::Release {
                 kind,
                 id: id.clone(),

@@ -53,32 +53,10 @@ impl AttributeFilter {
         depth: usize,
         room: &mut usize,
     ) -> Result<Self, ApiError> {
-        let wrong = |param: &str, expected: &str| {
-            let message = format!("Invalid type for '{param}': expected {expected}.");
-            ApiError::invalid(param, "invalid_type", message)
-        };
-        let fields = filter
-            .as_object()
-            .ok_or_else(|| wrong(param, "an object"))?;
-        let field = |name: &str| {
-            let value = fields.get(name).filter(|value| !value.is_null());
-            value.ok_or_else(|| missing(format!("{param}.{name}")))
-        };
-        let kind_at = format!("{param}.type");
-        let kind = field("type")?.as_str();
-        let kind = kind.ok_or_else(|| wrong(&kind_at, "a string"))?;
+        let fields = FilterFields::of(param, filter)?;
+        let kind = fields.text("type")?;
         if kind == "and" || kind == "or" {
-            let filters_at = format!("{param}.filters");
-            let filters = field("filters")?.as_array();
-            let filters = filters.ok_or_else(|| wrong(&filters_at, "an array"))?;
-            if depth == 0 {
-                let message = format!("Invalid '{param}': filters may be nested {DEEPEST} deep.");
-                return Err(ApiError::invalid(param, "invalid_value", message));
-            }
-            let inner = filters.iter().enumerate().map(|(index, one)| {
-                Self::read_inner(&format!("{filters_at}[{index}]"), one, depth - 1, room)
-            });
-            let inner = inner.collect::<Result<_, _>>()?;
+            let inner = Self::read_list(&fields, depth, room)?;
             return Ok(if kind == "and" {
                 Self::All(inner)
             } else {
@@ -86,31 +64,42 @@ impl AttributeFilter {
             });
         }
         let comparison = Comparison::named(kind);
-        let comparison = comparison.ok_or_else(|| not_among(&kind_at, kind, TYPES))?;
+        let comparison = comparison.ok_or_else(|| not_among(fields.path("type"), kind, TYPES))?;
         *room = room.checked_sub(1).ok_or_else(|| {
             let message =
                 format!("Invalid '{param}': a filter may have {MOST_COMPARISONS} comparisons.");
             ApiError::invalid(param, "invalid_value", message)
         })?;
-        let key_at = format!("{param}.key");
-        let key = field("key")?.as_str();
-        let key = key.ok_or_else(|| wrong(&key_at, "a string"))?.to_owned();
-        let value = field("value")?.clone();
-        let value_at = format!("{param}.value");
-        let is_list = value.is_array();
-        match comparison {
-            Comparison::In | Comparison::NotIn if !is_list => Err(wrong(&value_at, "an array")),
-            Comparison::In | Comparison::NotIn => Ok(()),
-            _ if is_list || value.is_object() => {
-                Err(wrong(&value_at, "a string, a number or a boolean"))
-            }
-            _ => Ok(()),
-        }?;
+        let key = fields.text("key")?.to_owned();
+        let value = fields.get("value")?;
+        comparison.check_value(&fields.path("value"), value)?;
         Ok(Self::Compare {
             key,
             comparison,
-            value,
+            value: value.clone(),
         })
+    }
+
+    /// Reads the filters that `and` or `or` joins.
+    fn read_list(
+        fields: &FilterFields<'_>,
+        depth: usize,
+        room: &mut usize,
+    ) -> Result<Vec<Self>, ApiError> {
+        let param = fields.param;
+        let path = fields.path("filters");
+        let filters = fields.get("filters")?.as_array();
+        let filters = filters.ok_or_else(|| invalid_type(&path, "an array"))?;
+        if depth == 0 {
+            let message = format!("Invalid '{param}': filters may be nested {DEEPEST} deep.");
+            return Err(ApiError::invalid(param, "invalid_value", message));
+        }
+        let filters = filters.iter().enumerate();
+        filters
+            .map(|(index, filter)| {
+                Self::read_inner(&format!("{path}[{index}]"), filter, depth - 1, room)
+            })
+            .collect()
     }
 
     /// Whether a file with these attributes meets the condition. A file without the attribute meets
@@ -147,7 +136,52 @@ impl AttributeFilter {
     }
 }
 
+/// The fields of a filter, at the path `param` of the request.
+struct FilterFields<'a> {
+    param: &'a str,
+    fields: &'a Map<String, Value>,
+}
+
+impl<'a> FilterFields<'a> {
+    fn of(param: &'a str, filter: &'a Value) -> Result<Self, ApiError> {
+        let fields = filter.as_object();
+        let fields = fields.ok_or_else(|| invalid_type(param, "an object"))?;
+        Ok(Self { param, fields })
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}.{name}", self.param)
+    }
+
+    fn get(&self, name: &str) -> Result<&'a Value, ApiError> {
+        let value = self.fields.get(name).filter(|value| !value.is_null());
+        value.ok_or_else(|| missing(self.path(name)))
+    }
+
+    fn text(&self, name: &str) -> Result<&'a str, ApiError> {
+        let text = self.get(name)?.as_str();
+        text.ok_or_else(|| invalid_type(&self.path(name), "a string"))
+    }
+}
+
+fn invalid_type(param: &str, expected: &str) -> ApiError {
+    let message = format!("Invalid type for '{param}': expected {expected}.");
+    ApiError::invalid(param, "invalid_type", message)
+}
+
 impl Comparison {
+    /// Checks that an attribute can be compared with a value: `in` and `nin` need a list.
+    fn check_value(self, param: &str, value: &Value) -> Result<(), ApiError> {
+        let needs_list = matches!(self, Self::In | Self::NotIn);
+        if needs_list && !value.is_array() {
+            return Err(invalid_type(param, "an array"));
+        }
+        if !needs_list && (value.is_array() || value.is_object()) {
+            return Err(invalid_type(param, "a string, a number or a boolean"));
+        }
+        Ok(())
+    }
+
     fn named(name: &str) -> Option<Self> {
         Some(match name {
             "eq" => Self::Equal,

@@ -5,8 +5,8 @@
 //! `filter.rs` and `attributes.rs` are about the attributes of files. A vector store, each file of it
 //! and each batch of files are objects of the store, and so every key sees only its own.
 //!
-//! What the worker finds out about a file (its status, an error, its size) is in the labels of the
-//! object, what a client changes in its body. So neither overwrites what the other has written.
+//! The worker writes its findings about a file (status, error, size) to the labels of the object, and
+//! the changes of clients are in its body. So neither overwrites the other.
 
 mod attributes;
 mod batches;
@@ -23,7 +23,8 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode};
 use loggia_wire::openai::{
-    CreateVectorStore, Deleted, FileCounts, Page, UpdateVectorStore, VectorStore, VectorStoreExpiry,
+    ChunkSizes, CreateVectorStore, Deleted, FileCounts, Page, UpdateVectorStore, VectorStore,
+    VectorStoreExpiry,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -162,16 +163,7 @@ impl VectorStores {
             model: self.embedder.model()?,
             is_deleted: false,
         };
-        let object = Object {
-            kind: Kind::VectorStore,
-            id: stored.id.clone(),
-            created: now,
-            model: None,
-            metadata,
-            body: stored.json()?,
-            previous: None,
-            is_held: false,
-        };
+        let object = stored.object(metadata)?;
         let mut changes = vec![
             Change::Limit {
                 more: FileLimits::OVERHEAD * (1 + file_ids.len() as u64),
@@ -183,6 +175,20 @@ impl VectorStores {
             },
             stored.schedule(),
         ];
+        changes.extend(self.first_files(&stored, &file_ids, sizes).await?);
+        let written = self.files.store.write(&self.files.owner, changes).await;
+        written.map_err(|error| self.files.failed(&error))?;
+        answered(&self.shown(&object).await?, &ignored)
+    }
+
+    /// Returns the changes that add files to a new vector store.
+    async fn first_files(
+        &self,
+        to: &StoredVectorStore,
+        file_ids: &[String],
+        sizes: ChunkSizes,
+    ) -> Result<Vec<Change>, ApiError> {
+        let mut changes = Vec::new();
         for (index, file_id) in file_ids.iter().enumerate() {
             let file = self.files.find(file_id).await;
             let file = file.map_err(|error| error.about(format!("file_ids[{index}]")))?;
@@ -194,12 +200,10 @@ impl VectorStores {
             };
             // The same file twice is one file.
             if !file_ids[..index].contains(file_id) {
-                changes.extend(new.creation(&stored)?);
+                changes.extend(new.creation(to)?);
             }
         }
-        let written = self.files.store.write(&self.files.owner, changes).await;
-        written.map_err(|error| self.files.failed(&error))?;
-        answered(&self.shown(&object).await?, &ignored)
+        Ok(changes)
     }
 
     /// `GET /v1/vector_stores`.
@@ -429,6 +433,20 @@ impl StoredVectorStore {
 
     fn json(&self) -> Result<String, ApiError> {
         serde_json::to_string(self).map_err(|_| damaged())
+    }
+
+    /// Returns it as a new object of the store.
+    fn object(&self, metadata: Metadata) -> Result<Object, ApiError> {
+        Ok(Object {
+            kind: Kind::VectorStore,
+            id: self.id.clone(),
+            created: self.created_at,
+            model: None,
+            metadata,
+            body: self.json()?,
+            previous: None,
+            is_held: false,
+        })
     }
 
     /// Returns the change that stores it.

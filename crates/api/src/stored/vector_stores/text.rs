@@ -222,7 +222,7 @@ mod tests {
             // Whatever comes out: nothing fails.
             let _ = of_file(broken.as_bytes(), "a.html");
         }
-        // What only mentions tags is not a page.
+        // A text that only mentions tags is not a page.
         assert_eq!(of_file(b"a <b> c", "a.md").ok().as_deref(), Some("a <b> c"));
     }
 

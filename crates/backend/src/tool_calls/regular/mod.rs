@@ -168,23 +168,12 @@ impl ToolCalls {
         };
         call.is_custom |= piece.extra.contains_key("custom");
         if let Some(index) = call.sent {
-            let says_nothing = named.is_none() && arguments.is_empty() && function.extra.is_empty();
-            if says_nothing && piece.extra.is_empty() {
-                return Ok(None);
-            }
             let function = FunctionCallDelta {
                 name: named,
                 arguments: Some(arguments),
                 extra: function.extra,
             };
-            let function = (!says_nothing).then_some(function);
-            return Ok(Some(ToolCallDelta {
-                index,
-                id: None,
-                kind: None,
-                function,
-                extra: piece.extra,
-            }));
+            return Ok(later_piece(index, function, piece.extra));
         }
         call.held.push_str(&arguments);
         call.held_extra.extend(function.extra);
@@ -263,6 +252,23 @@ fn first_piece(call: &mut Call, index: u32, id: String) -> ToolCallDelta {
         function,
         extra,
     }
+}
+
+/// Returns a later piece of a call. `None` if it says nothing new.
+fn later_piece(index: u32, function: FunctionCallDelta, extra: Extra) -> Option<ToolCallDelta> {
+    let says_nothing = function.name.is_none()
+        && function.arguments.as_ref().is_none_or(String::is_empty)
+        && function.extra.is_empty();
+    if says_nothing && extra.is_empty() {
+        return None;
+    }
+    Some(ToolCallDelta {
+        index,
+        id: None,
+        kind: None,
+        function: (!says_nothing).then_some(function),
+        extra,
+    })
 }
 
 /// Returns the engine's id for a call, or a generated one if it has none or has been used before.

@@ -144,22 +144,11 @@ impl<'model> Drafts<'model> {
         {
             return Ok(Vec::new());
         }
-        let writing = || {
-            slots
-                .iter()
-                .enumerate()
-                .filter_map(|(at, slot)| Some((at, slot, slot.task.as_ref()?)))
-        };
-        let answers = writing()
+        let answers = writing(slots)
             .filter(|(_, _, task)| task.sender.has_room())
             .count();
         let is_measured = !self.always;
-        // A request with a seed has to give the same text again if it runs alone. Tokens that are
-        // verified together are summed in another order, so drafting must not depend on measured
-        // times then.
-        let is_seeded = is_measured
-            && writing().count() == 1
-            && writing().any(|(_, _, task)| task.is_reproducible);
+        let is_seeded = is_measured && is_reproducible_alone(slots);
         if answers == 0 || is_seeded {
             return Ok(Vec::new());
         }
@@ -173,17 +162,7 @@ impl<'model> Drafts<'model> {
             });
             return Ok(Vec::new());
         }
-        let draft = |(sequence, slot, task): (Sequence, &Slot, &Task)| {
-            let room = room
-                .min(task.max_draft_tokens())
-                .min(self.room(sequence, slot, task));
-            (room > 0 && !are_forced[sequence]).then_some(DraftTokens {
-                sequence,
-                tokens: Vec::new(),
-                room,
-            })
-        };
-        let mut drafts: Vec<DraftTokens> = writing().filter_map(draft).collect();
+        let mut drafts = self.empty_drafts(slots, are_forced, room);
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
@@ -199,6 +178,21 @@ impl<'model> Drafts<'model> {
         });
         drafts.retain(|draft| !draft.tokens.is_empty());
         Ok(drafts)
+    }
+
+    /// Returns an empty draft for each answer that tokens can be drafted for.
+    fn empty_drafts(&self, slots: &[Slot], are_forced: &[bool], room: usize) -> Vec<DraftTokens> {
+        let draft = |(sequence, slot, task): (Sequence, &Slot, &Task)| {
+            let room = room
+                .min(task.max_draft_tokens())
+                .min(self.room(sequence, slot, task));
+            (room > 0 && !are_forced[sequence]).then_some(DraftTokens {
+                sequence,
+                tokens: Vec::new(),
+                room,
+            })
+        };
+        writing(slots).filter_map(draft).collect()
     }
 
     /// The number of tokens that can be drafted for a sequence: 0 if the sequence contains
@@ -335,6 +329,23 @@ impl<'model> Drafts<'model> {
         );
         log(&verdict, answers, drafted, accepted);
     }
+}
+
+/// Returns the slots that write an answer, with their numbers.
+fn writing(slots: &[Slot]) -> impl Iterator<Item = (Sequence, &Slot, &Task)> {
+    slots
+        .iter()
+        .enumerate()
+        .filter_map(|(at, slot)| Some((at, slot, slot.task.as_ref()?)))
+}
+
+/// Whether the only running request has a seed. It has to give the same text again if it runs
+/// alone. Tokens that are verified together are summed in another order, so drafting must not
+/// depend on measured times then.
+fn is_reproducible_alone(slots: &[Slot]) -> bool {
+    let mut running = writing(slots);
+    let first = running.next();
+    first.is_some_and(|(_, _, task)| task.is_reproducible) && running.next().is_none()
 }
 
 /// Logs a verdict: a changed one at the level info, an unchanged one at the level debug.

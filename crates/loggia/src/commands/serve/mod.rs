@@ -47,10 +47,7 @@ use start_message::{EngineSettings, print_line};
 /// Serves until SIGTERM or Ctrl-C. Running answers may then finish within `shutdown_timeout`.
 pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> anyhow::Result<()> {
     let (mut policy, options) = (policy(config), options(config)?);
-    let listener = match systemd::socket()? {
-        Some(socket) => socket,
-        None => listen(&config.listen, "--listen 127.0.0.1:8080").await?,
-    };
+    let listener = listener(config).await?;
     let address = listener.local_addr()?;
     // Without API keys, only clients on this machine may delete models.
     policy.deletes_without_key = address.ip().is_loopback();
@@ -72,48 +69,59 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
     let shutdown = stop_signal()?;
     let backend = backend(&backends, config);
     let state = AppState::new(backend.clone(), policy, options.clone());
-    let state = state.with_keys(Arc::clone(&keys));
-    let mut state = state
-        .with_runtime(runtime.clone())
-        .with_mcp(mcp(config))
-        .with_documents(ReadDocuments::new(config.images.limits()));
-    let mut ledger = None;
-    if let Some(limits) = shared_limits(config, runtime)? {
-        state = state.with_shared_limits(limits);
-    }
-    if let Some(store) = &store {
-        let new = Ledger::default();
-        runtime.spawn(new.clone().keep(Arc::clone(store) as Arc<dyn UsageStore>));
-        // First, so that lines of batches are in it.
-        let with_ledger = state.with_ledger(new.clone());
-        state = with_store(with_ledger, store, &keys, config, runtime).await?;
-        ledger = Some((new, store));
-    }
+    let state = with_services(state, &keys, config, runtime)?;
+    let (state, ledger) = match &store {
+        Some(store) => {
+            let (state, ledger) = with_store(state, store, &keys, config, runtime).await?;
+            (state, Some((ledger, store)))
+        }
+        None => (state, None),
+    };
     if let Some(metrics) = &options.metrics {
         metrics::start(metrics, &backends, metrics_listener, runtime);
     }
-    let background = state.background();
-    let app = app(state);
-    let scheme = scheme(&options);
-    print_line(&format!("loggia: listening on {scheme}://{address}"));
+    let url = format!("{}://{address}", scheme(&options));
+    print_line(&format!("loggia: listening on {url}"));
     systemd::ready();
-    if !requires_key && !address.ip().is_loopback() {
-        tracing::warn!(%address, "no API key is required, and this address can be reached from other machines");
-    }
+    warn_if_open(requires_key, address);
     // Runs in parallel with the server, and ends with it.
     let Backends { load, unload, .. } = backends;
-    let beside = async {
+    let loading = async {
         load.await?;
-        start_message::print(
-            &*backend,
-            &settings,
-            &format!("{scheme}://{}", reachable(address)),
-            requires_key,
-        )
-        .await;
+        let url = format!("{}://{}", scheme(&options), reachable(address));
+        start_message::print(&*backend, &settings, &url, requires_key).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
     let reload = Reload::new(flags, config, options.tls.clone());
+    let serving = run(listener, state, shutdown, &options);
+    let ended = tokio::select! {
+        served = serving => served,
+        failed = loading => failed,
+        failed = reload.watch(config) => failed,
+    };
+    if let Some((ledger, store)) = ledger {
+        write_last_usage(&ledger, store).await;
+    }
+    unload.await;
+    ended
+}
+
+/// The listener: the socket that systemd passed on, or a new one.
+async fn listener(config: &Config) -> anyhow::Result<TcpListener> {
+    match systemd::socket()? {
+        Some(socket) => Ok(socket),
+        None => listen(&config.listen, "--listen 127.0.0.1:8080").await,
+    }
+}
+
+/// Serves until `shutdown` resolves, and until background responses have ended.
+async fn run(
+    listener: TcpListener,
+    state: AppState,
+    shutdown: impl Future<Output = ()>,
+    options: &ServerOptions,
+) -> anyhow::Result<()> {
+    let (background, app) = (state.background(), app(state));
     let (stop, stops) = oneshot::channel();
     let shutdown = async {
         shutdown.await;
@@ -121,29 +129,21 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
         // Fails only if nobody waits for it.
         let _ = stop.send(());
     };
-    let serving = async {
-        let (served, ()) = tokio::join!(
-            loggia_server::run(listener, app, shutdown, &options),
-            async {
-                // An error means that the listener failed, which also stops the server.
-                let _ = stops.await;
-                background.finish(options.shutdown_timeout).await;
-            }
-        );
-        served.context("the listener failed")
+    let finish_background = async {
+        // An error means that the listener failed, which also stops the server.
+        let _ = stops.await;
+        background.finish(options.shutdown_timeout).await;
     };
-    let ended = tokio::select! {
-        served = serving => served,
-        failed = beside => failed,
-        failed = reload.watch(config) => failed,
-    };
-    if let Some((ledger, store)) = ledger
-        && let Err(error) = ledger.write(&**store).await
-    {
+    let serving = loggia_server::run(listener, app, shutdown, options);
+    let (served, ()) = tokio::join!(serving, finish_background);
+    served.context("the listener failed")
+}
+
+/// Writes the last usage of the API keys.
+async fn write_last_usage(ledger: &Ledger, store: &SqlStore) {
+    if let Err(error) = ledger.write(store).await {
         tracing::warn!(%error, "the usage of API keys in the last moments was not stored");
     }
-    unload.await;
-    ended
 }
 
 /// Reads the API keys of the store, and then notices their changes.
@@ -166,15 +166,41 @@ fn shared_limits(config: &Config, runtime: &Handle) -> anyhow::Result<Option<Arc
     Ok(Some(limits))
 }
 
-/// Adds what needs the store: stored objects, files, vector stores, batches, and the admin API of
-/// keys.
+/// Adds the services that need no store: sealing, background work, MCP, documents, shared limits.
+fn with_services(
+    state: AppState,
+    keys: &Arc<Keys>,
+    config: &Config,
+    runtime: &Handle,
+) -> anyhow::Result<AppState> {
+    let state = state
+        .with_keys(Arc::clone(keys))
+        .with_runtime(runtime.clone())
+        .with_mcp(mcp(config))
+        .with_documents(ReadDocuments::new(config.images.limits()));
+    Ok(match shared_limits(config, runtime)? {
+        Some(limits) => state.with_shared_limits(limits),
+        None => state,
+    })
+}
+
+/// Adds the services that need the store: the usage of keys, stored objects, files, vector stores,
+/// batches, and the admin API of keys.
 async fn with_store(
     state: AppState,
     store: &Arc<SqlStore>,
     keys: &Arc<Keys>,
     config: &Config,
     runtime: &Handle,
-) -> anyhow::Result<AppState> {
+) -> anyhow::Result<(AppState, Ledger)> {
+    let ledger = Ledger::default();
+    runtime.spawn(
+        ledger
+            .clone()
+            .keep(Arc::clone(store) as Arc<dyn UsageStore>),
+    );
+    // First, so that lines of batches are in it.
+    let state = state.with_ledger(ledger.clone());
     let state = state.with_key_store(Arc::clone(store) as Arc<dyn KeyStore>);
     runtime.spawn(state::clean(Arc::clone(store)));
     let blobs = Arc::new(state::blobs(config, keys));
@@ -188,7 +214,7 @@ async fn with_store(
     let parallel = config.batch_parallel.get() as usize;
     let clients = config.batch_clients.get() as usize;
     runtime.spawn(state.work_on_batches(parallel, clients));
-    Ok(state)
+    Ok((state, ledger))
 }
 
 /// The scheme of the server's URL.
@@ -213,6 +239,13 @@ fn refuse_to_be_open(
     anyhow::bail!(
         "other machines can reach {address}, and there is no API key; create one with `loggia keys create NAME`, or serve everybody with --require-key=false"
     );
+}
+
+/// Warns if other machines can reach the server without an API key.
+fn warn_if_open(requires_key: bool, address: SocketAddr) {
+    if !requires_key && !address.ip().is_loopback() {
+        tracing::warn!(%address, "no API key is required, and this address can be reached from other machines");
+    }
 }
 
 /// The client for MCP servers. They are held to the addresses and ports that images have.
