@@ -146,7 +146,7 @@ pub enum ServerTool {
     },
     /// A search in files begins.
     SearchBegun {
-        /// What is searched.
+        /// The queries of the search.
         queries: Vec<String>,
     },
     /// The search that began last has ended.

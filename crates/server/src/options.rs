@@ -41,7 +41,7 @@ pub struct ServerOptions {
     pub keys: Keys,
     /// The certificate. `None`: plain HTTP, which is the default.
     pub tls: Option<Tls>,
-    /// What is counted for `/metrics`. `None`: nothing is counted, and there is no such route.
+    /// The metrics for `/metrics`. `None`: nothing is counted, and there is no such route.
     pub metrics: Option<Metrics>,
     /// Whether the app has the route `/metrics`. A program turns it off to serve
     /// [`metrics_app`](crate::metrics_app) at an address of its own.

@@ -27,7 +27,7 @@ pub enum TlsError {
     File {
         /// The file.
         path: String,
-        /// What is read from it.
+        /// The expected content: a certificate or a key.
         what: &'static str,
         /// The problem.
         cause: pem::Error,

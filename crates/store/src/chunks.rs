@@ -23,7 +23,7 @@ const AT_ONCE: usize = 64;
 /// that would add too many says little and is left out.
 const MOST_RANKED: i64 = 4000;
 
-/// What a row of the index of words takes beside the text, in bytes.
+/// The size of a row of the index of words beside the text, in bytes.
 const ROW_BYTES: usize = 200;
 
 /// Why a complete set cannot be continued: it may be in the memory of a server.

@@ -14,7 +14,7 @@ use loggia_api::store::StoreError;
 /// The most bytes of vectors that stay in memory. Others are read again for each search.
 const MOST_BYTES: usize = 256 << 20;
 
-/// What a number of 1 is rounded to. The vectors have a length of at most 1, so that no product of
+/// The integer that stands for 1. The vectors have a length of at most 1, so that no product of
 /// two of them has more than 28 bits.
 const ONE: f32 = 16_384.0;
 

@@ -62,7 +62,7 @@ pub(crate) struct ParsedRequest<R> {
     pub(crate) strictness: Strictness,
     pub(crate) refusals: Refusals,
     pub(crate) progress: Progress,
-    /// Where what remains of the caller's limits is left.
+    /// Receives the rest of the caller's limits, for headers of the answer.
     pub(crate) report: Option<Arc<LimitReport>>,
 }
 

@@ -74,7 +74,7 @@ pub(crate) struct Progress {
 #[derive(Clone, Debug)]
 struct Noted {
     ended: Ended,
-    /// What the request holds of its caller's limits. Settled when this is dropped.
+    /// The parts of the caller's limits that the request has reserved. Dropping them settles them.
     meters: Meters,
 }
 

@@ -62,24 +62,24 @@ pub trait Metered: Send + Sync {
     fn used(&self, usage: &CompletionUsage);
 }
 
-/// What remains of the limits of a request: an extension of the request, which a server adds if it
-/// sends it to the client.
+/// An extension of a request, which receives the rest of the caller's limits. A server adds it if it
+/// sends them to the client.
 #[derive(Debug, Default)]
 pub struct LimitReport(OnceLock<Remaining>);
 
 impl LimitReport {
-    /// Sets what remains. Only the first call counts.
+    /// Sets the rest of the limits. Only the first call counts.
     pub fn set(&self, remaining: Remaining) {
         let _ = self.0.set(remaining);
     }
 
-    /// Returns what remains, if the request had limits.
+    /// Returns the rest of the limits, if the request had limits.
     pub fn get(&self) -> Option<&Remaining> {
         self.0.get()
     }
 }
 
-/// What remains of the limits of a caller.
+/// The rest of the limits of a caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Remaining {
     /// The limit of requests.
@@ -88,18 +88,18 @@ pub struct Remaining {
     pub tokens: Option<Window>,
 }
 
-/// What remains of one limit.
+/// One limit of a caller, and the rest of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The limit.
     pub limit: u64,
-    /// What remains of it.
+    /// The rest of the limit: requests or tokens.
     pub remaining: u64,
-    /// The time until all of it remains again.
+    /// The time until all of the limit is available again.
     pub reset: Duration,
 }
 
-/// What a request holds while it is limited.
+/// The reservations of a request in the limits of its caller.
 #[derive(Clone, Default)]
 pub(crate) struct Meters(Option<Arc<dyn Metered>>);
 

@@ -16,7 +16,7 @@ const USUAL: i64 = 20;
 /// The lifecycle stage of every model.
 const ACTIVE: &str = "active";
 
-/// What a server adds to every model.
+/// The facts about a server that every model shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Offered {
     /// Batches of messages.

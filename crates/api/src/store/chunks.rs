@@ -9,7 +9,7 @@ pub struct Chunk {
     pub vector: Vec<f32>,
 }
 
-/// What is searched among the chunks of a vector store.
+/// A search among the chunks of a vector store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChunkSearch {
     /// The embedding of the query, of length 1. Chunks with vectors of another number of dimensions

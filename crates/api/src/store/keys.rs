@@ -61,7 +61,7 @@ pub struct StoredKey {
     pub secret: StoredSecret,
     /// The key before the last rotation, as long as it is valid.
     pub earlier: Option<EarlierSecret>,
-    /// What it allows, as JSON.
+    /// Its scopes and limits, as JSON.
     pub settings: String,
     /// When it was created, in Unix seconds.
     pub created: i64,
@@ -73,7 +73,7 @@ pub struct StoredKey {
     pub used: u64,
 }
 
-/// What is kept of the text of a key.
+/// The parts of the text of a key that are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSecret {
     /// The beginning of the key, which is not secret.
@@ -85,7 +85,7 @@ pub struct StoredSecret {
 /// A key that was replaced, and is valid for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EarlierSecret {
-    /// What is kept of it.
+    /// The stored parts of its text.
     pub secret: StoredSecret,
     /// When it ends, in Unix seconds.
     pub until: i64,

@@ -15,7 +15,7 @@ pub trait UsageStore: Send + Sync {
     fn usage_since(&self, day: i64) -> BoxFuture<'_, Result<Vec<Usage>, StoreError>>;
 }
 
-/// What an API key has used of a model on one day.
+/// The usage of a model by an API key on one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// The day, in days since 1970-01-01, UTC.

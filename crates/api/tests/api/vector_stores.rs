@@ -838,7 +838,7 @@ async fn a_file_that_a_killed_server_left_is_read_by_the_next() {
     let door = VectorDoor::new();
     let file = door.file("a.txt", "text of a killed server").await;
     let id = door.vector_store(&[&file]).await;
-    // What is left behind: a hold, and a part of the chunks.
+    // A stopped worker leaves a hold and a part of the chunks.
     let claimed = door
         .store
         .claim(Kind::VectorStoreFile, "killed", Duration::from_mins(1))
@@ -1015,7 +1015,7 @@ impl VectorDoor {
         answers.insert(index, Err(error));
     }
 
-    /// What the model was told by the last result of a tool.
+    /// The text of the last tool result that the model received.
     fn told(&self) -> String {
         let chats = self.words.chats.lock().expect("no panic");
         let messages = chats.last().expect("a chat")["messages"]

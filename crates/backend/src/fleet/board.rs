@@ -15,7 +15,7 @@ const WORTH_OF_LOADED: usize = 4;
 /// The same, because the beginning of the conversation is there.
 const WORTH_OF_BEGINNING: usize = 2;
 
-/// What is known of the nodes.
+/// The states of the nodes.
 #[derive(Debug)]
 pub(super) struct Board {
     nodes: Vec<Node>,
@@ -36,7 +36,7 @@ struct Node {
     chosen: u64,
 }
 
-/// What a call tells about its node.
+/// The result of a call, as evidence about its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It answered, or refused the request.

@@ -23,13 +23,13 @@ pub(super) struct Line {
 /// The requests of a key.
 #[derive(Debug, Default)]
 struct Key {
-    /// The tokens that it was served while others were, too.
+    /// The tokens that it was served while other keys were served too.
     served: u64,
     running: usize,
     waiting: VecDeque<u64>,
 }
 
-/// What becomes of a request that enters.
+/// The result for a request that enters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entered {
     Runs,
@@ -49,7 +49,7 @@ impl Line {
         }
     }
 
-    /// A request with this number enters. `cost` are the tokens of its prompt.
+    /// Lets a request with this number enter. `cost` is the number of tokens of its prompt.
     pub(super) fn enter(&mut self, owner: &Owner, number: u64, cost: u64) -> Entered {
         let runs = self.running < self.at_once;
         if !runs && self.waiting >= self.places {

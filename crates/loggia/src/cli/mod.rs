@@ -182,7 +182,7 @@ pub(crate) enum Command {
     /// this machine
     #[command(aliases = ["download", "get"], after_help = PULL_AFTER)]
     Pull {
-        /// What to download
+        /// The model to download
         #[arg(value_name = "NAME|hf:OWNER/REPO[:FILE or QUANT]|FILE")]
         source: String,
         #[command(flatten)]
@@ -342,7 +342,7 @@ pub(crate) enum KeysCommand {
 pub(crate) struct CreateKeyArgs {
     /// Its name; what the key stores belongs to the name
     pub(crate) name: String,
-    /// What it gives access to; may be repeated [default: chat and files]
+    /// A scope of the key; may be repeated [default: chat and files]
     #[arg(long = "scope", value_name = "chat|files|admin|metrics", value_parser = ["chat", "files", "admin", "metrics"])]
     scopes: Vec<String>,
     /// A model that it may use, as clients name it; * stands for any text; may be repeated
@@ -397,7 +397,7 @@ pub(crate) struct UsageArgs {
     pub(crate) place: StoreFlags,
 }
 
-/// What the rows of a table of usage are.
+/// The rows of a table of usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum UsageBy {
     Day,

@@ -161,7 +161,7 @@ fn bar(number: u64, most: u64) -> String {
     }
     let eighths = u128::from(number) * u128::from(LONGEST_BAR * 8) / u128::from(most);
     let eighths = usize::try_from(eighths).unwrap_or(0);
-    // What is not nothing is shown.
+    // A number above zero has a bar.
     let eighths = eighths.max(usize::from(number > 0));
     "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
 }

@@ -182,7 +182,7 @@ settings! {
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = ENGINE)]
     lookup: Switch { default(Switch(true)), example "false" }
 
-    /// What all loaded models use together: weights, context and compute buffers
+    /// The memory of all loaded models together: weights, context and compute buffers
     #[arg(long, value_name = "SIZE", help_heading = ENGINE)]
     memory: Size {
         unset("the memory available at the start; no limit in a GPU build"),
@@ -379,7 +379,7 @@ settings! {
     #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
     shutdown_timeout: Span { default(Span(ServerOptions::default().shutdown_timeout)) }
 
-    /// What one request may ask for, as choices=8,answer_tokens=4096; all entries are in
+    /// The ceilings of one request, as choices=8,answer_tokens=4096; all entries are in
     /// docs/configuration.md
     #[arg(long, value_name = "ENTRY=VALUE,…", help_heading = LIMITS)]
     ceilings: CeilingsTable {
@@ -388,7 +388,7 @@ settings! {
         table "{ choices = 16 }"
     }
 
-    /// What fetching the images of one request may cost, as bytes=5MiB,fetches=4; all entries are
+    /// The limits on fetching the images of one request, as bytes=5MiB,fetches=4; all entries are
     /// in docs/configuration.md
     #[arg(long, value_name = "ENTRY=VALUE,…", help_heading = LIMITS)]
     images: ImagesTable {

@@ -1,8 +1,8 @@
 //! The ledger: how much each API key has used, by day and model. It is collected in memory and
 //! written to the store once a second, so that a request never waits for the store.
 //!
-//! What was not written yet is lost if the process is killed. While the store does not work, it
-//! stays in memory; the number of its rows is limited.
+//! Usage that is not written yet is lost if the process is killed. While the store does not work,
+//! the usage stays in memory, in a limited number of rows.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::KeyLimits;
 
-/// What a key gives access to.
+/// The scopes of a key: the groups of routes that it gives access to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
@@ -75,9 +75,9 @@ impl Scope {
 /// The holder of an API key.
 #[derive(Clone, Debug)]
 pub struct Holder {
-    /// What the API knows of the holder.
+    /// The holder, as the API sees it.
     pub(crate) caller: Caller,
-    /// What the key gives access to.
+    /// The groups of routes that the key gives access to.
     pub(crate) scopes: Scopes,
     /// How much the key allows. `None`: the limits of keys without limits of their own.
     pub(crate) limits: Option<Arc<KeyLimits>>,

@@ -33,7 +33,7 @@ pub use secret::{KeySettings, NewKey, is_key_name, new_secret};
 /// The header with the key in Anthropic's API.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// What the configuration says about API keys.
+/// The settings of API keys.
 #[derive(Clone, Debug, Default)]
 pub struct KeyRules {
     /// The keys of the configuration.

@@ -44,11 +44,11 @@ pub fn new_secret() -> (String, StoredSecret) {
     (text, stored)
 }
 
-/// What a key allows, as it is stored.
+/// The scopes and limits of a key, as they are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KeySettings {
-    /// What it gives access to. `None`: chat and files.
+    /// The scopes of the key. `None`: chat and files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<Scope>>,
     /// The models that it may use; patterns may contain one `*`. `None`: all.
@@ -70,7 +70,7 @@ pub struct KeySettings {
 pub struct NewKey {
     /// The text, to be shown once.
     pub text: String,
-    /// What is stored.
+    /// The stored form of the key.
     pub stored: StoredKey,
 }
 

@@ -5,10 +5,10 @@
 //! as the time at which it will be full again (the generic cell rate algorithm), so an empty bucket
 //! and one that nobody uses need no work.
 //!
-//! What a request reserved and did not use is given back when it ends. If the bucket was full in
-//! between, part of that has been refilled already: giving it back once more would allow more than
-//! the limit. `settled` bounds it. It is the same bucket, charged with what was really used, when
-//! that became known; charging later never leaves more in a bucket. See
+//! A reservation that a request did not use up is given back when the request ends. If the bucket was
+//! full in between, part of it has been refilled already, and giving it back would allow more than the
+//! limit. `settled` bounds it: the same bucket without reservations, charged with the real usage when
+//! it becomes known. A later charge never leaves more in a bucket. See
 //! `reservations_never_allow_more_than_their_use_would`.
 
 use std::time::Duration;
@@ -113,7 +113,7 @@ impl Bucket {
         self.full = self.full.max(now.saturating_add(short));
     }
 
-    /// What can be taken now.
+    /// The amount that can be taken now.
     pub(crate) fn remaining(&self, rate: Rate, now: u64) -> u64 {
         let there = rate.period().saturating_sub(self.full.saturating_sub(now));
         let there = u128::from(there) * u128::from(rate.limit) / u128::from(rate.period().max(1));
@@ -213,7 +213,7 @@ mod tests {
                 match running {
                     Some(request) if settles => {
                         bucket.settle(RATE, request.2, used, now);
-                        // What is used beyond a reservation is taken when that is known.
+                        // Usage beyond the reservation is taken when it is known.
                         let (began, reserved) = (request.0, request.2);
                         *request = (began, used.min(reserved), reserved, false);
                         if used > reserved {

@@ -1,4 +1,4 @@
-//! What a client is told of its limits: OpenAI's `x-ratelimit-…` headers, or Anthropic's.
+//! The headers about the limits of a client: OpenAI's `x-ratelimit-…`, or Anthropic's.
 
 use std::time::{Duration, SystemTime};
 

@@ -17,14 +17,14 @@ const MANY: usize = 10_000;
 /// knows when one ends.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// What each name uses.
+/// The usage of each name.
 #[derive(Debug)]
 pub(crate) struct Local {
     names: Mutex<HashMap<Arc<str>, Use>>,
     began: Instant,
 }
 
-/// What a name uses.
+/// The usage of one name.
 #[derive(Clone, Copy, Debug, Default)]
 struct Use {
     requests: Bucket,
@@ -122,7 +122,7 @@ impl Local {
         }
     }
 
-    /// What remains of the limits.
+    /// The rest of the limits.
     pub(crate) fn remaining(&self, ruled: &[Ruled]) -> Remaining {
         remaining(&self.names(), ruled, self.now())
     }

@@ -17,7 +17,7 @@ use crate::keys::Allowance;
 use crate::keys::holder::Budget;
 use crate::{Keys, SharedLimits, panic};
 
-/// What is reserved for an answer whose length the client does not limit.
+/// The tokens reserved for an answer whose length the client does not limit.
 const USUAL_ANSWER: u64 = 1024;
 
 /// The longest wait for which a client should try again by itself.
@@ -132,7 +132,7 @@ impl Reserved {
 /// The usage is not known.
 const UNKNOWN: u64 = u64::MAX;
 
-/// What a request holds. Dropping it settles it.
+/// The reservations of a request. Dropping them settles them.
 struct Held {
     place: Place,
     ruled: Vec<Ruled>,
@@ -360,7 +360,7 @@ mod tests {
         }
     }
 
-    /// What remains after a request was dropped.
+    /// The rest of the limit after a request was dropped.
     fn left(meter: &LimitMeter) -> u64 {
         let (_held, remaining) = enter(meter, 0, Some(0)).expect("entered");
         remaining.tokens.expect("a limit of tokens").remaining

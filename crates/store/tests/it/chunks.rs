@@ -336,7 +336,7 @@ async fn words_find_chunks_whose_vectors_are_far_away() {
         assert_eq!(both.len(), 2);
         let umlaut = worded(store, &owner, "vs_1", &search(&["überprüfung"])).await;
         assert_eq!(umlaut, ["Überprüfung der Pumpe: xk 4711"]);
-        // What looks like a query of the database is a word like another.
+        // A text that looks like a query of the database is an ordinary word.
         for odd in [
             "or", "near", "and", "not", "'", "\"", "a'b", ":*", "!", "\\", "\0", "store",
         ] {

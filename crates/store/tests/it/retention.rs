@@ -163,7 +163,7 @@ async fn many_small_objects_stay_below_the_limit_and_use_most_of_it() {
         }
     }
     assert!((bytes * 9 / 10..=bytes).contains(&most), "{most} bytes");
-    // What is left are the newest, and every chain is whole.
+    // The newest are left, and every chain is whole.
     let left = ids(&store, &owner, kind).await;
     let newest: Vec<_> = (2000 - left.len() + 3..2000)
         .map(|number| format!("resp_{number:032}"))

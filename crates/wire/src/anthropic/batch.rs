@@ -93,11 +93,11 @@ pub struct DeletedMessageBatch {
 pub struct MessageBatchLine<'a> {
     /// The client's id of the request.
     pub custom_id: &'a str,
-    /// What became of the request.
+    /// The result of the request.
     pub result: MessageBatchResult<'a>,
 }
 
-/// What became of a request of a batch.
+/// The result of a request of a batch.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum MessageBatchResult<'a> {

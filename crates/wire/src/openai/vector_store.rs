@@ -12,7 +12,7 @@ object! {
     pub struct CreateVectorStore {
         /// The client's name for it.
         optional name: String = "name",
-        /// What it is for, in words.
+        /// The purpose of the vector store, in words.
         optional description: String = "description",
         /// The ids of the first files.
         optional file_ids: Vec<String> = "file_ids",
@@ -158,7 +158,7 @@ pub struct VectorStore {
     pub created_at: u64,
     /// The client's name for it.
     pub name: String,
-    /// What it is for, in words.
+    /// The purpose of the vector store, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The bytes that its chunks take.
@@ -218,7 +218,7 @@ pub struct VectorStoreFile {
 pub struct VectorStoreFileError {
     /// `server_error`, `unsupported_file` or `invalid_file`.
     pub code: String,
-    /// What is wrong.
+    /// The text of the error.
     pub message: String,
 }
 
@@ -244,7 +244,7 @@ pub struct VectorStoreFileBatch {
 pub struct VectorStorePage<T> {
     /// `vector_store.search_results.page` or `vector_store.file_content.page`.
     pub object: &'static str,
-    /// What was searched.
+    /// The queries of the search.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search_query: Option<Vec<String>>,
     /// The entries.

@@ -17,7 +17,7 @@ pub(super) struct FinishedLine {
     pub(super) outcome: Outcome,
 }
 
-/// What became of the request of a line.
+/// The result of the request of a line.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// It was answered, maybe with an error.

@@ -16,7 +16,7 @@ const PART: u64 = 4;
 /// requests need more.
 const MOST: u32 = 32_768;
 
-/// What decides about a model's context.
+/// The figures that a model's default context depends on.
 #[derive(Debug, Clone, Copy)]
 struct Need {
     /// The bytes of the whole model with the shortest default.

@@ -1,4 +1,4 @@
-//! What is measured, and with how many tokens: as many as the time allows at the model's speed.
+//! The measurements of a benchmark, with as many tokens as the time allows at the model's speed.
 //! Pure.
 
 use std::fmt;
@@ -34,7 +34,7 @@ pub(super) struct Speed {
     pub(super) tokens_per_word: f64,
 }
 
-/// What is measured at once.
+/// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// The model reads prompts.

@@ -14,7 +14,7 @@ use crate::config::{Config, Flags};
 /// How often the files are looked at.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
 
-/// What is reloaded.
+/// The files that are watched, and the certificate that is reloaded from them.
 pub(super) struct Reload {
     /// The flags that the program was started with.
     flags: Flags,

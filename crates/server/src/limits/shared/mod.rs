@@ -49,7 +49,7 @@ pub struct SharedLimits {
     enter: Script,
     settle: Script,
     restore: Script,
-    /// What Valkey kept when this server connected last. Another value shows that its data is lost.
+    /// The mark in Valkey when this server connected last. Another mark: Valkey has lost its data.
     mark: Mutex<Option<String>>,
     /// `None` while Valkey is away.
     connection: RwLock<Option<MultiplexedConnection>>,
@@ -58,11 +58,11 @@ pub struct SharedLimits {
     owed: Mutex<HashMap<Arc<str>, Owed>>,
     /// Told when there is something in `owed`.
     owes: Notify,
-    /// What this server has let in, under its shares.
+    /// The requests that this server has let in under its shares.
     pub(super) local: Arc<Local>,
 }
 
-/// What Valkey does not know yet of a name.
+/// The usage of a name that Valkey does not know yet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Owed {
     limits: Limits,
@@ -310,7 +310,7 @@ impl SharedLimits {
         entered
     }
 
-    /// What remains of the share of this server.
+    /// The rest of the share of this server.
     pub(super) fn remaining(&self, ruled: &[Ruled]) -> Remaining {
         self.local.remaining(&self.shares(ruled))
     }
@@ -421,7 +421,7 @@ fn decision(ruled: &[Ruled], answer: &[i64]) -> Option<Decision> {
     Some((Ok(remaining), short))
 }
 
-/// What remains of a bucket that is so far from full.
+/// The rest of a bucket that is full again after `reset`.
 fn window(rate: Rate, reset: Duration) -> Window {
     let there = rate.period.saturating_sub(reset).as_micros() * u128::from(rate.limit);
     Window {

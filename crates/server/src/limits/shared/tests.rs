@@ -137,7 +137,7 @@ async fn all_are(servers: &[Server], connected: bool) -> Duration {
     begun.elapsed()
 }
 
-/// What was let in during a time.
+/// The requests and tokens that were let in during a time.
 #[derive(Clone, Copy, Debug, Default)]
 struct LetIn {
     requests: u64,
@@ -178,7 +178,7 @@ async fn hammer(servers: &[Server], time: Duration) -> LetIn {
     sum
 }
 
-/// What is let in beyond a limit, as a part of what it allows since `begun`.
+/// The excess over a limit, as a part of the amount that it allows since `begun`.
 fn beyond(let_in: u64, limit: u64, begun: Instant) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let (let_in, limit) = (let_in as f64, limit as f64);

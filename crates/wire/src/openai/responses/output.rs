@@ -405,7 +405,7 @@ pub struct FileSearchCall {
     pub id: String,
     /// The status of the search.
     pub status: FileSearchStatus,
-    /// What was searched.
+    /// The queries of the search.
     pub queries: Vec<String>,
     /// The results, if the client wants them.
     pub results: Option<Vec<Value>>,
