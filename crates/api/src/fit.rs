@@ -132,7 +132,7 @@ pub(crate) fn most_tokens(chat: &ChatCompletionRequest) -> Option<u64> {
     most_tokens_of_text(chat).map(|most| most + PER_PROMPT)
 }
 
-/// The same without what a chat template adds to every prompt.
+/// The same without the tokens that a chat template adds to every prompt.
 pub(crate) fn most_tokens_of_text(chat: &ChatCompletionRequest) -> Option<u64> {
     let parts = chat.messages.iter().flat_map(|message| &message.content);
     let mut kinds = parts.flat_map(Content::parts).map(|part| &part.kind);
@@ -178,7 +178,7 @@ fn without(chat: &ChatCompletionRequest, dropped: &[Range<usize>]) -> ChatComple
 /// Finds how many of the oldest parts have to be dropped. Pure.
 #[derive(Debug)]
 struct Search {
-    /// The size of what is left after dropping each number of parts.
+    /// The size of the rest after dropping each number of parts.
     left: Vec<u64>,
     budget: u64,
     /// A number of parts without which the prompt is too long, and its tokens then.

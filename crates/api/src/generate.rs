@@ -87,7 +87,8 @@ pub(crate) fn start(
     }
 }
 
-/// Takes what is stored with the answer out of a request. Returns `None` if nothing is stored.
+/// Takes the parts that are stored with the answer out of a request. Returns `None` if nothing is
+/// stored.
 fn keep<R: Generate>(
     door: &Door,
     asked: &mut ParsedRequest<R>,

@@ -64,13 +64,13 @@ pub(crate) trait Generate: Ask {
         Vec::new()
     }
 
-    /// Returns what can end the stream from outside, if anything can.
+    /// Returns the interrupt that can end the stream from outside, if there is one.
     fn interrupt(&self) -> Option<Arc<Interrupt>> {
         None
     }
 
-    /// Takes out what the door honours because it has a store. Returns `None` if nothing is to be
-    /// stored.
+    /// Takes out the fields that the door honours because it has a store. Returns `None` if nothing
+    /// is to be stored.
     fn take_stored(&mut self, id: &str) -> Result<Option<ToStore>, ApiError> {
         let _ = id;
         Ok(None)

@@ -26,7 +26,7 @@ pub enum CacheType {
 }
 
 impl CacheType {
-    /// The bytes of so many numbers, whose number is a multiple of the block.
+    /// The bytes that this number of values takes. The number must be a multiple of the block.
     pub(crate) fn bytes(self, numbers: u64) -> u64 {
         let of_block = match self {
             Self::F16 => 2 * BLOCK,

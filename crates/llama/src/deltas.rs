@@ -35,8 +35,8 @@ pub(crate) struct Deltas {
     reasoning_tokens: usize,
 }
 
-/// Creates the parsers for all choices of a request. `begins` is what the prompt makes the answers
-/// begin with.
+/// Creates the parsers for all choices of a request. `begins` is the beginning of the answers that
+/// the prompt ends with.
 pub(crate) fn of(
     request: &ChatCompletionRequest,
     id: &str,

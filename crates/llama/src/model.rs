@@ -42,7 +42,7 @@ pub(crate) struct Model {
     longest: usize,
 }
 
-/// A prompt, and what an answer to it begins with.
+/// A prompt, and the beginning of an answer to it.
 #[derive(Debug)]
 pub(crate) struct Prompt {
     pub(crate) tokens: Vec<Token>,

@@ -143,7 +143,7 @@ impl HttpMcpClient {
         let most = self.limits.tools;
         let mut listed = Vec::new();
         let mut next = None;
-        // A page may be empty; so many are not.
+        // A page may be empty. A server that sends this many is at fault.
         for _ in 0..=most {
             let page = PaginatedRequestParams::default().with_cursor(next);
             let page = connection.list_tools(Some(page)).await.map_err(failed)?;

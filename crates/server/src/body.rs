@@ -35,7 +35,7 @@ impl AnswerBody {
         Self { kind, end_now }
     }
 
-    /// Returns what would be known of the answer if the body were dropped now.
+    /// Returns the account of the answer as if the body were dropped now.
     pub(crate) fn so_far(&self) -> Ended {
         match &self.kind {
             Kind::Door(body) => body.so_far(),

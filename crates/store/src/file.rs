@@ -141,7 +141,7 @@ pub(crate) struct Readers {
     idle: Arc<Idle>,
 }
 
-/// The connections that nobody uses. The last one is used next.
+/// The idle connections. The last one is used next.
 type Idle = std::sync::Mutex<Vec<SqliteConnection>>;
 
 /// A connection that reads, for as long as it is not dropped.

@@ -151,7 +151,7 @@ fn is_deadlock(error: &StoreError) -> bool {
 }
 
 impl Server {
-    /// Deletes what is too old, and the oldest objects until the rest fits.
+    /// Deletes objects that are too old, and then the oldest until the rest fits.
     pub(crate) async fn clean(&self, retention: &Retention) -> Result<(), StoreError> {
         let mut connection = self.connection().await?;
         let sql = &mut Sql::Postgres(&mut connection);

@@ -45,7 +45,7 @@ const MOST_STEPS: i64 = MOST_OBJECTS_OF_A_CHAIN as i64 - 1;
 /// The most ids that one statement looks for.
 const AT_ONCE: usize = 32;
 
-/// A connection, and what opens and seals bodies.
+/// A connection, and the keys that open and seal bodies.
 pub(crate) struct Access<'c> {
     pub(crate) sql: Sql<'c>,
     pub(crate) sealing: &'c Sealing,
@@ -357,7 +357,8 @@ fn item(row: &Row, sealing: &Sealing) -> Result<Item, StoreError> {
     })
 }
 
-/// The owner as the column has it: no name of a key is that of nobody.
+/// The owner as the column has it. The prefix makes the name of a key differ from the lack of a
+/// key.
 pub(crate) fn column(owner: &Owner) -> String {
     owner
         .key()

@@ -63,7 +63,7 @@ const DELETE_OLD: &str = concat!(
     " ORDER BY changed, seq LIMIT $2)"
 );
 
-/// Of the objects younger than some age that leave, the age that so many of them have at most.
+/// The time of the n-th oldest object that can be deleted and is newer than a given time.
 const NEXT_AGE: &str = concat!(
     "SELECT MAX(changed) AS age FROM (SELECT changed FROM objects WHERE changed > $1 AND ",
     leaves!(),
@@ -117,7 +117,7 @@ impl Retention {
         used.saturating_sub(self.bytes.saturating_sub(2 * self.step()))
     }
 
-    /// Deletes what is too old.
+    /// Deletes objects that are too old.
     pub(crate) async fn expire(&self, sql: &mut Sql<'_>) -> Result<(), StoreError> {
         let Some(age) = self.age else { return Ok(()) };
         let oldest = now().saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));

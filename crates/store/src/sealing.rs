@@ -11,7 +11,7 @@ use crate::sql::Row;
 /// Whether and with which keys bodies are sealed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sealing {
-    /// The keys that open what is sealed.
+    /// The keys that open sealed bodies.
     pub(crate) keys: Option<Arc<Keys>>,
     /// Whether new bodies are sealed.
     pub(crate) seals: bool,
@@ -55,7 +55,7 @@ impl Sealing {
         }
     }
 
-    /// Whether there is a key for what is sealed, of which this is the beginning.
+    /// Whether there is a key for a sealed body that begins like this.
     pub(crate) fn has_key_of(&self, sealed: &[u8]) -> bool {
         let keys = self.keys.as_ref();
         keys.is_some_and(|keys| keys.has_key_of(sealed))

@@ -93,7 +93,7 @@ impl SqlStore {
     /// reached yet.
     ///
     /// # Errors
-    /// [`OpenError::Address`] for what is no address of a database.
+    /// [`OpenError::Address`] if it is not the address of a database.
     pub fn in_database(url: &str, retention: Retention) -> Result<Self, OpenError> {
         Ok(Self::at(Place::Server(Server::new(url)?), retention))
     }
@@ -146,7 +146,7 @@ impl SqlStore {
                 database.make_room().await?;
                 let mut turn = database.turn().await?;
                 turn.run("PRAGMA incremental_vacuum").await?;
-                // The log still has what was deleted.
+                // The log still has the deleted rows.
                 turn.run("PRAGMA wal_checkpoint(TRUNCATE)").await?;
                 turn.release();
                 Ok(())

@@ -50,7 +50,7 @@ pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
     fn limit(&mut self, can: &Abilities, ceilings: &Ceilings);
 }
 
-/// A request that its body alone says everything about.
+/// A request that is parsed from its body alone.
 pub(crate) trait Parse: Ask {
     /// Parses and checks a body. Returns the request and the profile of its model.
     fn parse(body: &[u8], policy: &Policy) -> Result<(Arc<Self>, Profile), ApiError>;

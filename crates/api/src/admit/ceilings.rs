@@ -142,7 +142,7 @@ fn check_schemas(request: &ChatCompletionRequest, most: &Ceilings) -> Result<(),
     Ok(())
 }
 
-/// `text` is what is sent in the schema's place, if it is not the schema itself.
+/// `text` is sent in place of the schema, if it is not the schema itself.
 fn check_schema(
     param: &str,
     schema: &Value,

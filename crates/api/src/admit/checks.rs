@@ -105,7 +105,7 @@ pub(crate) fn between(
     Ok(())
 }
 
-/// Returns the names of fields that nobody reads, to be listed.
+/// Returns the names of unknown fields, to be listed as ignored.
 ///
 /// # Errors
 /// A 400 about the first one in strict mode.
@@ -119,7 +119,7 @@ pub(crate) fn listed_unless_strict(
     }
 }
 
-/// Checks the length of an array that must not be empty. `elements` names what is in it.
+/// Checks the length of an array that must not be empty. `elements` names its elements.
 pub(crate) fn has_1_to(
     most: usize,
     param: &str,

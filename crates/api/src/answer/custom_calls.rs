@@ -37,8 +37,8 @@ impl CustomCalls {
         }
     }
 
-    /// Takes the calls of a piece and puts in what the client gets of them. Returns whether the
-    /// client gets the piece: it may have nothing else.
+    /// Replaces the calls of a piece by those that the client gets. Returns whether the client gets
+    /// the piece: it may have nothing else.
     ///
     /// # Errors
     /// Fails for more of a custom tool's call after the next call had begun: the client already has

@@ -92,7 +92,7 @@ impl Progress {
         }
     }
 
-    /// Holds what was reserved for the request, until the end of its answer.
+    /// Keeps the reservations of the request until the end of its answer.
     pub(crate) fn hold(&mut self, meters: Meters) {
         self.noted.meters = meters;
     }

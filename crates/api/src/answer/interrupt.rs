@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ApiError;
 
-/// Ends a stream from outside, with its proper last event. It wakes nobody: whoever uses it polls
-/// the stream afterwards.
+/// Ends a stream from outside, with its proper last event. It wakes no task: the caller polls the
+/// stream afterwards.
 #[derive(Debug, Default)]
 pub(crate) struct Interrupt(Mutex<Interruption>);
 
@@ -29,7 +29,7 @@ impl Interrupt {
         self.lock().steers.push(id);
     }
 
-    /// Takes what is to happen.
+    /// Takes the interruption, so that it happens once.
     pub(crate) fn take(&self) -> Interruption {
         std::mem::take(&mut *self.lock())
     }

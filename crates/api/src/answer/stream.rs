@@ -122,7 +122,7 @@ impl EventStream {
         self
     }
 
-    /// Sets what can end the answer from outside.
+    /// Sets the interrupt that can end the answer from outside.
     pub(crate) fn under(self, interrupt: Option<Arc<Interrupt>>) -> Self {
         Self { interrupt, ..self }
     }
@@ -207,7 +207,7 @@ impl EventStream {
         out.into()
     }
 
-    /// Does what is wanted from outside.
+    /// Carries out an interruption from outside.
     fn interrupt(&mut self, out: &mut Vec<u8>) {
         let Some(interrupt) = &self.interrupt else {
             return;

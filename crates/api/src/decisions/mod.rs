@@ -108,7 +108,7 @@ pub(crate) struct Asking<'a> {
     input: Vec<Value>,
 }
 
-/// The probabilities of a prompt's answers, and what finding them took.
+/// The probabilities of a prompt's answers, and the usage of the calls that found them.
 pub(crate) struct Found {
     /// The number of the question, from 0.
     question: usize,

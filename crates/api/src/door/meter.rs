@@ -13,7 +13,7 @@ use crate::{ApiError, Door};
 
 /// Limits how much callers use.
 pub trait Meter: Send + Sync {
-    /// Decides whether a request may begin, and reserves what it may use.
+    /// Decides whether a request may begin, and reserves the requests and tokens that it may use.
     fn enter(&self, entry: &Entry<'_>) -> Entering;
 }
 
@@ -26,7 +26,7 @@ pub struct Entry<'a> {
     /// Returns the tokens that the request may use. Computing them takes time, so it is called only
     /// if there is a limit.
     pub tokens: &'a dyn Fn() -> Tokens,
-    /// Where to leave what remains of the limits, for the headers of the answer.
+    /// Receives the rest of the limits, for the headers of the answer.
     pub report: Option<&'a Arc<LimitReport>>,
 }
 
@@ -49,8 +49,7 @@ pub enum Entering {
     Pending(BoxFuture<'static, Result<Option<Arc<dyn Metered>>, ApiError>>),
 }
 
-/// A request that has begun. When it is dropped, what it did not use of its reservation is given
-/// back.
+/// A request that has begun. Dropping it gives back the unused part of its reservation.
 pub trait Metered: Send + Sync {
     /// Notes that an engine has accepted the request.
     fn accepted(&self);
@@ -116,7 +115,7 @@ impl Meters {
 }
 
 impl Door {
-    /// Reserves what a call may use.
+    /// Reserves the tokens that a call may use.
     pub(crate) async fn enter(
         &self,
         head: &CallHead,

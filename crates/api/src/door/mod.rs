@@ -95,7 +95,7 @@ pub struct Door {
     pub(crate) store: Option<Arc<dyn Store>>,
     /// Keeps the contents of files.
     pub(crate) blobs: Option<Arc<dyn Blobs>>,
-    /// Seal what a client carries for the server, such as encrypted reasoning.
+    /// Seal data that clients carry for the server, such as encrypted reasoning.
     pub(crate) keys: Option<Arc<Keys>>,
     /// Lists and calls the tools of MCP servers.
     pub(crate) mcp: Option<Arc<dyn McpClient>>,
@@ -172,8 +172,8 @@ impl Door {
         }
     }
 
-    /// Adds keys. The door then seals what a client carries for the server, and opens what comes
-    /// back.
+    /// Adds keys. The door then seals data that clients carry for the server, and opens it when it
+    /// comes back.
     #[must_use]
     pub fn with_keys(self, keys: Arc<Keys>) -> Self {
         Self {

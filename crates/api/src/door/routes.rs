@@ -58,7 +58,8 @@ pub(crate) enum StoredHandler {
     InputItems,
 }
 
-/// The handler of a route of files, or of what is made of files. `Door::files` answers it.
+/// The handler of a route of files, or of objects that are made of files, such as batches.
+/// `Door::files` answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FilesHandler {
     CreateFile,

@@ -52,7 +52,7 @@ async fn apply_each<R: Generate>(
             messages: messages.clone(),
             ..ChatCompletionRequest::clone(&whole)
         };
-        // A short result can be shorter than what would stand for it.
+        // A short result can be shorter than its placeholder.
         let cleared = before.saturating_sub(tokens_of(shorter).await?);
         if cleared < edit.at_least() {
             continue;

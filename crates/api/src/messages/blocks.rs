@@ -17,8 +17,9 @@ pub(crate) const SYSTEM: &str = "system";
 /// Between two blocks of text of a user, which are paragraphs.
 const PARAGRAPH: &str = "\n\n";
 
-/// Types of blocks of tools that run on Anthropic's servers, and of other features of these. A
-/// client that went on from there sends them. They are left out and listed.
+/// Types of blocks of tools that run on Anthropic's servers, and of other features of these
+/// servers. A client sends them if it continues a conversation that began there. They are left out
+/// and listed.
 const OF_SERVERS: &[&str] = &[
     "redacted_thinking",
     "server_tool_use",

@@ -55,7 +55,7 @@ pub(crate) fn of(
     }))
 }
 
-/// Removes and lists what has no effect on a summary.
+/// Removes and lists the fields that have no effect on a summary.
 fn take_shape(request: &mut MessagesRequest, ignored: &mut Ignored) {
     let mut name = |is_there: bool, name: &str| {
         if is_there {
@@ -137,8 +137,8 @@ impl Earlier {
         found
     }
 
-    /// Removes what the summary stands for from its message. `None` if nothing is left. The other
-    /// blocks keep their places.
+    /// Removes the blocks that the summary replaces from its message. `None` if nothing is left.
+    /// The other blocks keep their places.
     pub(crate) fn rest(&self, mut message: InputMessage) -> Option<InputMessage> {
         if let Some(Content::Blocks(blocks)) = &mut message.content {
             if blocks.len() == self.block + 1 {

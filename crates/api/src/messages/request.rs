@@ -51,7 +51,7 @@ const OF_CHATS: &[&str] = &[
 /// The name of a schema, which chats require and Anthropic's API does not have.
 const SCHEMA_NAME: &str = "answer";
 
-/// A request as a chat, and what the answer needs to know of it.
+/// A request as a chat, and the facts about it that the answer needs.
 #[derive(Debug)]
 pub(crate) struct Translated {
     pub(crate) chat: ChatCompletionRequest,
@@ -213,7 +213,7 @@ fn no_messages() -> ApiError {
     ApiError::invalid("messages", "empty_array", message)
 }
 
-/// Checks what chats do not check, or check with other limits.
+/// Checks the fields that chats do not check, or check with other limits.
 fn check(request: &MessagesRequest, ceilings: &Ceilings) -> Result<(), ApiError> {
     check_model(&request.model)?;
     let Some(most) = request.max_tokens else {

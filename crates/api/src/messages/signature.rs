@@ -9,7 +9,7 @@ use loggia_seal::Keys;
 /// The purpose of signatures: no other sealed text is accepted as one.
 const PURPOSE: &str = "anthropic thinking";
 
-/// The beginnings of what is sealed.
+/// The first byte of each kind of sealed text.
 const SHOWN: u8 = b's';
 const OMITTED: u8 = b'o';
 

@@ -41,7 +41,7 @@ pub(crate) struct Conversation {
     pub(crate) effort: Option<String>,
 }
 
-/// Finds what the messages change about the tools.
+/// Finds the changes of the tools in the messages.
 ///
 /// # Errors
 /// Returns a 400 for a tool that cannot be read.

@@ -471,7 +471,7 @@ impl Writer for MessageWriter {
         self.event(&StreamEvent::MessageStop, out)
     }
 
-    /// The open block does not end: clients do not act on what did not end.
+    /// The open block does not end: clients ignore blocks that did not end.
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         write_failure(error, out);
     }

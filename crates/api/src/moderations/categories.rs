@@ -7,7 +7,7 @@ use loggia_wire::openai::ModerationResult;
 /// A probability from which an input belongs to a category.
 const FLAGGED_FROM: f64 = 0.5;
 
-/// All categories, each with what an input of it contains.
+/// All categories, each with a description of the inputs that belong to it.
 pub(super) const CATEGORIES: [(&str, &str); 13] = [
     (
         "harassment",

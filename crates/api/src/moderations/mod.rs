@@ -257,7 +257,7 @@ fn inputs_of(input: Option<Value>, most: usize) -> Result<Vec<Input>, ApiError> 
     Ok(inputs)
 }
 
-/// The result for an input, and what it took.
+/// The result for an input, and the usage of its calls.
 struct Moderated {
     result: ModerationResult,
     usage: Vec<CompletionUsage>,

@@ -54,7 +54,7 @@ pub(crate) struct ResponseAsChat {
 }
 
 impl ResponseAsChat {
-    /// Turns a request, together with what it refers to in the store, into a chat.
+    /// Turns a request, together with the stored objects that it refers to, into a chat.
     pub(crate) fn new(
         request: ResponseRequest,
         recalled: Recalled,

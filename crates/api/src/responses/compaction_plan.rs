@@ -93,8 +93,8 @@ async fn plan<R: Generate>(
 }
 
 impl Parts {
-    /// Divides a conversation. Returns `None` if there is nothing to summarize: nothing before what
-    /// the model answers now, or only a summary.
+    /// Divides a conversation. Returns `None` if there is nothing to summarize: no messages before
+    /// those that the model answers now, or only a summary.
     fn of(messages: &[Message], instructions: usize) -> Option<Self> {
         let is_of_system =
             |message: &&Message| matches!(message.role, Role::System | Role::Developer);

@@ -61,7 +61,8 @@ impl std::fmt::Debug for FileSearch {
 }
 
 impl FileSearch {
-    /// Finds the vector stores of a request. `None` if it has no such tool, or the door no files.
+    /// Finds the vector stores of a request. `None` if the request has no such tool, or if the door
+    /// has no files.
     ///
     /// # Errors
     /// A 404 for a vector store that the caller does not have, a 400 for a wrong field.

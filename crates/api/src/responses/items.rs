@@ -237,7 +237,8 @@ fn approval_of(items: &[Item], request: &Item) -> Option<(bool, Option<String>)>
 /// Checks the approvals of the request's own input.
 ///
 /// # Errors
-/// A 400 for one that does not say what it answers, or answers a request that is not there.
+/// A 400 for an approval without the id of its request, or with the id of a request that does not
+/// exist.
 pub(crate) fn check_approvals(items: &[Item], origin: Origin) -> Result<(), ApiError> {
     let own = items.iter().enumerate().skip(origin.recalled);
     for (index, item) in own {
@@ -270,7 +271,7 @@ pub(crate) fn check_approvals(items: &[Item], origin: Origin) -> Result<(), ApiE
     Ok(())
 }
 
-/// The calls that the client has allowed and nobody has made.
+/// The calls that the client has allowed and that were not made yet.
 pub(crate) fn approved(items: &[Item], origin: Origin) -> Vec<ApprovedCall> {
     let text = |item: &Item, name: &str| {
         let value = item.extra.get(name).and_then(Value::as_str);

@@ -341,7 +341,7 @@ fn approval(place: &str, asked: Option<&Value>) -> Result<Approval, ApiError> {
                     *one = Some(filter(&format!("{place}.{name}"), asked)?);
                 }
             }
-            // Only what is listed has to be allowed, if there is such a list alone.
+            // If the filters list only tools that need approval, other tools need none.
             approval.otherwise = approval.always.is_none();
         }
         Some(_) => {

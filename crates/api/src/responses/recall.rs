@@ -57,7 +57,7 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Adds what is kept for the session of the request.
+    /// Adds the unstored responses of the session of the request.
     pub(crate) fn with(mut self, local: Option<&'a Local>) -> Self {
         self.local = local;
         self

@@ -364,7 +364,7 @@ fn nothing_to_read() -> ApiError {
     ApiError::invalid("input", "empty_array", message)
 }
 
-/// Takes out what has no effect here, and names it.
+/// Removes the fields that have no effect here, and returns their names.
 fn unread(
     request: &mut ResponseRequest,
     recalled: &Recalled,

@@ -105,7 +105,7 @@ struct Run {
     making: Option<Making>,
     /// Whether the response ends when they are made: then something is the client's turn.
     is_over: bool,
-    /// The calls of the last answer that were made, with what the model reads of them.
+    /// The calls of the last answer that were made, with their results for the model.
     results: Vec<(PartialCall, String)>,
     /// How many calls were made.
     calls: usize,
@@ -353,7 +353,7 @@ impl Run {
                 self.todo.push_back(call);
             }
         }
-        // Calls that need nobody are made all the same: the next request has their results.
+        // Calls that need no approval are made all the same: the next request has their results.
         self.round.finish = Some(FinishReason::ToolCalls);
         if self.todo.is_empty() {
             self.end();
@@ -411,7 +411,7 @@ impl Run {
         }));
     }
 
-    /// Makes a call. Returns what the model reads of it.
+    /// Makes a call. Returns its result for the model.
     async fn make(&mut self, making: Making) -> (PartialCall, String) {
         match making {
             Making::Mcp { call, server, name } => {
@@ -426,7 +426,7 @@ impl Run {
         }
     }
 
-    /// Searches files. Returns what the model reads of the results.
+    /// Searches files. Returns the results as a text for the model.
     async fn search(&mut self, queries: &[String]) -> String {
         let tools = Arc::clone(&self.tools);
         let Some(search) = tools.servers.file_search() else {

@@ -233,7 +233,7 @@ impl ResponseWriter {
         let _ = self.events.write(&ResponseEvent::Failed { response }, out);
     }
 
-    /// Replaces the last events, which nobody has seen, by the report of a failure.
+    /// Replaces the last events, which are not sent yet, by the report of a failure.
     pub(crate) fn fail_instead(&mut self, error: &ApiError, last: &mut Vec<u8>) {
         self.events.next -= each(last).fold(0, |count, _| count + 1);
         self.has_begun = self.events.next > 0;

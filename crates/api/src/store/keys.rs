@@ -32,7 +32,7 @@ pub trait KeyStore: Send + Sync {
         earlier: Option<EarlierSecret>,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Replaces what a key that is not revoked allows.
+    /// Replaces the scopes and limits of a key that is not revoked.
     fn change_key<'a>(
         &'a self,
         id: &'a str,

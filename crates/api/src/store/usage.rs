@@ -8,7 +8,7 @@ use super::StoreError;
 
 /// Keeps how much each API key has used.
 pub trait UsageStore: Send + Sync {
-    /// Adds to what is kept: all of it, or nothing.
+    /// Adds usage to the stored usage: all of it, or nothing.
     fn add_usage(&self, usage: Vec<Usage>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns the usage from this day on, ordered by day, key and model.

@@ -55,7 +55,7 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
-    /// Creates what stores the answer of this caller.
+    /// Creates the value that stores the answer of this caller.
     pub(crate) fn new(
         store: &Arc<dyn Store>,
         owner: Owner,

@@ -166,7 +166,7 @@ pub(crate) fn owner(parts: &Parts) -> Owner {
     Owner::new(Caller::name_of(parts))
 }
 
-/// Without an API key, no web page may read what is stored.
+/// Without an API key, no web page may read stored objects.
 pub(crate) fn may_see_stored(parts: &Parts) -> bool {
     parts.extensions.get::<Caller>().is_some() || !host::is_public_name(parts)
 }

@@ -1,5 +1,5 @@
-//! [`Board`]: what is known of the nodes, and which one gets a call. No I/O; the caller gives the
-//! time.
+//! [`Board`]: the states of the nodes, and the choice of a node for a call. No I/O; the caller
+//! gives the time.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -100,8 +100,8 @@ impl Board {
         Some(at)
     }
 
-    /// Returns the nodes that may be used for this model: those that have it or do not tell, or all
-    /// if there is none.
+    /// Returns the nodes that may be used for this model: those that have it, and those whose
+    /// models are unknown; or all nodes if there is no such node.
     fn usable(&self, model: &str) -> impl Iterator<Item = usize> {
         let up = |node: &Node| node.breaker.standing() != Standing::Down;
         let may_have = |node: &Node| node.models.is_none() || node.has(model);
@@ -127,7 +127,7 @@ impl Board {
         order
     }
 
-    /// Notes what a call tells about its node. Returns whether the node is no longer used.
+    /// Notes the result of a call. Returns whether the node is no longer used.
     pub(super) fn note(&mut self, at: usize, outcome: Outcome, now: Instant) -> bool {
         let breaker = &mut self.nodes[at].breaker;
         match outcome {

@@ -94,7 +94,7 @@ impl<'a> Attempts<'a> {
 pub(super) struct InFlight {
     shared: Arc<Shared>,
     at: usize,
-    /// Whether the node's breaker knows what became of the call.
+    /// Whether the result of the call is noted for its node.
     is_noted: bool,
 }
 

@@ -110,7 +110,7 @@ impl Fleet {
     }
 }
 
-/// Returns what an error tells about the node that it comes from.
+/// Returns the evidence of an error about its node.
 fn outcome(error: &BackendError) -> Outcome {
     match error {
         BackendError::Unreachable { .. }
@@ -152,8 +152,7 @@ impl Shared {
         }
     }
 
-    /// Notes what a call tells about its node. A node that is no longer used is asked until it is
-    /// back.
+    /// Notes the result of a call. A node that is no longer used is probed until it is back.
     fn note(self: &Arc<Self>, at: usize, outcome: Outcome) {
         if !self.board().note(at, outcome, Instant::now()) {
             return;

@@ -60,7 +60,7 @@ impl Prefixes {
     }
 }
 
-/// Hashes what is written.
+/// A writer that hashes its input.
 struct Hashing<'a, H>(&'a mut H);
 
 impl<H: Hasher> io::Write for Hashing<'_, H> {

@@ -67,7 +67,8 @@ pub fn rules(grammar: &InputGrammar) -> Result<String, GrammarError> {
 /// Checks that a definition is a grammar.
 ///
 /// # Errors
-/// Returns the reason if it is not. A grammar that only cannot be enforced here is none.
+/// Returns the reason if it is not. A grammar that is valid, but cannot be enforced here, is not an
+/// error.
 pub fn check(grammar: &InputGrammar) -> Result<(), String> {
     match rules(grammar) {
         Err(GrammarError::Invalid(message)) => Err(message),

@@ -1,4 +1,4 @@
-//! Checks regular expressions: that they are some, that llguidance can use them, and what they cost.
+//! Checks regular expressions: their syntax, whether llguidance can use them, and their cost.
 
 use regex_syntax::ast::{self, Ast, ClassSetItem, Flag, Flags, GroupKind, Visitor};
 use regex_syntax::hir::translate::TranslatorBuilder;

@@ -190,7 +190,7 @@ impl AnswerTranslator {
         Ok(())
     }
 
-    /// Adds what a choice has besides its text and its calls.
+    /// Adds the fields of a choice besides its text and its calls.
     fn complete(
         &mut self,
         choice: &mut ChunkChoice,

@@ -209,8 +209,8 @@ pub(super) struct LlamaServerModel {
 }
 
 impl LlamaServerModel {
-    /// Returns the properties from the list of models, for servers without `/props`. Everything
-    /// else is tried.
+    /// Returns the properties from the list of models, for servers without `/props`. Without
+    /// `/props`, it is assumed that the model knows tools.
     pub(super) fn of(model: &Model) -> Self {
         let vocabulary = model
             .extra

@@ -59,8 +59,8 @@ struct Readers {
 }
 
 impl Remote {
-    /// Tells the other process what to open, and waits until it has. Call it in the Tokio runtime
-    /// that will exchange the messages.
+    /// Sends `opening`, the description of the model, to the other process, and waits until it has
+    /// opened the model. Call it in the Tokio runtime that will exchange the messages.
     ///
     /// # Errors
     /// Fails if the other process reports an error or ends.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// The name of an API key, or nobody's.
+/// The name of an API key. `None` for requests without a key.
 pub(super) type Owner = Option<Arc<str>>;
 
 /// The number of keys without requests whose tokens are remembered.
@@ -55,7 +55,7 @@ impl Line {
         if !runs && self.waiting >= self.places {
             return Entered::Full;
         }
-        // A key that comes back has no claim on what others were served meanwhile.
+        // A key that comes back does not catch up on the tokens that others were served meanwhile.
         let busy = self.keys.values().filter(|key| key.is_busy());
         let fewest = busy.map(|key| key.served).min().unwrap_or(0);
         let key = self.keys.entry(owner.clone()).or_default();

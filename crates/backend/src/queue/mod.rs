@@ -25,7 +25,8 @@ use crate::{
 /// When a client that found no place may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Lets a backend answer only so many requests at once. A request counts until its last event.
+/// Limits the number of requests that a backend answers at once. A request counts until its last
+/// event.
 pub struct Queue {
     inner: Arc<dyn Backend>,
     turns: Arc<Turns>,

@@ -102,7 +102,7 @@ impl Choice {
         self.tokens.held.is_empty() && (is_text || says_otherwise(&said.delta))
     }
 
-    /// Moves what can be sent into the delta. Returns whether there may be more.
+    /// Moves the text that can be sent into the delta. Returns whether there may be more.
     fn step(&mut self, delta: &mut Delta) -> bool {
         match self.state {
             State::Beginning => self.beginning(),

@@ -27,7 +27,7 @@ pub(super) struct Cache<'model> {
     /// image, else 1.
     planes: usize,
     /// Whether llama.cpp has copies of streams to make with the next step. Until then the data of
-    /// their sequences is not what it should be.
+    /// their sequences is not valid.
     has_copies_to_make: bool,
     /// The number of threads that the next step is computed with.
     threads: i32,

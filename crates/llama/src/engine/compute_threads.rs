@@ -52,7 +52,7 @@ pub(super) struct ComputeThreads {
     /// The number of steps before the next trial, of fewer and of more threads.
     pauses: [usize; 2],
     /// Whether fewer threads have ever been tried. If not, the machine may have been busy from the
-    /// start, and the best time says nothing.
+    /// start, and the best time is not reliable.
     has_tried: bool,
 }
 

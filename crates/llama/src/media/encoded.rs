@@ -20,7 +20,7 @@ pub(crate) enum Piece {
 }
 
 impl Encoded {
-    /// The number of tokens and rows, which is what the image or sound takes in a prompt.
+    /// The number of tokens and rows that the image or sound takes in a prompt.
     pub(crate) fn tokens(&self) -> usize {
         self.pieces.iter().map(Piece::tokens).sum()
     }

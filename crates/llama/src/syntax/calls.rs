@@ -79,8 +79,8 @@ impl Calls {
         self.arguments_so_far(name, json.whole());
     }
 
-    /// Releases what is new in the arguments of a call. `text` is the text of the arguments so far;
-    /// it must begin with the text that was passed last.
+    /// Releases the new part of the arguments of a call. `text` is the text of the arguments so
+    /// far; it must begin with the text that was passed last.
     pub(super) fn arguments_so_far(&mut self, name: &str, text: &str) {
         let sent = *self.begun.get_or_insert_with(|| {
             self.start = self.output.len();

@@ -142,8 +142,8 @@ impl Reader {
         self.text_until_a_mark()
     }
 
-    /// Parses what can only be at the beginning of an answer: a reasoning tag, or an object that is
-    /// the whole answer. Returns `None` if the text begins with neither.
+    /// Parses an element that can only be at the beginning of an answer: a reasoning tag, or an
+    /// object that is the whole answer. Returns `None` if the text begins with neither.
     fn beginning(&mut self, spaces: usize) -> Option<bool> {
         let rest = &self.held[spaces..];
         if let Some(tags) = self.syntax.reasoning_tags {

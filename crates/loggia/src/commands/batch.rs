@@ -82,7 +82,7 @@ pub(crate) async fn run(
     outputs.end(input.requests)
 }
 
-/// A bar for so many requests, of which some are still to do.
+/// A progress bar for `requests` requests, of which `to_do` are still to do.
 fn progress_bar(requests: u64, to_do: u64) -> ProgressBar {
     let bar = ProgressBar::new(requests);
     // The template is a constant that a test parses.
@@ -253,7 +253,7 @@ struct Left {
 /// How each line of a run begins.
 const BEGIN: &[u8] = br#"{"id":"batch_req_"#;
 
-/// Whether a line without an end may be what an interrupted run left.
+/// Whether a line without an end may be from an interrupted run.
 fn is_half(line: &[u8]) -> bool {
     line.starts_with(BEGIN) || BEGIN.starts_with(line)
 }

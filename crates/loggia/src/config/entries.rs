@@ -27,7 +27,7 @@ pub(super) fn entries<T: DeserializeOwned>(text: &str) -> Result<T, ValueError> 
         .map_err(|error| ValueError::Entry(explained(&error.path().to_string(), error.inner())))
 }
 
-/// The error of an entry. The path of an unknown one ends with it.
+/// The error of an entry. If the entry is unknown, `path` ends with its name.
 fn explained(path: &str, error: &toml::de::Error) -> String {
     let message = error.message();
     if let Some((key, known)) = serde_message::unknown_field(message) {

@@ -11,7 +11,7 @@ use hayro_interpret::{
 /// A gap between two glyphs of one line that is a space, as a part of the font size.
 const SPACE: f64 = 0.2;
 
-/// The distance of the baselines of two glyphs that is a new line, and a new paragraph.
+/// The distances between the baselines of two glyphs that begin a new line, and a new paragraph.
 const LINE: f64 = 0.5;
 const PARAGRAPH: f64 = 1.75;
 
@@ -50,7 +50,7 @@ impl PageText {
         self.end = Some((place + size * advance, size));
     }
 
-    /// Adds what is between the last glyph and the next one.
+    /// Adds the space or line break between the last glyph and the next one.
     fn separate(&mut self, place: Point, size: Vec2) {
         let Some((end, last_size)) = self.end else {
             return;

@@ -1,5 +1,5 @@
-//! Reads a PDF in a process of its own. Whatever a PDF does to the library that reads it, the process
-//! ends, and the server does not notice.
+//! Reads a PDF in a process of its own. A PDF that crashes the library, or makes it loop, ends only
+//! that process.
 
 use std::process::Stdio;
 use std::time::Duration;

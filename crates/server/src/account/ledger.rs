@@ -51,10 +51,10 @@ impl Ledger {
         }
     }
 
-    /// Writes what waits. Call it before the program ends.
+    /// Writes the usage that is not stored yet. Call it before the program ends.
     ///
     /// # Errors
-    /// Fails if the store does. What was not written waits for the next call.
+    /// Fails if the store does. The next call then writes the same usage.
     pub async fn write(&self, store: &dyn UsageStore) -> Result<(), StoreError> {
         let rows = std::mem::take(&mut *self.lock());
         if rows.is_empty() {

@@ -1,4 +1,4 @@
-//! [`KeyDigest`]: what the server knows of an API key.
+//! [`KeyDigest`]: the SHA-256 digest of an API key, the only trace of it that the server keeps.
 
 use std::fmt;
 

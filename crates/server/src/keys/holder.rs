@@ -1,4 +1,4 @@
-//! [`Holder`]: who has an API key, and what the key allows beside its models.
+//! [`Holder`]: the holder of an API key, and the scopes and limits of the key.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,7 +88,7 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Sets what the key gives access to.
+    /// Sets the scopes of the key.
     #[must_use]
     pub fn with_scopes(self, scopes: Scopes) -> Self {
         Self { scopes, ..self }
@@ -152,7 +152,7 @@ impl Budget {
         }
     }
 
-    /// Takes over what the store says.
+    /// Sets the daily limit and the usage that the store has.
     pub(crate) fn renew(&self, tokens: u64, used: u64) {
         self.tokens.store(tokens, Ordering::Relaxed);
         self.saved(used);

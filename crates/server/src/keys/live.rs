@@ -109,7 +109,7 @@ impl Table {
 }
 
 /// The holder of a stored key. `None` if its settings cannot be read: a later version may have
-/// written them, and what they forbid is not known.
+/// written them, with restrictions that this version does not know.
 fn holder(key: &StoredKey, earlier: &Table) -> Option<Holder> {
     let settings: KeySettings = serde_json::from_str(&key.settings).ok()?;
     let models = settings.models.map(|models| {
@@ -145,7 +145,7 @@ impl Keys {
         let stored = match store.keys().await {
             Ok(stored) => stored,
             Err(error) => {
-                // There may be keys, so nobody is let in without one.
+                // There may be keys, so every request needs one.
                 let mut known = self.0.live.write().unwrap_or_else(PoisonError::into_inner);
                 if !known.was_read {
                     *known = Arc::new(Table::unread());

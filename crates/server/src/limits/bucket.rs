@@ -39,7 +39,7 @@ impl Rate {
         u64::try_from(self.period.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The time in which so many are refilled, in nanoseconds.
+    /// The time in which `amount` is refilled, in nanoseconds.
     fn cost(self, amount: u64) -> u64 {
         let cost = u128::from(amount) * u128::from(self.period());
         u64::try_from(cost.div_ceil(u128::from(self.limit.max(1)))).unwrap_or(u64::MAX)
@@ -62,7 +62,7 @@ pub(crate) struct Bucket {
 pub(crate) enum Short {
     /// It can be taken after this time.
     For(Duration),
-    /// The bucket never holds so many.
+    /// The amount is larger than the bucket.
     Always,
 }
 
@@ -91,7 +91,7 @@ impl Bucket {
         self.reserved = self.reserved.saturating_add(amount);
     }
 
-    /// Settles a reservation with what was used of it, or beyond it.
+    /// Settles a reservation with the real usage, which may be larger.
     pub(crate) fn settle(&mut self, rate: Rate, reserved: u64, used: u64, now: u64) {
         self.reserved = self.reserved.saturating_sub(reserved);
         self.settled = self.settled.max(now).saturating_add(rate.cost(used));

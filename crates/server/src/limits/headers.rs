@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use loggia_api::meter::{Remaining, Window};
 
-/// The headers of one limit: what it is, what remains, and when all of it remains.
+/// The headers of one limit: the limit, the rest of it, and the time until all of it is available.
 type Names = [&'static str; 3];
 
 const OPENAI: [Names; 2] = [
@@ -39,7 +39,7 @@ pub(crate) fn names() -> impl Iterator<Item = HeaderName> {
     all.map(HeaderName::from_static)
 }
 
-/// Adds what remains to the headers of an answer.
+/// Adds the rest of the limits to the headers of an answer.
 pub(crate) fn add(headers: &mut HeaderMap, remaining: &Remaining, is_anthropic: bool) {
     let windows = [remaining.requests, remaining.tokens];
     let names = if is_anthropic { ANTHROPIC } else { OPENAI };

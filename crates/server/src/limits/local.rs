@@ -60,7 +60,7 @@ impl Local {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Reserves a request with so many tokens under all names, or under none.
+    /// Reserves a request with this number of tokens under all names, or under none.
     pub(crate) fn enter(&self, ruled: &[Ruled], tokens: u64) -> Result<Remaining, Exceeded> {
         self.enter_at(ruled, tokens, self.now())
     }

@@ -1,5 +1,6 @@
-//! A request's way through the limits: [`LimitMeter`] lets it in and reserves what it may use, and
-//! [`Metered`](loggia_api::meter::Metered) settles that when the answer ends, however it ends.
+//! A request's way through the limits: [`LimitMeter`] lets it in and reserves the tokens that it
+//! may use, and [`Metered`](loggia_api::meter::Metered) settles that when the answer ends, however
+//! it ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -145,10 +146,10 @@ struct Held {
     entered: Entered,
 }
 
-/// Who has let a request in, so that its limits have to be settled there.
+/// The counters that have let a request in. They settle its reservation later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entered {
-    /// Nobody.
+    /// No counter.
     Not,
     /// This server.
     Here,

@@ -89,7 +89,7 @@ struct RequestSeries {
     duration: Histogram,
 }
 
-/// The series of one model about what its engine does.
+/// The series of one model about the work of its engine.
 struct GenerationSeries {
     prompt_tokens: IntCounter,
     cached_tokens: IntCounter,
@@ -228,7 +228,7 @@ impl ModelSeries {
 }
 
 impl GenerationSeries {
-    /// Counts what the engine did for a request.
+    /// Counts the work of the engine for a request.
     fn count(&self, closed: &Closed<'_>) {
         let ended = closed.ended;
         if let Some(usage) = &ended.usage {

@@ -178,7 +178,7 @@ async fn a_change_of_another_program_is_noticed_within_a_second() {
     within_a_second(async || it.may(&text, "GET /v1/models").await == 200).await;
     it.store.revoke_key(&stored.id, 1).await.expect("revoked");
     within_a_second(async || it.may(&text, "GET /v1/models").await == 401).await;
-    // One that has expired is a wrong one.
+    // An expired key is a wrong key.
     let expired = new("dave", Some(1));
     it.store.create_key(expired.stored).await.expect("created");
     let valid = new("erin", None);

@@ -84,7 +84,7 @@ pub(super) async fn read(
     range: Range<u64>,
 ) -> Result<Pieces, StoreError> {
     let keys = keys.ok_or_else(|| unreadable("there are no keys"))?;
-    // How much a chunk grows does not depend on what it has.
+    // The growth of a chunk does not depend on its content.
     let grown = CHUNK + keys.seal_bytes("", b"").len();
     let chunk = CHUNK as u64;
     let numbers = range.start / chunk..range.end.div_ceil(chunk);

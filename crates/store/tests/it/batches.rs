@@ -15,7 +15,7 @@ async fn of_writes_that_come_at_once_each_has_its_own_result() {
     each(async |store| {
         let owners = [key("a"), key("b"), Owner::NOBODY];
         for round in 0..5 {
-            // Every fifth takes an id that is taken.
+            // Every fifth write uses an id that exists already, and fails.
             let writes = (0..50).map(|number| {
                 let id = format!("c{round}_{}", number - number % 5 / 4);
                 let owner = &owners[number % 3];

@@ -178,7 +178,7 @@ async fn another_key_and_another_kind_find_nothing() {
             store.search(other, &search(&[])).await,
             Err(StoreError::NotFound)
         );
-        // Nor can chunks be added to what is another key's.
+        // Nor can chunks be added to objects of another key.
         let own = vec![vector_store("vs_2"), file("vs_2/file-1")];
         write(store, &key("b"), own).await;
         for (file, into) in [("vs_2/file-1", "vs_1"), ("vs_1/file-1", "vs_2")] {

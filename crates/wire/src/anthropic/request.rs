@@ -70,7 +70,7 @@ object! {
         optional speed: String = "speed",
         /// The region of Anthropic's servers.
         optional inference_geo: String = "inference_geo",
-        /// Who pays.
+        /// The party that is billed.
         free billing_policy: Value = "billing_policy",
         /// The profile of the end user.
         optional user_profile_id: String = "user_profile_id",

@@ -141,9 +141,9 @@ pub struct RankingOptions {
 /// The weights of both ways to search.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HybridSearch {
-    /// The weight of what is similar in meaning.
+    /// The weight of the similarity in meaning.
     pub embedding_weight: f64,
-    /// The weight of what has the same words.
+    /// The weight of common words.
     pub text_weight: f64,
 }
 

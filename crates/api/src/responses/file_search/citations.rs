@@ -19,12 +19,12 @@ pub(crate) enum Cited {
 /// Takes the markers out of a text that comes in pieces.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Citations {
-    /// The beginning of what may be a marker.
+    /// A text that may be the beginning of a marker, held back until that is known.
     held: String,
 }
 
 impl Citations {
-    /// Takes a piece of the text. Returns what is certain.
+    /// Takes a piece of the text. Returns the text and the citations that are certain.
     pub(crate) fn push(&mut self, text: &str) -> Vec<Cited> {
         let mut pieces = Vec::new();
         let mut plain = String::new();
@@ -55,7 +55,7 @@ impl Citations {
         pieces
     }
 
-    /// Ends the text. Returns what was held.
+    /// Ends the text. Returns the text that was held back.
     pub(crate) fn end(&mut self) -> Option<String> {
         Some(std::mem::take(&mut self.held)).filter(|held| !held.is_empty())
     }

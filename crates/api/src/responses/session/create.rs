@@ -52,7 +52,8 @@ impl Door {
     }
 }
 
-/// Makes a request of a frame: takes out what only frames have, and sets what every session does.
+/// Makes a request of a frame: removes the fields that only frames have, and makes it a stream in
+/// the foreground.
 fn of_frame(request: &mut ResponseRequest) -> Result<(), ApiError> {
     for field in ["type", "stream_id"] {
         request.extra.shift_remove(field);
@@ -70,7 +71,7 @@ fn of_frame(request: &mut ResponseRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// `generate: false` is what `prompt_cache_options.prewarm` is.
+/// `generate: false` means the same as `prompt_cache_options.prewarm`.
 fn prewarm(request: &mut ResponseRequest) {
     let mut options = match request.prompt_cache_options.take() {
         Some(Value::Object(options)) => options,

@@ -1,4 +1,4 @@
-//! [`Link`]: what connects one response with its session.
+//! [`Link`]: the connection between one response and its session.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,7 +30,7 @@ impl Link {
         }
     }
 
-    /// Notes what an unstored response continues, and its own input.
+    /// Notes the predecessor of an unstored response, and its own input.
     pub(crate) fn note_parts(&self, previous: Option<&str>, input: Vec<Item>) {
         let previous = self.local.previous(previous);
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);

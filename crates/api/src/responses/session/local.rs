@@ -39,7 +39,7 @@ struct Entry {
     lane: Option<Arc<str>>,
 }
 
-/// One response: what it continues, and its own items.
+/// One response: its predecessor, and its own items.
 #[derive(Debug)]
 struct Turn {
     previous: Previous,
@@ -78,7 +78,7 @@ impl Local {
         }
     }
 
-    /// Returns what a response with this predecessor continues.
+    /// Returns the response with this id as the predecessor of another one.
     pub(crate) fn previous(&self, id: Option<&str>) -> Previous {
         let Some(id) = id else {
             return Previous(Before::Nothing);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Open, ResponseWriter, Written};
 
 impl ResponseWriter {
-    /// Writes what the server itself has done: to a tool that it runs, or to the conversation.
+    /// Writes the work of the server itself: on a tool that it runs, or on the conversation.
     pub(super) fn server_tool(&mut self, tool: ServerTool, out: &mut Vec<u8>) -> Written {
         self.begin(out)?;
         match tool {

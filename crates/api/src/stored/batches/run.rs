@@ -366,7 +366,7 @@ impl<'w> Run<'w> {
         self.write(items).await
     }
 
-    /// Ends the batch: gives up what was not made, and writes the files.
+    /// Ends the batch: gives up the requests that were not made, and writes the files.
     async fn end(&mut self, end: End) -> Result<(), Stop> {
         if self.stored.batch.finalizing_at.is_none() {
             let now = id::now();

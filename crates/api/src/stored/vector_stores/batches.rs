@@ -280,7 +280,7 @@ impl VectorStores {
     }
 }
 
-/// Returns the changes that cancel a file. Whoever reads it at the moment stops.
+/// Returns the changes that cancel a file. A worker that reads the file at the moment stops.
 fn cancellation(object: Object) -> Vec<Change> {
     let Object {
         kind,

@@ -43,7 +43,7 @@ pub(super) fn is_pdf(bytes: &[u8]) -> bool {
 /// Returns the text of a file that is no PDF.
 ///
 /// # Errors
-/// `unsupported_file` for what is no text, `invalid_file` for a file without text.
+/// `unsupported_file` if it is not text, `invalid_file` if it has no text.
 pub(super) fn of_file(bytes: &[u8], name: &str) -> Result<String, Failure> {
     let text = decoded(bytes).ok_or_else(|| {
         let what = if is_pdf(bytes) { "a PDF" } else { "not text" };
@@ -140,7 +140,7 @@ fn after_element<'a>(rest: &'a str, name: &str) -> &'a str {
     ""
 }
 
-/// Adds text of a page: white space is one space, and entities are what they stand for.
+/// Adds text of a page: white space is one space, and entities become their characters.
 fn push_text(text: &mut String, html: &str) {
     let mut rest = html;
     while let Some(one) = rest.chars().next() {

@@ -110,7 +110,7 @@ impl Costs {
 }
 
 impl Times {
-    /// The time of a guessed token in a step with so many of them.
+    /// The time of a guessed token in a step with `guessed` guessed tokens.
     fn of_token(&self, guessed: usize, plain: f64, expected: f64) -> f64 {
         let class = class_of(guessed);
         let measured = self.classes[..=class].iter().enumerate().skip(1).rev();

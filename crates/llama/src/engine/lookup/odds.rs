@@ -7,7 +7,7 @@ const CLASSES: [usize; 9] = [1, 2, 3, 4, 5, 7, 10, 16, 32];
 /// How often guesses of each class are right in texts that are not known yet.
 const EXPECTED: [f64; 9] = [0.05, 0.2, 0.4, 0.5, 0.6, 0.75, 0.85, 0.93, 0.97];
 
-/// The weight of what holds for all requests, as a number of guesses of the request itself.
+/// The weight of the average of all requests, as a number of guesses of the request itself.
 const WEIGHT_OF_ALL: f64 = 4.0;
 
 /// How much an older guess counts in comparison with the next one, for one request and for all.

@@ -25,8 +25,8 @@ pub(in crate::engine) struct Pool {
     evictions: u64,
 }
 
-/// With so many regrets, more conversations go on in turn than the pool has room for. The least
-/// recently used one is then the one that goes on next.
+/// From this number of regrets on, more conversations go on in turn than the pool has room for. The
+/// least recently used one is then the one that goes on next.
 const MANY_REGRETS: u32 = 4;
 const MOST_REGRETS: u32 = 8;
 

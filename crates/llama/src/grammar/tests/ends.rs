@@ -38,8 +38,8 @@ fn token_of(text: &[u8]) -> Token {
     }
 }
 
-/// An answer that has a favourite token wherever it is allowed, and otherwise ends what it can.
-/// `None` if it does not end within `most` tokens.
+/// The answer of a model that prefers one token wherever it is allowed, and otherwise closes open
+/// values. `None` if the answer does not end within `most` tokens.
 fn written(mut constraint: AnswerConstraint, favourite: Token, most: usize) -> Option<String> {
     let mut text = Vec::new();
     for step in 0..most {

@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(chosen(&[small, small], 5_000), [4096, 4096]);
         // Weights that leave no more than the shortest context.
         assert_eq!(chosen(&[need(7_500, 400, 32_768)], 8_000), [4096]);
-        // No embedding model, and none without a known length, gets one.
+        // Embedding models and models of unknown length have no default context.
         assert_eq!(contexts(&[None, Some(small)], 16_000 * MIB)[0], None);
     }
 

@@ -61,7 +61,7 @@ pub(super) struct Setup {
     pub(super) notes: Vec<String>,
 }
 
-/// A file of a client, and what is set in it.
+/// A file of a client, and the edits of it.
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) path: PathBuf,
@@ -236,7 +236,7 @@ fn set<const N: usize>(path: [&str; N], value: Value) -> Edit {
     Edit::Set(path.map(str::to_owned).to_vec(), value)
 }
 
-/// Removes what an earlier run wrote for a server without keys.
+/// Removes the placeholder key that an earlier run wrote for a server without keys.
 fn without_no_key<const N: usize>(path: [&str; N]) -> Edit {
     Edit::Remove(path.map(str::to_owned).to_vec(), json!(NO_KEY))
 }

@@ -83,14 +83,14 @@ impl fmt::Debug for SharedLimits {
     }
 }
 
-/// The address of a Valkey or Redis that cannot be read.
+/// The error for an address of Valkey or Redis that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error("this is not the address of a Valkey or Redis; write redis://host:6379")]
 pub struct BadLimitsUrl;
 
 impl SharedLimits {
-    /// Shares limits by the Valkey or Redis at this address, among so many servers. It connects when
-    /// [`follow`](Self::follow) runs.
+    /// Shares limits by the Valkey or Redis at this address, among this number of servers. It
+    /// connects when [`follow`](Self::follow) runs.
     pub fn new(url: &str, servers: u32) -> Result<Self, BadLimitsUrl> {
         Ok(Self {
             client: Client::open(url).map_err(|_| BadLimitsUrl)?,
@@ -224,7 +224,7 @@ impl SharedLimits {
         pipe.query_async(connection).await
     }
 
-    /// Tells Valkey what it does not know yet.
+    /// Sends the usage to Valkey that it does not know yet.
     async fn pay(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let owed: Vec<_> = self.owed().drain().collect();
         let mut owed = owed.into_iter();

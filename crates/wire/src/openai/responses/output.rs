@@ -352,7 +352,7 @@ pub struct McpCall {
     pub arguments: String,
     /// The text of the result.
     pub output: Option<String>,
-    /// Why the call failed: `type`, and what the type has.
+    /// The reason of the failure: `type`, and the fields of the type.
     pub error: Option<Value>,
     /// The status of the call.
     pub status: McpCallStatus,

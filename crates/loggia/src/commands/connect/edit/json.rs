@@ -26,7 +26,7 @@ pub(super) fn parsed(text: &str) -> Result<Value, EditError> {
     value.map_err(|error| EditError::Broken(error.to_string()))
 }
 
-/// Applies the edits, whose paths lead to what they expect.
+/// Applies the edits. Their paths must lead to values of the expected types.
 pub(super) fn edited(text: &str, edits: &[Edit]) -> Result<String, EditError> {
     let root = CstRootNode::parse(text, &OPTIONS);
     let root = root.map_err(|error| EditError::Broken(error.to_string()))?;

@@ -15,7 +15,8 @@ pub(super) fn parsed(text: &str) -> Result<Value, EditError> {
     })
 }
 
-/// Applies the edits, whose paths lead to what they expect. No client has lists in such a file.
+/// Applies the edits. Their paths must lead to values of the expected types. No client has lists in
+/// such a file.
 pub(super) fn edited(text: &str, edits: &[Edit]) -> Result<String, EditError> {
     let document = text.parse::<DocumentMut>();
     let mut document = document.map_err(|error| EditError::Broken(error.to_string()))?;
