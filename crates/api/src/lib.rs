@@ -5,12 +5,13 @@
 //!
 //! Reading order: `door/` (routes, callers, policy), `generate.rs`, `embeddings.rs` and `count.rs`
 //! (one request from start to end), `admit/` (parsing and checks: its first page says which rule goes where),
-//! `answer/` (responses and streams), `stored/` (objects kept between requests), `error.rs` (the
+//! `answer/` (responses and streams), `audio/` (recordings and speech), `stored/` (objects kept between requests), `error.rs` (the
 //! errors that clients see).
 #![forbid(unsafe_code)]
 
 mod admit;
 mod answer;
+mod audio;
 mod count;
 mod custom_tools;
 mod decisions;

@@ -13,6 +13,9 @@ pub(crate) enum Dialect {
     Embeddings,
     Responses,
     Messages,
+    /// Transcriptions and translations.
+    Recordings,
+    Speech,
 }
 
 /// Returns the field that contains the model's input.
@@ -20,7 +23,8 @@ pub(crate) fn prompt(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Chat | Dialect::Messages => "messages",
         Dialect::Completions => "prompt",
-        Dialect::Embeddings | Dialect::Responses => "input",
+        Dialect::Embeddings | Dialect::Responses | Dialect::Speech => "input",
+        Dialect::Recordings => "file",
     }
 }
 
@@ -80,7 +84,11 @@ fn prompt_too_long(prompt_tokens: Option<u64>, context: Option<u64>) -> String {
 fn are(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Chat | Dialect::Messages => "are",
-        Dialect::Completions | Dialect::Embeddings | Dialect::Responses => "is",
+        Dialect::Completions
+        | Dialect::Embeddings
+        | Dialect::Responses
+        | Dialect::Recordings
+        | Dialect::Speech => "is",
     }
 }
 

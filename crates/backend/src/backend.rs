@@ -8,8 +8,8 @@ use loggia_wire::openai::Model;
 
 use crate::count::by_answer::by_answer;
 use crate::{
-    Abilities, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Reply,
-    RerankCall, Reranked, TokenCount, WorkKind,
+    Abilities, AudioCall, AudioReply, BackendError, Call, ChatCall, EmbeddingCall, Embeddings,
+    NotDeleted, Reply, RerankCall, Reranked, TokenCount, WorkKind,
 };
 
 /// A backend answers chats: an engine in this process, a server at an address, or a wrapper around
@@ -42,6 +42,13 @@ pub trait Backend: Send + Sync {
     /// Compares documents with a query. Returns `None` if the model does not rerank, so that its
     /// embeddings may be compared instead. Dropping the future tells the engine to stop.
     fn rerank(&self, _call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Turns a recording into text, or text into speech. Resolves when the answer has begun. Returns
+    /// `None` if the model does not do this, so that a chat model may hear instead. Dropping the
+    /// future or the reply at any time tells the engine to stop.
+    fn audio(&self, _call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 

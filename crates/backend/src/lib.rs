@@ -13,8 +13,10 @@
 #![forbid(unsafe_code)]
 
 mod abilities;
+mod audio;
 mod backend;
 mod call;
+mod content;
 pub mod conversation;
 mod count;
 pub mod data_url;
@@ -39,13 +41,16 @@ pub mod roster;
 pub mod schema;
 pub mod tool_calls;
 mod trace;
+mod transcript;
 mod wrap;
 
 pub use abilities::{
     Abilities, Ability, AbilitySet, KnownFields, OptionNames, SchemaEngine, ToolSchemas,
 };
+pub use audio::{Audio, AudioCall, AudioPiece, AudioReply, AudioTask, Recording};
 pub use backend::Backend;
 pub use call::{Call, CallHead, ChatCall, CompletionCall, EmbeddingCall, Profile, Work};
+pub use content::Content;
 pub use count::TokenCount;
 pub use embedding::{Embeddings, normalise};
 pub use error::{BackendError, NotDeleted, Phase, WorkKind};
@@ -55,4 +60,5 @@ pub use event::{
 pub use nearest::nearest;
 pub use rerank::{Rerank, RerankCall, Reranked};
 pub use trace::Trace;
+pub use transcript::{Transcript, TranscriptSegment};
 pub use wrap::Wrap;

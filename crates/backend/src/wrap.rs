@@ -7,8 +7,8 @@ use futures_core::future::BoxFuture;
 use loggia_wire::openai::Model;
 
 use crate::{
-    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Reply, RerankCall,
-    Reranked, TokenCount,
+    Abilities, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
+    Embeddings, Reply, RerankCall, Reranked, TokenCount,
 };
 
 /// A wrapper around a backend. Each method forwards to [`inner`](Self::inner) by default, so an
@@ -67,6 +67,11 @@ pub trait Wrap: Send + Sync {
         self.inner().rerank(call)
     }
 
+    /// See [`Backend::audio`].
+    fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        self.inner().audio(call)
+    }
+
     /// See [`Backend::count_tokens`].
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
         self.inner().count_tokens(call)
@@ -121,6 +126,10 @@ impl<W: Wrap> Backend for W {
 
     fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
         Wrap::rerank(self, call)
+    }
+
+    fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        Wrap::audio(self, call)
     }
 
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
@@ -192,6 +201,10 @@ mod tests {
 
         fn rerank(&self, _: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
             self.note("rerank")
+        }
+
+        fn audio(&self, _: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+            self.note("audio")
         }
 
         fn count_tokens(&self, _: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
@@ -267,6 +280,14 @@ mod tests {
         };
         let _ = wrapper
             .rerank(RerankCall::new("4", rerank))
+            .now_or_never()
+            .unwrap();
+        let audio = crate::Audio {
+            model: "m".to_owned(),
+            task: crate::AudioTask::Speak(loggia_wire::Extra::default()),
+        };
+        let _ = wrapper
+            .audio(AudioCall::new("5", audio))
             .now_or_never()
             .unwrap();
         let _ = wrapper.models().now_or_never().unwrap();

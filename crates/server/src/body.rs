@@ -14,6 +14,11 @@ use loggia_api::{Ended, Outcome};
 use crate::panic;
 use crate::shutdown::{self, EndNow};
 
+/// The content of an answer ended early. The connection is closed without the end of the answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was cut short")]
+struct CutShort;
+
 /// The body of an answer.
 pub(crate) struct AnswerBody {
     kind: Kind,
@@ -101,6 +106,9 @@ impl Body for AnswerBody {
             if is_last { end(body, next) } else { next }
         });
         match catch_unwind(next) {
+            Ok(Poll::Ready(None)) if body.is_cut_short() => {
+                Poll::Ready(Some(Err(axum::Error::new(CutShort))))
+            }
             Ok(frame) => {
                 frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
             }

@@ -12,6 +12,7 @@ use http_body::{Frame, SizeHint};
 use crate::ApiError;
 use crate::answer::ended::{Ended, Outcome};
 use crate::answer::stream::EventStream;
+use crate::audio::body::AudioBody;
 use crate::store::blobs::Pieces;
 
 /// The body of a response. Dropping it releases what it holds: the connection to the engine and its
@@ -35,6 +36,8 @@ enum Kind {
         left: u64,
         ended: Option<Box<Ended>>,
     },
+    /// Speech, or the events of a transcription, as they arrive.
+    Audio(Box<AudioBody>),
 }
 
 impl Body {
@@ -69,7 +72,11 @@ impl Body {
 
     /// Returns whether the body is a stream of events.
     pub fn is_stream(&self) -> bool {
-        matches!(self.0, Kind::Stream(_) | Kind::Events { .. })
+        match &self.0 {
+            Kind::Stream(_) | Kind::Events { .. } => true,
+            Kind::Audio(audio) => audio.is_events(),
+            Kind::Whole { .. } | Kind::Content { .. } => false,
+        }
     }
 
     /// Creates a complete body with this outcome.
@@ -93,6 +100,23 @@ impl Body {
         })
     }
 
+    /// Creates the body of an answer that is passed on as it arrives.
+    pub(crate) fn audio(audio: AudioBody) -> Self {
+        Self(Kind::Audio(Box::new(audio)))
+    }
+
+    /// Returns whether the body ended before its content did. The server then closes the connection,
+    /// so that the client does not take it for complete.
+    pub fn is_cut_short(&self) -> bool {
+        match &self.0 {
+            Kind::Audio(audio) => {
+                let outcome = audio.ended().map(|ended| ended.outcome);
+                !audio.is_events() && outcome == Some(Outcome::Failed)
+            }
+            _ => false,
+        }
+    }
+
     /// Creates a body of so many bytes. If they cannot be read to their end, the body ends early, so
     /// that the server closes the connection.
     pub(crate) fn content(pieces: Pieces, length: u64) -> Self {
@@ -111,6 +135,7 @@ impl Body {
             Kind::Whole { .. } => None,
             Kind::Stream(events) => events.ended(),
             Kind::Events { ended, .. } | Kind::Content { ended, .. } => ended.as_deref(),
+            Kind::Audio(audio) => audio.ended(),
         }
     }
 }
@@ -130,6 +155,7 @@ impl Body {
                 Some(ended) => Ended::clone(ended),
                 None => Ended::new(Outcome::Abandoned),
             },
+            Kind::Audio(audio) => audio.so_far(),
         }
     }
 }
@@ -143,6 +169,7 @@ impl Body {
     pub fn end_with(&mut self, error: &ApiError) -> Option<Bytes> {
         match &mut self.0 {
             Kind::Stream(events) if events.ended().is_none() => Some(events.end_with(error)),
+            Kind::Audio(audio) if audio.ended().is_none() => Some(audio.end_with(error)),
             _ => None,
         }
     }
@@ -161,6 +188,9 @@ impl http_body::Body for Body {
                 Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
             }
             Kind::Stream(events) => events
+                .poll_bytes(cx)
+                .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Audio(audio) => audio
                 .poll_bytes(cx)
                 .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Events { events, ended } => {
@@ -201,6 +231,8 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Whole { bytes, .. } => bytes.is_none(),
             Kind::Stream(events) => events.ended().is_some(),
+            // The end of an answer that was cut short is an error, which must be polled.
+            Kind::Audio(audio) => audio.ended().is_some() && !self.is_cut_short(),
             Kind::Events { ended, .. } | Kind::Content { ended, .. } => ended.is_some(),
         }
     }
@@ -211,6 +243,9 @@ impl http_body::Body for Body {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
             Kind::Stream(_) | Kind::Events { .. } => SizeHint::default(),
+            Kind::Audio(audio) => audio
+                .left()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
             Kind::Content { left, .. } => SizeHint::with_exact(*left),
         }
     }

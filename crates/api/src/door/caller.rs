@@ -8,8 +8,8 @@ use std::sync::Arc;
 use futures_core::future::BoxFuture;
 use http::request::Parts;
 use loggia_backend::{
-    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Reply, RerankCall,
-    Reranked, TokenCount, Wrap,
+    Abilities, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
+    Embeddings, Reply, RerankCall, Reranked, TokenCount, Wrap,
 };
 use loggia_wire::openai::Model;
 use thiserror::Error;
@@ -128,6 +128,10 @@ impl Wrap for Only {
 
     fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
         Box::pin(async move { self.find(&call.work.model)?.rerank(call).await })
+    }
+
+    fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        Box::pin(async move { self.find(&call.work.model)?.audio(call).await })
     }
 
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod caller;
 pub(crate) mod content_encoding;
+pub(crate) mod form;
 pub(crate) mod host;
 pub mod meter;
 pub(crate) mod policy;
@@ -28,6 +29,7 @@ use tokio::runtime::Handle;
 use crate::answer::headers::{self, within};
 use crate::answer::refusal::Refusals;
 use crate::answer::stream::took_too_long;
+use crate::audio::received::RecordingBytes;
 use crate::door::caller::Only;
 use crate::door::meter::Meter;
 use crate::door::routes::{Handler, Offers};
@@ -107,6 +109,8 @@ pub struct Door {
     pub(crate) runtime: Option<Handle>,
     /// The bytes that all sessions keep.
     pub(crate) sessions: Budget,
+    /// The bytes of the recordings that are being received or heard.
+    pub(crate) recordings: RecordingBytes,
     /// Limits how much callers use.
     pub(crate) meter: Option<Arc<dyn Meter>>,
     /// Whether the backend receives the head of the client's request.
@@ -147,6 +151,7 @@ impl Door {
             live: Arc::default(),
             runtime: None,
             sessions: Budget::default(),
+            recordings: RecordingBytes::default(),
             meter: None,
             forwards_head: false,
         }
@@ -244,6 +249,7 @@ impl Door {
             live: Arc::default(),
             runtime: None,
             sessions: Budget::default(),
+            recordings: RecordingBytes::default(),
             meter: None,
             forwards_head: true,
         }
@@ -323,6 +329,7 @@ impl Door {
             Handler::Embeddings => Box::pin(door.embeddings(request)).await,
             Handler::Decisions => Box::pin(door.decisions(request)).await,
             Handler::Moderations => Box::pin(door.moderations(request)).await,
+            Handler::Audio(handler) => Box::pin(door.audio(handler, request)).await,
             Handler::Rerank => Box::pin(door.rerank(request)).await,
             Handler::Models if is_anthropic => door.model_page(request.uri()).await,
             Handler::Model if is_anthropic => door.model_info(route.id()).await,
@@ -370,6 +377,7 @@ impl Door {
             live: Arc::clone(&self.live),
             runtime: self.runtime.clone(),
             sessions: self.sessions.clone(),
+            recordings: self.recordings.clone(),
             meter: self.meter.clone(),
             forwards_head: self.forwards_head,
         })

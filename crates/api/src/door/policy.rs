@@ -44,6 +44,9 @@ pub struct Policy {
     pub ceilings: Ceilings,
     /// The limits of files.
     pub files: FileLimits,
+    /// The maximum size of a recording to transcribe or translate in bytes. A larger one gets a 413
+    /// before it has been read completely.
+    pub recording_bytes: u64,
     /// The name of the model that computes the vectors of new vector stores. `None`: none can be
     /// created.
     pub embedding_model: Option<String>,
@@ -163,6 +166,8 @@ impl Default for Policy {
             heartbeat_every: Duration::from_secs(10),
             ceilings: Ceilings::default(),
             files: FileLimits::default(),
+            // Two hours of WAV as speech is usually recorded: 16 kHz, 16 bits.
+            recording_bytes: 256 << 20,
             embedding_model: None,
             deletes_without_key: false,
             moderation_model: None,

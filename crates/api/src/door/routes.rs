@@ -23,6 +23,7 @@ pub(crate) enum Handler {
     Decisions,
     Moderations,
     Rerank,
+    Audio(AudioHandler),
     Models,
     Model,
     DeleteModel,
@@ -34,6 +35,14 @@ pub(crate) enum Handler {
     Stored(StoredHandler),
     Files(FilesHandler),
     VectorStores(VectorStoresHandler),
+}
+
+/// The handler of a route of recordings and speech. `Door::audio` answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AudioHandler {
+    Transcriptions,
+    Translations,
+    Speech,
 }
 
 /// The handler of a route of objects in the store. `Door::stored` answers it.
@@ -297,6 +306,24 @@ static ROUTES: &[Row] = &[
         "/v1/rerank",
         Handler::Rerank,
         &["rerank", "reranking"],
+    ),
+    row(
+        Method::POST,
+        "/v1/audio/transcriptions",
+        Handler::Audio(AudioHandler::Transcriptions),
+        &["transcriptions", "transcription", "transcribe"],
+    ),
+    row(
+        Method::POST,
+        "/v1/audio/translations",
+        Handler::Audio(AudioHandler::Translations),
+        &["translations", "translation"],
+    ),
+    row(
+        Method::POST,
+        "/v1/audio/speech",
+        Handler::Audio(AudioHandler::Speech),
+        &["speech", "tts"],
     ),
     // Clients of Jina's and Cohere's API have base URLs without `/v1`.
     row(Method::POST, "/rerank", Handler::Rerank, &[]),
@@ -623,6 +650,7 @@ impl Route {
                 | Handler::Embeddings
                 | Handler::Moderations
                 | Handler::Rerank
+                | Handler::Audio(_)
         )
     }
 

@@ -1,6 +1,7 @@
 //! OpenAI's API from outside: bytes in, bytes out, over services that speak Ollama.
 
 mod allowed_values;
+mod audio;
 mod batches;
 mod call_or_answer;
 mod callers;

@@ -30,8 +30,8 @@ use self::call::Attempts;
 use self::prefixes::{Beginnings, Prefixes};
 use crate::backend::one_ready;
 use crate::{
-    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Phase, Reply,
-    TokenCount,
+    Abilities, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
+    Embeddings, Phase, Reply, TokenCount,
 };
 
 /// The age of a node's lists after which they are asked again, in the background.
@@ -258,6 +258,24 @@ impl Backend for Fleet {
                     Ok(mut made) => {
                         made.served_by.node = Some(attempts.begun(attempt).name());
                         return Ok(made);
+                    }
+                    Err(error) => attempts.failed(attempt, error)?,
+                }
+            }
+        })
+    }
+
+    /// A node that does not do this is not replaced: the others have the same model.
+    fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        Box::pin(async move {
+            let none = Beginnings::default();
+            let mut attempts = Attempts::new(&self.0, &call.work.model, none);
+            loop {
+                let attempt = attempts.next()?;
+                match attempt.backend().audio(call.clone()).await {
+                    Ok(reply) => {
+                        let attempt = attempts.begun(attempt);
+                        return Ok(reply.map(|reply| attempt.audio_reply(reply)));
                     }
                     Err(error) => attempts.failed(attempt, error)?,
                 }

@@ -6,12 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::uri::Authority;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt};
@@ -20,7 +18,7 @@ use super::connect::Connector;
 use super::connection::{Connection, Unanswered};
 use super::error::find;
 use super::pool::{Lease, Pool};
-use super::{Body, Error, Limits, TlsFault};
+use super::{Body, Error, Limits, RequestBody, TlsFault};
 use crate::Phase;
 
 /// If a pooled connection is closed without a response, this soon after a request was sent, then
@@ -58,7 +56,8 @@ impl Client {
     }
 
     /// Does the same as [`Service::call`] through a shared reference.
-    pub fn send(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+    pub fn send(&self, request: Request<impl Into<RequestBody>>) -> ResponseFuture {
+        let request = request.map(Into::into);
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             let after = shared.limits.headers;
@@ -82,7 +81,7 @@ impl Default for Client {
 ///
 /// A request is sent again if its pooled connection was closed before any of it was sent, or at once
 /// after that and without a response: the server closed the connection when it had no request.
-impl Service<Request<Full<Bytes>>> for Client {
+impl Service<Request<RequestBody>> for Client {
     type Response = Response<Body>;
     type Error = Error;
     type Future = ResponseFuture;
@@ -91,7 +90,7 @@ impl Service<Request<Full<Bytes>>> for Client {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Full<Bytes>>) -> ResponseFuture {
+    fn call(&mut self, request: Request<RequestBody>) -> ResponseFuture {
         self.send(request)
     }
 }
@@ -123,7 +122,7 @@ fn is_no_answer(asked: &Result<Response<Incoming>, Box<Unanswered>>) -> bool {
 }
 
 impl Shared {
-    async fn ask(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>, Error> {
+    async fn ask(&self, mut request: Request<RequestBody>) -> Result<Response<Body>, Error> {
         let to = std::mem::take(request.uri_mut());
         *request.uri_mut() = to
             .path_and_query()

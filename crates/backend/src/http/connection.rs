@@ -9,12 +9,11 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 
+use super::RequestBody;
 use super::connect::Stream;
 
 /// The maximum number of bytes buffered per connection for a slow reader, and the maximum size of
@@ -22,17 +21,17 @@ use super::connect::Stream;
 const READ_BUFFER: usize = 64 << 10;
 
 /// The error of a request without a response. It contains the request if nothing of it was sent.
-pub(super) type Unanswered = TrySendError<Request<Full<Bytes>>>;
+pub(super) type Unanswered = TrySendError<Request<RequestBody>>;
 
 /// A connection to an engine. Dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Connection {
-    requests: http1::SendRequest<Full<Bytes>>,
+    requests: http1::SendRequest<RequestBody>,
     /// `None` after the connection has ended.
     driver: Option<Driver>,
 }
 
-type Driver = Pin<Box<http1::Connection<Stream, Full<Bytes>>>>;
+type Driver = Pin<Box<http1::Connection<Stream, RequestBody>>>;
 
 impl Connection {
     pub(super) async fn over(stream: Stream) -> Result<Self, hyper::Error> {
@@ -49,7 +48,7 @@ impl Connection {
     /// Sends a request and waits for the head of the response. The body must be driven.
     pub(super) async fn ask(
         &mut self,
-        request: Request<Full<Bytes>>,
+        request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Box<Unanswered>> {
         let mut answer = pin!(self.requests.try_send_request(request));
         poll_fn(|cx| {

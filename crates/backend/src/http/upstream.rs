@@ -8,11 +8,10 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, Uri};
-use http_body_util::Full;
 use thiserror::Error;
 use tower::Service;
 
-use super::{BaseUrl, Body, Client, Error, ResponseFuture};
+use super::{BaseUrl, Body, Client, Error, Form, RequestBody, ResponseFuture};
 use crate::Trace;
 
 /// The API key for an engine. Sent as `authorization: Bearer …`, never displayed.
@@ -80,15 +79,14 @@ impl Upstream {
         self.0.key.is_some()
     }
 
-    /// Returns the absolute URI of a path, for [`Upstream::get`] and [`Upstream::post_json`].
-    /// Create it once and keep it.
+    /// Returns the absolute URI of a path, for the methods below. Create it once and keep it.
     pub fn uri(&self, path: &'static str) -> Uri {
         self.0.base.join(&PathAndQuery::from_static(path))
     }
 
     /// Sends a GET request.
     pub async fn get(&self, uri: &Uri) -> Result<Response<Body>, Error> {
-        let mut request = Request::new(Full::default());
+        let mut request = Request::new(RequestBody::from(Bytes::new()));
         *request.uri_mut() = uri.clone();
         request
             .headers_mut()
@@ -104,7 +102,7 @@ impl Upstream {
         accept: &'static str,
         trace: Option<&Trace>,
     ) -> Result<Response<Body>, Error> {
-        let mut request = Request::new(Full::new(json));
+        let mut request = Request::new(RequestBody::from(json));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.clone();
         request
@@ -119,9 +117,33 @@ impl Upstream {
         self.send(request).await
     }
 
+    /// Sends a POST request with a form, whose file is read as it is sent, as a part of a trace if
+    /// there is one.
+    pub async fn post_form(
+        &self,
+        uri: &Uri,
+        form: Form,
+        accept: &'static str,
+        trace: Option<&Trace>,
+    ) -> Result<Response<Body>, Error> {
+        let content_type = form.content_type();
+        let mut request = Request::new(RequestBody::from(form));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri.clone();
+        let headers = request.headers_mut();
+        if let Some(content_type) = content_type {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        if let Some(trace) = trace {
+            trace.add_to(headers);
+        }
+        self.send(request).await
+    }
+
     /// Sends a request whose URI is absolute. Adds the headers for the API key, the host and the
     /// user agent.
-    fn send(&self, mut request: Request<Full<Bytes>>) -> ResponseFuture {
+    fn send(&self, mut request: Request<RequestBody>) -> ResponseFuture {
         let Api {
             client, host, key, ..
         } = &*self.0;
@@ -140,7 +162,7 @@ impl Upstream {
 }
 
 /// Replaces the scheme and authority of a request's URI by those of this address.
-impl Service<Request<Full<Bytes>>> for Upstream {
+impl Service<Request<RequestBody>> for Upstream {
     type Response = Response<Body>;
     type Error = Error;
     type Future = ResponseFuture;
@@ -149,7 +171,7 @@ impl Service<Request<Full<Bytes>>> for Upstream {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Full<Bytes>>) -> ResponseFuture {
+    fn call(&mut self, mut request: Request<RequestBody>) -> ResponseFuture {
         let uri = match request.uri().path_and_query() {
             Some(path) => self.0.base.join(path),
             None => self.uri("/"),

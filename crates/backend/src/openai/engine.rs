@@ -26,9 +26,9 @@ use crate::retry_after::retry_after;
 use crate::tool_calls::regular::ToolCalls;
 use crate::tool_calls::{forced_call, keep_first_call};
 use crate::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, CompletionCall,
-    EmbeddingCall, Embeddings, Event, Events, Reply, RerankCall, Reranked, ServedBy, TokenCount,
-    Trace, Work, WorkKind, fingerprint,
+    Abilities, Ability, AbilitySet, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall,
+    Chunk, CompletionCall, EmbeddingCall, Embeddings, Event, Events, Reply, RerankCall, Reranked,
+    ServedBy, TokenCount, Trace, Work, WorkKind, fingerprint,
 };
 
 /// The maximum size of a complete answer or a list of models, in bytes.
@@ -542,6 +542,10 @@ impl Backend for OpenAi {
 
     fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
         Box::pin(self.start_rerank(call))
+    }
+
+    fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        Box::pin(self.start_audio(call))
     }
 
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {

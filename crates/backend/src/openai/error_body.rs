@@ -190,6 +190,15 @@ impl EngineError {
         message.contains("not support rerank") || message.contains("not support score")
     }
 
+    /// Returns whether the model neither hears nor speaks, in the words of vLLM or llama-server.
+    pub(super) fn is_about_no_audio(&self) -> bool {
+        let message = self.message.as_deref().unwrap_or_default();
+        let message = message.to_ascii_lowercase();
+        ["transcriptions", "translations", "speech", "audio input"]
+            .iter()
+            .any(|what| message.contains(&format!("not support {what}")))
+    }
+
     /// Returns the field that llama-server names only in its message: `Field 'n': Value must be …`,
     /// `[json.exception.…] key 'prompt' not found`.
     pub(super) fn field_in_its_words(&self) -> Option<String> {

@@ -3,11 +3,12 @@
 //! Reading order: [`OpenAi`] (`engine.rs`), `embed.rs` (embeddings), `count.rs` (tokens of a prompt), `answer.rs` (streamed answers)
 //! and `whole.rs` (complete answers), `frame.rs` and `repair.rs` (parsing and repair of engines'
 //! JSON), `older_completions.rs` (completions as chats), `refusal.rs` (errors), `models.rs`, `known.rs`
-//! (abilities of engines), `llama_server.rs` (fields that llama-server ignores),
+//! (abilities of engines), `audio.rs` and `transcript_events.rs` (recordings and speech), `llama_server.rs` (fields that llama-server ignores),
 //! `retry_unparsed_call.rs` (calls that llama-server cannot parse). Only `engine.rs`, `embed.rs`,
-//! `count.rs`, `events.rs` and `known.rs` do I/O.
+//! `audio.rs`, `count.rs`, `events.rs` and `known.rs` do I/O.
 
 mod answer;
+mod audio;
 mod context;
 mod count;
 mod embed;
@@ -23,6 +24,7 @@ mod refusal;
 mod repair;
 mod rerank;
 mod retry_unparsed_call;
+mod transcript_events;
 mod whole;
 
 pub use engine::OpenAi;

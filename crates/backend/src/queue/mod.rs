@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 
 use self::line::{Entered, Line, Owner};
 use crate::{
-    Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Event, Events, Reply,
-    TokenCount, Wrap,
+    AudioCall, AudioPiece, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
+    Embeddings, Event, Events, Reply, TokenCount, Wrap,
 };
 
 /// When a client that found no place may try again.
@@ -205,6 +205,26 @@ impl Wrap for Queue {
             let cost = call.estimated_prompt_tokens();
             let _turn = self.turns.turn(&call.head.caller, cost).await?;
             self.inner.embed(call).await
+        })
+    }
+
+    fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        Box::pin(async move {
+            let mut turn = self.turns.turn(&call.head.caller, 0).await?;
+            let Some(mut reply) = self.inner.audio(call).await? else {
+                return Ok(None);
+            };
+            reply.pieces = reply
+                .pieces
+                .inspect(move |piece| {
+                    // The whole turn is captured, not only this field of it.
+                    let turn = &mut turn;
+                    if let Ok(AudioPiece::Usage(usage)) = piece {
+                        turn.served = usage.completion_tokens;
+                    }
+                })
+                .boxed();
+            Ok(Some(reply))
         })
     }
 

@@ -14,8 +14,8 @@ use super::alias::{Alias, AliasError, Aliases};
 use super::member::{LastList, Member, Models};
 use crate::backend::one_ready;
 use crate::{
-    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Reply,
-    RerankCall, Reranked, TokenCount,
+    Abilities, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
+    Embeddings, NotDeleted, Reply, RerankCall, Reranked, TokenCount,
 };
 
 /// The minimum interval between refreshes that an unknown name causes.
@@ -311,6 +311,17 @@ impl Backend for Roster {
             let place = self.find(&call.work.model).await?;
             call.work.model = place.model;
             place.member.backend.rerank(call).await
+        })
+    }
+
+    fn audio(
+        &self,
+        mut call: AudioCall,
+    ) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        Box::pin(async move {
+            let place = self.find(&call.work.model).await?;
+            call.work.model = place.model;
+            place.member.backend.audio(call).await
         })
     }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 use crate::raw::{RawEngine, Step, answer, json, piece, stream_end, stream_head};
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use loggia_backend::http::{Body, Client, Error, Limits, TlsFault, Upstream, read};
-use loggia_backend::{BackendError, Phase};
+use http_body_util::BodyExt;
+use loggia_backend::http::{
+    Body, Client, Error, Form, FormFile, Limits, RequestBody, TlsFault, Upstream, read,
+};
+use loggia_backend::{BackendError, Content, Phase};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Service, ServiceExt};
 
@@ -35,7 +37,7 @@ async fn a_path_is_asked_for_at_the_engines_address_with_its_key() {
     let mut upstream = Upstream::new(Client::default(), base, Some("sk-1".parse().unwrap()));
     let request = Request::post("/api/chat?x=1")
         .header("x-mine", "yes")
-        .body(Full::from("{}"))
+        .body(RequestBody::from(Bytes::from_static(b"{}")))
         .unwrap();
     let response = upstream.ready().await.unwrap().call(request).await.unwrap();
     assert_eq!(read(response.into_body(), 10).await.unwrap(), "{}");
@@ -476,4 +478,61 @@ async fn the_connection_is_closed_when_the_call_is_given_up_before_the_headers()
     }
     call.abort();
     engine.closed().await;
+}
+
+/// Returns a form with a file of so many bytes on the disk.
+fn form(bytes: usize) -> Form {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &vec![b'x'; bytes]).unwrap();
+    let content = Content::in_file(file, bytes as u64);
+    let file = FormFile {
+        field: "file",
+        name: "a.wav",
+        media_type: "audio/wav",
+        content: &content,
+    };
+    Form::new("1", [("model", "m")], file)
+}
+
+async fn send(upstream: &Upstream, form: Form) -> Result<Response<Body>, Error> {
+    let uri = upstream.uri("/v1/audio/transcriptions");
+    upstream.post_form(&uri, form, "*/*", None).await
+}
+
+#[tokio::test]
+async fn a_form_is_sent_whole_and_again_if_its_connection_was_closed() {
+    let ends = [json("200 OK", "1"), vec![Step::Close]].concat();
+    let engine = RawEngine::start([ends, json("200 OK", "2")]).await;
+    let upstream = upstream(&engine.url, Limits::default());
+    let first = send(&upstream, form(300_000)).await.unwrap();
+    assert_eq!(read(first.into_body(), 10).await.unwrap(), "1");
+    // The connection of the pool is closed now, which the client may not have seen.
+    let second = send(&upstream, form(300_000)).await.unwrap();
+    assert_eq!(read(second.into_body(), 10).await.unwrap(), "2");
+    for sent in engine.requests() {
+        let (head, body) = sent.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("content-type: multipart/form-data; boundary=loggia-1"));
+        assert!(head.contains(&format!("content-length: {}", body.len())));
+        assert_eq!(body.matches('x').count(), 300_000);
+        assert!(body.ends_with("x\r\n--loggia-1--\r\n"));
+    }
+}
+
+/// An engine may refuse a recording before it has read it.
+#[tokio::test]
+async fn an_answer_before_the_end_of_a_form_is_read() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let engine = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; 1000]).await.unwrap();
+        let refusal = b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 3\r\n\r\nbig";
+        stream.write_all(refusal).await.unwrap();
+        stream
+    });
+    let answered = send(&upstream(&url, Limits::default()), form(20 << 20)).await;
+    let answered = answered.unwrap();
+    assert_eq!(answered.status(), 413);
+    assert_eq!(read(answered.into_body(), 10).await.unwrap(), "big");
+    drop(engine.await.unwrap());
 }

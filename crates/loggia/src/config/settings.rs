@@ -327,6 +327,10 @@ settings! {
     #[arg(long, value_name = "SIZE", help_heading = LIMITS)]
     body_limit: Size { default(Size::of(Policy::default().body_limit)) }
 
+    /// The largest recording that a client may send for a transcription or a translation
+    #[arg(long, value_name = "SIZE", help_heading = LIMITS)]
+    recording_size: Size { default(Size::of(usize::try_from(Policy::default().recording_bytes).unwrap_or(usize::MAX))), example "1GiB" }
+
     /// The most connections open at once; others wait in the kernel's queue
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = LIMITS)]
     max_connections: Count { default(Count::of(ServerOptions::default().max_connections)) }

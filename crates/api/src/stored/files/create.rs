@@ -10,10 +10,10 @@ use loggia_wire::Extra;
 use loggia_wire::openai::ExpiresAfter;
 use multer::Field;
 
-use super::form::{Form, too_large};
 use super::{Files, Head, StoredFile, answered, check_purpose, creation, name, new_file, seconds};
 use crate::admit::checks::missing;
 use crate::answer::id;
+use crate::door::form::{Form, FormLimits, too_large};
 use crate::door::policy::FileLimits;
 use crate::store::Kind;
 use crate::store::blobs::BlobWriter;
@@ -49,7 +49,7 @@ impl Files {
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
         let limit = self.limit(self.limits.file_bytes).await?;
-        let mut form = Form::new(&head.parts.headers, body, limit, pause)?;
+        let mut form = Form::new(&head.parts.headers, body, FormLimits::short(limit), pause)?;
         let id = id::file();
         let mut fields = Fields::default();
         while let Some(field) = form.next().await? {

@@ -12,7 +12,6 @@ pub(crate) mod attach;
 mod cleanup;
 mod content;
 mod create;
-mod form;
 mod uploads;
 
 use std::sync::Arc;

@@ -13,11 +13,11 @@ use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 
 use super::create::Received;
-use super::form::{Form, too_large};
 use super::{Files, Head, StoredFile, answered, check_purpose, creation, name, new_file, seconds};
 use crate::admit::checks::{between, missing};
 use crate::admit::parse::tracked;
 use crate::answer::id;
+use crate::door::form::{Form, FormLimits, too_large};
 use crate::door::policy::FileLimits;
 use crate::store::blobs::BlobWriter;
 use crate::store::{Change, Item, Kind, Metadata, NeededHold, Object, Side, StoreError};
@@ -112,7 +112,7 @@ impl Files {
     {
         let upload = self.pending(head.route.id()).await?.upload;
         let limit = self.room(&upload).await?;
-        let mut form = Form::new(&head.parts.headers, body, limit, pause)?;
+        let mut form = Form::new(&head.parts.headers, body, FormLimits::short(limit), pause)?;
         let id = id::part();
         let place = format!("parts/{}/{id}", upload.id);
         let (data, extra) = self.receive_part(&mut form, &place, limit).await?;

@@ -1,6 +1,7 @@
 //! Tests of the backend for engines that speak OpenAI's API: the bytes that an engine gets, and the
 //! events that its bytes become.
 
+mod audio;
 mod completions;
 mod count;
 mod embeddings;

@@ -27,6 +27,7 @@ pub(in crate::commands) fn policy(config: &Config) -> Policy {
             key_bytes: config.files_size.bytes(),
             ..FileLimits::default()
         },
+        recording_bytes: config.recording_size.bytes(),
         embedding_model: (*config.embedding_model).clone(),
         deletes_without_key: false,
         moderation_model: (*config.moderation_model).clone(),

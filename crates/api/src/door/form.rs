@@ -17,36 +17,59 @@ use thiserror::Error;
 
 use crate::ApiError;
 
-/// The bytes that a form may have besides its file: names, boundaries, short fields.
-const BESIDES: u64 = 64 << 10;
-
 /// The most bytes that may be read without a piece of a field: the head of a field.
 const MOST_OF_A_HEAD: usize = 16 << 10;
 
-/// The most bytes of a field that is not a file, and the most such fields.
-const MOST_OF_A_TEXT: usize = 4 << 10;
-const MOST_FIELDS: usize = 32;
+/// The limits of a form.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FormLimits {
+    /// The most bytes of its file.
+    pub(crate) file: u64,
+    /// The most bytes besides the file: names, boundaries, other fields.
+    pub(crate) besides: u64,
+    /// The most bytes of a field that is not a file.
+    pub(crate) text: usize,
+    /// The most fields.
+    pub(crate) fields: usize,
+}
+
+impl FormLimits {
+    /// Returns the limits of a form with a few short fields besides its file.
+    pub(crate) fn short(file: u64) -> Self {
+        Self {
+            file,
+            besides: 64 << 10,
+            text: 4 << 10,
+            fields: 32,
+        }
+    }
+
+    /// Returns the most bytes of the whole form.
+    fn whole(&self) -> u64 {
+        self.file.saturating_add(self.besides)
+    }
+}
 
 /// A form, read field by field.
-pub(super) struct Form<'b> {
+pub(crate) struct Form<'b> {
     multipart: Multipart<'b>,
     /// The bytes that were read since the last piece of a field.
     unread: Arc<AtomicUsize>,
     fields: usize,
     /// The longest pause of the client.
     pause: Duration,
-    limit: u64,
+    limits: FormLimits,
 }
 
 impl<'b> Form<'b> {
-    /// Begins to read a form with a file of at most `limit` bytes.
+    /// Begins to read a form.
     ///
     /// # Errors
     /// A 415 for another type, a 413 if the head of the request announces too many bytes.
-    pub(super) fn new<B>(
+    pub(crate) fn new<B>(
         headers: &HeaderMap,
         body: B,
-        limit: u64,
+        limits: FormLimits,
         pause: Duration,
     ) -> Result<Self, ApiError>
     where
@@ -60,14 +83,14 @@ impl<'b> Form<'b> {
         })?;
         let length = headers.get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > limit.saturating_add(BESIDES)) {
-            return Err(too_large(limit));
+        if length.is_some_and(|length| length > limits.whole()) {
+            return Err(too_large(limits.file));
         }
         let unread = Arc::new(AtomicUsize::new(0));
         let frames = Frames {
             body: Box::pin(body),
             unread: Arc::clone(&unread),
-            left: limit.saturating_add(BESIDES),
+            left: limits.whole(),
             rests: false,
         };
         Ok(Self {
@@ -75,15 +98,16 @@ impl<'b> Form<'b> {
             unread,
             fields: 0,
             pause,
-            limit,
+            limits,
         })
     }
 
     /// Returns the next field.
-    pub(super) async fn next(&mut self) -> Result<Option<Field<'b>>, ApiError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Field<'b>>, ApiError> {
         self.fields += 1;
-        if self.fields > MOST_FIELDS {
-            let message = format!("A form may have at most {MOST_FIELDS} fields.");
+        let most = self.limits.fields;
+        if self.fields > most {
+            let message = format!("A form may have at most {most} fields.");
             return Err(ApiError::new(StatusCode::BAD_REQUEST, message));
         }
         let next = tokio::time::timeout(self.pause, self.multipart.next_field()).await;
@@ -93,7 +117,7 @@ impl<'b> Form<'b> {
     }
 
     /// Returns the next piece of a field.
-    pub(super) async fn piece(&self, field: &mut Field<'b>) -> Result<Option<Bytes>, ApiError> {
+    pub(crate) async fn piece(&self, field: &mut Field<'b>) -> Result<Option<Bytes>, ApiError> {
         let next = tokio::time::timeout(self.pause, field.chunk()).await;
         let piece = next.map_err(|_| self.too_slow())?;
         self.unread.store(0, Ordering::Relaxed);
@@ -101,14 +125,15 @@ impl<'b> Form<'b> {
     }
 
     /// Returns the whole text of a field that is not a file.
-    pub(super) async fn text(&self, mut field: Field<'b>) -> Result<String, ApiError> {
+    pub(crate) async fn text(&self, mut field: Field<'b>) -> Result<String, ApiError> {
         let mut text = Vec::new();
         while let Some(piece) = self.piece(&mut field).await? {
             text.extend_from_slice(&piece);
-            if text.len() > MOST_OF_A_TEXT {
+            let most = self.limits.text;
+            if text.len() > most {
                 let name = field.name().unwrap_or_default();
                 let message = format!(
-                    "Invalid '{name}': string too long. Expected a string with maximum length {MOST_OF_A_TEXT}."
+                    "Invalid '{name}': string too long. Expected a string with maximum length {most}."
                 );
                 return Err(ApiError::invalid(name, "string_above_max_length", message));
             }
@@ -129,7 +154,7 @@ impl<'b> Form<'b> {
             _ => None,
         };
         let cause: &dyn Display = match unread {
-            Some(Unread::TooLarge) => return too_large(self.limit),
+            Some(Unread::TooLarge) => return too_large(self.limits.file),
             Some(unread) => unread,
             None => error,
         };
@@ -139,7 +164,7 @@ impl<'b> Form<'b> {
 }
 
 /// Returns the error for a file above a limit.
-pub(super) fn too_large(limit: u64) -> ApiError {
+pub(crate) fn too_large(limit: u64) -> ApiError {
     let message = format!("The file is too large. This server accepts at most {limit} bytes here.");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
         .about("file")
