@@ -9,6 +9,7 @@ import json
 import threading
 from urllib.parse import urlsplit
 
+import anthropic
 import pytest
 from langchain_openai import ChatOpenAI
 
@@ -149,5 +150,37 @@ def test_a_package_passes_over_the_comments(client):
         with opened(url) as answer:
             comments(answer, 5)
             engine.let.set()
+        asking.join(60)
+    assert said == ["Hello"]
+
+
+def messages(url: str) -> str:
+    with anthropic.Anthropic(base_url=url, api_key="unused", max_retries=0, timeout=60) as client:
+        asked = {"model": "m", "max_tokens": 9, "messages": QUESTION["messages"]}
+        with client.messages.stream(**asked) as stream:
+            return stream.get_final_text()
+
+
+def response(url: str) -> str:
+    with official.client(url) as client, client.responses.stream(model="m", input="x") as stream:
+        return stream.get_final_response().output_text
+
+
+@pytest.mark.parametrize("client", [python, python_helper, response, messages, langchain, node])
+def test_a_package_passes_over_its_place_in_a_queue(client):
+    if client is node:
+        official.needs_node()
+    engine, said = Engine(), []
+    with engine.behind(SOON | {"LOGGIA_AT_ONCE": "1"}) as url, opened(url) as running:
+        comments(running, 1)
+        asking = threading.Thread(target=lambda: said.append(client(url)))
+        asking.start()
+        # Until one is behind all requests of the client, which have comments then.
+        behind = b": queued 3\n" if client is node else b": queued 2\n"
+        while not engine.let.is_set():
+            with opened(url) as last:
+                if behind in comments(last, 1)[0]:
+                    comments(last, 5)
+                    engine.let.set()
         asking.join(60)
     assert said == ["Hello"]

@@ -9,8 +9,11 @@ use futures_core::future::BoxFuture;
 use futures_util::StreamExt;
 use futures_util::future::Either;
 use http::{Request, Response};
-use loggia_backend::{Backend, BackendError, Call, CallHead, EarlyEnd, Profile, Reply, ServedBy};
+use loggia_backend::{
+    Backend, BackendError, Call, CallHead, EarlyEnd, Event, PlaceInQueue, Profile, Reply, ServedBy,
+};
 use loggia_wire::openai::responses;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::admit::ask::{Ask, Parse};
@@ -23,9 +26,10 @@ use crate::answer::headers::{
 };
 use crate::answer::ignored::{add_listed, listed};
 use crate::answer::stream::{
-    AnswerEvents, EventStream, RefusedAnswer, StartedAnswer, StartingAnswer, took_too_long,
+    AnswerEvents, EventStream, RefusedAnswer, StartedAnswer, StartingAnswer, WaitingAnswer,
+    took_too_long,
 };
-use crate::answer::writer::Head;
+use crate::answer::writer::{Head, Shape};
 use crate::door::meter::tokens_of;
 use crate::door::read;
 use crate::fit::fit;
@@ -62,6 +66,8 @@ pub(crate) struct Steps {
     compaction: Option<Box<CompactionPlan>>,
     /// The tools that the server runs.
     tools: Option<Arc<ServerTools>>,
+    /// The tier that each piece of a chat says it had.
+    service_tier: Option<&'static str>,
 }
 
 /// Calls the engine. With a compaction, the engine writes a summary first; with tools that the
@@ -71,20 +77,54 @@ pub(crate) fn start(
     call: Call,
     steps: Steps,
 ) -> BoxFuture<'_, Result<Reply, BackendError>> {
-    let Steps { compaction, tools } = steps;
+    let Steps {
+        compaction,
+        tools,
+        service_tier,
+    } = steps;
+    if let Some(tier) = service_tier {
+        let steps = Steps {
+            compaction,
+            tools,
+            service_tier: None,
+        };
+        return Box::pin(async move {
+            let reply = start(backend, call, steps).await?;
+            Ok(told_tier(reply, tier))
+        });
+    }
     match (compaction, tools) {
         (None, None) => backend.start(call),
         (None, Some(tools)) => Box::pin(server_tools::start(Arc::clone(backend), call, tools)),
         (Some(compaction), tools) => Box::pin(async move {
             let (call, made) = compaction.compact(&**backend, call).await?;
-            let compaction = None;
-            let mut reply = start(backend, call, Steps { compaction, tools }).await?;
+            let rest = Steps {
+                tools,
+                ..Steps::default()
+            };
+            let mut reply = start(backend, call, rest).await?;
             if let Some(made) = made {
                 reply.events = made.before(reply.events);
             }
             Ok(reply)
         }),
     }
+}
+
+/// Makes each piece of a chat say which tier it had, unless the engine says it.
+fn told_tier(mut reply: Reply, tier: &'static str) -> Reply {
+    let told = move |event| match event {
+        Ok(Event::Chunk(mut chunk)) => {
+            let told = chunk.extra.entry("service_tier").or_insert(Value::Null);
+            if told.is_null() {
+                *told = tier.into();
+            }
+            Ok(Event::Chunk(chunk))
+        }
+        other => other,
+    };
+    reply.events = Box::pin(reply.events.map(told));
+    reply
 }
 
 /// Takes the parts that are stored with the answer out of a request. Returns `None` if nothing is
@@ -144,9 +184,11 @@ pub(crate) async fn admitted<R: Generate>(
         head,
         mut progress,
         report,
+        service_tier,
         ..
     } = asked;
     let answer = head_of(&head, &*request);
+    let is_chat = matches!(answer.shape, Shape::Chat(_));
     let tools = request.server_tools();
     let work = R::work(request);
     if door.meter.is_some() {
@@ -162,7 +204,11 @@ pub(crate) async fn admitted<R: Generate>(
         ignored: listed(&ignored),
         truncated,
         keep,
-        steps: Steps { compaction, tools },
+        steps: Steps {
+            compaction,
+            tools,
+            service_tier: service_tier.filter(|_| is_chat),
+        },
     })
 }
 
@@ -266,17 +312,19 @@ impl Door {
 
     /// Streams an answer. The response begins with the first event, so that an error before it is a
     /// status code. After `heartbeat_after` it begins anyway, so that no client or proxy times out.
-    async fn stream<R: Generate>(&self, asked: ParsedRequest<R>) -> Response<Body> {
+    async fn stream<R: Generate>(&self, mut asked: ParsedRequest<R>) -> Response<Body> {
         let (profile, refusals) = (asked.head.profile, asked.refusals.clone());
         let head = head_of(&asked.head, &*asked.request);
         let interrupt = asked.request.interrupt();
-        let mut beginning: StartingAnswer = Box::pin(self.clone().begin(asked));
         let whole = self.policy.ceilings.whole_time;
         let until = whole.map(|time| (Instant::now() + time, time));
         let beats = self
             .policy
             .heartbeat_after
             .filter(|after| whole.is_none_or(|whole| *after < whole));
+        let place = beats.map(|_| PlaceInQueue::default());
+        asked.head.place.clone_from(&place);
+        let mut beginning: StartingAnswer = Box::pin(self.clone().begin(asked));
         let Some(started) = within(beats.or(whole), &mut beginning).await else {
             if beats.is_none() {
                 let overdue = took_too_long(whole.unwrap_or_default());
@@ -284,7 +332,11 @@ impl Door {
                 return refused.map(|body| body.about_model(Some(head.model)));
             }
             let every = self.policy.heartbeat_every;
-            let events = EventStream::beginning(beginning, head, every, refusals);
+            let waiting = WaitingAnswer {
+                head,
+                place: place.unwrap_or_default(),
+            };
+            let events = EventStream::beginning(beginning, waiting, every, refusals);
             return event_stream(Body::stream(events.until(until).under(interrupt)));
         };
         match started {

@@ -81,6 +81,8 @@ pub enum Ability {
     /// Fields of OpenAI's API that Loggia passes to the engine: `web_search_options`, `audio`,
     /// `modalities`, `moderation`, hints and labels.
     HostedFields,
+    /// `service_tier`: requests wait in a [`Queue`](crate::queue::Queue), which knows priorities.
+    ServiceTier,
 }
 
 /// A set of abilities.

@@ -7,6 +7,7 @@ use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest, EmbeddingReq
 use serde::{Deserialize, Serialize};
 
 use crate::count::estimate;
+use crate::queue::PlaceInQueue;
 use crate::{BackendError, Trace, WorkKind};
 
 /// A call to a backend. It has a head, which is the same for every kind of work, and the work
@@ -54,6 +55,10 @@ pub struct CallHead {
     pub id: Arc<str>,
     /// The name of the client's API key, for logs and limits. Never the key itself.
     pub caller: Option<Arc<str>>,
+    /// Which requests a queue lets run before this one.
+    pub priority: Priority,
+    /// Tells the client of a stream its place in a queue. `None` if nobody reads it.
+    pub place: Option<PlaceInQueue>,
     /// The profile: how sampling fields are interpreted.
     pub profile: Profile,
     /// Whether a backend refuses fields that it cannot honour. If false, it ignores them.
@@ -72,6 +77,8 @@ impl CallHead {
         Self {
             id: id.into(),
             caller: None,
+            priority: Priority::default(),
+            place: None,
             profile: Profile::default(),
             strict: false,
             trace: None,
@@ -200,6 +207,38 @@ impl From<CompletionCall> for Call {
         Self {
             head: call.head,
             work: Work::Completion(call.work),
+        }
+    }
+}
+
+/// Which requests a [`Queue`](crate::queue::Queue) lets run first, from the last to the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Batches, background responses, and work of the server itself.
+    Background,
+    /// `service_tier: flex`.
+    Flex,
+    /// No `service_tier`, `auto` or `default`.
+    #[default]
+    Default,
+    /// `service_tier: priority` or `fast`, of an API key that may use it.
+    High,
+}
+
+impl Priority {
+    /// The number of priorities.
+    pub(crate) const COUNT: usize = 4;
+
+    /// All priorities, from the first to the last.
+    pub(crate) const ALL: [Self; Self::COUNT] =
+        [Self::High, Self::Default, Self::Flex, Self::Background];
+
+    /// Returns OpenAI's word for it in the `service_tier` of an answer.
+    pub fn service_tier(self) -> &'static str {
+        match self {
+            Self::High => "priority",
+            Self::Default | Self::Background => "default",
+            Self::Flex => "flex",
         }
     }
 }

@@ -49,7 +49,7 @@ pub use abilities::{
 };
 pub use audio::{Audio, AudioCall, AudioPiece, AudioReply, AudioTask, Recording};
 pub use backend::Backend;
-pub use call::{Call, CallHead, ChatCall, CompletionCall, EmbeddingCall, Profile, Work};
+pub use call::{Call, CallHead, ChatCall, CompletionCall, EmbeddingCall, Priority, Profile, Work};
 pub use content::Content;
 pub use count::TokenCount;
 pub use embedding::{Embeddings, normalise};
@@ -58,6 +58,7 @@ pub use event::{
     Chunk, EarlyEnd, Event, Events, PromptUsage, Reply, ServedBy, ServerTool, Waiting, fingerprint,
 };
 pub use nearest::nearest;
+pub use queue::PlaceInQueue;
 pub use rerank::{Rerank, RerankCall, Reranked};
 pub use trace::Trace;
 pub use transcript::{Transcript, TranscriptSegment};

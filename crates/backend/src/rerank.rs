@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::count::estimate;
 use crate::{Call, ServedBy};
 
 /// A call for reranking.
@@ -16,6 +17,14 @@ pub struct Rerank {
     pub query: String,
     /// The texts to compare with the query.
     pub documents: Vec<String>,
+}
+
+impl Rerank {
+    /// Returns an estimate of the tokens of all texts, without the model's tokenizer.
+    pub fn estimated_tokens(&self) -> u64 {
+        let texts = self.documents.iter().chain([&self.query]);
+        texts.map(|text| estimate::of_text(text)).sum()
+    }
 }
 
 /// The scores of a call.

@@ -41,6 +41,16 @@ pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
         None
     }
 
+    /// Returns whether no client waits for the answer.
+    fn is_background(&self) -> bool {
+        false
+    }
+
+    /// Makes the answer say which tier it had. Chats say it in every chunk instead.
+    fn tell_service_tier(&mut self, tier: &'static str) {
+        let _ = tier;
+    }
+
     /// Replaces the place in the chat that an error is about by the client's name for it.
     fn named_place(&self, error: ApiError) -> ApiError {
         error

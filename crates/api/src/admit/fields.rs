@@ -473,7 +473,7 @@ pub(crate) fn settle_each<R>(
 
 /// Returns whether the engine may read the field that this path begins with. True if its fields are
 /// not known.
-fn is_read(path: &str, known: Option<&BTreeSet<String>>) -> bool {
+pub(crate) fn is_read(path: &str, known: Option<&BTreeSet<String>>) -> bool {
     let field = path.split(['.', '[']).next().unwrap_or(path);
     known.is_none_or(|known| known.contains(field))
 }

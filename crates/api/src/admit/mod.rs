@@ -11,6 +11,7 @@
 //! | two fields that exclude one another, or a value that only `--lenient` accepts | `combinations.rs` |
 //! | a field that some model or backend cannot honour | the table in `fields.rs` |
 //! | `tool_choice`, reasoning, JSON schemas, Ollama's own fields | `tool_choice.rs`, `reasoning.rs`, `schema.rs`, `engine_options.rs` |
+//! | which requests run first | `service_tier.rs` |
 //! | a value that only `--strict` refuses because OpenAI's specification does not list it | `allowed_values.rs` |
 //! | a field in the wrong message, a content part that the model cannot take | `misplaced.rs`, `placeholders.rs`, `unpack_files.rs` |
 //! | what the 2024 middleware accepted | `original.rs` |
@@ -35,13 +36,14 @@ pub(crate) mod parse;
 pub(crate) mod placeholders;
 pub(crate) mod reasoning;
 pub(crate) mod schema;
+pub(crate) mod service_tier;
 pub(crate) mod tool_choice;
 pub(crate) mod unpack_files;
 
 use std::sync::Arc;
 
 use http::request::Parts;
-use loggia_backend::{Ability, BackendError, CallHead, Profile, Trace};
+use loggia_backend::{Ability, BackendError, CallHead, Priority, Profile, Trace};
 
 use crate::admit::ask::Ask;
 use crate::answer::ended::Progress;
@@ -64,7 +66,15 @@ pub(crate) struct ParsedRequest<R> {
     pub(crate) progress: Progress,
     /// Receives the rest of the caller's limits, for headers of the answer.
     pub(crate) report: Option<Arc<LimitReport>>,
+    /// Whether the caller may be served before others.
+    may_have_priority: bool,
+    /// The tier that the answer says it had.
+    pub(crate) service_tier: Option<&'static str>,
 }
+
+/// Marks the request of a line of a batch: an extension.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfBatch;
 
 impl<R: Ask> ParsedRequest<R> {
     pub(crate) fn new(door: &Door, parts: Parts, request: Arc<R>, profile: Profile) -> Self {
@@ -72,9 +82,18 @@ impl<R: Ask> ParsedRequest<R> {
         let refusals = Refusals::new(&parts, R::DIALECT);
         let progress = Progress::new(request.model());
         let report = parts.extensions.get::<Arc<LimitReport>>().cloned();
+        let caller = parts.extensions.get::<Caller>();
+        let may_have_priority = caller.is_some_and(|caller| caller.may_have_priority);
+        let is_of_batch = parts.extensions.get::<OfBatch>().is_some();
         let head = CallHead {
             id: R::id(profile),
             caller: Caller::name_of(&parts),
+            priority: if is_of_batch || request.is_background() {
+                Priority::Background
+            } else {
+                Priority::Default
+            },
+            place: None,
             profile,
             strict: strictness == Strictness::Strict,
             trace: Trace::of(&parts.headers),
@@ -87,6 +106,8 @@ impl<R: Ask> ParsedRequest<R> {
             refusals,
             progress,
             report,
+            may_have_priority,
+            service_tier: None,
         }
     }
 }
@@ -117,6 +138,17 @@ pub(crate) async fn admit<R: Ask>(
     {
         // Boxed, because it is rare.
         Box::pin(read_documents(door, request, &can)).await?;
+    }
+    if let Some(chat) = request.chat() {
+        let tier = service_tier::settle(chat, &can, asked.may_have_priority);
+        let priority = &mut asked.head.priority;
+        if *priority != Priority::Background {
+            *priority = tier.priority;
+        }
+        if tier.is_told {
+            asked.service_tier = Some(priority.service_tier());
+            request.tell_service_tier(priority.service_tier());
+        }
     }
     ignored.extend(request.settle(&can, strictness)?);
     if can.has(Ability::EngineOptions)

@@ -27,6 +27,7 @@ use loggia_backend::ServedBy;
 use loggia_wire::frame::sse;
 
 use chat::ChatWriter;
+use stream::WaitingAnswer;
 use text::TextWriter;
 use writer::{Head, Shape, Writer};
 
@@ -48,12 +49,18 @@ pub(crate) fn writer(head: Head, served_by: &ServedBy) -> Box<dyn Writer> {
     }
 }
 
-/// Writes a sign of life into a stream that has not begun.
-pub(crate) fn write_heartbeat(head: &Head, out: &mut Vec<u8>) {
-    match &head.shape {
+/// Writes a sign of life into a stream that has not begun, with its place if it waits in a queue.
+pub(crate) fn write_heartbeat(waiting: &WaitingAnswer, out: &mut Vec<u8>) {
+    let place = waiting.place.get();
+    if let Some(place) = place {
+        sse::write_comment(out, &format!("queued {place}"));
+    }
+    match &waiting.head.shape {
         Shape::Message(_) => messages::writer::write_ping(out),
         Shape::Chat(_) | Shape::Text { .. } | Shape::Response(_) => {
-            sse::write_comment(out, "still working");
+            if place.is_none() {
+                sse::write_comment(out, "still working");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
-use loggia_backend::{BackendError, Event, Events, ServedBy};
+use loggia_backend::{BackendError, Event, Events, PlaceInQueue, ServedBy};
 use loggia_wire::frame::sse;
 use tokio::time::{Instant, Sleep};
 
@@ -61,6 +61,13 @@ pub(crate) struct RefusedAnswer {
 /// A future of an answer that has not begun.
 pub(crate) type StartingAnswer = BoxFuture<'static, Result<StartedAnswer, RefusedAnswer>>;
 
+/// What is known of an answer that has not begun.
+pub(crate) struct WaitingAnswer {
+    pub(crate) head: Head,
+    /// The place of the request in a queue.
+    pub(crate) place: PlaceInQueue,
+}
+
 /// The body of a streamed answer.
 pub(crate) struct EventStream {
     state: State,
@@ -73,7 +80,7 @@ pub(crate) struct EventStream {
 }
 
 enum State {
-    Starting(StartingAnswer, Box<Head>),
+    Starting(StartingAnswer, Box<WaitingAnswer>),
     Answering(AnswerEvents),
     Ended(Box<Ended>),
 }
@@ -98,7 +105,7 @@ impl EventStream {
     /// Creates the body of an answer that has not begun. It sends heartbeats until then.
     pub(crate) fn beginning(
         beginning: StartingAnswer,
-        head: Head,
+        waiting: WaitingAnswer,
         heartbeat: Duration,
         refusals: Refusals,
     ) -> Self {
@@ -108,7 +115,7 @@ impl EventStream {
             next: Box::pin(tokio::time::sleep(Duration::ZERO)),
         };
         Self {
-            state: State::Starting(beginning, Box::new(head)),
+            state: State::Starting(beginning, Box::new(waiting)),
             heartbeat: Some(heartbeat),
             deadline: None,
             interrupt: None,
@@ -130,8 +137,8 @@ impl EventStream {
     /// Returns how the answer would have ended if the body were dropped now.
     pub(crate) fn so_far(&self) -> Ended {
         match &self.state {
-            State::Starting(_, head) => Ended {
-                model: Some(Arc::clone(&head.model)),
+            State::Starting(_, waiting) => Ended {
+                model: Some(Arc::clone(&waiting.head.model)),
                 ..Ended::new(Outcome::Abandoned)
             },
             State::Answering(answer) => *answer.progress.end(Outcome::Abandoned),
@@ -325,9 +332,9 @@ impl EventStream {
     fn refuse(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         let error = &self.named(error);
         let mut ended = Box::new(Ended::with_error(error));
-        if let State::Starting(_, head) = &self.state {
-            answer::write_failure(head, error, out);
-            ended.model = Some(Arc::clone(&head.model));
+        if let State::Starting(_, waiting) = &self.state {
+            answer::write_failure(&waiting.head, error, out);
+            ended.model = Some(Arc::clone(&waiting.head.model));
         }
         self.state = State::Ended(ended);
     }
@@ -349,7 +356,7 @@ impl EventStream {
         {
             if out.is_empty() {
                 match &self.state {
-                    State::Starting(_, head) => answer::write_heartbeat(head, out),
+                    State::Starting(_, waiting) => answer::write_heartbeat(waiting, out),
                     _ => sse::write_comment(out, "still working"),
                 }
             }

@@ -29,6 +29,8 @@ pub struct Caller {
     pub models: Option<Arc<[ModelPattern]>>,
     /// Whether this caller may delete the models that it may use.
     pub may_delete_models: bool,
+    /// Whether `service_tier: priority` lets this caller's requests run before those of others.
+    pub may_have_priority: bool,
 }
 
 impl Caller {

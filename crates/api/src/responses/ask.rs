@@ -112,10 +112,6 @@ impl ResponseAsChat {
         self.ignored.extend(fields.iter().map(ToString::to_string));
     }
 
-    pub(crate) fn is_background(&self) -> bool {
-        self.shape.template.background
-    }
-
     pub(crate) fn is_streamed(&self) -> bool {
         self.chat.streams()
     }
@@ -174,6 +170,15 @@ impl Ask for ResponseAsChat {
 
     fn chat(&mut self) -> Option<&mut ChatCompletionRequest> {
         Some(Self::chat(self))
+    }
+
+    fn is_background(&self) -> bool {
+        self.shape.template.background
+    }
+
+    fn tell_service_tier(&mut self, tier: &'static str) {
+        let shape = Arc::make_mut(&mut self.shape);
+        tier.clone_into(&mut shape.template.service_tier);
     }
 
     fn named_place(&self, error: ApiError) -> ApiError {

@@ -10,6 +10,7 @@ use loggia_backend::Profile;
 use loggia_wire::openai::responses::{Input, ResponseRequest};
 
 use crate::admit::ParsedRequest;
+use crate::admit::ask::Ask as _;
 use crate::admit::parse::profile_of;
 use crate::door::read;
 use crate::responses::ask::ResponseAsChat;

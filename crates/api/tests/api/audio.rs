@@ -543,6 +543,7 @@ async fn a_model_that_cannot_is_refused_with_those_that_may() {
         strictness: None,
         models: Some(vec!["hears".parse().expect("a pattern")].into()),
         may_delete_models: false,
+        may_have_priority: false,
     });
     assert_eq!(send(&backend, Policy::default(), request).await.status, 404);
 }

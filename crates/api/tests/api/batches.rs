@@ -200,6 +200,7 @@ pub(crate) fn caller(name: &str) -> Caller {
         strictness: None,
         models: None,
         may_delete_models: false,
+        may_have_priority: false,
     }
 }
 

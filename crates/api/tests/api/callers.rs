@@ -31,6 +31,7 @@ fn caller(strictness: Option<Strictness>, models: Option<&[&str]>) -> Caller {
         strictness,
         models,
         may_delete_models: false,
+        may_have_priority: false,
     }
 }
 

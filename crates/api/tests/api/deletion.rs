@@ -54,6 +54,7 @@ fn alice(may_delete_models: bool, models: Option<&[&str]>) -> Caller {
         strictness: None,
         models,
         may_delete_models,
+        may_have_priority: false,
     }
 }
 

@@ -420,6 +420,7 @@ async fn a_callers_strictness_and_models_hold_for_embeddings_too() {
             strictness,
             models,
             may_delete_models: false,
+            may_have_priority: false,
         });
         send(&layered(&ollama("string"), Policy::default()), request).await
     };

@@ -30,6 +30,7 @@ mod reasoning_in_text;
 mod rerank;
 mod responses;
 mod retry_after;
+mod service_tier;
 mod spec;
 mod stored;
 mod streaming;

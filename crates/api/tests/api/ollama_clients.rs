@@ -210,6 +210,7 @@ async fn a_key_that_may_use_one_model_neither_sees_nor_pulls_another() {
                 .collect(),
         ),
         may_delete_models: false,
+        may_have_priority: false,
     };
     let mut list = request(Method::GET, "/api/tags", "");
     list.extensions_mut().insert(caller());

@@ -71,6 +71,7 @@ impl StoredDoor {
                 strictness: None,
                 models: None,
                 may_delete_models: false,
+                may_have_priority: false,
             });
         }
         let (parts, body) = self.door.serve(request).await.into_parts();
@@ -104,6 +105,7 @@ async fn without_a_key_stored_objects_are_not_served_under_a_host_name_of_a_stra
                 strictness: None,
                 models: None,
                 may_delete_models: false,
+                may_have_priority: false,
             });
         }
         let answer = door.door.serve(request).await;

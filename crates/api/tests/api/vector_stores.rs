@@ -173,6 +173,7 @@ impl VectorDoor {
             // The model of the vectors is not among those that the key may use.
             models: Some(["chat".parse().expect("a pattern")].into()),
             may_delete_models: false,
+            may_have_priority: false,
         });
         let answer = self.door.serve(request).await;
         let status = answer.status().as_u16();
@@ -1039,6 +1040,7 @@ impl VectorDoor {
             strictness: None,
             models: Some(["chat".parse().expect("a pattern")].into()),
             may_delete_models: false,
+            may_have_priority: false,
         });
         let answer = self.door.serve(request).await;
         assert_eq!(answer.status(), 200);

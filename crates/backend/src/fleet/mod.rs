@@ -31,7 +31,7 @@ use self::prefixes::{Beginnings, Prefixes};
 use crate::backend::one_ready;
 use crate::{
     Abilities, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
-    Embeddings, Phase, Reply, TokenCount,
+    Embeddings, Phase, Reply, RerankCall, Reranked, TokenCount,
 };
 
 /// The age of a node's lists after which they are asked again, in the background.
@@ -276,6 +276,26 @@ impl Backend for Fleet {
                     Ok(reply) => {
                         let attempt = attempts.begun(attempt);
                         return Ok(reply.map(|reply| attempt.audio_reply(reply)));
+                    }
+                    Err(error) => attempts.failed(attempt, error)?,
+                }
+            }
+        })
+    }
+
+    fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+        Box::pin(async move {
+            let none = Beginnings::default();
+            let mut attempts = Attempts::new(&self.0, &call.work.model, none);
+            loop {
+                let attempt = attempts.next()?;
+                match attempt.backend().rerank(call.clone()).await {
+                    Ok(mut reranked) => {
+                        let begun = attempts.begun(attempt);
+                        if let Some(reranked) = &mut reranked {
+                            reranked.served_by.node = Some(begun.name());
+                        }
+                        return Ok(reranked);
                     }
                     Err(error) => attempts.failed(attempt, error)?,
                 }

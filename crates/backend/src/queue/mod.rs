@@ -1,9 +1,12 @@
 //! [`Queue`]: limits how many requests a backend answers at once. The others wait, and the keys take
-//! turns by the tokens that they were served.
+//! turns by the tokens that they were served. A request of a higher [`Priority`](crate::Priority) is
+//! first.
 //!
-//! `line.rs` decides; this file lets requests wait and counts what they are served.
+//! `line.rs` decides; this file lets requests wait and counts what they are served; `place.rs` tells
+//! a client its place.
 
 mod line;
+mod place;
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -16,11 +19,14 @@ use futures_core::future::BoxFuture;
 use futures_util::StreamExt as _;
 use tokio::sync::oneshot;
 
-use self::line::{Entered, Line, Owner};
+use self::line::{Entered, Entrant, Line, Owner};
 use crate::{
-    AudioCall, AudioPiece, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
-    Embeddings, Event, Events, Reply, TokenCount, Wrap,
+    Abilities, Ability, AudioCall, AudioPiece, AudioReply, Backend, BackendError, Call, CallHead,
+    ChatCall, EmbeddingCall, Embeddings, Event, Events, Reply, RerankCall, Reranked, TokenCount,
+    Wrap,
 };
+
+pub use place::PlaceInQueue;
 
 /// When a client that found no place may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -67,29 +73,37 @@ impl Turns {
     }
 
     /// Waits for the turn of a request.
-    async fn turn(self: &Arc<Self>, owner: &Owner, cost: u64) -> Result<Turn, BackendError> {
+    async fn turn(self: &Arc<Self>, head: &CallHead, cost: u64) -> Result<Turn, BackendError> {
         let busy = BackendError::Busy {
             retry_after: Some(RETRY_AFTER),
         };
         let (place, turn) = {
             let mut state = self.state();
             state.entered += 1;
-            let number = state.entered;
-            match state.line.enter(owner, number, cost) {
+            let entrant = Entrant {
+                owner: head.caller.clone(),
+                priority: head.priority,
+                number: state.entered,
+            };
+            match state.line.enter(&entrant, cost) {
                 Entered::Full => return Err(busy),
-                Entered::Runs => return Ok(Turn::new(self, owner)),
+                Entered::Runs => return Ok(Turn::new(self, &entrant.owner)),
                 Entered::Waits => {}
+                // Its turn fails, because nobody can send it any more.
+                Entered::WaitsInsteadOf(other) => drop(state.waiting.remove(&other)),
             }
             let (sender, turn) = oneshot::channel();
             let waiting = Waiting { turn: sender, cost };
-            state.waiting.insert(number, waiting);
+            state.waiting.insert(entrant.number, waiting);
             let place = Place {
                 turns: self,
-                owner,
-                number,
+                entrant,
             };
             (place, turn)
         };
+        if let Some(told) = &head.place {
+            place.tell(told);
+        }
         let turn = turn.await;
         drop(place);
         turn.map_err(|_| busy)
@@ -119,16 +133,23 @@ impl Turns {
 
 /// The place of a request that waits. It leaves when this is dropped.
 struct Place<'a> {
-    turns: &'a Turns,
-    owner: &'a Owner,
-    number: u64,
+    turns: &'a Arc<Turns>,
+    entrant: Entrant,
+}
+
+impl Place<'_> {
+    /// Lets a client ask for the place.
+    fn tell(&self, told: &PlaceInQueue) {
+        let (turns, entrant) = (Arc::downgrade(self.turns), self.entrant.clone());
+        told.set(move || turns.upgrade()?.state().line.place(&entrant));
+    }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.turns.state();
-        if state.waiting.remove(&self.number).is_some() {
-            state.line.leave(self.owner, self.number);
+        if state.waiting.remove(&self.entrant.number).is_some() {
+            state.line.leave(&self.entrant);
         }
     }
 }
@@ -187,10 +208,22 @@ impl Wrap for Queue {
         &*self.inner
     }
 
+    fn abilities<'a>(
+        &'a self,
+        model: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(async move {
+            let mut abilities = self.inner.abilities(model).await?;
+            let can = &mut Arc::make_mut(&mut abilities).can;
+            *can = can.with(Ability::ServiceTier);
+            Ok(abilities)
+        })
+    }
+
     fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
             let cost = call.work.estimated_prompt_tokens();
-            let turn = self.turns.turn(&call.head.caller, cost).await?;
+            let turn = self.turns.turn(&call.head, cost).await?;
             let mut reply = self.inner.start(call).await?;
             reply.events = Box::pin(Answer {
                 events: reply.events,
@@ -203,14 +236,14 @@ impl Wrap for Queue {
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
             let cost = call.estimated_prompt_tokens();
-            let _turn = self.turns.turn(&call.head.caller, cost).await?;
+            let _turn = self.turns.turn(&call.head, cost).await?;
             self.inner.embed(call).await
         })
     }
 
     fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
         Box::pin(async move {
-            let mut turn = self.turns.turn(&call.head.caller, 0).await?;
+            let mut turn = self.turns.turn(&call.head, 0).await?;
             let Some(mut reply) = self.inner.audio(call).await? else {
                 return Ok(None);
             };
@@ -230,8 +263,16 @@ impl Wrap for Queue {
 
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
         Box::pin(async move {
-            let _turn = self.turns.turn(&call.head.caller, 0).await?;
+            let _turn = self.turns.turn(&call.head, 0).await?;
             self.inner.count_tokens(call).await
+        })
+    }
+
+    fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+        Box::pin(async move {
+            let cost = call.work.estimated_tokens();
+            let _turn = self.turns.turn(&call.head, cost).await?;
+            self.inner.rerank(call).await
         })
     }
 }
@@ -240,13 +281,14 @@ impl Wrap for Queue {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use futures_util::FutureExt as _;
     use futures_util::future::join_all;
     use futures_util::stream;
     use loggia_wire::openai::{ChatCompletionRequest, Model};
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::{Abilities, Chunk, ServedBy};
+    use crate::{Chunk, Priority, ServedBy};
 
     /// An engine that takes 100 ms for the first piece of an answer, and 10 ms for each of the others,
     /// 5 to 15.
@@ -347,6 +389,33 @@ mod tests {
         }
         drop(running);
         assert!(ask(&queue, "c").await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_waits_tells_its_place_until_it_runs_or_makes_room() {
+        let queue = Queue::new(Arc::new(Engine::default()), 1, 2);
+        let _running = Backend::start(&queue, call("a")).await.unwrap();
+        let ask = |priority| {
+            let mut call = call("b");
+            let place = PlaceInQueue::default();
+            call.head.priority = priority;
+            call.head.place = Some(place.clone());
+            (place, Backend::start(&queue, call))
+        };
+        let (place, flex) = ask(Priority::Flex);
+        let (first, default) = ask(Priority::Default);
+        assert_eq!((place.get(), first.get()), (None, None));
+        let (mut flex, mut default) = (flex, default);
+        assert!((&mut flex).now_or_never().is_none());
+        assert_eq!(place.get(), Some(1));
+        assert!((&mut default).now_or_never().is_none());
+        assert_eq!((place.get(), first.get()), (Some(2), Some(1)));
+        let (_, mut high) = ask(Priority::High);
+        assert!((&mut high).now_or_never().is_none());
+        assert_eq!(first.get(), Some(2));
+        let turned_out = flex.await.unwrap_err();
+        assert!(turned_out.may_try_again(), "{turned_out}");
+        assert_eq!(place.get(), None);
     }
 
     /// A thousand keys ask once each, beside a key that has 500 requests waiting all the time.

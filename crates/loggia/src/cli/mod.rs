@@ -343,7 +343,7 @@ pub(crate) struct CreateKeyArgs {
     /// Its name; what the key stores belongs to the name
     pub(crate) name: String,
     /// A scope of the key; may be repeated [default: chat and files]
-    #[arg(long = "scope", value_name = "chat|files|admin|metrics", value_parser = ["chat", "files", "admin", "metrics"])]
+    #[arg(long = "scope", value_name = "chat|files|admin|metrics|priority", value_parser = ["chat", "files", "admin", "metrics", "priority"])]
     scopes: Vec<String>,
     /// A model that it may use, as clients name it; * stands for any text; may be repeated
     /// [default: all]
@@ -371,6 +371,7 @@ impl CreateKeyArgs {
         let scope = |word: &String| match word.as_str() {
             "admin" => Scope::Admin,
             "metrics" => Scope::Metrics,
+            "priority" => Scope::Priority,
             "files" => Scope::Files,
             _ => Scope::Chat,
         };

@@ -127,6 +127,7 @@ impl ApiKey {
             strictness: strictness(self.strict, self.lenient),
             models: self.models.as_deref().map(Arc::from),
             may_delete_models: self.may_delete_models,
+            may_have_priority: false,
         };
         let mut holder = Holder::from(caller);
         if let Some(scopes) = &self.scopes {

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::Program;
 use crate::support::ollama::{MODEL, Ollama};
@@ -25,18 +25,23 @@ fn fleet() -> (Ollama, Ollama, Served) {
 }
 
 fn send(address: SocketAddr, stream: bool) -> TcpStream {
-    let body = json!({
-        "model": MODEL,
-        "messages": [{"role": "user", "content": "Hi"}],
-        "stream": stream,
-    })
-    .to_string();
+    send_as(address, "none", &json!({"stream": stream}))
+}
+
+/// Sends a chat with an API key and further fields.
+fn send_as(address: SocketAddr, key: &str, more: &Value) -> TcpStream {
+    let mut body = json!({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]});
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    let body = body.to_string();
     let length = body.len();
     let mut connection = TcpStream::connect(address).unwrap();
     write!(
         connection,
         "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\
-         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+         content-type: application/json\r\nauthorization: Bearer {key}\r\n\
+         content-length: {length}\r\n\r\n{body}"
     )
     .unwrap();
     connection
@@ -164,4 +169,57 @@ fn requests_wait_for_their_turn_and_are_refused_when_the_queue_is_full() {
     ollama.go_on.add_permits(1000);
     let answered = waits.join().unwrap();
     assert!(answered.contains("[DONE]"), "{answered}");
+}
+
+#[test]
+fn a_key_with_the_scope_has_priority_and_streams_tell_their_place() {
+    let ollama = Ollama::start();
+    let program = Program::new()
+        .with("LOGGIA_AT_ONCE", "1")
+        .with("LOGGIA_HEARTBEAT_AFTER", "10ms")
+        .with("LOGGIA_HEARTBEAT_EVERY", "10ms");
+    let (vip, plain) = ("0123456789-vip-key", "0123456789-plain-key");
+    let keys = format!(
+        "[[key]]\nname = \"vip\"\nkey = \"{vip}\"\nscopes = [\"chat\", \"priority\"]\n\
+         [[key]]\nname = \"plain\"\nkey = \"{plain}\"\n"
+    );
+    program.write("keys.toml", keys);
+    let url = ollama.url();
+    let served = Served::start(program, &["--config", "keys.toml", "--ollama", &url]);
+    let wait_for = |stream: &mut BufReader<TcpStream>, text: &str| {
+        let mut read = String::new();
+        while !read.contains(text) {
+            assert_ne!(stream.read_line(&mut read).unwrap(), 0, "{read}");
+        }
+    };
+    let begin = |key, tier| {
+        let asked = json!({"stream": true, "service_tier": tier});
+        BufReader::new(send_as(served.address, key, &asked))
+    };
+    let mut running = begin(plain, "default");
+    wait_for(&mut running, "Hel");
+    let mut flex = begin(vip, "flex");
+    wait_for(&mut flex, ": queued 1\n");
+    // It may not have priority.
+    let mut default = begin(plain, "priority");
+    wait_for(&mut default, ": queued 1\n");
+    let mut first = begin(vip, "priority");
+    wait_for(&mut first, ": queued 1\n");
+    wait_for(&mut default, ": queued 2\n");
+    wait_for(&mut flex, ": queued 3\n");
+    for (stream, tier) in [
+        (running, "default"),
+        (first, "priority"),
+        (default, "default"),
+        (flex, "flex"),
+    ] {
+        ollama.go_on.add_permits(1);
+        let mut rest = String::new();
+        let mut stream = stream;
+        stream.read_to_string(&mut rest).unwrap();
+        assert!(rest.contains("[DONE]"), "{rest}");
+        let tier = format!("\"service_tier\":\"{tier}\"");
+        assert!(rest.contains(&tier), "{tier}: {rest}");
+        ollama.go_on.forget_permits(1);
+    }
 }

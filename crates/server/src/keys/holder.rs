@@ -20,6 +20,8 @@ pub enum Scope {
     Admin,
     /// `/metrics`.
     Metrics,
+    /// `service_tier: priority`: requests that run before those of others.
+    Priority,
 }
 
 /// A set of [`Scope`]s.
@@ -37,7 +39,13 @@ impl Scopes {
 
     /// Returns the scopes of the set.
     pub fn listed(self) -> Vec<Scope> {
-        let all = [Scope::Chat, Scope::Files, Scope::Admin, Scope::Metrics];
+        let all = [
+            Scope::Chat,
+            Scope::Files,
+            Scope::Admin,
+            Scope::Metrics,
+            Scope::Priority,
+        ];
         all.into_iter()
             .filter(|scope| self.contain(*scope))
             .collect()
@@ -68,6 +76,7 @@ impl Scope {
             Self::Files => "files",
             Self::Admin => "admin",
             Self::Metrics => "metrics",
+            Self::Priority => "priority",
         }
     }
 }
@@ -90,7 +99,8 @@ pub struct Holder {
 impl Holder {
     /// Sets the scopes of the key.
     #[must_use]
-    pub fn with_scopes(self, scopes: Scopes) -> Self {
+    pub fn with_scopes(mut self, scopes: Scopes) -> Self {
+        self.caller.may_have_priority = scopes.contain(Scope::Priority);
         Self { scopes, ..self }
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use loggia_api::store::{KeyStore, StoreError, StoredKey, StoredSecret};
 use loggia_api::{Caller, ModelPattern};
 
-use super::holder::{Budget, Holder, Scopes};
+use super::holder::{Budget, Holder, Scope, Scopes};
 use super::secret::{self, KeySettings, Prefix};
 use super::{KeyDigest, Keys};
 
@@ -124,14 +124,16 @@ fn holder(key: &StoredKey, earlier: &Table) -> Option<Holder> {
             Arc::new(Budget::new(&key.id, tokens, key.used))
         }
     });
+    let scopes = settings.scopes.map_or(Scopes::DEFAULT, Scopes::from_iter);
     Some(Holder {
         caller: Caller {
             name: key.name.as_str().into(),
             strictness: None,
             models: models.transpose().ok()?,
             may_delete_models: settings.may_delete_models,
+            may_have_priority: scopes.contain(Scope::Priority),
         },
-        scopes: settings.scopes.map_or(Scopes::DEFAULT, Scopes::from_iter),
+        scopes,
         limits: settings.limits.map(Arc::new),
         budget,
         expires: key.expires,

@@ -301,6 +301,7 @@ mod tests {
             strictness: None,
             models: None,
             may_delete_models: false,
+            may_have_priority: false,
         }
     }
 

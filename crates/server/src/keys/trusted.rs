@@ -52,6 +52,7 @@ impl TrustedHeader {
                 strictness: None,
                 models: None,
                 may_delete_models: false,
+                may_have_priority: false,
             };
             Arc::new(caller.into())
         })

@@ -321,6 +321,7 @@ mod tests {
             strictness: None,
             models: None,
             may_delete_models: false,
+            may_have_priority: false,
         };
         let holder = Holder {
             limits: Some(Arc::new(limits)),

@@ -61,6 +61,7 @@ fn state() -> AppState {
         strictness: None,
         models: None,
         may_delete_models: false,
+        may_have_priority: false,
     };
     let options = ServerOptions {
         keys: Keys::new([(KeyDigest::of(KEY), alice)]),

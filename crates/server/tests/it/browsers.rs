@@ -149,6 +149,7 @@ async fn a_page_may_send_delete_only_where_the_api_asks_for_keys() {
         strictness: None,
         models: None,
         may_delete_models: true,
+        may_have_priority: false,
     };
     assert_eq!(methods(Keys::default()).await.as_deref(), Some("GET,POST"));
     let keys = Keys::new([(KeyDigest::of("sk-of-alice-0123456789"), caller)]);

@@ -15,6 +15,7 @@ pub(crate) fn alice() -> Caller {
         strictness: None,
         models: None,
         may_delete_models: false,
+        may_have_priority: false,
     }
 }
 

@@ -71,6 +71,7 @@ async fn the_line_names_the_key_by_its_name_and_never_by_itself() {
         strictness: None,
         models: None,
         may_delete_models: false,
+        may_have_priority: false,
     };
     let keys = Keys::new([(KeyDigest::of("secret-of-alice-1"), alice)]);
     let server = TestServer::with(

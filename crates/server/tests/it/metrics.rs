@@ -97,6 +97,7 @@ async fn a_server_with_keys_requires_one_with_the_scope_of_metrics() {
             strictness: None,
             models: None,
             may_delete_models: false,
+            may_have_priority: false,
         });
         holder.with_scopes([scope].into_iter().collect())
     };

@@ -205,6 +205,7 @@ async fn with_key(models: &[&str]) -> TestServer {
         strictness: None,
         models: Some(models.iter().map(|model| model.parse().unwrap()).collect()),
         may_delete_models: false,
+        may_have_priority: false,
     };
     let options = ServerOptions {
         workers: 0,

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use super::finished_line::{FinishedLine, Outcome};
 use super::input::Request;
+use crate::admit::OfBatch;
 use crate::answer::id;
 use crate::{Caller, Door, RequestId};
 
@@ -121,6 +122,7 @@ fn http_request(
     let json = http::HeaderValue::from_static("application/json");
     asked.headers_mut().insert(CONTENT_TYPE, json);
     asked.extensions_mut().insert(RequestId(request_id.into()));
+    asked.extensions_mut().insert(OfBatch);
     if let Some(caller) = caller {
         asked.extensions_mut().insert(caller);
     }

@@ -79,6 +79,7 @@ impl Stand {
                 strictness: None,
                 models: None,
                 may_delete_models: false,
+                may_have_priority: false,
             });
         }
         let (parts, body) = self.door.serve(request).await.into_parts();

@@ -123,6 +123,7 @@ fn head(key: Option<&str>) -> Parts {
             strictness: None,
             models: None,
             may_delete_models: false,
+            may_have_priority: false,
         });
     }
     request.body(()).expect("a request").into_parts().0

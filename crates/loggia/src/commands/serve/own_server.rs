@@ -45,6 +45,7 @@ pub(crate) async fn start_own_server(
             strictness: None,
             models: None,
             may_delete_models: false,
+            may_have_priority: false,
         },
     )]);
     let options = ServerOptions {

@@ -94,6 +94,7 @@ fn servers(valkey: &Valkey, limits: &KeyLimits) -> Vec<Server> {
             strictness: None,
             models: None,
             may_delete_models: false,
+            may_have_priority: false,
         };
         let holder = Holder::from(caller).with_limits(limits.clone());
         let keys = Keys::of(KeyRules {
