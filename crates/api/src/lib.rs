@@ -39,6 +39,7 @@ pub use admit::chat::{MAX_STOP_STRINGS, parse_chat};
 pub use admit::completion::parse_completion;
 pub use answer::body::Body;
 pub use answer::ended::{Ended, Outcome};
+pub use answer::running::{Running, RunsAt};
 pub use documents::{DocumentError, Documents};
 pub use door::caller::{BadModelPattern, Caller, ModelPattern};
 pub use door::meter;

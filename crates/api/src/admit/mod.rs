@@ -48,6 +48,7 @@ use loggia_backend::{Ability, BackendError, CallHead, Priority, Profile, Trace};
 use crate::admit::ask::Ask;
 use crate::answer::ended::Progress;
 use crate::answer::refusal::Refusals;
+use crate::answer::running::Running;
 use crate::documents::{has_documents, read_documents};
 use crate::door::meter::LimitReport;
 use crate::store::Owner;
@@ -80,7 +81,7 @@ impl<R: Ask> ParsedRequest<R> {
     pub(crate) fn new(door: &Door, parts: Parts, request: Arc<R>, profile: Profile) -> Self {
         let strictness = door.strictness_for(&parts, request.model());
         let refusals = Refusals::new(&parts, R::DIALECT);
-        let progress = Progress::new(request.model());
+        let progress = Progress::new(request.model()).shown_in(Running::of(&parts));
         let report = parts.extensions.get::<Arc<LimitReport>>().cloned();
         let caller = parts.extensions.get::<Caller>();
         let may_have_priority = caller.is_some_and(|caller| caller.may_have_priority);

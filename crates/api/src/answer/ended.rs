@@ -7,6 +7,7 @@ use loggia_backend::{Event, ServedBy};
 use loggia_wire::openai::CompletionUsage;
 
 use crate::ApiError;
+use crate::answer::running::Running;
 use crate::door::meter::Meters;
 
 /// The outcome of an answer.
@@ -76,6 +77,8 @@ struct Noted {
     ended: Ended,
     /// The parts of the caller's limits that the request has reserved. Dropping them settles them.
     meters: Meters,
+    /// Where the server that shows the request reads it.
+    running: Option<Arc<Running>>,
 }
 
 impl Progress {
@@ -88,8 +91,19 @@ impl Progress {
             noted: Box::new(Noted {
                 ended,
                 meters: Meters::default(),
+                running: None,
             }),
         }
+    }
+
+    /// Lets a server that shows running requests read what becomes known.
+    #[must_use]
+    pub(crate) fn shown_in(mut self, running: Option<Arc<Running>>) -> Self {
+        if let (Some(running), Some(model)) = (&running, &self.noted.ended.model) {
+            running.asks(model);
+        }
+        self.noted.running = running;
+        self
     }
 
     /// Keeps the reservations of the request until the end of its answer.
@@ -101,6 +115,9 @@ impl Progress {
     pub(crate) fn accepted(&mut self, served_by: &ServedBy) {
         self.noted.ended.waited = Some(self.arrived.elapsed());
         self.noted.ended.served_by = Some(served_by.clone());
+        if let Some(running) = &self.noted.running {
+            running.accepted(served_by);
+        }
         if let Some(meters) = self.noted.meters.get() {
             meters.accepted();
         }
@@ -114,6 +131,9 @@ impl Progress {
                 Event::Usage(usage) => meters.used(usage),
                 _ => {}
             }
+        }
+        if let Some(running) = &self.noted.running {
+            running.note(event);
         }
         match event {
             Event::Chunk(_) if self.noted.ended.first_token_at.is_none() => self.has_begun(),
@@ -131,6 +151,9 @@ impl Progress {
     pub(crate) fn cost(&mut self, usage: CompletionUsage) {
         if let Some(meters) = self.noted.meters.get() {
             meters.used(&usage);
+        }
+        if let Some(running) = &self.noted.running {
+            running.cost(&usage);
         }
         self.noted.ended.usage = Some(usage);
     }

@@ -3,7 +3,7 @@
 //! Reading order: `writer.rs` (the trait for writers of streams), `chunks.rs`, `chat.rs` and
 //! `text.rs` (the two writers), `collect.rs` (complete answers), `stream.rs` (pulls events and
 //! passes them to a writer), `interrupt.rs` (ends a stream from outside), `body.rs` and `ended.rs`
-//! (the body of an answer and its outcome), `headers.rs`, `refusal.rs`.
+//! (the body of an answer and its outcome), `headers.rs`, `refusal.rs`, `running.rs`.
 
 pub(crate) mod body;
 pub(crate) mod call;
@@ -17,6 +17,7 @@ pub(crate) mod id;
 pub(crate) mod ignored;
 pub(crate) mod interrupt;
 pub(crate) mod refusal;
+pub(crate) mod running;
 pub(crate) mod stream;
 pub(crate) mod text;
 pub(crate) mod writer;

@@ -26,6 +26,7 @@ use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{self, name_server};
 use crate::answer::ignored::add_listed;
 use crate::answer::refusal::Refusals;
+use crate::answer::running::Running;
 use crate::decisions::question::{Checked, Prompt, check, json_as_text, weights};
 use crate::door::read;
 use crate::generate::{Admitted, admitted, respond, start};
@@ -67,7 +68,7 @@ impl Door {
         ignored: &mut String,
     ) -> Result<Response<Body>, ApiError> {
         let model = request.model.clone();
-        let mut progress = Progress::new(&model);
+        let mut progress = Progress::new(&model).shown_in(Running::of(parts));
         let strictness = self.strictness_for(parts, &model);
         let unknown = listed_unless_strict(unknown_fields(&request), strictness)?;
         let questions = check(std::mem::take(&mut request.questions))?;

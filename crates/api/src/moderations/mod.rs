@@ -34,6 +34,7 @@ use crate::answer::headers::{self, name_server};
 use crate::answer::id;
 use crate::answer::ignored::add_listed;
 use crate::answer::refusal::Refusals;
+use crate::answer::running::Running;
 use crate::decisions::Asking;
 use crate::decisions::question::weights;
 use crate::door::read;
@@ -113,7 +114,7 @@ impl Door {
         let strictness = self.strictness_for(parts, &chosen.name);
         add_listed(ignored, &listed_unless_strict(unknown, strictness)?);
         let inputs = inputs_of(request.input, self.policy.ceilings.inputs)?;
-        let mut progress = Progress::new(&chosen.name);
+        let mut progress = Progress::new(&chosen.name).shown_in(Running::of(parts));
         let moderating = Moderating::new(self, parts, chosen, refusals.clone()).await?;
 
         let all = inputs.iter().map(|input| moderating.one(input));
