@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Collected, Full};
 use loggia_api::meter::LimitReport;
-use loggia_api::store::KeyStore;
+use loggia_api::store::{KeyStore, UsageStore};
 use loggia_api::{
     AnswerLine, Background, BatchWork, Blobs, Caller, Documents, Door, McpClient, Policy, Route,
     Store,
@@ -30,13 +30,17 @@ use crate::cors::PagesLayer;
 use crate::keys::holder::{self, Scope, Scopes};
 use crate::keys::{self, CallerLayer, Keys as ApiKeys, admin};
 use crate::limits::meter::LimitMeter;
+use crate::live::routes::Sources;
 use crate::request_id::RequestIdLayer;
 use crate::shutdown::{self, EndNow};
 use crate::websocket::Sessions;
 use crate::{
-    InFlight, Ledger, Metrics, ServerOptions, SharedLimits, health, limits, metrics, metrics_app,
-    panic,
+    InFlight, Ledger, Metrics, ServerOptions, SharedLimits, console, health, limits, live, local,
+    metrics, metrics_app, panic,
 };
+
+/// The paths of the admin API begin with this.
+const ADMIN: &str = "/admin/";
 
 /// Everything that the app needs: a backend, the policy of the API, and the server's options.
 #[derive(Clone)]
@@ -44,7 +48,9 @@ pub struct AppState {
     backend: Arc<dyn Backend>,
     door: Door,
     options: ServerOptions,
+    store: Option<Arc<dyn Store>>,
     key_store: Option<Arc<dyn KeyStore>>,
+    usage: Option<Arc<dyn UsageStore>>,
     in_flight: InFlight,
     /// Those of the running requests that an engine works on.
     generating: InFlight,
@@ -78,7 +84,9 @@ impl AppState {
             backend,
             door,
             options,
+            store: None,
             key_store: None,
+            usage: None,
             in_flight,
             generating: InFlight::default(),
             ledger: None,
@@ -89,7 +97,8 @@ impl AppState {
     #[must_use]
     pub fn with_store(self, store: Arc<dyn Store>) -> Self {
         Self {
-            door: self.door.with_store(store),
+            door: self.door.with_store(Arc::clone(&store)),
+            store: Some(store),
             ..self
         }
     }
@@ -100,6 +109,15 @@ impl AppState {
     pub fn with_key_store(self, store: Arc<dyn KeyStore>) -> Self {
         Self {
             key_store: Some(store),
+            ..self
+        }
+    }
+
+    /// Adds the store in which the usage of API keys is kept, so that the admin API shows it.
+    #[must_use]
+    pub fn with_usage(self, usage: Arc<dyn UsageStore>) -> Self {
+        Self {
+            usage: Some(usage),
             ..self
         }
     }
@@ -189,6 +207,7 @@ impl AppState {
         let streams = self.options.metrics.as_ref().map(Metrics::streams);
         AccountLayer::new(self.in_flight.clone(), listeners(self))
             .with_generating(self.generating.clone())
+            .with_live(self.options.live.clone())
             .with_streams(streams.unwrap_or_default())
     }
 
@@ -243,6 +262,7 @@ impl AppState {
 /// Builds the app: OpenAI's routes, `/healthz`, `/readyz`, and all layers. It does not listen yet.
 pub fn app(state: AppState) -> Router {
     let accounts = state.accounts();
+    let console = console_routes(&state);
     let AppState {
         backend,
         door,
@@ -262,6 +282,7 @@ pub fn app(state: AppState) -> Router {
             get(move || health::readyz(backend, ready_within)),
         )
         .merge(admin.unwrap_or_default())
+        .merge(console.unwrap_or_default())
         .merge(metrics.map(metrics_app).unwrap_or_default())
         .fallback(health::unknown)
         .method_not_allowed_fallback(health::only_get);
@@ -292,6 +313,23 @@ pub fn app(state: AppState) -> Router {
     )
 }
 
+/// Returns the routes of the console and those that it reads, unless it is off.
+fn console_routes(state: &AppState) -> Option<Router> {
+    let live = state.options.live.clone()?;
+    let sources = Sources {
+        live,
+        backend: Arc::clone(&state.backend),
+        keys: state.options.keys.clone(),
+        usage: state.usage.clone(),
+        requests: state.in_flight.clone(),
+        has_store: state.store.is_some(),
+        has_key_store: state.key_store.is_some(),
+    };
+    let responses = state.store.clone().map(console::responses::routes);
+    let routes = console::routes(state.options.keys.clone()).merge(live::routes::routes(sources));
+    Some(routes.merge(responses.unwrap_or_default()))
+}
+
 /// All routes, inside the panic guard: a panic in a route becomes a 500, which the layers see.
 #[derive(Clone)]
 struct Routes {
@@ -307,10 +345,17 @@ struct Routes {
 
 impl Routes {
     /// Returns the scope that a request lacks for a route of the server itself.
-    fn lacking_scope(&self, own_route: &str, scopes: Scopes) -> Option<Scope> {
+    fn lacking_scope(&self, own_route: &str, request: &Request) -> Option<Scope> {
+        let scopes = request.extensions().get::<Scopes>();
+        let scopes = scopes.copied().unwrap_or_default();
         let is_admin = scopes.contain(Scope::Admin);
-        if admin::is_admin(own_route) {
-            (!is_admin).then_some(Scope::Admin)
+        if own_route.starts_with(ADMIN) {
+            let is_read = live::routes::PATHS.contains(&own_route);
+            let is_open = is_read && local::is_open_to(&self.keys, request);
+            (!is_admin && !is_open).then_some(Scope::Admin)
+        } else if own_route == console::responses::PATH && self.keys.are_required() {
+            let has_key = request.extensions().get::<Caller>().is_some();
+            (!has_key || !scopes.contain(Scope::Chat)).then_some(Scope::Chat)
         } else if own_route == metrics::PATH && self.keys.are_required() {
             (!is_admin && !scopes.contain(Scope::Metrics)).then_some(Scope::Metrics)
         } else {
@@ -329,11 +374,9 @@ impl Service<Request> for Routes {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let scopes = request.extensions().get::<Scopes>();
-        let scopes = scopes.copied().unwrap_or_default();
         let own = health::own_route(request.uri().path());
         if let Some(own) = own.filter(|own| self.has_metrics || *own != metrics::PATH) {
-            if let Some(scope) = self.lacking_scope(own, scopes) {
+            if let Some(scope) = self.lacking_scope(own, &request) {
                 let has_key = request.extensions().get::<Caller>().is_some();
                 let error = if has_key {
                     holder::out_of_scope(scope)
@@ -356,6 +399,8 @@ impl Service<Request> for Routes {
         let refusal = if is_open {
             None
         } else if request.extensions().get::<Caller>().is_some() {
+            let scopes = request.extensions().get::<Scopes>();
+            let scopes = scopes.copied().unwrap_or_default();
             let scope = scope_of(request.uri().path());
             (!scopes.contain(scope)).then(|| holder::out_of_scope(scope))
         } else {

@@ -94,7 +94,7 @@ impl Connection {
             head_timeout: options.head_timeout,
             stall_timeout: options.stall_timeout,
             tls: options.tls.clone(),
-            tells_peer: options.keys.trust_peers(),
+            tells_peer: options.keys.trust_peers() || options.live.is_some(),
             closed,
             overdue,
             tls_notice: TlsNotice::default(),

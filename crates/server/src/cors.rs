@@ -162,7 +162,7 @@ fn allowed(origins: &Origins) -> AllowOrigin {
     }
 }
 
-fn is_of_this_machine(origin: &HeaderValue) -> bool {
+pub(crate) fn is_of_this_machine(origin: &HeaderValue) -> bool {
     let uri: Option<Uri> = origin.to_str().ok().and_then(|origin| origin.parse().ok());
     uri.is_some_and(|uri| matches!(uri.host(), Some("localhost" | "127.0.0.1" | "[::1]")))
 }

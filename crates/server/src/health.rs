@@ -1,22 +1,28 @@
-//! `/healthz` and `/readyz`, for the operator of the server.
+//! `/healthz` and `/readyz`, for the operator of the server, and what all routes of the server itself
+//! have in common: their paths, 404 and 405.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use loggia_api::ApiError;
 use loggia_backend::Backend;
+use serde_json::Value;
 
 use crate::keys::admin;
-use crate::metrics;
+use crate::live::routes as live;
+use crate::{console, metrics};
 
 /// Returns the path if it is one of the server's own routes, else `None`.
 pub(crate) fn own_route(path: &str) -> Option<&'static str> {
-    let mut own = ["/healthz", "/readyz", metrics::PATH].into_iter();
-    own.find(|own| *own == path).or_else(|| admin::route(path))
+    let own = ["/healthz", "/readyz", metrics::PATH];
+    let mut own = own.into_iter().chain(live::PATHS);
+    own.find(|own| *own == path)
+        .or_else(|| admin::route(path))
+        .or_else(|| console::route(path))
 }
 
 /// Answers 200 as long as the process runs. It does not ask the backends: restarting this process
@@ -65,15 +71,29 @@ pub(crate) async fn only_get(request: Request) -> Response<Body> {
     response
 }
 
-/// Answers 404: the app has no store of keys.
+/// Answers 404: the app has no store of keys, or no console.
 pub(crate) async fn unknown(request: Request) -> Response<Body> {
     let path = request.uri().path();
+    let lacks = if admin::route(path).is_some() {
+        "store of API keys"
+    } else {
+        "console"
+    };
     let message = format!(
-        "Invalid URL ({} {path}): this server has no store of API keys.",
+        "Invalid URL ({} {path}): this server has no {lacks}.",
         request.method()
     );
     let error = ApiError::new(StatusCode::NOT_FOUND, message).coded("unknown_url");
     error.response().map(Body::new)
+}
+
+/// Returns this JSON, for routes whose answers only their caller may keep.
+pub(crate) fn json_answer(value: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(value.to_string()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn json(body: &'static str) -> Response<Body> {

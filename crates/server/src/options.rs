@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Keys, Metrics, Origins, Tls};
+use crate::{Keys, Live, Metrics, Origins, Tls};
 
 /// The limits of the server, each with a default.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct ServerOptions {
     /// Whether the app has the route `/metrics`. A program turns it off to serve
     /// [`metrics_app`](crate::metrics_app) at an address of its own.
     pub metrics_route: bool,
+    /// What the console shows while the server runs; see [`Live::keep`]. `None`: there is no console.
+    pub live: Option<Live>,
 }
 
 impl Default for ServerOptions {
@@ -65,6 +67,7 @@ impl Default for ServerOptions {
             tls: None,
             metrics: Some(Metrics::default()),
             metrics_route: true,
+            live: Some(Live::default()),
         }
     }
 }

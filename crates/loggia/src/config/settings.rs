@@ -319,6 +319,11 @@ settings! {
         example "127.0.0.1:9464"
     }
 
+    /// Serve the console at /console: web pages for the operator, who enters an API key with the
+    /// scope admin
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    console: Switch { default(Switch(true)), example "false" }
+
     /// The threads that serve connections
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     workers: Count { unset("half the number of cores"), example "2" }

@@ -121,7 +121,7 @@ fn amount_of(closed: &Closed<'_>) -> UsageAmount {
 }
 
 /// Today, in days since 1970-01-01, UTC.
-fn today() -> i64 {
+pub(crate) fn today() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let days = since.map_or(0, |since| since.as_secs() / SECONDS_OF_A_DAY);
     i64::try_from(days).unwrap_or(i64::MAX)

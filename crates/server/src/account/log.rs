@@ -2,12 +2,14 @@
 //!
 //! The line has the method, route, status, name of the API key, outcome, duration and tokens, and
 //! `batch=true` if the request is a line of a batch. Path,
-//! query, headers and body are never logged, because they contain what the client sent.
+//! query, headers and body are never logged, because they contain what the client sent. What an open
+//! console asks for every second has no lines.
 
 use http::Method;
 use loggia_api::Outcome;
 
 use super::{Closed, Listener};
+use crate::live::routes as live;
 
 /// The target of these lines, for log filters.
 const TARGET: &str = "loggia_server::access";
@@ -15,8 +17,17 @@ const TARGET: &str = "loggia_server::access";
 /// The listener that writes the access log.
 pub(crate) struct Log;
 
+/// Whether an open console asks for it every second, so that its lines would hide all others.
+fn is_polled(closed: &Closed<'_>) -> bool {
+    let is_fine = closed.status.is_some_and(|status| status.is_success());
+    is_fine && matches!(closed.route, Some(live::LIVE | live::BACKENDS))
+}
+
 impl Listener for Log {
     fn closed(&self, closed: &Closed<'_>) {
+        if is_polled(closed) {
+            return;
+        }
         let usage = closed.ended.usage.as_ref();
         // Rounded to microseconds.
         let ms = (closed.took.as_secs_f64() * 1e6).round() / 1e3;

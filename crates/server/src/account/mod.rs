@@ -25,9 +25,11 @@ use tower::{Layer, Service};
 
 use crate::body::AnswerBody;
 use crate::health::own_route;
+use crate::live::{Live, Shown};
 pub(crate) use in_flight::Entered;
 pub use in_flight::InFlight;
 pub use ledger::Ledger;
+pub(crate) use ledger::today;
 pub(crate) use log::Log;
 
 /// Gets the account of every request when its answer has ended.
@@ -72,6 +74,8 @@ pub(crate) struct AccountLayer {
     /// Those of the running requests whose answer is a stream that has begun.
     streams: InFlight,
     listeners: Listeners,
+    /// Where running requests are shown.
+    live: Option<Live>,
     is_of_batches: bool,
 }
 
@@ -82,6 +86,7 @@ impl AccountLayer {
             generating: InFlight::default(),
             streams: InFlight::default(),
             listeners,
+            live: None,
             is_of_batches: false,
         }
     }
@@ -96,6 +101,11 @@ impl AccountLayer {
             is_of_batches: true,
             ..self
         }
+    }
+
+    /// Sets where running requests are shown.
+    pub(crate) fn with_live(self, live: Option<Live>) -> Self {
+        Self { live, ..self }
     }
 
     /// Sets the gauge of the requests that an engine works on.
@@ -139,9 +149,9 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         // Boxed, because it is moved from the future to the response to the body.
-        let account = Box::new(Account::open(&request, &self.layer));
+        let account = Box::new(Account::open(&mut request, &self.layer));
         Accounted {
             inner: self.inner.call(request),
             account: Some(account),
@@ -165,6 +175,8 @@ struct Account {
     opened: Instant,
     listeners: Listeners,
     is_of_batch: bool,
+    /// The request among those that are shown.
+    shown: Option<Shown>,
     _entered: Entered,
     _generating: Option<Entered>,
     /// Set if the answer is a stream.
@@ -172,15 +184,24 @@ struct Account {
 }
 
 impl Account {
-    fn open<B>(request: &Request<B>, layer: &AccountLayer) -> Self {
+    fn open<B>(request: &mut Request<B>, layer: &AccountLayer) -> Self {
         let route = Route::of(request.method(), request.uri()).ok();
         let generates = route.as_ref().is_some_and(Route::generates);
+        let id: Option<RequestId> = request.extensions().get().cloned();
+        let caller = request.extensions().get::<Caller>();
+        let key = caller.map(|caller| Arc::clone(&caller.name));
+        let shown = match (&layer.live, &route) {
+            (Some(live), Some(route)) if generates => {
+                let (id, key) = (id.clone(), key.clone());
+                let (shown, running) = live.open(id, key, route.path(), layer.is_of_batches);
+                request.extensions_mut().insert(running);
+                Some(shown)
+            }
+            _ => None,
+        };
         Self {
-            id: request.extensions().get().cloned(),
-            key: request
-                .extensions()
-                .get::<Caller>()
-                .map(|caller| Arc::clone(&caller.name)),
+            id,
+            key,
             method: request.method().clone(),
             route: own_route(request.uri().path()).or(route.map(|route| route.path())),
             status: None,
@@ -188,6 +209,7 @@ impl Account {
             opened: Instant::now(),
             listeners: Arc::clone(&layer.listeners),
             is_of_batch: layer.is_of_batches,
+            shown,
             _entered: layer.in_flight.enter(),
             _generating: generates.then(|| layer.generating.enter()),
             streaming: None,
@@ -213,6 +235,9 @@ impl Drop for Account {
         };
         for listener in &*self.listeners {
             listener.closed(&closed);
+        }
+        if let Some(shown) = &self.shown {
+            shown.close(&closed);
         }
     }
 }
@@ -241,6 +266,9 @@ where
             account.status = Some(response.status());
             let is_stream = response.body().is_stream();
             account.streaming = is_stream.then(|| this.streams.enter());
+            if let Some(shown) = account.shown.as_ref().filter(|_| is_stream) {
+                shown.streams();
+            }
         }
         Poll::Ready(Ok(response.map(|body| AccountedBody::new(body, account))))
     }

@@ -16,8 +16,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request, State};
 use axum::routing::{get, post};
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 use loggia_api::store::{EarlierSecret, KeyStore, StoreError, StoredKey};
 use loggia_api::{ApiError, ModelPattern};
 use serde::de::DeserializeOwned;
@@ -26,6 +25,7 @@ use serde_json::{Value, json};
 
 use super::live::now;
 use super::{KeySettings, Keys, NewKey, holder, is_key_name, new_secret};
+use crate::json_answer;
 
 /// The path below which all routes are.
 pub(crate) const PATH: &str = "/admin/keys";
@@ -52,11 +52,6 @@ pub(crate) fn route(path: &str) -> Option<&'static str> {
         Some(rest) if rest.ends_with("/rotate") => Some(ROTATE),
         Some(_) => Some(KEY),
     }
-}
-
-/// Whether a path of the table is one of these routes.
-pub(crate) fn is_admin(route: &str) -> bool {
-    route.starts_with(PATH)
 }
 
 /// Returns the routes.
@@ -118,11 +113,11 @@ fn shown(key: &StoredKey, text: Option<&str>) -> Value {
 async fn list(State(admin): State<Admin>) -> Answer {
     let keys = admin.store.keys().await.map_err(unavailable)?;
     let data: Vec<Value> = keys.iter().map(|key| shown(key, None)).collect();
-    Ok(json(&json!({"object": "list", "data": data})))
+    Ok(json_answer(&json!({"object": "list", "data": data})))
 }
 
 async fn find(State(admin): State<Admin>, Path(id): Path<String>) -> Answer {
-    Ok(json(&shown(&admin.key(&id).await?, None)))
+    Ok(json_answer(&shown(&admin.key(&id).await?, None)))
 }
 
 /// The body of a request that creates a key.
@@ -170,7 +165,7 @@ async fn create(State(admin): State<Admin>, request: Request) -> Answer {
         error => unavailable(error),
     })?;
     admin.reload().await;
-    Ok(json(&shown(&new.stored, Some(&new.text))))
+    Ok(json_answer(&shown(&new.stored, Some(&new.text))))
 }
 
 /// The body of a request that changes what a key allows. Fields that are absent become the default.
@@ -198,7 +193,7 @@ async fn change(State(admin): State<Admin>, Path(id): Path<String>, request: Req
     let changed = admin.store.change_key(&id, text).await;
     changed.map_err(|error| admin_error(error, &id))?;
     admin.reload().await;
-    Ok(json(&shown(&admin.key(&id).await?, None)))
+    Ok(json_answer(&shown(&admin.key(&id).await?, None)))
 }
 
 /// The body of a request that rotates a key. It may be empty.
@@ -222,14 +217,14 @@ async fn rotate(State(admin): State<Admin>, Path(id): Path<String>, request: Req
     rotated.map_err(|error| admin_error(error, &id))?;
     key.secret = secret;
     admin.reload().await;
-    Ok(json(&shown(&key, Some(&text))))
+    Ok(json_answer(&shown(&key, Some(&text))))
 }
 
 async fn revoke(State(admin): State<Admin>, Path(id): Path<String>) -> Answer {
     let revoked = admin.store.revoke_key(&id, now()).await;
     revoked.map_err(|error| admin_error(error, &id))?;
     admin.reload().await;
-    Ok(json(
+    Ok(json_answer(
         &json!({"object": "api_key.deleted", "id": id, "deleted": true}),
     ))
 }
@@ -326,11 +321,4 @@ fn unavailable(error: StoreError) -> Response<Body> {
 #[expect(clippy::needless_pass_by_value, reason = "errors are made in the call")]
 fn refused(error: ApiError) -> Response<Body> {
     error.response().map(Body::new)
-}
-
-fn json(value: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(value.to_string()));
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
 }

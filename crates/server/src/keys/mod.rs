@@ -118,6 +118,12 @@ impl Keys {
         configured.any(|(_, holder)| &*holder.caller.name == name)
     }
 
+    /// The names of the keys of the configuration.
+    pub(crate) fn configured_names(&self) -> Vec<&str> {
+        let configured = self.0.configured.iter();
+        configured.map(|(_, holder)| &*holder.caller.name).collect()
+    }
+
     /// The holder of the key with this name.
     pub(crate) fn named(&self, name: &str) -> Option<Arc<Holder>> {
         let mut configured = self.0.configured.iter().map(|(_, holder)| holder);

@@ -4,6 +4,7 @@ mod answers;
 mod batches;
 mod browsers;
 mod connections;
+mod console;
 mod example;
 mod health;
 mod keys;

@@ -216,7 +216,8 @@ impl TestServer {
         Self::with_state(options, policy, |state| state.with_key_store(store)).await
     }
 
-    async fn with_state(
+    /// A server with a changed state.
+    pub(crate) async fn with_state(
         options: ServerOptions,
         policy: Policy,
         change: impl FnOnce(AppState) -> AppState,

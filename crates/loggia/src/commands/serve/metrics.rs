@@ -44,6 +44,7 @@ async fn serve(listener: TcpListener, metrics: Metrics) {
         workers: 0,
         max_connections: MOST_CONNECTIONS,
         metrics: None,
+        live: None,
         ..ServerOptions::default()
     };
     let never = std::future::pending();

@@ -77,6 +77,9 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
         }
         None => (state, None),
     };
+    if let Some(live) = options.live.clone() {
+        runtime.spawn(live.keep());
+    }
     if let Some(metrics) = &options.metrics {
         metrics::start(metrics, &backends, metrics_listener, runtime);
     }
@@ -200,7 +203,9 @@ async fn with_store(
             .keep(Arc::clone(store) as Arc<dyn UsageStore>),
     );
     // First, so that lines of batches are in it.
-    let state = state.with_ledger(ledger.clone());
+    let state = state
+        .with_ledger(ledger.clone())
+        .with_usage(Arc::clone(store) as Arc<dyn UsageStore>);
     let state = state.with_key_store(Arc::clone(store) as Arc<dyn KeyStore>);
     runtime.spawn(state::clean(Arc::clone(store)));
     let blobs = Arc::new(state::blobs(config, keys));

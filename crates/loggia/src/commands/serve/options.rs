@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 use loggia_api::{FileLimits, Policy};
-use loggia_server::{KeyRules, Keys, Metrics, Origins, ServerOptions, Tls, TrustedHeader};
+use loggia_server::{KeyRules, Keys, Live, Metrics, Origins, ServerOptions, Tls, TrustedHeader};
 
 use crate::config::{self, Config};
 
@@ -62,6 +62,7 @@ pub(super) fn options(config: &Config) -> anyhow::Result<ServerOptions> {
         tls: tls(config)?,
         metrics: config.metrics.0.then(Metrics::default),
         metrics_route: config.metrics_listen.value.is_none(),
+        live: config.console.0.then(Live::default),
     })
 }
 

@@ -1,0 +1,87 @@
+// The page of the models, and of the backends with their nodes.
+
+import { call } from './api.js';
+import { h, problem, put, table, tag } from './dom.js';
+import * as format from './format.js';
+
+const EVERY = 5000;
+
+export function open(place, context) {
+  const health = h('span', {});
+  const told = h('div');
+  const backends = h('div');
+  const models = h('div.card', {}, h('div.card-head', {}, h('h2', {}, 'Models')), h('div.empty-state', {}, 'Asking the backends…'));
+  place.append(h('div.head', {}, h('h1', {}, 'Models and backends'), health), told, backends, models);
+  let timer = null;
+  let isOpen = true;
+  document.addEventListener('visibilitychange', visible);
+  poll();
+  return () => {
+    isOpen = false;
+    clearTimeout(timer);
+    document.removeEventListener('visibilitychange', visible);
+  };
+
+  function visible() {
+    if (document.hidden) clearTimeout(timer);
+    else poll();
+  }
+
+  async function poll() {
+    clearTimeout(timer);
+    try {
+      const state = await call('admin/backends');
+      if (!isOpen) return;
+      show(state);
+      told.replaceChildren();
+      context.connected('live', 'Live');
+    } catch (error) {
+      if (!isOpen) return;
+      if (error.status === 401 || error.status === 403) return context.signIn(error);
+      context.connected('lost', 'No answer');
+      put(told, problem(error));
+    }
+    if (!document.hidden) timer = setTimeout(poll, EVERY);
+  }
+
+  function show(state) {
+    put(health, state.ready ? tag('ready', 'good') : tag('not ready', 'bad'));
+    const why = state.not_ready_because ?? state.models_error;
+    put(backends, ...[
+      why && problem({ title: 'No model can answer now. ', message: why }),
+      state.backends?.length && h('section.card', { 'aria-label': 'Backends' }, h('div.card-head', {}, h('h2', {}, 'Backends')), backendTable(state.backends)),
+    ].filter(Boolean));
+    put(models,
+      h('div.card-head', {}, h('h2', {}, 'Models ', h('span.count', {}, format.whole(state.models.length)))),
+      modelTable(state.models));
+  }
+}
+
+function backendTable(backends) {
+  const rows = backends.flatMap(backend => backend.nodes.map((node, at) => h('tr', {},
+    h('td', {}, at ? '' : h('strong', {}, backend.name)),
+    h('td.mono', {}, node.place),
+    h('td', {}, h('span.tags', {}, health(node), node.error && h('span.small.muted', {}, node.error))),
+    h('td.number', {}, format.whole(node.in_flight)),
+    h('td.number', {}, format.whole(node.models)),
+    h('td.number', {}, at || !backend.queue ? '–' : `${backend.queue.running} of ${backend.queue.at_once}`),
+    h('td.number', {}, at || !backend.queue ? '–' : `${format.whole(backend.queue.waiting)} of ${format.whole(backend.queue.places)}`))));
+  return table('Backends', ['Backend', 'Node', 'Health', ['In flight', 'number'], ['Models', 'number'], ['At once', 'number'], ['Waiting', 'number']], rows, 'There is no backend.');
+}
+
+function health(node) {
+  return tag(...({ up: ['up', 'good'], down: ['down', 'bad'], resting: ['resting after failures', 'warn'], trial: ['on trial', 'warn'] }[node.health] ?? ['unknown']));
+}
+
+function modelTable(models) {
+  const rows = models.map(model => h('tr', {},
+    h('td.mono', {}, model.id),
+    h('td', {}, model.alias_of ? h('span.small.muted', {}, 'alias of ', h('code', {}, model.alias_of)) : h('span', {}, model.owned_by)),
+    h('td', {}, model.loaded === true ? tag('loaded', 'good') : model.loaded === false ? tag('not loaded') : h('span.muted', {}, '–')),
+    h('td', {}, h('span.tags', {}, (model.capabilities ?? []).map(each => tag(each)))),
+    h('td.number', {}, format.whole(model.context_length)),
+    h('td.number', {}, model.size ? format.bytes(model.size) : '–'),
+    h('td', {}, h('a', { href: `#/playground/${encodeURIComponent(model.id)}` }, 'Try it'))));
+  return table('Models', ['Name', 'Backend', 'State', 'Abilities', ['Context', 'number'], ['Size', 'number'], h('span.hidden', {}, 'Actions')], rows,
+    ['There is no model. Load one: ', h('code', {}, 'loggia pull smollm2:135m'), ', or put an Ollama server behind Loggia: ', h('code', {}, 'loggia serve --ollama http://127.0.0.1:11434')]);
+}

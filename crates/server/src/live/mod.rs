@@ -1,0 +1,165 @@
+//! What the server does now and did in the last minutes, for the console: the running requests, the
+//! last ones that ended, and figures for each second. It has no text of a client or of a model.
+//!
+//! `registry.rs` has the running requests, `seconds.rs` the figures, `histogram.rs` their times,
+//! `routes.rs` the admin API. All of it is in memory and limited.
+
+mod histogram;
+mod registry;
+pub(crate) mod routes;
+mod seconds;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use loggia_api::Outcome;
+use serde::Serialize;
+use tokio::time::MissedTickBehavior;
+
+use crate::account::Closed;
+use registry::Registry;
+pub(crate) use registry::Shown;
+use seconds::{Second, Seconds};
+
+/// How many of the requests that have ended are kept.
+const MOST_ENDED: usize = 100;
+
+/// The longest name of a model that is kept: clients choose it.
+const LONGEST_NAME: usize = 120;
+
+/// Remembers what the server does. Clones share it.
+#[derive(Clone, Default)]
+pub struct Live(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    registry: Registry,
+    recent: Mutex<Recent>,
+}
+
+/// What is remembered of requests that have ended.
+#[derive(Default)]
+struct Recent {
+    seconds: Seconds,
+    ended: VecDeque<EndedRequest>,
+}
+
+/// A request that has ended.
+#[derive(Clone, Debug, Serialize)]
+struct EndedRequest {
+    id: Option<String>,
+    key: Option<Arc<str>>,
+    route: &'static str,
+    model: Option<String>,
+    backend: Option<Arc<str>>,
+    node: Option<Arc<str>>,
+    stream: bool,
+    batch: bool,
+    status: Option<u16>,
+    outcome: &'static str,
+    error: Option<Arc<str>>,
+    /// In Unix seconds.
+    ended_at: i64,
+    ms: u64,
+    first_token_ms: Option<u64>,
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+}
+
+/// Shows nothing: what it has is for the admin API.
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Live(…)")
+    }
+}
+
+impl Live {
+    /// Adds the figures of each second. Never ends; without it, there are none.
+    pub async fn keep(self) {
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            seconds.tick().await;
+            self.end_second(unix_now());
+        }
+    }
+
+    /// Ends the second that runs.
+    fn end_second(&self, now: i64) {
+        let (tokens, running) = self.0.registry.count();
+        self.recent().seconds.end(now, tokens, running);
+    }
+
+    /// Notes a request that has ended.
+    fn closed(&self, closed: &Closed<'_>, route: &'static str) {
+        let ended = closed.ended;
+        let first_token = ended
+            .first_token_at
+            .filter(|_| closed.is_stream)
+            .map(|at| at.saturating_duration_since(closed.opened));
+        let usage = ended.usage.as_ref();
+        let request = EndedRequest {
+            id: closed.id.map(|id| id.0.to_string()),
+            key: closed.key.map(Arc::from),
+            route,
+            model: ended.model.as_deref().map(short),
+            backend: ended.served_by.as_ref().map(|by| Arc::clone(&by.backend)),
+            node: ended.served_by.as_ref().and_then(|by| by.node.clone()),
+            stream: closed.is_stream,
+            batch: closed.is_of_batch,
+            status: closed.status.map(|status| status.as_u16()),
+            outcome: word(ended.outcome),
+            error: ended.error.clone(),
+            ended_at: unix_now(),
+            ms: milliseconds(closed.took),
+            first_token_ms: first_token.map(milliseconds),
+            prompt_tokens: usage.map(|usage| usage.prompt_tokens),
+            completion_tokens: usage.map(|usage| usage.completion_tokens),
+        };
+        let mut recent = self.recent();
+        recent.seconds.add(&Second::of(
+            ended.outcome,
+            usage.map_or(0, |usage| usage.prompt_tokens),
+            first_token,
+            // No client waits for a line of a batch.
+            (!closed.is_of_batch).then_some(closed.took),
+        ));
+        if recent.ended.len() >= MOST_ENDED {
+            recent.ended.pop_front();
+        }
+        recent.ended.push_back(request);
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Complete => "complete",
+        Outcome::Failed => "failed",
+        Outcome::Abandoned => "abandoned",
+    }
+}
+
+/// Returns the beginning of a name.
+fn short(name: &str) -> String {
+    match name.char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The time, in Unix seconds.
+fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = since.map_or(0, |since| since.as_secs());
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
