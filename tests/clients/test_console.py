@@ -218,7 +218,7 @@ def test_models_are_shown_with_their_backends(browser, console):
 
 def test_keys_are_created_rotated_and_revoked(browser, console):
     console.asks("short")
-    with signed_in(browser, console, "keys") as page:
+    with signed_in(browser, console, "keys", expected="409") as page:
         page.get_by_role("button", name="New key").click()
         dialog = page.get_by_role("dialog")
         dialog.get_by_label("Name").fill("alice")
