@@ -6,7 +6,7 @@ import { bars } from './plot.js';
 import * as format from './format.js';
 
 const DAYS = 30;
-const SCOPES = [['chat', 'models, and everything under /v1 but files'], ['files', 'files, uploads and vector stores'], ['metrics', '/metrics'], ['admin', 'this console, and the keys of others']];
+const SCOPES = [['chat', 'models, and everything under /v1 but files'], ['files', 'files, uploads and vector stores'], ['metrics', '/metrics'], ['priority', 'service_tier priority goes first in a queue'], ['admin', 'this console, and the keys of others']];
 const EXPIRY = [['', 'never'], ['86400', 'in a day'], ['604800', 'in a week'], ['2592000', 'in 30 days'], ['7776000', 'in 90 days'], ['31536000', 'in a year']];
 const LIMITS = [['requests_per_minute', 'Requests a minute'], ['tokens_per_minute', 'Tokens a minute'], ['tokens_per_day', 'Tokens a day'], ['streams', 'Answers at once']];
 
