@@ -25,6 +25,7 @@ fn with_keys() -> ServerOptions {
         strictness: None,
         models: None,
         may_delete_models: false,
+        may_have_priority: false,
     };
     let admin = Holder::from(named("ops")).with_scopes([Scope::Admin].into_iter().collect());
     let keys = vec![
