@@ -6,7 +6,8 @@ LOGGIA_TEST_TARGETS="ollama openai" selects some of them: these two need no engi
 
 Run as a program, it starts them all, prints one line of JSON with their addresses, and stops them when its
 standard input ends; the Node suite uses that. With the argument `embeddings` it starts those with an
-embedding model (`EMBEDDING_TARGETS`), with `weather` those whose model follows that script (`WEATHER_TARGETS`).
+embedding model (`EMBEDDING_TARGETS`), with `weather` those whose model follows that script (`WEATHER_TARGETS`), with
+`audio` one whose engine hears and speaks.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import pytest
 
+import audio_engine
 import openai_spec
 import scripted_model
 from weather import weather
@@ -147,6 +149,14 @@ TARGETS = {kind: start for kind, start in ALL.items() if kind in os.environ.get(
 ALL_EMBEDDINGS = {"embedded": embedded_embeddings, "ollama": ollama_embeddings, "openai": openai_embeddings}
 EMBEDDING_TARGETS = {kind: start for kind, start in ALL_EMBEDDINGS.items() if kind in TARGETS}
 
+
+@contextlib.contextmanager
+def audio():
+    """Starts a loggia in front of an engine that hears and speaks."""
+    with audio_engine.engine() as (upstream, _), loggia("--openai", f"gpu={upstream}/v1") as direct, watched(direct) as url:
+        yield Target("openai", url, "whisper", upstream)
+
+
 # The kinds whose engine can be one that follows a script.
 WEATHER_TARGETS = {kind: scripted(kind, weather) for kind in ("openai", "ollama")}
 
@@ -254,7 +264,7 @@ def status_of(url: str) -> int | None:
 
 def main() -> None:
     with contextlib.ExitStack() as stack:
-        wanted = {"embeddings": EMBEDDING_TARGETS, "weather": WEATHER_TARGETS}.get(" ".join(sys.argv[1:]), TARGETS)
+        wanted = {"embeddings": EMBEDDING_TARGETS, "weather": WEATHER_TARGETS, "audio": {"openai": audio}}.get(" ".join(sys.argv[1:]), TARGETS)
         targets = [stack.enter_context(start()) for start in wanted.values()]
         print(json.dumps([dataclasses.asdict(target) for target in targets]), flush=True)
         sys.stdin.read()

@@ -131,6 +131,22 @@ def test_a_sound_is_heard_and_another_is_another(client, target):
     assert low.usage.prompt_tokens > 375
 
 
+def test_a_recording_is_transcribed_and_translated_by_a_model_that_hears(client, target):
+    file = ("tone.wav", base64.b64decode(tone(200)))
+    heard = client.audio.transcriptions.create(model=target.model, file=file, language="en")
+    assert isinstance(heard.text, str) and heard.usage.input_tokens > 375
+    again = client.audio.transcriptions.create(model=target.model, file=file, language="en", response_format="text")
+    assert again == f"{heard.text}\n"
+    events = list(client.audio.transcriptions.create(model=target.model, file=file, language="en", stream=True))
+    assert "".join(event.delta for event in events[:-1]).strip() == events[-1].text == heard.text
+    assert isinstance(client.audio.translations.create(model=target.model, file=file).text, str)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.audio.transcriptions.create(model=target.model, file=file, response_format="srt")
+    assert refused.value.param == "response_format"
+    with pytest.raises(openai.BadRequestError, match="cannot speak"):
+        client.audio.speech.create(model=target.model, input="Hi", voice="alloy")
+
+
 def test_a_stream_about_a_picture_ends_with_its_usage(client, target):
     whole = about(client, target, image(data_url(png((255, 0, 0)))))
     chunks = list(about(client, target, image(data_url(png((255, 0, 0)))), stream=True, stream_options={"include_usage": True}))

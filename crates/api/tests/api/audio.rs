@@ -251,7 +251,7 @@ async fn every_field_of_a_transcription_reaches_the_engine() {
         ("known_speaker_references[]", "data:audio/wav;base64,AAAA"),
         ("hotwords", "a field of vLLM"),
     ];
-    // OpenAI's package for Node sends the file first.
+    // The file comes first, and the model last.
     let mut sent = form(&[], Some(&wav()));
     sent.truncate(sent.len() - b"--x--\r\n".len());
     sent.extend(form(&[&[("model", "whisper")], &fields[..]].concat(), None));

@@ -334,6 +334,26 @@ mod tests {
             })))
         }
 
+        /// Speaks for 100 ms, in two pieces.
+        fn audio(&self, _: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+            let now = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            let running = Running(Arc::clone(&self.running));
+            let pieces = stream::iter(0..2).then(move |_| {
+                let _runs = &running;
+                async move {
+                    sleep(Duration::from_millis(50)).await;
+                    Ok(AudioPiece::Bytes("RIFF".into()))
+                }
+            });
+            Box::pin(std::future::ready(Ok(Some(AudioReply {
+                served_by: ServedBy::new("engine", "m"),
+                media_type: "audio/wav".to_owned(),
+                length: None,
+                pieces: Box::pin(pieces),
+            }))))
+        }
+
         fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
             Box::pin(std::future::ready(Ok(Vec::new())))
         }
@@ -373,6 +393,25 @@ mod tests {
                 7
             ]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn speech_holds_its_place_until_the_last_piece() {
+        let engine = Arc::new(Engine::default());
+        let queue = Queue::new(engine.clone(), 2, 20);
+        let since = Instant::now();
+        let spoken = join_all((0..6).map(|_| async {
+            let audio = crate::Audio {
+                model: "m".to_owned(),
+                task: crate::AudioTask::Speak(loggia_wire::Extra::default()),
+            };
+            let reply = Backend::audio(&queue, AudioCall::new("1", audio)).await;
+            let mut reply = reply.unwrap().expect("a reply");
+            while reply.pieces.next().await.transpose().unwrap().is_some() {}
+        }));
+        spoken.await;
+        assert_eq!(engine.most.load(Ordering::SeqCst), 2);
+        assert!(since.elapsed() >= Duration::from_millis(300));
     }
 
     #[tokio::test(start_paused = true)]

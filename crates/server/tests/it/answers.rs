@@ -145,3 +145,25 @@ async fn a_panic_in_the_middle_of_a_stream_ends_it_as_any_failure_does() {
         assert!(client.rest().await.starts_with("HTTP/1.1 200 OK\r\n"));
     }
 }
+
+/// Half a sound must not look like a whole one: the answer has no length, so its end is the last
+/// chunk.
+#[tokio::test]
+async fn speech_that_breaks_off_has_no_proper_end() {
+    let server = TestServer::up().await;
+    let speak = |model: &str| {
+        let body = format!(r#"{{"model":"{model}","input":"Hi","voice":"v"}}"#);
+        let length = body.len();
+        format!(
+            "POST /v1/audio/speech HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+    };
+    let whole = server.ask(&speak("clear")).await;
+    assert!(whole.contains("content-type: audio/wav\r\n"), "{whole}");
+    assert!(whole.ends_with("4\r\nRIFF\r\n0\r\n\r\n"), "{whole}");
+    let mut client = server.client().await;
+    client.send(&speak("hoarse")).await;
+    let cut = String::from_utf8(client.rest_of_bytes().await).expect("text");
+    // Nothing at all, if the engine breaks off before the head of the answer has left.
+    assert!(!cut.ends_with("0\r\n\r\n"), "{cut}");
+}

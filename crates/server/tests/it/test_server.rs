@@ -11,7 +11,8 @@ use futures_core::future::BoxFuture;
 use loggia_api::Policy;
 use loggia_api::store::KeyStore;
 use loggia_backend::{
-    Abilities, Backend, BackendError, Call, Chunk, Event, Reply, ServedBy, Waiting,
+    Abilities, AudioCall, AudioPiece, AudioReply, Backend, BackendError, Call, Chunk, Event, Reply,
+    ServedBy, Waiting,
 };
 use loggia_server::{AppState, InFlight, ServerOptions, app, run};
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, Model};
@@ -161,6 +162,23 @@ impl Backend for TestBackend {
                 events: Box::pin(events),
             })
         })
+    }
+
+    /// Says `RIFF`. The model `hoarse` breaks off after it.
+    fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        let sound = Ok(AudioPiece::Bytes("RIFF".into()));
+        let cut = Err(BackendError::CutShort {
+            backend: "backend".to_owned(),
+        });
+        let is_cut = call.work.model == "hoarse";
+        let pieces: Vec<_> = [sound].into_iter().chain(is_cut.then_some(cut)).collect();
+        let reply = AudioReply {
+            served_by: ServedBy::new("backend", "backend"),
+            media_type: "audio/wav".to_owned(),
+            length: None,
+            pieces: Box::pin(futures_util::stream::iter(pieces)),
+        };
+        Box::pin(std::future::ready(Ok(Some(reply))))
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {

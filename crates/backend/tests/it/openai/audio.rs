@@ -1,11 +1,16 @@
 //! Tests of recordings and speech with an engine that speaks OpenAI's API.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
+use futures_core::future::BoxFuture;
 use futures_util::StreamExt as _;
+use loggia_backend::fleet::Fleet;
 use loggia_backend::{
-    Audio, AudioCall, AudioPiece, AudioReply, AudioTask, Backend, BackendError, Content, Recording,
+    Abilities, Audio, AudioCall, AudioPiece, AudioReply, AudioTask, Backend, BackendError, Call,
+    Content, Recording, Reply, ServedBy,
 };
-use loggia_wire::openai::CompletionUsage;
+use loggia_wire::openai::{CompletionUsage, Model};
 use serde_json::{Value, json};
 
 use super::engine_at;
@@ -247,4 +252,60 @@ async fn speech_that_breaks_off_is_an_error() {
     assert_eq!(reply.length, Some(9));
     let backend = "gpu".to_owned();
     assert_eq!(read(reply).await, Err(BackendError::CutShort { backend }));
+}
+
+/// A node, which may be away. It tells what the recording contains.
+struct Node {
+    is_away: bool,
+}
+
+impl Backend for Node {
+    fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
+        Box::pin(std::future::ready(Ok(Arc::default())))
+    }
+
+    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(std::future::ready(Err(call.work.unsupported())))
+    }
+
+    fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        Box::pin(async move {
+            if self.is_away {
+                let backend = "gpu".to_owned();
+                return Err(BackendError::Unreachable { backend });
+            }
+            let AudioTask::Transcribe(recording) = call.work.task else {
+                return Ok(None);
+            };
+            let content = recording.content.whole().await.unwrap();
+            Ok(Some(AudioReply {
+                served_by: ServedBy::new("gpu", "whisper"),
+                media_type: "text/plain".to_owned(),
+                length: None,
+                pieces: futures_util::stream::iter([Ok(AudioPiece::Bytes(content))]).boxed(),
+            }))
+        })
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
+        let models = vec![Model::new("whisper", 0, "tests")];
+        Box::pin(std::future::ready(Ok(models)))
+    }
+}
+
+#[tokio::test]
+async fn a_fleet_sends_a_recording_to_the_next_node_if_one_is_away() {
+    let nodes = [("one", true), ("two", false)].map(|(name, is_away)| {
+        let node: Arc<dyn Backend> = Arc::new(Node { is_away });
+        (Arc::from(name), node)
+    });
+    let fleet = Fleet::new("gpu", nodes, tokio::runtime::Handle::current());
+    let work = Audio {
+        model: "whisper".to_owned(),
+        task: AudioTask::Transcribe(recording(&[], false)),
+    };
+    let reply = fleet.audio(AudioCall::new("audio-7", work)).await;
+    let reply = reply.unwrap().expect("a reply");
+    assert_eq!(reply.served_by.node.as_deref(), Some("two"));
+    assert_eq!(read(reply).await.unwrap().0, "RIFF");
 }
