@@ -35,7 +35,7 @@ use crate::door::read;
 use crate::fit::fit;
 use crate::generated::Generate;
 use crate::messages::apply_edits;
-use crate::responses::compaction_plan::{CompactionPlan, plan_compaction};
+use crate::responses::compaction_plan::{Compacting, CompactionPlan, plan_compaction};
 use crate::responses::server_tools::{self, ServerTools};
 use crate::store::Owner;
 use crate::stored::keep::{Keep, Keeping};
@@ -97,7 +97,10 @@ pub(crate) fn start(
         (None, None) => backend.start(call),
         (None, Some(tools)) => Box::pin(server_tools::start(Arc::clone(backend), call, tools)),
         (Some(compaction), tools) => Box::pin(async move {
-            let (call, made) = compaction.compact(&**backend, call).await?;
+            let (call, made) = match compaction.compact(&**backend, call).await? {
+                Compacting::Done(call, made) => (call, made),
+                Compacting::Paused(reply) => return Ok(reply),
+            };
             let rest = Steps {
                 tools,
                 ..Steps::default()

@@ -163,8 +163,14 @@ pub enum ServerTool {
     },
     /// The beginning of the conversation was replaced by a summary.
     Compacted {
-        /// The sealed summary, which the client sends back with the next request.
-        encrypted_content: String,
+        /// The summary.
+        summary: String,
+        /// The summary and the messages beside it, sealed: the client sends them back with the next
+        /// request. `None` if the server has no keys.
+        encrypted_content: Option<String>,
+        /// The tokens of the summary, if the engine reports them. They are part of the
+        /// [`Usage`](Event::Usage) of the answer.
+        usage: Option<Box<CompletionUsage>>,
     },
 }
 

@@ -20,9 +20,10 @@ use crate::generated::Generate;
 use crate::messages::edits::Edit;
 use crate::messages::names::{self, Places};
 use crate::messages::request::{Translated, translate};
-use crate::messages::shape::MessageShape;
+use crate::messages::shape::{MessageShape, Purpose};
 use crate::messages::signature::Signer;
 use crate::messages::thread::Thread;
+use crate::responses::auto_compaction::AutoCompaction;
 use crate::stored::keep::ToStore;
 use crate::wording::Dialect;
 use crate::{ApiError, Ceilings, Strictness};
@@ -43,6 +44,8 @@ pub(crate) struct MessageAsChat {
     /// The edits of the conversation, and the tokens that they have removed.
     edits: Vec<Edit>,
     removed_tokens: u64,
+    /// The compaction of the conversation.
+    compaction: Option<AutoCompaction>,
     shape: Arc<MessageShape>,
     thread: Thread,
 }
@@ -62,6 +65,7 @@ impl MessageAsChat {
             leaves_thinking_open,
             continues,
             edits,
+            compaction,
             shape,
         } = translate(request, thread.recalled, signer, ceilings)?;
         chat::check_whole_with(&mut chat, ceilings, MOST_STOP_SEQUENCES)
@@ -74,6 +78,7 @@ impl MessageAsChat {
             continues,
             edits,
             removed_tokens: 0,
+            compaction,
             shape: Arc::new(shape),
             thread,
         })
@@ -131,7 +136,7 @@ impl Ask for MessageAsChat {
             continuation::request(&mut self.chat().extra);
         }
         let settled = self.chat().settle(can, strictness);
-        if self.shape.prewarms && can.options == OptionNames::Embedded {
+        if self.shape.purpose == Purpose::Prewarming && can.options == OptionNames::Embedded {
             self.chat().max_completion_tokens = Some(0);
         }
         self.named(settled)
@@ -176,6 +181,10 @@ impl Generate for MessageAsChat {
 
     fn include_usage(&self) -> bool {
         false
+    }
+
+    fn compaction(&self) -> Option<&AutoCompaction> {
+        self.compaction.as_ref()
     }
 
     fn edits(&self) -> &[Edit] {

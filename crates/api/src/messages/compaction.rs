@@ -1,5 +1,6 @@
 //! Compaction: `compaction` requests a summary of the conversation instead of an answer. The answer
 //! is a block of the type `compaction`, which takes the conversation's place in later requests.
+//! `compact_edit.rs` has the summary that comes before an answer.
 
 use loggia_wire::anthropic::{Block, Content, InputMessage, MessagesRequest};
 use loggia_wire::openai::{Message, Role};
@@ -9,30 +10,23 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::admit::checks::not_among;
 use crate::admit::parse::{typed, wrong_at};
+use crate::messages::signature::Signer;
 use crate::responses::ignored::Ignored;
-use crate::responses::summary;
+use crate::responses::sealed::Sealed;
+use crate::responses::summary::{self, Compacted, KeptMessages};
 
 /// The type of the block.
 pub(crate) const BLOCK: &str = "compaction";
 
-/// A request for a summary.
-#[derive(Clone, Debug)]
-pub(crate) struct Compaction {
-    /// The message that asks the model for it.
-    pub(crate) question: Message,
-    /// The changes of the tools in the conversation, which the block contains.
-    pub(crate) tool_changes: Vec<Value>,
-}
-
-/// Takes `compaction` out of a request, with the fields that only shape an answer. `None` if the
-/// request is for an answer.
+/// Takes `compaction` out of a request, with the fields that only shape an answer. Returns the
+/// message that asks the model for the summary, or `None` if the request is for an answer.
 ///
 /// # Errors
 /// Returns a 400 for an unknown type of compaction.
-pub(crate) fn of(
+pub(crate) fn question_of(
     request: &mut MessagesRequest,
     ignored: &mut Ignored,
-) -> Result<Option<Compaction>, ApiError> {
+) -> Result<Option<Message>, ApiError> {
     #[derive(Deserialize)]
     struct CompactionField {
         #[serde(rename = "type")]
@@ -48,11 +42,14 @@ pub(crate) fn of(
         return Err(not_among("compaction.type", &asked.kind, &["summarize"]));
     }
     take_shape(request, ignored);
-    let own = asked.instructions.filter(|text| !text.trim().is_empty());
-    Ok(Some(Compaction {
-        question: own.map_or_else(summary::question, |text| Message::text(Role::User, text)),
-        tool_changes: tool_changes(&request.messages),
-    }))
+    Ok(Some(question(asked.instructions)))
+}
+
+/// Returns the message that asks the model for a summary, with the client's own instructions if it
+/// has any.
+pub(crate) fn question(instructions: Option<String>) -> Message {
+    let own = instructions.filter(|text| !text.trim().is_empty());
+    own.map_or_else(summary::question, |text| Message::text(Role::User, text))
 }
 
 /// Removes and lists the fields that have no effect on a summary.
@@ -79,7 +76,7 @@ fn take_shape(request: &mut MessagesRequest, ignored: &mut Ignored) {
 }
 
 /// Returns the blocks that change the tools, as the block of the answer has them.
-fn tool_changes(messages: &[InputMessage]) -> Vec<Value> {
+pub(crate) fn tool_changes(messages: &[InputMessage]) -> Vec<Value> {
     let blocks = messages
         .iter()
         .filter_map(|message| match &message.content {
@@ -111,8 +108,27 @@ pub(crate) struct Earlier {
     /// The index of its message, and of its block.
     pub(crate) message: usize,
     block: usize,
-    /// The message that gives the model the summary.
-    pub(crate) told: Message,
+    summary: String,
+    /// What the server sealed beside the summary.
+    sealed: Option<String>,
+    follower: Follower,
+}
+
+/// What comes directly after a summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Follower {
+    Nothing,
+    /// More of the model's answer.
+    Answer,
+    /// A message of the user or of the system.
+    Message,
+}
+
+/// What stands in a conversation for all before a summary.
+pub(crate) struct Replacement {
+    pub(crate) messages: Vec<Message>,
+    /// Whether the server could not read what it needs beside the summary.
+    pub(crate) is_unread: bool,
 }
 
 impl Earlier {
@@ -125,11 +141,20 @@ impl Earlier {
             };
             for (block, one) in blocks.iter().enumerate() {
                 if let Some(summary) = summary_of(one) {
-                    let told = summary::told(summary);
+                    let sealed = one.extra.get("encrypted_content").and_then(Value::as_str);
+                    let next = messages.get(message + 1);
+                    let follower = match next {
+                        _ if block + 1 < blocks.len() => Follower::Answer,
+                        None => Follower::Nothing,
+                        Some(next) if next.role == "assistant" => Follower::Answer,
+                        Some(_) => Follower::Message,
+                    };
                     found = Some(Self {
                         message,
                         block,
-                        told,
+                        summary: summary.to_owned(),
+                        sealed: sealed.map(str::to_owned),
+                        follower,
                     });
                 }
             }
@@ -147,5 +172,37 @@ impl Earlier {
             blocks[..=self.block].fill(Block::of_text(""));
         }
         Some(message)
+    }
+
+    /// Returns the messages that stand for all before. Beside the summary are those that the model
+    /// answers after it. They are left out where the client goes on with a message of its own: the
+    /// summary is about them too.
+    pub(crate) fn replacement(&self, signer: &Signer) -> Replacement {
+        let told = summary::told(&self.summary);
+        let Some(sealed) = &self.sealed else {
+            return Replacement {
+                messages: vec![told],
+                is_unread: false,
+            };
+        };
+        let keys = signer.keys();
+        let opened = Sealed::Compaction.open(keys.as_deref(), sealed, BLOCK);
+        let opened: Option<String> = opened.ok().flatten();
+        let compacted = opened.and_then(|json| serde_json::from_str::<Compacted>(&json).ok());
+        let is_unread = compacted.is_none();
+        let kept = compacted.and_then(|compacted| compacted.kept);
+        let KeptMessages { before, mut after } = kept.unwrap_or_default();
+        match self.follower {
+            Follower::Nothing => {}
+            // Not the beginning of the answer that the client gave: it adds that itself.
+            Follower::Answer => {
+                after.pop_if(|last| last.role == Role::Assistant);
+            }
+            Follower::Message => after.clear(),
+        }
+        Replacement {
+            messages: before.into_iter().chain([told]).chain(after).collect(),
+            is_unread,
+        }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::admit::checks::{missing, not_among, too_long};
 use crate::admit::parse::{typed, wrong_at};
+use crate::messages::compact_edit::COMPACT;
 use crate::messages::tools::function_of;
 use crate::responses::ignored::Ignored;
 
@@ -92,6 +93,8 @@ pub(crate) fn of(management: Option<&Value>, ignored: &mut Ignored) -> Result<Ve
         match kind.ok_or_else(|| missing(format!("{place}.type")))? {
             TOOL_USES => found.push(Edit::ToolUses(tool_uses(&place, edit)?)),
             THINKING => found.extend(thinking(&place, edit)?),
+            // `compact_edit.rs` reads it.
+            COMPACT => {}
             kind => ignored.add(format!("context_management.edits[].{kind}")),
         }
     }

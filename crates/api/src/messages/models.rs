@@ -107,7 +107,7 @@ fn capabilities(model: &Model, offered: Offered) -> Option<Value> {
             "supported": true,
             "clear_thinking_20251015": yes(),
             "clear_tool_uses_20250919": yes(),
-            "compact_20260112": no()
+            "compact_20260112": yes()
         },
         "effort": {
             "supported": thinks["supported"],

@@ -9,13 +9,16 @@ use loggia_wire::openai::{
 use serde_json::Value;
 
 use crate::admit::checks::{between, check_model, missing, not_among, too_long};
-use crate::messages::compaction::{self, Compaction};
+use crate::messages::blocks::SYSTEM;
+use crate::messages::compact_edit::{self, COMPACT};
+use crate::messages::compaction;
 use crate::messages::edits::{self, Edit};
 use crate::messages::names::Places;
-use crate::messages::shape::MessageShape;
+use crate::messages::shape::{MessageShape, Purpose};
 use crate::messages::signature::Signer;
 use crate::messages::tools::{self, Offered, Tools};
-use crate::messages::turns;
+use crate::messages::turns::{self, Conversation};
+use crate::responses::auto_compaction::AutoCompaction;
 use crate::responses::ignored::Ignored;
 use crate::{ApiError, Ceilings};
 
@@ -64,6 +67,8 @@ pub(crate) struct Translated {
     pub(crate) continues: bool,
     /// The edits of the conversation.
     pub(crate) edits: Vec<Edit>,
+    /// The compaction before the answer.
+    pub(crate) compaction: Option<AutoCompaction>,
     pub(crate) shape: MessageShape,
 }
 
@@ -79,108 +84,151 @@ pub(crate) fn translate(
 ) -> Result<Translated, ApiError> {
     check(&request, most)?;
     let mut names = Ignored::default();
-    let compaction = compaction::of(&mut request, &mut names)?;
+    let question = compaction::question_of(&mut request, &mut names)?;
     let edits = edits::of(request.context_management.as_ref(), &mut names)?;
     unread(&mut request, &mut names);
-    let mut ignored = names.into_names();
     let changes = turns::tool_changes(&request.messages)?;
     let mut offered = Tools::of(&request, &changes, most.tools)?;
     let messages = std::mem::take(&mut request.messages);
+    let shown_changes = compaction::tool_changes(&messages);
     let mut conversation = turns::conversation(request.system.take(), messages, recalled, &signer)?;
     if conversation.messages.is_empty() {
         return Err(no_messages());
     }
-    if let Some(compaction) = &compaction {
+    let summarizes = question.is_some();
+    let compaction = compaction(&request, &conversation, summarizes, &signer, &mut names)?;
+    if let Some(question) = question {
         // A summary is made without tools.
         offered.functions.clear();
-        conversation.messages.push(compaction.question.clone());
+        conversation.messages.push(question);
         conversation.places.push("compaction".to_owned());
     }
-    let choice = request.tool_choice.as_ref();
-    let tool_choice = choice.map(tools::choice).transpose()?.flatten();
-    let config = request.output_config.take();
-    let effort = effort(
-        request.thinking.as_ref(),
-        conversation.effort.as_deref(),
-        config.as_ref(),
-        &mut ignored,
-    )?;
-    let (format, format_place) = format(config, request.output_format.take());
-    let response_format = format
-        .map(|format| chat_format(format_place, format, &mut ignored))
-        .transpose()?;
+    let mut ignored = names.into_names();
+    let manner = manner(&mut request, &conversation, &mut ignored)?;
     ignored.extend(offered.ignored.into_names());
     ignored.extend(conversation.ignored.into_names());
-
     let beginning = continuation::beginning(&conversation.messages);
     if let Some(beginning) = &beginning {
-        let thinking = request.thinking.as_ref();
-        check_continuation(
-            beginning,
-            thinking,
-            response_format.is_some(),
-            tool_choice.as_ref(),
-        )?;
+        check_continuation(beginning, request.thinking.as_ref(), &manner)?;
     }
-    let leaves_thinking_open = request.thinking.is_none() && effort.is_none();
-    let (effort, effort_place) =
-        effort.map_or((None, None), |(effort, place)| (Some(effort), Some(place)));
-    let shape = shape(&request, signer, compaction, offered.offered);
-    let chat = ChatCompletionRequest {
-        response_format,
-        reasoning_effort: effort,
-        ..chat(
-            request,
-            conversation.messages,
-            offered.functions,
-            tool_choice,
-        )
+    let leaves_thinking_open = request.thinking.is_none() && manner.effort.is_none();
+    let shape = MessageShape {
+        purpose: purpose(&request, summarizes, compaction.as_ref()),
+        tool_changes: shown_changes,
+        ..shape(&request, signer, offered.offered)
+    };
+    let places = Places {
+        messages: conversation.places,
+        tools: offered.places,
+        effort: manner.effort.as_ref().map(|(_, place)| *place),
+        format: Some(manner.format_place),
     };
     Ok(Translated {
-        chat,
-        places: Places {
-            messages: conversation.places,
-            tools: offered.places,
-            effort: effort_place,
-            format: Some(format_place),
-        },
+        chat: chat(request, conversation.messages, offered.functions, manner),
+        places,
         ignored,
         leaves_thinking_open,
         continues: beginning.is_some(),
         edits,
+        compaction,
         shape,
     })
 }
 
-fn shape(
+/// The compaction before an answer. A summary that is the answer needs none.
+fn compaction(
     request: &MessagesRequest,
-    signer: Signer,
-    compaction: Option<Compaction>,
-    offered: Offered,
-) -> MessageShape {
+    conversation: &Conversation,
+    summarizes: bool,
+    signer: &Signer,
+    names: &mut Ignored,
+) -> Result<Option<AutoCompaction>, ApiError> {
+    let management = request.context_management.as_ref();
+    let has_prompt = conversation
+        .places
+        .first()
+        .is_some_and(|place| place == SYSTEM);
+    let found = compact_edit::of(management, usize::from(has_prompt), signer)?;
+    if summarizes && found.is_some() {
+        names.add(format!("context_management.edits[].{COMPACT}"));
+        return Ok(None);
+    }
+    let is_answered = request.max_tokens != Some(0);
+    Ok(found.filter(|_| is_answered))
+}
+
+fn purpose(
+    request: &MessagesRequest,
+    summarizes: bool,
+    compaction: Option<&AutoCompaction>,
+) -> Purpose {
+    if request.max_tokens == Some(0) {
+        Purpose::Prewarming
+    } else if summarizes {
+        Purpose::Summary
+    } else if compaction.is_some_and(|compaction| compaction.pauses) {
+        Purpose::PausedAnswer
+    } else {
+        Purpose::Answer
+    }
+}
+
+/// How the model is to answer, in the terms of a chat.
+struct Manner {
+    tool_choice: Option<ToolChoice>,
+    /// The effort, and the field that it comes from.
+    effort: Option<(String, &'static str)>,
+    response_format: Option<ResponseFormat>,
+    /// The field that the format comes from.
+    format_place: &'static str,
+}
+
+fn manner(
+    request: &mut MessagesRequest,
+    conversation: &Conversation,
+    ignored: &mut Vec<String>,
+) -> Result<Manner, ApiError> {
+    let choice = request.tool_choice.as_ref();
+    let tool_choice = choice.map(tools::choice).transpose()?.flatten();
+    let config = request.output_config.take();
+    let thinking = request.thinking.as_ref();
+    let of_a_message = conversation.effort.as_deref();
+    let effort = effort(thinking, of_a_message, config.as_ref(), ignored)?;
+    let (format, format_place) = format(config, request.output_format.take());
+    let response_format = format
+        .map(|format| chat_format(format_place, format, ignored))
+        .transpose()?;
+    Ok(Manner {
+        tool_choice,
+        effort,
+        response_format,
+        format_place,
+    })
+}
+
+fn shape(request: &MessagesRequest, signer: Signer, offered: Offered) -> MessageShape {
     MessageShape {
         signer,
         stops: request.stop_sequences.clone().unwrap_or_default(),
         omits_thinking: display(request.thinking.as_ref()) == Some("omitted"),
         applied_edits: request.context_management.is_some().then(Vec::new),
-        prewarms: request.max_tokens == Some(0),
-        compaction: compaction.map(|compaction| compaction.tool_changes),
         diagnoses: request.diagnostics.is_some(),
         safeguards: request.safeguards.as_ref().map(types_of),
         offered,
+        ..MessageShape::default()
     }
 }
 
-/// Returns the chat without its format and its effort.
 fn chat(
     request: MessagesRequest,
     messages: Vec<Message>,
     functions: Vec<Tool>,
-    choice: Option<ToolChoice>,
+    manner: Manner,
 ) -> ChatCompletionRequest {
     let one_call = request.tool_choice.as_ref();
     let one_call = one_call.and_then(|choice| choice.disable_parallel_tool_use) == Some(true);
     let has_tools = !functions.is_empty();
+    let choice = manner.tool_choice;
     ChatCompletionRequest {
         model: request.model,
         messages,
@@ -196,6 +244,8 @@ fn chat(
         tools: has_tools.then_some(functions),
         tool_choice: choice.filter(|choice| has_tools || *choice != ToolChoice::None),
         parallel_tool_calls: (has_tools && one_call).then_some(false),
+        response_format: manner.response_format,
+        reasoning_effort: manner.effort.map(|(effort, _)| effort),
         extra: with_top_k(request.extra, request.top_k),
         ..empty_chat()
     }
@@ -256,18 +306,18 @@ fn check_prewarming(request: &MessagesRequest) -> Result<(), ApiError> {
 fn check_continuation(
     beginning: &str,
     thinking: Option<&Thinking>,
-    has_format: bool,
-    tool_choice: Option<&ToolChoice>,
+    manner: &Manner,
 ) -> Result<(), ApiError> {
     if beginning.ends_with(char::is_whitespace) {
         // Anthropic's words.
         let message = "messages: final assistant content cannot end with trailing whitespace";
         return Err(ApiError::invalid("messages", "invalid_value", message));
     }
-    if has_format {
+    if manner.response_format.is_some() {
         return Err(not_continued("'output_config.format'"));
     }
-    if tool_choice.is_some_and(|choice| *choice != ToolChoice::None) {
+    let choice = manner.tool_choice.as_ref();
+    if choice.is_some_and(|choice| *choice != ToolChoice::None) {
         return Err(not_continued("'tool_choice' that requires a call"));
     }
     if thinking.is_some_and(|thinking| thinking.kind == "enabled") {

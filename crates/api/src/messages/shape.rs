@@ -5,6 +5,20 @@ use serde_json::Value;
 use crate::messages::signature::Signer;
 use crate::messages::tools::Offered;
 
+/// The purpose of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// An answer.
+    #[default]
+    Answer,
+    /// An answer that ends after the compaction, if one is made before it.
+    PausedAnswer,
+    /// A summary of the conversation.
+    Summary,
+    /// The engine reads the prompt into its cache. The answer is empty.
+    Prewarming,
+}
+
 /// The properties of the answer that follow from the request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MessageShape {
@@ -16,10 +30,9 @@ pub(crate) struct MessageShape {
     pub(crate) stops: Vec<String>,
     /// Whether the text of the reasoning is left out.
     pub(crate) omits_thinking: bool,
-    /// Whether the prompt is only read, into the engine's cache. The answer is empty.
-    pub(crate) prewarms: bool,
-    /// For a compaction: the changes of the tools in the conversation.
-    pub(crate) compaction: Option<Vec<Value>>,
+    pub(crate) purpose: Purpose,
+    /// The changes of the tools in the conversation, for the block of a compaction.
+    pub(crate) tool_changes: Vec<Value>,
     /// The edits that removed something from the conversation. `None` if the client asks for none.
     pub(crate) applied_edits: Option<Vec<Value>>,
     /// The classifiers that the client asks for.

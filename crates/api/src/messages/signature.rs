@@ -27,6 +27,11 @@ impl Signer {
         Self { keys, caller }
     }
 
+    /// The keys that make the signatures.
+    pub(crate) fn keys(&self) -> Option<Arc<Keys>> {
+        self.keys.clone()
+    }
+
     fn purpose(&self) -> String {
         match &self.caller {
             Some(caller) => format!("{PURPOSE} of {caller}"),

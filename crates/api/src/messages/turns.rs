@@ -14,7 +14,7 @@ use crate::ApiError;
 use crate::admit::checks::{missing, not_among};
 use crate::admit::parse::{typed, wrong_at};
 use crate::messages::blocks::{self, Parts, SYSTEM};
-use crate::messages::compaction::{self, Earlier};
+use crate::messages::compaction::{self, Earlier, Replacement};
 use crate::messages::signature::Signer;
 use crate::messages::tools::{ToolChanges, function_of};
 use crate::responses::ignored::Ignored;
@@ -158,7 +158,7 @@ pub(crate) fn conversation(
                 continue;
             }
             if index == earlier.message {
-                reader.summary(index, earlier.told.clone());
+                reader.replace(index, earlier.replacement(signer));
                 match earlier.rest(message) {
                     Some(rest) => message = rest,
                     None => continue,
@@ -217,10 +217,15 @@ impl Reader {
         }
     }
 
-    /// Adds the message that stands for all before it.
-    fn summary(&mut self, index: usize, told: Message) {
+    /// Adds the messages that stand for all before this one.
+    fn replace(&mut self, index: usize, replacement: Replacement) {
         let place = self.place(index);
-        self.others.push((place, told));
+        let messages = replacement.messages.into_iter();
+        self.others
+            .extend(messages.map(|message| (place.clone(), message)));
+        if replacement.is_unread {
+            self.ignore("messages[].content[].encrypted_content".to_owned());
+        }
     }
 
     fn message(&mut self, index: usize, message: InputMessage) -> Result<(), ApiError> {

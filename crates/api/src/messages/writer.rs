@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use loggia_backend::conversation::arguments;
-use loggia_backend::{BackendError, Chunk, EarlyEnd, Event};
+use loggia_backend::{BackendError, Chunk, EarlyEnd, Event, ServerTool};
 use loggia_wire::JsonText;
 use loggia_wire::anthropic::{
-    ContentBlock, ContextManagement, Delta, Diagnostics, Message, MessageDelta,
-    OutputTokensDetails, SafeguardResult, StopDetails, StopReason, StreamEvent, Usage, write_event,
-    write_text_delta,
+    ContentBlock, ContextManagement, Delta, Diagnostics, IterationKind, IterationUsage, Message,
+    MessageDelta, OutputTokensDetails, SafeguardResult, StopDetails, StopReason, StreamEvent,
+    Usage, write_event, write_text_delta,
 };
 use loggia_wire::frame::sse;
 use loggia_wire::openai::{
@@ -25,7 +25,7 @@ use crate::answer::chunks::put_json;
 use crate::answer::id;
 use crate::answer::writer::{Head, Writer};
 use crate::messages::error;
-use crate::messages::shape::MessageShape;
+use crate::messages::shape::{MessageShape, Purpose};
 
 /// Writes one message. It is stepped by hand.
 pub(crate) struct MessageWriter {
@@ -42,6 +42,8 @@ pub(crate) struct MessageWriter {
     hidden: String,
     /// The text so far, if it is the summary of a compaction.
     summary: String,
+    /// The tokens of the summary, if the conversation was compacted before the answer.
+    summary_usage: Option<Box<CompletionUsage>>,
     /// The index of the first call that has not begun.
     next_call: u32,
     has_refused: bool,
@@ -101,6 +103,7 @@ impl MessageWriter {
             open: Open::Nothing,
             hidden: String::new(),
             summary: String::new(),
+            summary_usage: None,
             next_call: 0,
             has_refused: false,
             finish_reason: None,
@@ -161,17 +164,19 @@ impl MessageWriter {
             tool_calls,
             ..
         } = choice.delta;
-        if self.shape.prewarms {
+        if self.shape.purpose == Purpose::Prewarming {
             self.finish_reason = choice.finish_reason;
             return Ok(());
         }
-        if let Some(changes) = &self.shape.compaction {
+        if self.shape.purpose == Purpose::Summary {
             self.summary.push_str(&content.unwrap_or_default());
             self.finish_reason = choice.finish_reason;
-            return match self.finish_reason {
-                Some(_) => self.summarized(changes.clone(), out),
-                None => Ok(()),
-            };
+            if self.finish_reason.is_none() {
+                return Ok(());
+            }
+            let summary = self.summary.trim().to_owned();
+            let summary = Some(summary).filter(|summary| !summary.is_empty());
+            return self.compaction(summary, None, out);
         }
         if let Some(text) = said(reasoning_content.or(reasoning)) {
             self.thinking(&text, out)?;
@@ -199,25 +204,73 @@ impl MessageWriter {
         Ok(())
     }
 
-    /// Writes the summary of a compaction, which clients get as a whole.
-    fn summarized(&mut self, tool_changes: Vec<Value>, out: &mut Vec<u8>) -> Written {
-        let block = |content| ContentBlock::Compaction {
+    /// Writes the block of a compaction, which clients get as a whole.
+    fn compaction(
+        &mut self,
+        content: Option<String>,
+        encrypted_content: Option<String>,
+        out: &mut Vec<u8>,
+    ) -> Written {
+        let tool_changes = self.shape.tool_changes.clone();
+        let block = |content, encrypted_content| ContentBlock::Compaction {
             content,
-            encrypted_content: None,
+            encrypted_content,
             tool_changes,
         };
-        let summary = self.summary.trim().to_owned();
-        let summary = Some(summary).filter(|summary| !summary.is_empty());
         if !self.streams {
-            return self.start(block(summary), out);
+            return self.start(block(content, encrypted_content), out);
         }
-        self.start(block(None), out)?;
+        self.start(block(None, None), out)?;
         let delta = Delta::Compaction {
-            content: summary.as_deref(),
-            encrypted_content: None,
+            content: content.as_deref(),
+            encrypted_content: encrypted_content.as_deref(),
         };
         self.delta(delta, out)?;
-        self.event(&StreamEvent::ContentBlockStop { index: 0 }, out)
+        let index = self.blocks.saturating_sub(1);
+        self.event(&StreamEvent::ContentBlockStop { index }, out)
+    }
+
+    /// Notes what the server did before the answer.
+    fn server_tool(&mut self, event: ServerTool, out: &mut Vec<u8>) -> Written {
+        let ServerTool::Compacted {
+            summary,
+            encrypted_content,
+            usage,
+        } = event
+        else {
+            return Ok(());
+        };
+        let usage = usage.unwrap_or_else(|| Box::new(CompletionUsage::new(0, 0)));
+        self.summary_usage = Some(usage);
+        self.begin(out)?;
+        self.compaction(Some(summary), encrypted_content, out)
+    }
+
+    /// Returns whether the answer ends with a compaction.
+    fn ends_compacted(&self) -> bool {
+        match self.shape.purpose {
+            Purpose::Summary => true,
+            Purpose::PausedAnswer => self.summary_usage.is_some(),
+            Purpose::Answer | Purpose::Prewarming => false,
+        }
+    }
+
+    /// Notes the tokens of the answer, and of a compaction before it.
+    fn used(&mut self, mut used: CompletionUsage) {
+        let mut iterations = None;
+        if let Some(of_summary) = self.summary_usage.as_deref() {
+            subtract(&mut used, of_summary);
+            let summary = iteration(IterationKind::Compaction, of_summary);
+            let answer = iteration(IterationKind::Message, &used);
+            let answer = (!self.ends_compacted()).then_some(answer);
+            iterations = Some([summary].into_iter().chain(answer).collect());
+        }
+        self.message.usage = usage(Some(&used));
+        self.message.usage.iterations = iterations;
+        if self.shape.purpose == Purpose::Prewarming {
+            self.message.usage.output_tokens = 0;
+            self.message.usage.output_tokens_details = None;
+        }
     }
 
     fn thinking(&mut self, text: &str, out: &mut Vec<u8>) -> Written {
@@ -401,8 +454,8 @@ impl MessageWriter {
     fn end(&mut self) -> Written {
         let finished = self.finish_reason.ok_or(BackendError::Unfinished)?;
         let reason = match finished {
-            _ if self.shape.prewarms => StopReason::MaxTokens,
-            _ if self.shape.compaction.is_some() => StopReason::Compaction,
+            _ if self.shape.purpose == Purpose::Prewarming => StopReason::MaxTokens,
+            _ if self.ends_compacted() => StopReason::Compaction,
             FinishReason::ContentFilter => StopReason::Refusal,
             FinishReason::Length if self.ended_early == Some(EarlyEnd::Context) => {
                 StopReason::ModelContextWindowExceeded
@@ -428,7 +481,8 @@ impl MessageWriter {
 impl Writer for MessageWriter {
     fn push(&mut self, event: Event, out: &mut Vec<u8>) -> Written {
         match event {
-            Event::Waiting(_) | Event::ServerTool(_) => Ok(()),
+            Event::Waiting(_) => Ok(()),
+            Event::ServerTool(event) => self.server_tool(event, out),
             Event::EndedEarly(why) => {
                 self.ended_early = Some(why);
                 Ok(())
@@ -438,11 +492,7 @@ impl Writer for MessageWriter {
                 Ok(())
             }
             Event::Usage(used) => {
-                self.message.usage = usage(Some(&used));
-                if self.shape.prewarms {
-                    self.message.usage.output_tokens = 0;
-                    self.message.usage.output_tokens_details = None;
-                }
+                self.used(used);
                 Ok(())
             }
             Event::Chunk(chunk) => self.chunk(chunk, out),
@@ -523,6 +573,34 @@ fn usage(used: Option<&CompletionUsage>) -> Usage {
             .map(|thinking_tokens| OutputTokensDetails { thinking_tokens }),
         service_tier: "standard".to_owned(),
         ..Usage::default()
+    }
+}
+
+/// Takes the tokens of a part out of those of the whole.
+fn subtract(all: &mut CompletionUsage, part: &CompletionUsage) {
+    let less = |count: &mut u64, less: u64| *count = count.saturating_sub(less);
+    less(&mut all.prompt_tokens, part.prompt_tokens);
+    less(&mut all.completion_tokens, part.completion_tokens);
+    if let (Some(all), Some(part)) = (&mut all.prompt_tokens_details, &part.prompt_tokens_details) {
+        less(&mut all.cached_tokens, part.cached_tokens);
+    }
+    if let (Some(all), Some(part)) = (
+        &mut all.completion_tokens_details,
+        &part.completion_tokens_details,
+    ) {
+        less(&mut all.reasoning_tokens, part.reasoning_tokens);
+    }
+}
+
+/// The tokens of one call of the model.
+fn iteration(kind: IterationKind, used: &CompletionUsage) -> IterationUsage {
+    let usage = usage(Some(used));
+    IterationUsage {
+        kind,
+        input_tokens: usage.input_tokens,
+        cache_creation_input_tokens: 0,
+        cache_read_input_tokens: usage.cache_read_input_tokens,
+        output_tokens: usage.output_tokens,
     }
 }
 

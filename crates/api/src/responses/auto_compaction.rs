@@ -1,19 +1,22 @@
-//! `context_management` of a response: when its conversation is compacted. `compaction_plan.rs` does
-//! it.
+//! When the server compacts a conversation before it answers, as a request asks for it, and
+//! `context_management` of a response. `compaction_plan.rs` does it, also for messages, whose edit is
+//! in `messages/compact_edit.rs`.
 //!
 //! `POST /v1/responses/compact` and `compaction_trigger` are in `compact.rs` and `summary.rs`.
 
 use std::sync::Arc;
 
 use loggia_seal::Keys;
+use loggia_wire::openai::Message;
 use loggia_wire::openai::responses::ResponseRequest;
 use serde_json::Value;
 
 use crate::ApiError;
 use crate::admit::checks::{missing, one_of};
+use crate::responses::summary;
 
 /// OpenAI's smallest `compact_threshold`.
-const LEAST_TOKENS: u64 = 1000;
+pub(crate) const LEAST_TOKENS: u64 = 1000;
 
 /// The field that asks for it.
 pub(crate) const FIELD: &str = "context_management";
@@ -21,17 +24,55 @@ pub(crate) const FIELD: &str = "context_management";
 /// How a request wants its conversation to be compacted.
 #[derive(Clone, Debug)]
 pub(crate) struct AutoCompaction {
-    /// The tokens of a prompt from which on it is compacted. `None`: four fifths of the context.
-    pub(super) threshold: Option<u64>,
+    /// The tokens of a prompt from which on it is compacted.
+    pub(crate) threshold: Threshold,
     /// How many messages at the beginning are the instructions of the request: no summary replaces
     /// them.
-    pub(super) instructions: usize,
-    /// Seal the summary.
-    pub(super) keys: Arc<Keys>,
+    pub(crate) instructions: usize,
+    /// Seal what the client sends back. Without keys it sends back the summary alone.
+    pub(crate) keys: Option<Arc<Keys>>,
+    /// The message that asks the model for the summary.
+    pub(crate) question: Message,
+    /// The messages that the summary is about.
+    pub(crate) scope: Scope,
+    /// Whether the answer ends after the summary.
+    pub(crate) pauses: bool,
+}
+
+/// The number of tokens of a prompt from which on it is compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threshold {
+    Tokens(u64),
+    /// Four fifths of the context.
+    OfContext,
+    /// The smaller one of this number and four fifths of the context.
+    AtMost(u64),
+}
+
+impl Threshold {
+    /// Returns the number for a context of this size. `None` if it depends on a size that is not
+    /// known.
+    pub(super) fn tokens(self, context: Option<u64>) -> Option<u64> {
+        let of_context = context.map(|context| context / 5 * 4);
+        match self {
+            Self::Tokens(tokens) => Some(tokens),
+            Self::OfContext => of_context,
+            Self::AtMost(tokens) => Some(of_context.map_or(tokens, |most| most.min(tokens))),
+        }
+    }
+}
+
+/// The messages that a summary is about. The model answers the last ones in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Those before the ones that the model answers now.
+    Earlier,
+    /// All: the client may send the summary back without the rest.
+    All,
 }
 
 impl AutoCompaction {
-    /// Reads `context_management`.
+    /// Reads `context_management` of a response.
     ///
     /// # Errors
     /// A 400 for an entry that is not one of OpenAI's.
@@ -54,10 +95,14 @@ impl AutoCompaction {
         let (Some(keys), false) = (keys, thresholds.is_empty()) else {
             return Ok(None);
         };
+        let least = thresholds.into_iter().flatten().min();
         Ok(Some(Self {
-            threshold: thresholds.into_iter().flatten().min(),
+            threshold: least.map_or(Threshold::OfContext, Threshold::Tokens),
             instructions: usize::from(request.instructions.is_some()),
-            keys: Arc::clone(keys),
+            keys: Some(Arc::clone(keys)),
+            question: summary::question(),
+            scope: Scope::Earlier,
+            pauses: false,
         }))
     }
 }

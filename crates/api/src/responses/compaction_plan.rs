@@ -1,17 +1,18 @@
-//! Compaction inside of a response: if the prompt is too long, the model first summarizes the
+//! Compaction before an answer: if the prompt is too long, the model first summarizes the
 //! conversation, and goes on from the summary.
 
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use loggia_backend::{Backend, BackendError, Call, Event, Events, ServerTool, Work};
-use loggia_seal::Keys;
-use loggia_wire::openai::{ChatCompletionRequest, CompletionUsage, Message, Role};
+use loggia_backend::{Backend, BackendError, Call, Chunk, Event, Events, Reply, ServerTool, Work};
+use loggia_wire::openai::{
+    ChatCompletionRequest, ChunkChoice, CompletionUsage, FinishReason, Message, Role,
+};
 
 use crate::admit::ParsedRequest;
 use crate::fit::{chat, context, count, most_tokens_of_text};
 use crate::generated::Generate;
-use crate::responses::auto_compaction::{AutoCompaction, FIELD};
+use crate::responses::auto_compaction::{AutoCompaction, FIELD, Scope};
 use crate::responses::sealed::Sealed;
 use crate::responses::server_tools::{add, sum};
 use crate::responses::summary::{self, Compacted, KeptMessages};
@@ -23,7 +24,16 @@ pub(crate) struct CompactionPlan {
     parts: Parts,
     /// The most tokens of the summary.
     most_tokens: i64,
-    keys: Arc<Keys>,
+    compaction: AutoCompaction,
+}
+
+/// What a compaction led to.
+pub(crate) enum Compacting {
+    /// The call that the model answers now, and the compaction. `None` if the model wrote no
+    /// summary: the call is as it was.
+    Done(Call, Option<FinishedCompaction>),
+    /// The answer ends after the summary.
+    Paused(Reply),
 }
 
 /// The parts of a conversation, as numbers of messages from its beginning.
@@ -61,8 +71,7 @@ async fn plan<R: Generate>(
     let whole = chat(R::work(Arc::clone(&asked.request))).map_err(refuse)?;
     let can = door.abilities(&whole.model).await.map_err(refuse)?;
     let context = context(can.context_length, &whole.extra);
-    let of_context = context.map(|context| context / 5 * 4);
-    let Some(threshold) = compaction.threshold.or(of_context) else {
+    let Some(threshold) = compaction.threshold.tokens(context) else {
         if asked.strictness == Strictness::Strict {
             return Err(ApiError::unsupported(FIELD));
         }
@@ -88,7 +97,7 @@ async fn plan<R: Generate>(
     Ok(Some(Box::new(CompactionPlan {
         parts,
         most_tokens: most_tokens.min(summary::MOST_TOKENS),
-        keys: compaction.keys,
+        compaction,
     })))
 }
 
@@ -134,68 +143,94 @@ fn now(messages: &[Message]) -> usize {
 }
 
 impl CompactionPlan {
-    /// Lets the model summarize the conversation. Returns the call with the summary in its place,
-    /// and the events that come before those of the answer. A model that writes no summary changes
-    /// nothing.
+    /// Lets the model summarize the conversation. Afterwards the call has the summary in its place.
     pub(crate) async fn compact(
         self,
         backend: &dyn Backend,
         call: Call,
-    ) -> Result<(Call, Option<FinishedCompaction>), BackendError> {
+    ) -> Result<Compacting, BackendError> {
         let Work::Chat(chat) = &call.work else {
-            return Ok((call, None));
+            return Ok(Compacting::Done(call, None));
         };
         let asked = Call {
             head: call.head.clone(),
             work: Work::Chat(Arc::new(self.question(chat))),
         };
-        let (text, usage) = text_of(backend.start(asked).await?.events).await?;
+        let Reply { served_by, events } = backend.start(asked).await?;
+        let (text, usage) = text_of(events).await?;
         let text = text.trim();
         if text.is_empty() {
-            return Ok((call, None));
+            return Ok(Compacting::Done(call, None));
         }
-        let Parts {
-            instructions,
-            system,
-            summarized,
-        } = self.parts;
-        let messages = &chat.messages;
-        let kept = KeptMessages {
-            before: messages[instructions..system].to_vec(),
-            after: messages[summarized..].to_vec(),
-        };
-        let compacted = Compacted {
-            summary: text.to_owned(),
-            messages: Vec::new(),
-            kept: Some(kept),
-        };
-        let json = serde_json::to_string(&compacted).map_err(|_| BackendError::Engine {
-            message: "a summary that cannot be written as JSON".to_owned(),
-        })?;
+        let compacted = self.compacted(&chat.messages, text);
         let finished = FinishedCompaction {
-            encrypted_content: Sealed::Compaction.seal(&self.keys, &json),
+            encrypted_content: self.sealed(&compacted)?,
+            summary: compacted.summary,
             usage,
         };
+        if self.compaction.pauses {
+            let events = finished.alone();
+            return Ok(Compacting::Paused(Reply { served_by, events }));
+        }
         let shorter = ChatCompletionRequest {
-            messages: messages[..system]
-                .iter()
-                .cloned()
-                .chain([summary::told(text)])
-                .chain(messages[summarized..].iter().cloned())
-                .collect(),
+            messages: self.shorter(&chat.messages, text),
             ..(**chat).clone()
         };
         let call = Call {
             head: call.head,
             work: Work::Chat(Arc::new(shorter)),
         };
-        Ok((call, Some(finished)))
+        Ok(Compacting::Done(call, Some(finished)))
+    }
+
+    /// The conversation with the summary in the place of what it is about.
+    fn shorter(&self, messages: &[Message], summary: &str) -> Vec<Message> {
+        let Parts {
+            system, summarized, ..
+        } = self.parts;
+        let before = messages[..system].iter().cloned();
+        let after = messages[summarized..].iter().cloned();
+        before
+            .chain([summary::told(summary)])
+            .chain(after)
+            .collect()
+    }
+
+    /// The summary with the messages that stay beside it.
+    fn compacted(&self, messages: &[Message], summary: &str) -> Compacted {
+        let Parts {
+            instructions,
+            system,
+            summarized,
+        } = self.parts;
+        Compacted {
+            summary: summary.to_owned(),
+            messages: Vec::new(),
+            kept: Some(KeptMessages {
+                before: messages[instructions..system].to_vec(),
+                after: messages[summarized..].to_vec(),
+            }),
+        }
+    }
+
+    fn sealed(&self, compacted: &Compacted) -> Result<Option<String>, BackendError> {
+        let Some(keys) = &self.compaction.keys else {
+            return Ok(None);
+        };
+        let json = serde_json::to_string(compacted).map_err(|_| BackendError::Engine {
+            message: "a summary that cannot be written as JSON".to_owned(),
+        })?;
+        Ok(Some(Sealed::Compaction.seal(keys, &json)))
     }
 
     /// The chat that asks for the summary.
     fn question(&self, chat: &ChatCompletionRequest) -> ChatCompletionRequest {
-        let mut messages = chat.messages[..self.parts.summarized].to_vec();
-        messages.push(summary::question());
+        let summarized = match self.compaction.scope {
+            Scope::Earlier => self.parts.summarized,
+            Scope::All => chat.messages.len(),
+        };
+        let mut messages = chat.messages[..summarized].to_vec();
+        messages.push(self.compaction.question.clone());
         let mut question = ChatCompletionRequest {
             messages,
             max_tokens: None,
@@ -232,18 +267,15 @@ async fn text_of(mut events: Events) -> Result<(String, Option<CompletionUsage>)
 /// A compaction that was made.
 #[derive(Debug)]
 pub(crate) struct FinishedCompaction {
-    encrypted_content: String,
+    summary: String,
+    encrypted_content: Option<String>,
     usage: Option<CompletionUsage>,
 }
 
 impl FinishedCompaction {
     /// Adds the compaction to the events of the answer: its item comes first, and its tokens count.
     pub(crate) fn before(self, events: Events) -> Events {
-        let Self {
-            encrypted_content,
-            usage,
-        } = self;
-        let item = Event::ServerTool(ServerTool::Compacted { encrypted_content });
+        let usage = self.usage.clone();
         let events = events.map(move |event| match event {
             Ok(Event::Usage(mut all)) => {
                 if let Some(usage) = &usage {
@@ -253,9 +285,26 @@ impl FinishedCompaction {
             }
             event => event,
         });
+        let item = self.item();
         stream::once(std::future::ready(Ok(item)))
             .chain(events)
             .boxed()
+    }
+
+    /// The events of an answer without anything else.
+    fn alone(self) -> Events {
+        let usage = self.usage.clone().map(Event::Usage);
+        let end = Event::Chunk(Chunk::of(ChunkChoice::finish(0, FinishReason::Stop)));
+        let events = [self.item(), end].into_iter().chain(usage);
+        stream::iter(events.map(Ok)).boxed()
+    }
+
+    fn item(self) -> Event {
+        Event::ServerTool(ServerTool::Compacted {
+            summary: self.summary,
+            encrypted_content: self.encrypted_content,
+            usage: self.usage.map(Box::new),
+        })
     }
 }
 

@@ -30,7 +30,7 @@ mod recall;
 mod replay;
 mod request;
 mod respond;
-mod sealed;
+pub(crate) mod sealed;
 pub(crate) mod server_tools;
 pub(crate) mod session;
 mod shape;

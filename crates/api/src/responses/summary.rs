@@ -53,7 +53,7 @@ pub(crate) struct Compacted {
 }
 
 /// The messages of a conversation that a summary does not replace, as the model reads them.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct KeptMessages {
     /// System messages before the summary.
     pub(crate) before: Vec<Message>,

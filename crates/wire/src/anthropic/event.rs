@@ -99,8 +99,8 @@ pub enum Delta<'a> {
     Compaction {
         /// The whole summary. `None` if the model wrote none.
         content: Option<&'a str>,
-        /// Always `None`.
-        encrypted_content: Option<()>,
+        /// What else the server needs to go on from the summary, sealed.
+        encrypted_content: Option<&'a str>,
     },
 }
 

@@ -70,8 +70,9 @@ pub enum ContentBlock {
     Compaction {
         /// The summary. `None` if the model wrote none, and while the answer is streamed.
         content: Option<String>,
-        /// Always `None`.
-        encrypted_content: Option<()>,
+        /// What else the server needs to go on from the summary, sealed. `None` if there is
+        /// nothing, and while the answer is streamed.
+        encrypted_content: Option<String>,
         /// The changes of the tools in the conversation.
         tool_changes: Vec<Value>,
     },
@@ -180,6 +181,36 @@ pub struct Usage {
     pub output_tokens_details: Option<OutputTokensDetails>,
     /// Always `standard`.
     pub service_tier: String,
+    /// The tokens of each call of the model, if the conversation was compacted before the answer.
+    /// Those of a compaction are in no other field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iterations: Option<Vec<IterationUsage>>,
+}
+
+/// The tokens of one call of the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IterationUsage {
+    /// The purpose of the call.
+    #[serde(rename = "type")]
+    pub kind: IterationKind,
+    /// Prompt tokens that the engine processed.
+    pub input_tokens: u64,
+    /// Always 0.
+    pub cache_creation_input_tokens: u64,
+    /// Prompt tokens that the engine took from its cache.
+    pub cache_read_input_tokens: u64,
+    /// Generated tokens.
+    pub output_tokens: u64,
+}
+
+words! {
+    /// The purpose of a call of the model.
+    pub enum IterationKind {
+        /// It wrote the answer.
+        Message = "message",
+        /// It wrote the summary of a compaction.
+        Compaction = "compaction",
+    }
 }
 
 /// Tokens written to the cache, by lifetime.

@@ -25,8 +25,8 @@ pub use block::{Block, Content, InputMessage};
 pub use error::{ErrorObject, ErrorResponse};
 pub use event::{Delta, MessageDelta, StreamEvent, write_event, write_text_delta};
 pub use message::{
-    CacheCreation, ContentBlock, ContextManagement, Diagnostics, Message, OutputTokensDetails,
-    SafeguardResult, SafeguardStatus, StopDetails, StopReason, Usage,
+    CacheCreation, ContentBlock, ContextManagement, Diagnostics, IterationKind, IterationUsage,
+    Message, OutputTokensDetails, SafeguardResult, SafeguardStatus, StopDetails, StopReason, Usage,
 };
 pub use model::{ModelInfo, ModelPage};
 pub use request::{MessagesRequest, OutputConfig, OutputFormat, Thinking, Tool, ToolChoice};

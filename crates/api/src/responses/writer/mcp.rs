@@ -54,7 +54,9 @@ impl ResponseWriter {
             ServerTool::SearchBegun { queries } => self.search_begun(queries, out),
             ServerTool::SearchEnded { results } => self.search_ended(results, out),
             ServerTool::Cited { file_id, filename } => self.cited(&file_id, &filename, out),
-            ServerTool::Compacted { encrypted_content } => self.compacted(encrypted_content, out),
+            ServerTool::Compacted {
+                encrypted_content, ..
+            } => self.compacted(encrypted_content.unwrap_or_default(), out),
         }
     }
 

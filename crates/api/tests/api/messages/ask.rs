@@ -604,7 +604,11 @@ async fn hints_and_labels_are_named_where_they_have_no_effect() {
         ),
         (
             json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}, {"type": "compact_20260112"}]}}),
-            "context_management.edits[].compact_20260112",
+            "",
+        ),
+        (
+            json!({"context_management": {"edits": [{"type": "forget_20300101"}]}}),
+            "context_management.edits[].forget_20300101",
         ),
         (
             json!({"output_config": {"task_budget": {}}}),

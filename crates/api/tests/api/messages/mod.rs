@@ -3,6 +3,7 @@
 mod ask;
 mod batches;
 mod clients;
+mod compact_edit;
 mod compaction;
 mod continuation;
 mod edits;

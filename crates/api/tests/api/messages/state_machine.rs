@@ -131,6 +131,7 @@ impl Seen {
                 of("compaction");
                 assert_eq!(block["content"], Value::Null, "a second delta: {event}");
                 block["content"] = delta["content"].clone();
+                block["encrypted_content"] = delta["encrypted_content"].clone();
             }
             _ => panic!("an unknown delta: {event}"),
         }
