@@ -620,7 +620,16 @@ impl Route {
 
     /// Returns whether a path belongs to OpenAI's API alone.
     pub(crate) fn is_of_openai(path: &str) -> bool {
-        let shared = [Handler::Models, Handler::Model, Handler::DeleteModel];
+        let shared = [
+            Handler::Models,
+            Handler::Model,
+            Handler::DeleteModel,
+            Handler::Files(FilesHandler::CreateFile),
+            Handler::Files(FilesHandler::Files),
+            Handler::Files(FilesHandler::File),
+            Handler::Files(FilesHandler::DeleteFile),
+            Handler::Files(FilesHandler::FileContent),
+        ];
         let mut rows = rows(Offers::ALL).filter(|row| row.ids_in(path).is_some());
         rows.any(|row| !shared.contains(&row.handler))
     }

@@ -12,6 +12,9 @@ use crate::{ApiError, Body, RequestId};
 /// The header with the version of Anthropic's API. Its clients send it with every request.
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
+/// The header with the names of features that its clients want to try.
+const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+
 /// The header of an answer that names the defaults that were used.
 const ASSUMED: HeaderName = HeaderName::from_static("x-loggia-assumed");
 
@@ -89,7 +92,8 @@ impl Speaks {
     }
 }
 
-fn speaks_anthropic(path: &str, headers: &HeaderMap) -> bool {
+/// Returns whether the client of a request uses Anthropic's API.
+pub(crate) fn speaks_anthropic(path: &str, headers: &HeaderMap) -> bool {
     let is_below = |known: &str| {
         path.strip_prefix(known)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -97,7 +101,8 @@ fn speaks_anthropic(path: &str, headers: &HeaderMap) -> bool {
     if PATHS.iter().any(|known| is_below(known)) {
         return true;
     }
-    headers.contains_key(ANTHROPIC_VERSION) && !Route::is_of_openai(path)
+    let names_api = [ANTHROPIC_VERSION, ANTHROPIC_BETA];
+    names_api.iter().any(|name| headers.contains_key(name)) && !Route::is_of_openai(path)
 }
 
 #[cfg(test)]
@@ -108,6 +113,10 @@ mod tests {
     fn the_path_or_the_version_shows_whose_api_a_client_speaks() {
         let versioned =
             HeaderMap::from_iter([(ANTHROPIC_VERSION, HeaderValue::from_static("2026-10-21"))]);
+        let beta = HeaderMap::from_iter([(
+            ANTHROPIC_BETA,
+            HeaderValue::from_static("files-api-2025-04-14"),
+        )]);
         for (path, without, with) in [
             ("/v1/messages", true, true),
             ("/v1/messages/count_tokens", true, true),
@@ -116,6 +125,9 @@ mod tests {
             ("/api/hello", true, true),
             ("/v1/models", false, true),
             ("/v1/models/a/b", false, true),
+            ("/v1/files", false, true),
+            ("/v1/files/file-1/content", false, true),
+            ("/v1/uploads", false, false),
             ("/v1/nothing", false, true),
             ("/v1/chat/completions", false, false),
             ("/v1/responses", false, false),
@@ -123,6 +135,7 @@ mod tests {
         ] {
             assert_eq!(speaks_anthropic(path, &HeaderMap::new()), without, "{path}");
             assert_eq!(speaks_anthropic(path, &versioned), with, "{path}");
+            assert_eq!(speaks_anthropic(path, &beta), with, "{path}");
         }
     }
 }

@@ -149,12 +149,7 @@ pub(crate) fn add(
         }
         "image" => {
             name_extras(place, &block, ignored);
-            let url = image(place, block.source.as_ref())?;
-            parts.extend([part(PartKind::ImageUrl {
-                url,
-                detail: None,
-                extra: Extra::new(),
-            })]);
+            parts.extend([part(image(place, block.source.as_ref())?)]);
         }
         "document" => {
             name_extras(place, &block, ignored);
@@ -192,20 +187,34 @@ pub(crate) fn name_extras(place: &str, block: &Block, ignored: &mut Ignored) {
     }
 }
 
-/// Returns the URL of an image.
-fn image(place: &str, source: Option<&Value>) -> Result<String, ApiError> {
+/// Returns the part of an image.
+fn image(place: &str, source: Option<&Value>) -> Result<PartKind, ApiError> {
     let place = format!("{place}.source");
     let source = source.ok_or_else(|| missing(place.clone()))?;
-    match kind_of(source) {
-        "base64" => data_url(&place, source),
-        "url" => needed(&place, source, "url").map(str::to_owned),
-        "file" => Err(no_such_file(&place)),
-        other => Err(not_among(
-            format!("{place}.type"),
-            other,
-            &["base64", "url"],
-        )),
-    }
+    let url = match kind_of(source) {
+        "base64" => data_url(&place, source)?,
+        "url" => needed(&place, source, "url")?.to_owned(),
+        "file" => return stored_file(&place, source, None),
+        other => {
+            let known = ["base64", "url", "file"];
+            return Err(not_among(format!("{place}.type"), other, &known));
+        }
+    };
+    Ok(PartKind::ImageUrl {
+        url,
+        detail: None,
+        extra: Extra::new(),
+    })
+}
+
+/// Returns the part of a stored file. It becomes its content when the model is known.
+fn stored_file(place: &str, source: &Value, name: Option<String>) -> Result<PartKind, ApiError> {
+    Ok(PartKind::File(File {
+        file_id: Some(needed(place, source, "file_id")?.to_owned()),
+        filename: name,
+        file_data: None,
+        extra: Extra::new(),
+    }))
 }
 
 /// Adds a document: text as text, anything else as a file.
@@ -226,30 +235,16 @@ fn document(
             let content = content.ok_or_else(|| missing(place.clone()))?;
             nested(&mut inner, &place, content_at(&place, content)?, ignored)?;
         }
-        kind @ ("base64" | "url") => {
-            let data = if kind == "url" {
-                // It is fetched when the model is known.
-                let url = needed(&place, &source, "url")?;
-                check_url(&format!("{place}.url"), url)?;
-                url.to_owned()
-            } else {
-                data_url(&place, &source)?
-            };
-            let file = File {
-                file_data: Some(data),
-                filename: block.title.clone(),
-                file_id: None,
-                extra: Extra::new(),
-            };
+        "base64" | "url" | "file" => {
+            let file = file(&place, &source, block.title.clone())?;
             if let Some(context) = &block.context {
                 parts.text(context);
             }
-            parts.extend([part(PartKind::File(file))]);
+            parts.extend([part(file)]);
             return Ok(());
         }
-        "file" => return Err(no_such_file(&place)),
         other => {
-            let known = ["base64", "url", "text", "content"];
+            let known = ["base64", "url", "file", "text", "content"];
             return Err(not_among(format!("{place}.type"), other, &known));
         }
     }
@@ -261,6 +256,26 @@ fn document(
     parts.extend(inner.parts);
     parts.text("</document>");
     Ok(())
+}
+
+/// Returns the part of a document that is a file.
+fn file(place: &str, source: &Value, name: Option<String>) -> Result<PartKind, ApiError> {
+    let data = match kind_of(source) {
+        "file" => return stored_file(place, source, name),
+        "url" => {
+            // It is fetched when the model is known.
+            let url = needed(place, source, "url")?;
+            check_url(&format!("{place}.url"), url)?;
+            url.to_owned()
+        }
+        _ => data_url(place, source)?,
+    };
+    Ok(PartKind::File(File {
+        file_data: Some(data),
+        filename: name,
+        file_id: None,
+        extra: Extra::new(),
+    }))
 }
 
 /// Adds the blocks of a document, which are text and images.
@@ -393,9 +408,4 @@ fn data_url(place: &str, source: &Value) -> Result<String, ApiError> {
     let media_type = needed(place, source, "media_type")?;
     let data = needed(place, source, "data")?;
     Ok(["data:", media_type, ";base64,", data].concat())
-}
-
-fn no_such_file(place: &str) -> ApiError {
-    let message = "This server keeps no files; send the file itself, as a source of type 'base64'.";
-    ApiError::invalid(format!("{place}.file_id"), "invalid_value", message)
 }

@@ -1,5 +1,7 @@
 //! Files and uploads: forms in, objects and contents out.
 
+mod anthropic;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -76,6 +76,7 @@ impl Files {
         let content = StoredFile {
             file: new_file(input.clone(), bytes, name, "batch".to_owned(), lasts),
             place,
+            media_type: None,
         };
         let mut batch = new_batch(input, ENDPOINT.to_owned());
         batch.id = id::message_batch();
@@ -219,7 +220,7 @@ impl Files {
         }
         let (body, length) = match &stored.batch.output_file_id {
             Some(output) => {
-                let StoredFile { file, place } = self.find_of(Kind::BatchContent, output).await?;
+                let StoredFile { file, place, .. } = self.find_of(Kind::BatchContent, output).await?;
                 let pieces = self.blobs.read(&place, 0..file.bytes).await;
                 let pieces = pieces.map_err(|error| self.failed(&error))?;
                 (Body::content(pieces, file.bytes), file.bytes)

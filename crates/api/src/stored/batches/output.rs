@@ -98,6 +98,10 @@ impl Run<'_> {
         let name = format!("{}_{name}.jsonl", self.id());
         let purpose = "batch_output".to_owned();
         let file = new_file(file_id, bytes, name, purpose, Some(lasts));
-        Ok(Some(StoredFile { file, place }))
+        Ok(Some(StoredFile {
+            file,
+            place,
+            media_type: None,
+        }))
     }
 }

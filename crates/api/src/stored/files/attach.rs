@@ -40,7 +40,7 @@ pub(crate) async fn attach<R: Ask>(
     let Some(files) = door.files_of(owner) else {
         // A chat has a note instead.
         return match request.chat().and_then(|chat| named(chat, can).next()) {
-            Some((place, _)) if matches!(R::DIALECT, Dialect::Responses) => {
+            Some((place, _)) if matches!(R::DIALECT, Dialect::Responses | Dialect::Messages) => {
                 let message = "This server does not store files, so a file id names nothing; send the content of the file.";
                 let error = ApiError::invalid(place_of(&place), "invalid_value", message);
                 Err(request.named_place(error))
@@ -132,7 +132,7 @@ pub(crate) fn file_at<'a>(
 impl Files {
     /// Reads a file as a `data:` URL.
     async fn read(&self, stored: &StoredFile, reads_pdfs: bool) -> Result<String, ApiError> {
-        let StoredFile { file, place } = stored;
+        let StoredFile { file, place, .. } = stored;
         let pieces = self.blobs.read(place, 0..file.bytes).await;
         let pieces = pieces.map_err(|error| self.failed(&error))?;
         let bytes = pieces.try_fold(Vec::new(), async |mut bytes, piece| {

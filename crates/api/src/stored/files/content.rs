@@ -15,7 +15,7 @@ use crate::{ApiError, Body};
 
 impl Files {
     pub(super) async fn content(&self, head: &Head<'_>) -> Result<Response<Body>, ApiError> {
-        let StoredFile { file, place } = self.find(head.route.id()).await?;
+        let StoredFile { file, place, .. } = self.find(head.route.id()).await?;
         // A content never changes.
         let tag = format!("\"{}\"", file.id);
         let Ok(range) = range(&head.parts.headers, file.bytes, &tag) else {

@@ -1,5 +1,5 @@
-//! `POST /v1/files`: receives a file. The form is checked before its content is stored, although the
-//! content may come before the other fields.
+//! `POST /v1/files` of OpenAI's and of Anthropic's API: receives a file. The form is checked before
+//! its content is stored, although the content may come before the other fields.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -10,8 +10,11 @@ use loggia_wire::Extra;
 use loggia_wire::openai::ExpiresAfter;
 use multer::Field;
 
-use super::{Files, Head, StoredFile, answered, check_purpose, creation, name, new_file, seconds};
-use crate::admit::checks::missing;
+use super::{
+    Files, Head, StoredFile, UNNAMED, anthropic, check_purpose, creation, name, new_file, seconds,
+    shown,
+};
+use crate::admit::checks::{between, missing};
 use crate::answer::id;
 use crate::door::form::{Form, FormLimits, too_large};
 use crate::door::policy::FileLimits;
@@ -24,8 +27,10 @@ pub(super) struct Received {
     pub(super) writer: Box<dyn BlobWriter>,
     pub(super) place: String,
     pub(super) bytes: u64,
-    /// The client's name for it.
-    name: String,
+    /// The client's name for it. `None` if it has none.
+    name: Option<String>,
+    /// The media type that the client gives it, if it gives a useful one.
+    media_type: Option<String>,
 }
 
 /// The fields of the form.
@@ -35,6 +40,8 @@ struct Fields {
     purpose: Option<String>,
     anchor: Option<String>,
     seconds: Option<String>,
+    /// `expires_in_seconds` of Anthropic's API.
+    expires_in: Option<String>,
     extra: Extra,
 }
 
@@ -65,6 +72,9 @@ impl Files {
                 "expires_after[seconds]" => {
                     fields.seconds.replace(form.text(field).await?).is_none()
                 }
+                "expires_in_seconds" if head.is_anthropic => {
+                    fields.expires_in.replace(form.text(field).await?).is_none()
+                }
                 _ => {
                     let text = form.text(field).await?;
                     fields.extra.insert(name.clone(), text.into()).is_none()
@@ -78,7 +88,8 @@ impl Files {
         let ignored = head.unknown(&fields.extra)?;
         let lasts = fields.lasts()?;
         let received = fields.file.ok_or_else(|| missing("file".to_owned()))?;
-        let purpose = fields.purpose;
+        let usual = head.is_anthropic.then(|| anthropic::PURPOSE.to_owned());
+        let purpose = fields.purpose.or(usual);
         let purpose = purpose.ok_or_else(|| missing("purpose".to_owned()))?;
         check_purpose(&purpose)?;
         let Received {
@@ -86,13 +97,24 @@ impl Files {
             place,
             bytes,
             name,
+            media_type,
         } = received;
-        let file = new_file(id, bytes, name, purpose, lasts);
-        let stored = StoredFile { file, place };
+        let name = name.unwrap_or_else(|| {
+            if head.is_anthropic {
+                anthropic::name_for(media_type.as_deref())
+            } else {
+                UNNAMED.to_owned()
+            }
+        });
+        let stored = StoredFile {
+            file: new_file(id, bytes, name, purpose, lasts),
+            place,
+            media_type,
+        };
         let changes = creation(Kind::File, &stored, Some(self.limits.key_bytes))?;
         let done = self.store(writer, stored.place.clone(), changes).await;
         done.map_err(|error| self.failed(&error))?;
-        answered(&stored.file, &ignored)
+        shown(&stored, head, &ignored)
     }
 
     /// Returns how many bytes a new file of the owner may have.
@@ -115,6 +137,10 @@ impl Files {
         limit: u64,
     ) -> Result<Received, ApiError> {
         let name = name(field.file_name().unwrap_or_default());
+        let media_type = field
+            .content_type()
+            .map(|sent| sent.essence_str().to_owned());
+        let media_type = media_type.filter(|sent| sent != anthropic::UNKNOWN);
         let (place, mut writer) = self.begin(place).await?;
         let mut bytes = 0;
         while let Some(piece) = form.piece(&mut field).await? {
@@ -130,6 +156,7 @@ impl Files {
             place,
             bytes,
             name,
+            media_type,
         })
     }
 }
@@ -137,6 +164,13 @@ impl Files {
 impl Fields {
     /// Returns how long the file is kept, in seconds.
     fn lasts(&self) -> Result<Option<u64>, ApiError> {
+        if let Some(sent) = &self.expires_in {
+            let param = "expires_in_seconds";
+            let (least, most) = anthropic::KEPT_SECONDS;
+            let seconds = integer(param, sent)?;
+            between(param, Some(seconds), least, most)?;
+            return Ok(Some(seconds.unsigned_abs()));
+        }
         let param = "expires_after";
         let (anchor, seconds_sent) = match (&self.anchor, &self.seconds) {
             (None, None) => return Ok(None),
@@ -144,15 +178,19 @@ impl Fields {
             (None, _) => return Err(missing(format!("{param}.anchor"))),
             (_, None) => return Err(missing(format!("{param}.seconds"))),
         };
-        let parsed = seconds_sent.trim().parse().map_err(|_| {
-            let message = format!("Invalid type for '{param}.seconds': expected an integer.");
-            ApiError::invalid(format!("{param}.seconds"), "invalid_type", message)
-        })?;
         let expires = ExpiresAfter {
             anchor: anchor.clone(),
-            seconds: parsed,
+            seconds: integer(&format!("{param}.seconds"), seconds_sent)?,
             extra: Extra::default(),
         };
         seconds(&expires, param).map(Some)
     }
+}
+
+/// Reads an integer of a form.
+fn integer(param: &str, sent: &str) -> Result<i64, ApiError> {
+    sent.trim().parse().map_err(|_| {
+        let message = format!("Invalid type for '{param}': expected an integer.");
+        ApiError::invalid(param, "invalid_type", message)
+    })
 }

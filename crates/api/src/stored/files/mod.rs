@@ -2,12 +2,13 @@
 //! in [`Blobs`].
 //!
 //! `create.rs` receives a file, `content.rs` sends it, `uploads.rs` makes a file of parts,
-//! `form.rs` reads forms. `attach.rs` gives models the files that a chat names. `cleanup.rs`
+//! `form.rs` reads forms, `anthropic.rs` shows files as Anthropic's API does. `attach.rs` gives models the files that a chat names. `cleanup.rs`
 //! deletes what has expired, and what a killed server left behind.
 //!
 //! A content is whole and on the disk before its object is stored, and an object is deleted before
 //! its content. So no object ever lacks its content.
 
+mod anthropic;
 pub(crate) mod attach;
 mod cleanup;
 mod content;
@@ -32,6 +33,7 @@ use crate::door::policy::FileLimits;
 use crate::door::query::Query;
 use crate::door::read;
 use crate::door::routes::{FilesHandler, VectorStoresHandler};
+use crate::door::speaks::speaks_anthropic;
 use crate::store::blobs::BlobWriter;
 use crate::store::{
     Blobs, Change, Filter, Kind, Metadata, Object, ObjectRef, Order, Owner, StoreError,
@@ -68,6 +70,9 @@ pub(crate) struct StoredFile {
     pub(crate) file: FileObject,
     /// Where its content is.
     pub(crate) place: String,
+    /// The media type that the client gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) media_type: Option<String>,
 }
 
 /// A request about files, or work on files that no request asked for.
@@ -86,6 +91,8 @@ pub(in crate::stored) struct Head<'a> {
     parts: &'a Parts,
     pub(in crate::stored) query: Query,
     strictness: Strictness,
+    /// Whether the client uses Anthropic's API.
+    is_anthropic: bool,
 }
 
 impl Door {
@@ -117,6 +124,7 @@ impl Door {
         let pause = self.policy.body_within;
         match handler {
             FilesHandler::CreateFile => files.create(&head, body, pause).await,
+            FilesHandler::Files if head.is_anthropic => files.list_for_anthropic(&head).await,
             FilesHandler::Files => files.list(&head).await,
             FilesHandler::File => files.retrieve(&head).await,
             FilesHandler::DeleteFile => files.delete(&head).await,
@@ -205,6 +213,7 @@ impl Door {
             parts,
             query: Query::of(&parts.uri),
             strictness: self.strictness_for(parts, ""),
+            is_anthropic: speaks_anthropic(parts.uri.path(), &parts.headers),
         };
         Ok((files, head))
     }
@@ -258,17 +267,20 @@ impl Files {
 
     /// `GET /v1/files/{file_id}`.
     async fn retrieve(&self, head: &Head<'_>) -> Result<Response<Body>, ApiError> {
-        answered(&self.find(head.route.id()).await?.file, "")
+        shown(&self.find(head.route.id()).await?, head, "")
     }
 
     /// `DELETE /v1/files/{file_id}`.
     async fn delete(&self, head: &Head<'_>) -> Result<Response<Body>, ApiError> {
-        let StoredFile { file, place } = self.find(head.route.id()).await?;
+        let StoredFile { file, place, .. } = self.find(head.route.id()).await?;
         let left = self.leave_vector_stores(&file.id).await;
         left.map_err(|error| self.failed(&error))?;
         let deleted = self.store.delete(self.at(Kind::File, &file.id)).await;
         deleted.map_err(|error| self.worded(&error, Kind::File, &file.id))?;
         self.discard(&place).await;
+        if head.is_anthropic {
+            return answered(&anthropic::deleted(file.id), "");
+        }
         let deleted = Deleted {
             object: Kind::File.as_str().to_owned(),
             id: file.id,
@@ -470,16 +482,25 @@ pub(crate) fn seconds(expires: &ExpiresAfter, param: &str) -> Result<u64, ApiErr
     Ok(u64::try_from(expires.seconds).unwrap_or_default())
 }
 
+/// The name of a file whose client gave it none.
+const UNNAMED: &str = "file";
+
+/// Returns a file in the form of the API that the client uses.
+fn shown(stored: &StoredFile, head: &Head<'_>, ignored: &str) -> Result<Response<Body>, ApiError> {
+    if head.is_anthropic {
+        answered(&anthropic::shown(stored), ignored)
+    } else {
+        answered(&stored.file, ignored)
+    }
+}
+
 /// Returns the client's name for a file without folders and control characters. It is only shown.
-fn name(sent: &str) -> String {
+/// `None` if nothing is left.
+fn name(sent: &str) -> Option<String> {
     let last = sent.rsplit(['/', '\\']).next().unwrap_or_default();
     let shown = last.chars().filter(|one| !one.is_control());
     let name: String = shown.take(LONGEST_NAME).collect();
-    if name.is_empty() {
-        "file".to_owned()
-    } else {
-        name
-    }
+    (!name.is_empty()).then_some(name)
 }
 
 fn named(kind: Kind, id: &str) -> String {

@@ -13,7 +13,9 @@ use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 
 use super::create::Received;
-use super::{Files, Head, StoredFile, answered, check_purpose, creation, name, new_file, seconds};
+use super::{
+    Files, Head, StoredFile, UNNAMED, answered, check_purpose, creation, name, new_file, seconds,
+};
 use crate::admit::checks::{between, missing};
 use crate::admit::parse::tracked;
 use crate::answer::id;
@@ -224,7 +226,11 @@ impl Files {
         check_md5(md5, sum)?;
         let (name, purpose) = (upload.filename.clone(), upload.purpose.clone());
         let file = new_file(file_id, bytes, name, purpose, lasts);
-        let stored = StoredFile { file, place };
+        let stored = StoredFile {
+            file,
+            place,
+            media_type: None,
+        };
         let upload = Upload {
             status: "completed".to_owned(),
             file: Some(stored.file.clone()),
@@ -384,7 +390,7 @@ fn new_upload(filename: &str, bytes: u64, purpose: String) -> Upload {
         bytes,
         created_at,
         expires_at: created_at + LASTS,
-        filename: name(filename),
+        filename: name(filename).unwrap_or_else(|| UNNAMED.to_owned()),
         purpose,
         status: "pending".to_owned(),
         file: None,

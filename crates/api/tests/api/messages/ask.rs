@@ -202,7 +202,7 @@ async fn documents_are_text_or_files() {
 }
 
 #[tokio::test]
-async fn files_and_documents_by_reference_are_refused() {
+async fn files_that_are_named_where_there_are_none_are_refused() {
     for (kind, source, field) in [
         ("image", json!({"type": "file", "file_id": "f"}), "file_id"),
         (
