@@ -17,6 +17,7 @@ use loggia_server::Scope;
 use crate::config::{
     self, DatabaseFlags, Flags, LimitsTable, ModelName, Secret, Span, StoreFlags, Url,
 };
+use crate::documents::PdfLimits;
 
 /// The OpenAI API for the models you run yourself.
 #[derive(Debug, Parser)]
@@ -261,7 +262,7 @@ pub(crate) enum Command {
     },
     /// The process that `serve` starts for each PDF
     #[command(hide = true)]
-    ReadPdf,
+    ReadPdf(PdfLimits),
     /// The process that `serve` starts for each model that it loads
     #[cfg(feature = "embedded")]
     #[command(hide = true)]

@@ -46,7 +46,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check(&args.into_flags()),
         Command::Completions { shell } => print(&manual::completions(shell)?),
         Command::Man { folder } => print(&manual::write_pages(&folder)?),
-        Command::ReadPdf => crate::documents::read_pdf(),
+        Command::ReadPdf(limits) => crate::documents::read_pdf(&limits),
         #[cfg(feature = "embedded")]
         Command::Engine { .. } => engine(),
     }

@@ -15,7 +15,7 @@ use loggia_api::{DocumentError, Documents};
 use loggia_backend::fetch_images::{DocumentFetcher, Limits};
 use tokio::sync::Semaphore;
 
-pub(crate) use pdf::run as read_pdf;
+pub(crate) use pdf::{PdfLimits, run as read_pdf};
 
 /// How many PDFs are read at once. More wait.
 const AT_ONCE: usize = 2;

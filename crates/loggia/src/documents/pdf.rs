@@ -19,9 +19,16 @@ const MOST_PAGES: usize = 600;
 /// The longest text, in bytes.
 pub(super) const LONGEST_TEXT: usize = 8 << 20;
 
-/// The memory that the process may use, in bytes, and the seconds of computing.
-const MEMORY: u64 = 2 << 30;
-const SECONDS: u64 = 20;
+/// The limits of the process.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct PdfLimits {
+    /// The memory that the process may use, in bytes
+    #[arg(long, default_value_t = 2 << 30)]
+    memory: u64,
+    /// The seconds that it may compute
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+}
 
 /// The stack of the thread that reads, for PDFs with deeply nested objects.
 const STACK: usize = 32 << 20;
@@ -79,13 +86,14 @@ impl fmt::Display for Failure {
 }
 
 /// Reads a PDF from standard input and writes its text to standard output.
-pub(crate) fn run() -> anyhow::Result<ExitCode> {
+pub(crate) fn run(limits: &PdfLimits) -> anyhow::Result<ExitCode> {
     #[cfg(unix)]
     {
         use rlimit::Resource;
-        Resource::CPU.set(SECONDS, SECONDS)?;
+        let PdfLimits { memory, seconds } = *limits;
+        Resource::CPU.set(seconds, seconds)?;
         // macOS does not know this limit.
-        let _ = Resource::AS.set(MEMORY, MEMORY);
+        let _ = Resource::AS.set(memory, memory);
         let _ = Resource::CORE.set(0, 0);
     }
     let mut pdf = Vec::new();

@@ -19,30 +19,31 @@ const TIME: Duration = Duration::from_secs(20);
 /// # Errors
 /// Returns what is wrong with the PDF, in words for the client.
 pub(super) async fn text(pdf: Bytes) -> Result<String, String> {
-    match timeout(TIME, read(pdf)).await {
+    let program = std::env::current_exe().map_err(|error| failed(&error))?;
+    let mut command = Command::new(program);
+    command.arg("read-pdf");
+    text_of(command, pdf, TIME).await
+}
+
+/// Returns the text that a process writes which gets a PDF. It is killed when the time is over.
+async fn text_of(command: Command, pdf: Bytes, time: Duration) -> Result<String, String> {
+    match timeout(time, read(command, pdf)).await {
         Ok(read) => read,
-        Err(_) => Err(format!("it took longer than {} s to read", TIME.as_secs())),
+        Err(_) => Err(format!("it took longer than {} s to read", time.as_secs())),
     }
 }
 
-async fn read(pdf: Bytes) -> Result<String, String> {
-    let failed = |error: std::io::Error| {
-        tracing::warn!(%error, "the process that reads PDFs failed");
-        "this server cannot read PDFs at the moment".to_owned()
-    };
-    let program = std::env::current_exe().map_err(failed)?;
-    let mut command = Command::new(program);
+async fn read(mut command: Command, pdf: Bytes) -> Result<String, String> {
     command
-        .arg("read-pdf")
         // The process needs nothing of the environment, and must not see the API keys in it.
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true);
-    let mut child = command.spawn().map_err(failed)?;
+    let mut child = command.spawn().map_err(|error| failed(&error))?;
     let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err("this server cannot read PDFs at the moment".to_owned());
+        return Err(NOT_NOW.to_owned());
     };
     let writing = async move {
         // The process may end before it has read everything.
@@ -54,11 +55,108 @@ async fn read(pdf: Bytes) -> Result<String, String> {
     let mut output = output.take(limit);
     let ((), received) = tokio::join!(writing, output.read_to_string(&mut text));
     drop(output);
-    let status = child.wait().await.map_err(failed)?;
+    let status = child.wait().await.map_err(|error| failed(&error))?;
     match status.code() {
         Some(0) if received.is_ok() => Ok(text),
         Some(code) => Err(Failure::of_code(code).to_string()),
         // It was killed by a signal.
         None => Err(Failure::Unreadable.to_string()),
+    }
+}
+
+/// What clients are told if the process cannot be started.
+const NOT_NOW: &str = "this server cannot read PDFs at the moment";
+
+fn failed(error: &std::io::Error) -> String {
+    tracing::warn!(%error, "the process that reads PDFs failed");
+    NOT_NOW.to_owned()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A shell in the place of the process.
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    async fn text_within(script: &str, pdf: &[u8], time: Duration) -> Result<String, String> {
+        text_of(shell(script), Bytes::copy_from_slice(pdf), time).await
+    }
+
+    #[tokio::test]
+    async fn a_process_that_takes_too_long_is_killed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pid = folder.path().join("pid");
+        for script in [
+            // It waits, computes for ever, or ignores a request to end.
+            "exec sleep 600",
+            "while :; do :; done",
+            "trap '' TERM; while :; do :; done",
+        ] {
+            let script = format!("echo $$ > {}; {script}", pid.display());
+            let begun = Instant::now();
+            // Longer than a pipe holds: nobody reads it.
+            let read = text_within(&script, &vec![b'x'; 1 << 20], Duration::from_secs(1)).await;
+            assert_eq!(read, Err("it took longer than 1 s to read".to_owned()));
+            assert!(begun.elapsed() < Duration::from_secs(30));
+            let pid = std::fs::read_to_string(&pid).expect("a number");
+            ends(pid.trim()).await;
+        }
+    }
+
+    /// Waits until a process has ended.
+    async fn ends(pid: &str) {
+        let place = Path::new("/proc").join(pid).join("stat");
+        let runs = || std::fs::read_to_string(&place).is_ok_and(|stat| !stat.contains(") Z "));
+        let waiting = async {
+            while runs() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let waited = timeout(Duration::from_secs(30), waiting).await;
+        waited.expect("the process was killed");
+    }
+
+    #[tokio::test]
+    async fn whatever_a_process_does_is_a_text_or_an_error() {
+        let damaged = || Err(Failure::Unreadable.to_string());
+        for (script, expected) in [
+            ("cat", Ok("pdf".to_owned())),
+            // It ends before it has read the PDF.
+            ("exit 0", Ok(String::new())),
+            ("exit 11", Err(Failure::Encrypted.to_string())),
+            ("cat; exit 12", Err(Failure::TooManyPages.to_string())),
+            ("exit 101", damaged()),
+            ("kill -SEGV $$", damaged()),
+            ("kill -KILL $$", damaged()),
+            ("printf '\\377'", damaged()),
+            // A text without an end is read up to its limit.
+            ("yes", damaged()),
+        ] {
+            let read = text_within(script, b"pdf", Duration::from_mins(1)).await;
+            assert_eq!(read, expected, "{script}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_gets_no_environment_and_one_that_cannot_start_is_an_error() {
+        let read = text_within("/usr/bin/env", b"", Duration::from_mins(1)).await;
+        let read = read.expect("a list");
+        // The shell itself sets some.
+        let own = ["PWD=", "SHLVL=", "_=", "OLDPWD="];
+        let mut others = read
+            .lines()
+            .filter(|line| !own.iter().any(|own| line.starts_with(own)));
+        assert_eq!(others.next(), None);
+        let nothing = Command::new("/nowhere/loggia");
+        let read = text_of(nothing, Bytes::new(), Duration::from_mins(1)).await;
+        assert_eq!(read, Err(NOT_NOW.to_owned()));
     }
 }

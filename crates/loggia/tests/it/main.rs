@@ -19,6 +19,8 @@ mod fleet;
 mod lora;
 mod media;
 mod newcomer;
+#[cfg(target_os = "linux")]
+mod pdf;
 mod prompt_cache;
 mod pull;
 mod serve;
