@@ -1,6 +1,8 @@
 //! Reads the body of a request, within limits.
 
 use std::fmt::Display;
+use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -38,23 +40,110 @@ where
     check_type(headers)?;
     let codings = content_encoding::codings(headers)?;
     let limit = policy.body_limit;
-    let length = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > limit as u64) {
+    if length_of(headers).is_some_and(|length| length > limit as u64) {
         return Err(ApiError::body_too_large(limit));
     }
-    let body = tokio::time::timeout(policy.body_within, whole(body, limit)).await.unwrap_or_else(|_| {
-        let seconds = policy.body_within.as_secs();
-        let message =
-            format!("The body of the request did not arrive within {seconds} s. Send it faster, or send a smaller body.");
-        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message))
-    })?;
+    let body = tokio::time::timeout(policy.body_within, whole(body, limit)).await;
+    let body = body.unwrap_or_else(|_| Err(too_slow(policy.body_within)))?;
     if codings.is_empty() {
         Ok(body)
     } else {
         content_encoding::unpack(body, codings, limit).await
     }
+}
+
+/// The pieces of a JSON body, for one that is too large to be kept in memory. The client may pause
+/// between two pieces for as long as a whole JSON body may take.
+pub(crate) struct JsonPieces<B> {
+    source: Source<B>,
+    limit: u64,
+    left: u64,
+    pause: Duration,
+}
+
+enum Source<B> {
+    Body(Pin<Box<B>>),
+    /// A body that was compressed.
+    Unpacked(Bytes),
+}
+
+impl<B> JsonPieces<B>
+where
+    B: Body<Data: Buf, Error: Display> + Send,
+{
+    /// Begins to read a body of at most `limit` bytes. If it is compressed, it is read whole, with
+    /// the limit of other bodies.
+    ///
+    /// # Errors
+    /// The errors of [`json_body`].
+    pub(crate) async fn new(
+        headers: &HeaderMap,
+        body: B,
+        limit: u64,
+        policy: &Policy,
+    ) -> Result<Self, ApiError> {
+        check_type(headers)?;
+        let is_packed = !content_encoding::codings(headers)?.is_empty();
+        let source = if is_packed {
+            Source::Unpacked(json_body(headers, body, policy).await?)
+        } else {
+            Source::Body(Box::pin(body))
+        };
+        if length_of(headers).is_some_and(|length| length > limit) {
+            return Err(too_large(limit));
+        }
+        Ok(Self {
+            source,
+            limit,
+            left: limit,
+            pause: policy.body_within,
+        })
+    }
+
+    /// Returns the next piece. `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let body = match &mut self.source {
+            Source::Unpacked(bytes) => {
+                let bytes = std::mem::take(bytes);
+                return Ok((!bytes.is_empty()).then_some(bytes));
+            }
+            Source::Body(body) => body,
+        };
+        loop {
+            let frame = tokio::time::timeout(self.pause, body.frame()).await;
+            let Some(frame) = frame.map_err(|_| too_slow(self.pause))? else {
+                return Ok(None);
+            };
+            let Ok(mut piece) = frame.map_err(|_| broken())?.into_data() else {
+                continue;
+            };
+            let left = self.left.checked_sub(piece.remaining() as u64);
+            self.left = left.ok_or_else(|| too_large(self.limit))?;
+            return Ok(Some(piece.copy_to_bytes(piece.remaining())));
+        }
+    }
+}
+
+fn length_of(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
+
+fn too_large(limit: u64) -> ApiError {
+    ApiError::body_too_large(usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+fn too_slow(time: Duration) -> ApiError {
+    let seconds = time.as_secs();
+    let message = format!(
+        "The body of the request did not arrive within {seconds} s. Send it faster, or send a smaller body."
+    );
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
+}
+
+fn broken() -> ApiError {
+    let message = "The body of the request ended early.";
+    ApiError::new(StatusCode::BAD_REQUEST, message)
 }
 
 /// Reads a complete body. A body that arrives in one piece, as most do, is not copied.
@@ -66,13 +155,7 @@ where
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let broken = |_| {
-            ApiError::new(
-                StatusCode::BAD_REQUEST,
-                "The body of the request ended early.",
-            )
-        };
-        let Ok(mut piece) = frame.map_err(broken)?.into_data() else {
+        let Ok(mut piece) = frame.map_err(|_| broken())?.into_data() else {
             continue;
         };
         if first.len().max(joined.len()) + piece.remaining() > limit {

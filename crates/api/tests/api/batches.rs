@@ -38,6 +38,11 @@ impl BatchDoor {
         Self::before(plain_model())
     }
 
+    pub(crate) fn with_policy(policy: Policy) -> Self {
+        let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Self::with(plain_model(), gate, policy)
+    }
+
     fn before(inner: Scripted) -> Self {
         let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
         Self::gated(inner, gate)
@@ -45,6 +50,10 @@ impl BatchDoor {
 
     /// A model that answers a chat for each permit of the gate.
     fn gated(inner: Scripted, gate: Arc<Semaphore>) -> Self {
+        Self::with(inner, gate, Policy::default())
+    }
+
+    fn with(inner: Scripted, gate: Arc<Semaphore>, policy: Policy) -> Self {
         let gated = Gated {
             inner: inner.clone(),
             gate,
@@ -54,7 +63,7 @@ impl BatchDoor {
             Arc::new(MemoryStore::new()),
             Arc::new(MemoryBlobs::default()),
         );
-        let door = Door::new(backend, Policy::default())
+        let door = Door::new(backend, policy)
             .with_store(store.clone())
             .with_blobs(blobs.clone());
         Self {

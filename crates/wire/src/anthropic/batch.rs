@@ -7,15 +7,7 @@ use crate::JsonText;
 use crate::object::object;
 
 object! {
-    /// The request of `POST /v1/messages/batches`.
-    pub struct CreateMessageBatch {
-        /// The requests.
-        required requests: Vec<MessageBatchRequest> = "requests",
-    }
-}
-
-object! {
-    /// A request of a batch.
+    /// A request of a batch: an entry of `requests` of `POST /v1/messages/batches`.
     pub struct MessageBatchRequest {
         /// The client's id of the request, which no other request of the batch has.
         required custom_id: String = "custom_id",

@@ -19,8 +19,8 @@ mod model;
 mod request;
 
 pub use batch::{
-    CreateMessageBatch, DeletedMessageBatch, MessageBatch, MessageBatchCounts, MessageBatchLine,
-    MessageBatchPage, MessageBatchRequest, MessageBatchResult,
+    DeletedMessageBatch, MessageBatch, MessageBatchCounts, MessageBatchLine, MessageBatchPage,
+    MessageBatchRequest, MessageBatchResult,
 };
 pub use block::{Block, Content, InputMessage};
 pub use error::{ErrorObject, ErrorResponse};

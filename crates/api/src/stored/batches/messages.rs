@@ -1,126 +1,34 @@
 //! `/v1/messages/batches…`, Anthropic's API: a batch of messages. It is stored and made as a batch of
-//! OpenAI's API whose input is a file with the requests. The client sees neither this file nor that
-//! of the results among its files.
-
-use std::collections::HashSet;
+//! OpenAI's API whose input is a file with the requests (`create_messages.rs`). The client sees
+//! neither this file nor that of the results among its files.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use loggia_wire::anthropic::{
-    CreateMessageBatch, DeletedMessageBatch, MessageBatch, MessageBatchCounts, MessageBatchLine,
-    MessageBatchPage, MessageBatchRequest, MessageBatchResult,
+    DeletedMessageBatch, MessageBatch, MessageBatchCounts, MessageBatchLine, MessageBatchPage,
+    MessageBatchResult,
 };
 use loggia_wire::openai::Batch;
-use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::finished_line::{FinishedLine, GivenUp, Outcome};
-use super::{KEPT_SECONDS, Progress, StoredBatch, WINDOW_SECONDS, new_batch, schedule, stored};
-use crate::admit::parse::tracked;
-use crate::answer::id;
-use crate::door::policy::FileLimits;
+use super::stored;
 use crate::messages::error;
 use crate::messages::models::time;
-use crate::store::{Change, Filter, Kind, Metadata, Object, Order, Page, StoreError};
-use crate::stored::damaged;
-use crate::stored::files::{Files, Head, StoredFile, answered, creation, new_file};
+use crate::store::{Filter, Kind, Object, Order, Page, StoreError};
+use crate::stored::files::{Files, Head, StoredFile, answered};
 use crate::stored::page;
 use crate::{ApiError, Body};
 
 /// The path that every request of a batch of messages is for.
-const ENDPOINT: &str = "/v1/messages";
-
-/// The most requests of a batch, and the longest `custom_id`, as in Anthropic's API.
-const MOST_REQUESTS: usize = 100_000;
-const LONGEST_ID: usize = 64;
+pub(super) const ENDPOINT: &str = "/v1/messages";
 
 /// The largest limit of a list, and the usual one.
 const MOST_LISTED: i64 = 1000;
 const USUALLY_LISTED: i64 = 20;
 
-/// The bytes of requests that are written at once.
-const WRITTEN_AT_ONCE: usize = 1 << 20;
-
 impl Files {
-    /// `POST /v1/messages/batches`.
-    pub(in crate::stored) async fn create_message_batch(
-        &self,
-        head: &Head<'_>,
-        body: &[u8],
-    ) -> Result<Response<Body>, ApiError> {
-        let CreateMessageBatch {
-            requests,
-            mut extra,
-        } = tracked(body)?;
-        for (name, value) in requests.iter().flat_map(|request| &request.extra) {
-            extra.insert(format!("requests[].{name}"), value.clone());
-        }
-        let ignored = head.unknown(&extra)?;
-        check(&requests)?;
-        let input = id::file();
-        let (place, mut writer) = self.begin(&format!("files/{input}")).await?;
-        let total = requests.len() as u64;
-        let (mut bytes, mut lines) = (0, Vec::new());
-        let mut requests = requests.iter().peekable();
-        while let Some(request) = requests.next() {
-            write_line(&mut lines, request)?;
-            if lines.len() >= WRITTEN_AT_ONCE || requests.peek().is_none() {
-                bytes += lines.len() as u64;
-                let written = writer.write(Bytes::from(std::mem::take(&mut lines))).await;
-                written.map_err(|error| self.failed(&error))?;
-            }
-        }
-        let lasts = Some(WINDOW_SECONDS + KEPT_SECONDS);
-        let name = "requests.jsonl".to_owned();
-        let content = StoredFile {
-            file: new_file(input.clone(), bytes, name, "batch".to_owned(), lasts),
-            place,
-            media_type: None,
-        };
-        let mut batch = new_batch(input, ENDPOINT.to_owned());
-        batch.id = id::message_batch();
-        // The requests were checked above.
-        batch.status = "in_progress".into();
-        batch.in_progress_at = Some(batch.created_at);
-        batch.request_counts.total = total;
-        let changes = self.changes(&batch, &content)?;
-        let done = self.store(writer, content.place, changes).await;
-        done.map_err(|error| self.failed(&error))?;
-        answered(&shown(&batch), &ignored)
-    }
-
-    /// Returns the changes that store a new batch and its requests.
-    fn changes(&self, batch: &Batch, content: &StoredFile) -> Result<Vec<Change>, ApiError> {
-        let stored = StoredBatch {
-            batch: batch.clone(),
-            lasts: None,
-            progress: Progress::default(),
-        };
-        let object = Object {
-            kind: Kind::MessageBatch,
-            id: batch.id.clone(),
-            created: batch.created_at,
-            model: None,
-            metadata: Metadata::new(),
-            body: serde_json::to_string(&stored).map_err(|_| damaged())?,
-            previous: None,
-            is_held: false,
-        };
-        let mut changes = vec![Change::Limit {
-            // Of the content and of the batch.
-            more: content.file.bytes + 2 * FileLimits::OVERHEAD,
-            most: self.limits.key_bytes,
-        }];
-        changes.extend(creation(Kind::BatchContent, content, None)?);
-        changes.push(Change::Create {
-            object,
-            items: Vec::new(),
-        });
-        changes.push(schedule(Kind::MessageBatch, &batch.id, batch.created_at));
-        Ok(changes)
-    }
-
     /// `GET /v1/messages/batches`.
     pub(in crate::stored) async fn message_batches(
         &self,
@@ -220,7 +128,8 @@ impl Files {
         }
         let (body, length) = match &stored.batch.output_file_id {
             Some(output) => {
-                let StoredFile { file, place, .. } = self.find_of(Kind::BatchContent, output).await?;
+                let StoredFile { file, place, .. } =
+                    self.find_of(Kind::BatchContent, output).await?;
                 let pieces = self.blobs.read(&place, 0..file.bytes).await;
                 let pieces = pieces.map_err(|error| self.failed(&error))?;
                 (Body::content(pieces, file.bytes), file.bytes)
@@ -259,49 +168,6 @@ impl Files {
     }
 }
 
-/// Refuses requests that cannot be told apart, or that are too many.
-fn check(requests: &[MessageBatchRequest]) -> Result<(), ApiError> {
-    let refused = |param: String, message: &str| {
-        let message = format!("{param}: {message}");
-        Err(ApiError::invalid(param, "invalid_value", message))
-    };
-    if requests.is_empty() || requests.len() > MOST_REQUESTS {
-        let message = format!("a batch has 1 to {MOST_REQUESTS} requests");
-        return refused("requests".to_owned(), &message);
-    }
-    let mut ids = HashSet::with_capacity(requests.len());
-    for (index, request) in requests.iter().enumerate() {
-        let custom_id = &request.custom_id;
-        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        if !(1..=LONGEST_ID).contains(&custom_id.len()) || !custom_id.bytes().all(is_allowed) {
-            let message = format!("expected 1 to {LONGEST_ID} letters, digits, '_' and '-'");
-            return refused(format!("requests[{index}].custom_id"), &message);
-        }
-        if !ids.insert(custom_id) {
-            let message = "another request of the batch has this id";
-            return refused(format!("requests[{index}].custom_id"), message);
-        }
-        if !request.params.0.starts_with('{') {
-            return refused(format!("requests[{index}].params"), "expected an object");
-        }
-    }
-    Ok(())
-}
-
-/// Writes a request as a line of an input file.
-fn write_line(lines: &mut Vec<u8>, request: &MessageBatchRequest) -> Result<(), ApiError> {
-    let line = json!({"custom_id": request.custom_id, "method": "POST", "url": ENDPOINT});
-    serde_json::to_writer(&mut *lines, &line).map_err(|_| damaged())?;
-    // The body comes last, in the place of the closing brace.
-    lines.pop();
-    lines.extend_from_slice(b",\"body\":");
-    // In JSON, line ends occur only between values.
-    let body = request.params.0.bytes();
-    lines.extend(body.map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
-    lines.extend_from_slice(b"}\n");
-    Ok(())
-}
-
 /// Returns an error about a batch in its present state.
 fn refused(id: &str, message: &str) -> ApiError {
     let message = format!("Batch '{id}': {message}.");
@@ -309,7 +175,7 @@ fn refused(id: &str, message: &str) -> ApiError {
 }
 
 /// Returns a batch as Anthropic's API shows it.
-fn shown(batch: &Batch) -> MessageBatch {
+pub(super) fn shown(batch: &Batch) -> MessageBatch {
     let ended_at = [
         batch.completed_at,
         batch.cancelled_at,
@@ -392,28 +258,9 @@ fn error_of(code: &str, message: &str) -> Box<RawValue> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::stored::batches::input::parse;
-
-    fn request(params: &str) -> MessageBatchRequest {
-        let request = format!("{{\"custom_id\": \"a\", \"params\": {params}}}");
-        serde_json::from_str(&request).expect("a request")
-    }
-
-    #[test]
-    fn a_request_is_written_as_one_line_with_its_own_text() {
-        let params = "{\r\n \"model\":\t\"m\",\n \"x\": 1.0000000000000000000001, \"y\": \"\\n\"}";
-        let mut lines = Vec::new();
-        write_line(&mut lines, &request(params)).expect("a line");
-        let newline = lines.iter().position(|byte| *byte == b'\n');
-        assert_eq!(newline, Some(lines.len() - 1));
-        let line = Bytes::from(lines).slice(..);
-        let parsed = parse(Some(&line), ENDPOINT).expect("a request");
-        assert_eq!(parsed.custom_id, "a");
-        assert_eq!(parsed.model.as_deref(), Some("m"));
-        let flat = params.replace(['\r', '\n', '\t'], " ");
-        assert_eq!(parsed.body, flat.as_bytes());
-    }
 
     #[test]
     fn every_outcome_is_a_result_of_anthropics_api() {

@@ -4,11 +4,13 @@
 //! `work.rs` gives each batch its turns, `run.rs` is one batch at work, and `worker.rs` says how many
 //! of its lines may run. `input.rs` reads the lines, `send.rs` makes the request of one,
 //! `finished_line.rs` has its answer, and `output.rs` writes the files with the answers. `line.rs`
-//! makes one line without a store. `messages.rs` has the routes of Anthropic's API; such a batch runs
-//! as every other, and only its results are written differently. A batch is an object
+//! makes one line without a store. `messages.rs` has the routes of Anthropic's API, and
+//! `create_messages.rs` and `split_requests.rs` receive such a batch; it runs as every other, and only
+//! its results are written differently. A batch is an object
 //! of the store that is due until it has ended. Its items are the finished lines, so that a line and
 //! the progress of the batch are stored together, and no line is done twice.
 
+mod create_messages;
 mod finished_line;
 mod input;
 mod line;
@@ -16,6 +18,7 @@ mod messages;
 mod output;
 mod run;
 mod send;
+mod split_requests;
 mod work;
 mod worker;
 

@@ -118,7 +118,7 @@ impl Files {
     }
 
     /// Returns how many bytes a new file of the owner may have.
-    pub(super) async fn limit(&self, most: u64) -> Result<u64, ApiError> {
+    pub(in crate::stored) async fn limit(&self, most: u64) -> Result<u64, ApiError> {
         let used = self.store.content_bytes(&self.owner).await;
         let used = used.map_err(|error| self.failed(&error))?;
         let left = self.limits.key_bytes.saturating_sub(used);

@@ -88,7 +88,7 @@ pub(crate) struct Files {
 /// The parts of a request that are not its body.
 pub(in crate::stored) struct Head<'a> {
     pub(in crate::stored) route: &'a Route,
-    parts: &'a Parts,
+    pub(in crate::stored) parts: &'a Parts,
     pub(in crate::stored) query: Query,
     strictness: Strictness,
     /// Whether the client uses Anthropic's API.
@@ -147,8 +147,7 @@ impl Door {
             FilesHandler::Batch => files.batch(&head).await,
             FilesHandler::CancelBatch => files.cancel_batch(&head).await,
             FilesHandler::CreateMessageBatch => {
-                let body = read::json_body(&parts.headers, body, &self.policy).await?;
-                files.create_message_batch(&head, &body).await
+                files.create_message_batch(&head, body, &self.policy).await
             }
             FilesHandler::MessageBatches => files.message_batches(&head).await,
             FilesHandler::MessageBatch => files.message_batch(&head).await,

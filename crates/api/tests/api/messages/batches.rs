@@ -1,13 +1,16 @@
 //! `/v1/messages/batches`: batches of messages, which run as every other batch.
 
+use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::{Method, Request};
-use http_body_util::{BodyExt, Full};
-use loggia_api::Store;
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
 use loggia_api::store::{Change, Kind, ObjectRef, Owner};
+use loggia_api::{Policy, Store};
 use serde_json::{Value, json};
 
 use crate::batches::{BatchDoor, caller};
@@ -392,6 +395,84 @@ async fn a_request_for_a_batch_of_messages_is_checked() {
     }
     // Nothing was written.
     assert_eq!(door.blobs.places(), [""; 0]);
+}
+
+/// Sends a body in pieces of this size.
+async fn sent_in_pieces(
+    door: &BatchDoor,
+    body: &str,
+    size: usize,
+    length: Option<u64>,
+) -> (u16, Value) {
+    let pieces: Vec<_> = body
+        .as_bytes()
+        .chunks(size)
+        .map(Bytes::copy_from_slice)
+        .collect();
+    let frames = pieces
+        .into_iter()
+        .map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+    let mut request = Request::post(PATH);
+    if let Some(length) = length {
+        request = request.header("content-length", length);
+    }
+    let body = StreamBody::new(stream::iter(frames));
+    let answer = door
+        .door
+        .serve(request.body(body).expect("a request"))
+        .await;
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.expect("a body");
+    (
+        status,
+        serde_json::from_slice(&body.to_bytes()).expect("JSON"),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_body_of_a_batch_of_messages_is_larger_than_that_of_a_request() {
+    let policy = Policy {
+        body_limit: 1000,
+        ..Policy::default()
+    };
+    let door = BatchDoor::with_policy(policy);
+    let body = requests(100).to_string();
+    assert!(body.len() > 5000, "{}", body.len());
+    for size in [1, 999, 1 << 20] {
+        let (status, batch) = sent_in_pieces(&door, &body, size, None).await;
+        assert_eq!(status, 200, "{batch}");
+        assert_eq!(batch["request_counts"]["processing"], 100);
+        let work = door.work();
+        let ended = door.ended_messages(None, &id_of(&batch)).await;
+        work.abort();
+        assert_eq!(ended["request_counts"]["succeeded"], 100);
+    }
+    let kept = door.blobs.places();
+
+    let mut long = requests(2);
+    long["requests"][1]["params"]["system"] = json!("x".repeat(1000));
+    let (status, error) = sent_in_pieces(&door, &long.to_string(), 100, None).await;
+    assert_eq!(
+        (status, &error["error"]["type"]),
+        (413, &json!("request_too_large"))
+    );
+    // The head of a request shows that its body is too large, before it is read.
+    let (status, error) = sent_in_pieces(&door, &body, 100, Some(257 << 20)).await;
+    assert_eq!(
+        (status, &error["error"]["type"]),
+        (413, &json!("request_too_large"))
+    );
+    let cut = &body[..body.len() - 1];
+    let (status, error) = sent_in_pieces(&door, cut, 100, None).await;
+    assert_eq!(
+        (status, &error["error"]["type"]),
+        (400, &json!("invalid_request_error"))
+    );
+    assert_eq!(
+        door.blobs.places(),
+        kept,
+        "nothing is left of what was refused"
+    );
 }
 
 #[tokio::test(start_paused = true)]
