@@ -12,7 +12,7 @@ from collections.abc import Callable
 from odd_upstreams import Quiet, serving
 
 WINDOW = 131072
-USAGE = {"prompt_tokens": 40, "completion_tokens": 10, "total_tokens": 50}
+ANSWER_TOKENS = 10
 WHEN = "2026-11-22T00:00:00Z"
 
 
@@ -46,11 +46,16 @@ class Conversation:
 
 @dataclasses.dataclass
 class Said:
-    """An answer: a text, thoughts before it, calls after it."""
+    """An answer: a text, thoughts before it, calls after it, and the tokens of its prompt."""
 
     text: str = ""
     reasoning: str = ""
     calls: list[tuple[str, dict]] = dataclasses.field(default_factory=list)
+    prompt_tokens: int = 40
+
+    @property
+    def usage(self) -> dict:
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": ANSWER_TOKENS, "total_tokens": self.prompt_tokens + ANSWER_TOKENS}
 
 
 def calls(name: str, **arguments) -> Said:
@@ -97,11 +102,11 @@ def openai_of(script: Script, asked: list[dict]):
             about = {"id": "a", "created": 1, "model": "m"}
             if not body.get("stream"):
                 choice = {"index": 0, "message": {"role": "assistant", **together(deltas)}, "finish_reason": reason}
-                return self.say(about | {"object": "chat.completion", "choices": [choice], "usage": USAGE})
+                return self.say(about | {"object": "chat.completion", "choices": [choice], "usage": said.usage})
             about["object"] = "chat.completion.chunk"
             chunks = [about | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
             chunks.append(about | {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
-            chunks.append(about | {"choices": [], "usage": USAGE})
+            chunks.append(about | {"choices": [], "usage": said.usage})
             return self.say_stream("text/event-stream", [f"data: {json.dumps(each)}\n\n" for each in chunks] + ["data: [DONE]\n\n"])
 
     return OpenAi
@@ -146,7 +151,7 @@ def ollama_of(script: Script, asked: list[dict]):
             messages = [{"content": "", "thinking": piece} for piece in words(said.reasoning)] + [{"content": piece} for piece in words(said.text)]
             made = [{"function": {"name": name, "arguments": arguments}} for name, arguments in said.calls]
             messages += [{"content": "", "tool_calls": made}] if made else []
-            ended = {"done": True, "done_reason": "stop", "prompt_eval_count": 40, "eval_count": 10}
+            ended = {"done": True, "done_reason": "stop", "prompt_eval_count": said.prompt_tokens, "eval_count": ANSWER_TOKENS}
             about = {"model": "m", "created_at": WHEN}
             if not body.get("stream", True):
                 whole = {"role": "assistant", "content": said.text}

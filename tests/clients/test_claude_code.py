@@ -121,7 +121,7 @@ def test_claude_code_reads_a_file_edits_it_runs_a_command_and_ends(kind, tmp_pat
         assert (work / "size.txt").read_text().strip() == "12"
         assert [block["text"] for block in run.blocks("text")] == ["I look first.", "The moon is a sun now."]
         assert [block["name"] for block in run.blocks("tool_use")] == ["Read", "Edit", "Bash"]
-        assert run.end["usage"]["output_tokens"] == 4 * scripted_model.USAGE["completion_tokens"]
+        assert run.end["usage"]["output_tokens"] == 4 * scripted_model.ANSWER_TOKENS
         assert len(asked) == 4, "one request for each step, and none twice"
         # The prompt begins the same in every turn, so that an engine finds it in its cache.
         for earlier, later in zip(asked, asked[1:]):

@@ -168,7 +168,7 @@ def test_codex_reads_a_file_edits_it_runs_a_command_and_ends(scripted, tmp_path,
     ((change,),) = [item["changes"] for item in run.of("file_change")]
     assert (Path(change["path"]).name, change["kind"]) == ("greeting.txt", "update")
     assert run.events[-1]["type"] == "turn.completed"
-    assert run.events[-1]["usage"]["output_tokens"] == 4 * scripted_model.USAGE["completion_tokens"]
+    assert run.events[-1]["usage"]["output_tokens"] == 4 * scripted_model.ANSWER_TOKENS
     # Over a WebSocket Codex warms up first.
     turns = [request for request in asked if not warms_up(request)]
     assert len(turns) == 4, "one request for each step, and none twice"

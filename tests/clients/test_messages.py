@@ -1,6 +1,7 @@
 """`POST /v1/messages` through Anthropic's Python SDK: complete, streamed, with its helpers and tool runners, for every kind of backend."""
 
 import asyncio
+import dataclasses
 import json
 
 import anthropic
@@ -215,6 +216,74 @@ def test_the_tool_runner_replaces_its_conversation_by_a_summary(scripted, stream
     (summary,) = turns[1].content
     assert summary.type == "compaction" and summary.content == "You asked about Paris."
     assert turns[-1].content[-1].text == "Sun in Paris."
+
+
+COMPACT = {"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 1000}}
+
+
+def told_at_length(question: str) -> list[dict]:
+    """A conversation of more than 1,000 tokens that ends with this question."""
+    return [
+        {"role": "user", "content": "Paris is a city. " + "It has many streets. " * 400},
+        {"role": "assistant", "content": "Indeed."},
+        {"role": "user", "content": question},
+    ]
+
+
+def weather_at_length(conversation):
+    """The script `weather`, with a token for each word of the prompt."""
+    words = conversation.said_by("system", "user", "assistant", "tool").split()
+    return dataclasses.replace(weather(conversation), prompt_tokens=len(words))
+
+
+@pytest.fixture(scope="module", params=["openai", "ollama"])
+def counting(request):
+    """A loggia before an engine that counts the words of a prompt."""
+    with scripted_model.engine(request.param, weather_at_length) as (arguments, _), loggia(*arguments) as url, connected(url) as client:
+        yield client
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_long_conversation_is_summarized_before_the_answer(counting, streams):
+    def answer(messages):
+        body = {"model": "m", "max_tokens": 100, "messages": messages, "betas": ["compact-2026-01-12"], "context_management": {"edits": [COMPACT]}}
+        if not streams:
+            return counting.beta.messages.create(**body), []
+        with counting.beta.messages.stream(**body) as stream:
+            kinds = [event.type for event in stream]
+            return stream.get_final_message(), kinds
+
+    messages = told_at_length("Which one did I mean?")
+    message, kinds = answer(messages)
+    summary, text = message.content
+    assert summary.type == "compaction" and summary.content == "You asked about Paris." and summary.encrypted_content
+    assert text.text == "You asked about Paris." and message.stop_reason == "end_turn"
+    assert [one.type for one in message.usage.iterations] == ["compaction", "message"]
+    assert kinds.count("compaction") == (1 if streams else 0)
+    # The next turn sends the block back, and is short.
+    messages += [{"role": "assistant", "content": message.content}, {"role": "user", "content": "Say it again."}]
+    message, _ = answer(messages)
+    assert [block.type for block in message.content] == ["text"] and message.content[0].text == "You asked about Paris."
+
+
+@pytest.mark.parametrize("thread", [{}, {"thread": False}], ids=["thread", "no thread"])
+@pytest.mark.parametrize("streams", [False, True])
+def test_the_tool_runner_goes_on_after_a_pause(counting, streams, thread):
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """The weather.
+
+        Args:
+            city: The city.
+        """
+        return f"Sun in {city}."
+
+    edit = COMPACT | {"pause_after_compaction": True}
+    asking = asked("") | {"messages": told_at_length("Weather in Rome?"), "context_management": {"edits": [edit]}, "betas": ["compact-2026-01-12"]}
+    runner = counting.beta.messages.tool_runner(**asking, tools=[get_weather], stream=streams, **thread)
+    turns = [turn.get_final_message() if streams else turn for turn in runner]
+    assert [turn.stop_reason for turn in turns] == ["compaction", "tool_use", "end_turn"]
+    assert turns[-1].content[-1].text == "Sun in Rome."
 
 
 def test_an_answer_continues_the_text_that_the_client_begins(messages, target):
