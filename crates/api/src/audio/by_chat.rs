@@ -133,7 +133,7 @@ async fn chat_of(
     Ok(chat.to_string().into_bytes())
 }
 
-/// Returns what the model is told to do.
+/// Returns the instruction for the model.
 fn instruction(recording: &Recording, translates: bool) -> String {
     let mut told = if translates {
         "Translate the speech in this recording into English. Answer with the translation and nothing else."

@@ -32,7 +32,8 @@ pub(crate) struct CountedBytes {
 }
 
 impl CountedBytes {
-    /// Begins to count a file, while all files may have so many bytes as several of `largest`.
+    /// Creates the count of a new file. All files together may have the bytes of `LARGEST_AT_ONCE`
+    /// files of the size `largest`.
     pub(super) fn new(all: &RecordingBytes, largest: u64) -> Self {
         Self {
             all: all.clone(),
@@ -65,8 +66,7 @@ pub(super) struct Receiving {
     buffer: BytesMut,
     file: Option<File>,
     length: u64,
-    /// The bytes of sound that the head of a WAV file announces, if they are more than arrived so
-    /// far.
+    /// The beginning of the file, in which a WAV file tells its length.
     beginning: Bytes,
 }
 

@@ -47,7 +47,7 @@ struct ReceivedFile {
     counted: CountedBytes,
 }
 
-/// Reads and checks a form. `translates`: it asks for English text.
+/// Reads and checks a form. `translates` says whether the route is that of translations.
 pub(super) async fn read<B>(
     headers: &HeaderMap,
     body: B,
