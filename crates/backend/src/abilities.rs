@@ -154,6 +154,12 @@ impl AbilitySet {
         Self(self.0 & !(1 << ability as u64))
     }
 
+    /// Returns the abilities that both sets contain.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Returns whether the set contains this ability.
     pub const fn has(self, ability: Ability) -> bool {
         self.0 & 1 << ability as u64 != 0

@@ -6,12 +6,27 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+/// The largest share of a target.
+const LARGEST_SHARE: u32 = 1_000_000;
+
 /// An alias `FROM=TO`. FROM may contain one `*`, which matches any text; a `*` in TO stands for the
 /// same text: `gpt-*=smollm2:135m`, `openai/*=*`.
+///
+/// TO may be several targets. `a|b` is `b` while `a` cannot answer. `a@9|b@1` is `a` for nine of ten
+/// requests, and the other one while one of them cannot answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
     from: String,
     to: String,
+    targets: Vec<Target>,
+}
+
+/// A target of an alias.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    to: String,
+    /// Its share of the requests, if the targets have shares.
+    share: Option<u32>,
 }
 
 /// The reason why aliases are invalid.
@@ -20,6 +35,11 @@ pub enum AliasError {
     /// The text has no `=`, or one side of it is empty.
     #[error("`{0}` is not a valid alias; write it as FROM=TO, for example gpt-4o=smollm2")]
     Shape(String),
+    /// Only some targets have a share, or a share is 0 or too large.
+    #[error(
+        "the alias `{0}` is invalid: give all targets a share from 1 to {LARGEST_SHARE}, as in chat=a@9|b@1, or none"
+    )]
+    Shares(String),
     /// A side has more than one `*`, or only TO has one.
     #[error(
         "the alias `{0}` is invalid: it may have one `*` before the `=`, and one after the `=` only if there is one before it"
@@ -38,14 +58,25 @@ impl Alias {
     pub fn new(from: impl Into<String>, to: impl Into<String>) -> Result<Self, AliasError> {
         let (from, to) = (from.into(), to.into());
         let written = || format!("{from}={to}");
-        if from.is_empty() || to.is_empty() {
+        let targets = to.split('|').map(|target| Target::parse(target.trim()));
+        let targets = targets.collect::<Option<Vec<_>>>();
+        let targets = targets.ok_or_else(|| AliasError::Shares(written()))?;
+        if from.is_empty() || targets.iter().any(|target| target.to.is_empty()) {
             return Err(AliasError::Shape(written()));
         }
         let stars = |text: &str| text.matches('*').count();
-        if stars(&from) > 1 || stars(&to) > stars(&from) {
+        let most = stars(&from);
+        if most > 1 || targets.iter().any(|target| stars(&target.to) > most) {
             return Err(AliasError::Stars(written()));
         }
-        Ok(Self { from, to })
+        let have_shares = targets[0].share.is_some();
+        if targets
+            .iter()
+            .any(|target| target.share.is_some() != have_shares)
+        {
+            return Err(AliasError::Shares(written()));
+        }
+        Ok(Self { from, to, targets })
     }
 
     /// Returns the name or pattern of the alias.
@@ -53,19 +84,83 @@ impl Alias {
         &self.from
     }
 
-    /// Returns the target.
+    /// Returns the targets, as they are configured.
     pub fn to(&self) -> &str {
         &self.to
     }
 
-    /// Returns the target for this name, if the alias matches it.
-    fn apply(&self, name: &str) -> Option<String> {
-        let Some((before, after)) = self.from.split_once('*') else {
-            return (self.from == name).then(|| self.to.clone());
-        };
-        let starred = name.strip_prefix(before)?.strip_suffix(after)?;
-        Some(self.to.replacen('*', starred, 1))
+    /// Returns the first target.
+    pub fn first(&self) -> &str {
+        &self.targets[0].to
     }
+
+    /// Returns whether there are several targets.
+    pub(super) fn has_several(&self) -> bool {
+        self.targets.len() > 1
+    }
+
+    /// Returns the text that the `*` matches, or an empty text without `*`. `None` if the alias does
+    /// not match this name.
+    fn starred<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let Some((before, after)) = self.from.split_once('*') else {
+            return (self.from == name).then_some("");
+        };
+        name.strip_prefix(before)?.strip_suffix(after)
+    }
+
+    /// Returns the targets for a name that the alias matches. With a turn, the first one is chosen by
+    /// the shares.
+    pub(super) fn targets_for(&self, name: &str, turn: Option<u64>) -> Vec<String> {
+        let starred = self.starred(name).unwrap_or_default();
+        let mut targets: Vec<&Target> = self.targets.iter().collect();
+        if let Some(turn) = turn {
+            targets.swap(0, self.chosen(turn));
+        }
+        let target = |target: &Target| target.to.replacen('*', starred, 1);
+        targets.into_iter().map(target).collect()
+    }
+
+    /// Returns the target of a turn: over many turns, each has its share.
+    fn chosen(&self, turn: u64) -> usize {
+        let share = |target: &Target| u64::from(target.share.unwrap_or_default());
+        let all: u64 = self.targets.iter().map(share).sum();
+        let Some(mut rest) = spread(turn).checked_rem(all) else {
+            return 0;
+        };
+        let is_it = |target: &Target| {
+            let is_it = rest < share(target);
+            rest = rest.saturating_sub(share(target));
+            is_it
+        };
+        self.targets.iter().position(is_it).unwrap_or(0)
+    }
+}
+
+impl Target {
+    /// Parses `MODEL` or `MODEL@SHARE`. `None` if the share is invalid.
+    fn parse(text: &str) -> Option<Self> {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let (to, share) = match text.rsplit_once('@') {
+            Some((to, share)) if is_number(share) => {
+                let share = share.parse().ok();
+                let share = share.filter(|share| (1..=LARGEST_SHARE).contains(share));
+                (to.trim_end(), Some(share?))
+            }
+            _ => (text, None),
+        };
+        Some(Self {
+            to: to.to_owned(),
+            share,
+        })
+    }
+}
+
+/// Spreads consecutive numbers evenly over all numbers (`SplitMix64`).
+fn spread(number: u64) -> u64 {
+    let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 impl FromStr for Alias {
@@ -119,38 +214,46 @@ impl Aliases {
         self.exact.values()
     }
 
-    /// Returns the exact alias for this name, and the resulting name.
-    pub(super) fn exact(&self, name: &str) -> Option<(&Alias, String)> {
-        self.exact.get(name).map(|alias| (alias, alias.to.clone()))
+    /// Returns the exact alias for this name.
+    pub(super) fn exact(&self, name: &str) -> Option<&Alias> {
+        self.exact.get(name)
     }
 
-    /// Returns the first pattern that matches this name, and the resulting name.
-    pub(super) fn pattern(&self, name: &str) -> Option<(&Alias, String)> {
-        self.patterns
-            .iter()
-            .find_map(|alias| Some((alias, alias.apply(name)?)))
+    /// Returns the first pattern that matches this name.
+    pub(super) fn pattern(&self, name: &str) -> Option<&Alias> {
+        let mut patterns = self.patterns.iter();
+        patterns.find(|alias| alias.starred(name).is_some())
+    }
+
+    /// Returns whether an alias has several targets.
+    pub(super) fn have_several(&self) -> bool {
+        self.iter().any(Alias::has_several)
     }
 
     /// Follows an alias as if no model existed, to detect loops. A pattern whose target matches
     /// itself (`gpt-*=gpt-oss`) ends there.
     fn check_ends(&self, start: &Alias) -> Result<(), AliasError> {
         // This character stands for any text that `*` matches. No name contains it.
-        let mut name = start.to.replacen('*', "\u{1}", 1);
-        let mut applied = vec![start];
-        loop {
-            let Some((next, becomes)) = self.exact(&name).or_else(|| self.pattern(&name)) else {
-                return Ok(());
+        let name = start.from.replacen('*', "\u{1}", 1);
+        if self.follow(start, &name, &mut Vec::new()) {
+            Ok(())
+        } else {
+            Err(AliasError::Loop(start.from.clone()))
+        }
+    }
+
+    /// Returns whether all targets of an alias end without returning to one that was applied.
+    fn follow<'a>(&'a self, alias: &'a Alias, name: &str, applied: &mut Vec<&'a Alias>) -> bool {
+        applied.push(alias);
+        let all_end = alias.targets_for(name, None).iter().all(|target| {
+            let Some(next) = self.exact(target).or_else(|| self.pattern(target)) else {
+                return true;
             };
             let fits_again = applied.last() == Some(&next) && next.from.contains('*');
-            if fits_again {
-                return Ok(());
-            }
-            if applied.contains(&next) {
-                return Err(AliasError::Loop(start.from.clone()));
-            }
-            applied.push(next);
-            name = becomes;
-        }
+            fits_again || !applied.contains(&next) && self.follow(next, target, applied)
+        });
+        applied.pop();
+        all_end
     }
 }
 
@@ -168,10 +271,8 @@ mod tests {
     }
 
     fn becomes(aliases: &Aliases, name: &str) -> Option<String> {
-        aliases
-            .exact(name)
-            .or_else(|| aliases.pattern(name))
-            .map(|(_, becomes)| becomes)
+        let alias = aliases.exact(name).or_else(|| aliases.pattern(name))?;
+        alias.targets_for(name, None).into_iter().next()
     }
 
     #[test]
@@ -238,12 +339,39 @@ mod tests {
     }
 
     #[test]
+    fn targets_with_shares_are_first_as_often_as_their_shares_say() {
+        let alias: Alias = "chat-* = a/*@90 | b/*@10".parse().unwrap();
+        let targets = alias.targets_for("chat-4b", None);
+        assert_eq!(targets, ["a/4b", "b/4b"]);
+        let first = |turn| alias.targets_for("chat-4b", Some(turn)).swap_remove(0);
+        let of_b = (0..1000).filter(|turn| first(*turn) == "b/4b").count();
+        assert!((80..=120).contains(&of_b), "{of_b}");
+        let in_order: Alias = "x=a|b|me@home".parse().unwrap();
+        for turn in 0..100 {
+            assert_eq!(in_order.targets_for("x", Some(turn)), ["a", "b", "me@home"]);
+        }
+        for text in ["x=a@1|b", "x=a@0|b@1", "x=a@1|b@1000001"] {
+            assert!(
+                matches!(text.parse::<Alias>(), Err(AliasError::Shares(_))),
+                "{text}"
+            );
+        }
+        for text in ["x=a|", "x=|a", "x=@3"] {
+            assert!(
+                matches!(text.parse::<Alias>(), Err(AliasError::Shape(_))),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn aliases_that_lead_back_to_themselves_are_refused() {
         for texts in [
             &["a=a"][..],
             &["a=b", "b=a"],
             &["a=b", "b=c", "c=b"],
             &["x/*=*", "y=x/y"],
+            &["a=m|b", "b=n|a"],
             &["p*=q*", "q*=p*"],
         ] {
             assert!(

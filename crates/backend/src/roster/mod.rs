@@ -12,10 +12,14 @@
 //! 4. A pattern alias (`gpt-*=smollm2`) with the longest text before the `*`. A pattern never hides
 //!    an existing model: with `gpt-*`, a real `gpt-oss:20b` is still itself.
 //!
+//! An alias may have several targets (`chat=gpu/big|small`): a call goes to the next one while one
+//! cannot answer.
+//!
 //! Reading order: [`Alias`] (`alias.rs`), `member.rs` (the cached models of each backend),
-//! [`Roster`], [`Survey`].
+//! [`Roster`], `fallback.rs` (calls for several targets), [`Survey`].
 
 mod alias;
+mod fallback;
 mod member;
 mod names;
 mod survey;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
@@ -11,6 +12,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::alias::{Alias, AliasError, Aliases};
+use super::fallback;
 use super::member::{LastList, Member, Models};
 use crate::backend::one_ready;
 use crate::{
@@ -38,6 +40,10 @@ const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub struct Roster {
     pub(super) members: Vec<Arc<Member>>,
     pub(super) aliases: Aliases,
+    /// Whether an alias has several targets.
+    chooses: bool,
+    /// The number of choices so far between the targets of aliases.
+    turns: AtomicU64,
 }
 
 /// The reason why a roster is invalid.
@@ -63,6 +69,8 @@ pub(super) struct ResolvedModel<'a> {
     pub(super) model: String,
     /// Whether an alias was applied, exact or with a `*`.
     pub(super) by_alias: bool,
+    /// Its place in the configured order, of several that an alias leads to.
+    pub(super) order: usize,
 }
 
 impl ResolvedModel<'_> {
@@ -94,9 +102,12 @@ impl Roster {
             }
             members.push(Arc::new(Member::new(name, backend)));
         }
+        let aliases = Aliases::new(aliases)?;
         Ok(Self {
             members,
-            aliases: Aliases::new(aliases)?,
+            chooses: aliases.have_several(),
+            aliases,
+            turns: AtomicU64::new(0),
         })
     }
 
@@ -128,7 +139,7 @@ impl Roster {
         let mut name = Cow::Borrowed(asked);
         let mut applied: Vec<&Alias> = Vec::new();
         loop {
-            let unused = |(alias, _): &(&Alias, String)| !applied.contains(alias);
+            let unused = |alias: &&Alias| !applied.contains(alias);
             let alias = match self.aliases.exact(&name).filter(unused) {
                 Some(alias) => Some(alias),
                 None => match self.at_backend(&name) {
@@ -141,10 +152,70 @@ impl Roster {
                     },
                 },
             };
-            let (alias, becomes) = alias?;
+            let alias = alias?;
+            if alias.has_several() {
+                return self.places(asked, None).into_iter().next();
+            }
+            let mut targets = alias.targets_for(&name, None);
             applied.push(alias);
-            name = Cow::Owned(becomes);
+            name = Cow::Owned(targets.pop()?);
         }
+    }
+
+    /// Resolves a name to all models that can stand for it, those of backends that answer first. With
+    /// a turn, the first one is chosen by the shares of an alias.
+    pub(super) fn places(&self, asked: &str, turn: Option<u64>) -> Vec<ResolvedModel<'_>> {
+        let mut places = Vec::new();
+        self.find_places(asked, turn, &mut Vec::new(), &mut places);
+        for (order, place) in places.iter_mut().enumerate() {
+            place.order = order;
+        }
+        places.sort_by_key(|place| place.member.last_list().up().is_none());
+        places
+    }
+
+    /// Terminates because no alias is applied twice.
+    fn find_places<'a>(
+        &'a self,
+        name: &str,
+        turn: Option<u64>,
+        applied: &mut Vec<&'a Alias>,
+        places: &mut Vec<ResolvedModel<'a>>,
+    ) {
+        let unused = |alias: &&Alias| !applied.contains(alias);
+        let exact = self.aliases.exact(name).filter(unused);
+        if exact.is_none() {
+            let place = match self.at_backend(name) {
+                Some((member, model)) => Some(place_at(member, model)),
+                None => self.place_of_bare(name).map(Some),
+            };
+            if let Some(place) = place {
+                places.extend(place.map(|place| place.after(applied)));
+                return;
+            }
+        }
+        let alias = exact.or_else(|| self.aliases.pattern(name).filter(unused));
+        let Some(alias) = alias else {
+            return;
+        };
+        applied.push(alias);
+        for target in alias.targets_for(name, turn) {
+            self.find_places(&target, turn, applied, places);
+        }
+        applied.pop();
+    }
+
+    /// Returns the models that can stand for a name, in the order in which they are asked. Empty if
+    /// there is no choice: [`find`](Self::find) finds the only one.
+    pub(super) async fn choices(&self, name: &str, by_share: bool) -> Vec<ResolvedModel<'_>> {
+        if !self.chooses {
+            return Vec::new();
+        }
+        // Makes sure that the lists of the backends are known. Its error is found again.
+        let _ = Box::pin(self.find(name)).await;
+        let turn = by_share.then(|| self.turns.fetch_add(1, Ordering::Relaxed));
+        let places = self.places(name, turn);
+        if places.len() > 1 { places } else { Vec::new() }
     }
 
     /// Splits `NAME/model` if NAME is a backend.
@@ -163,6 +234,7 @@ impl Roster {
                     member,
                     model: has(member, &member.last_list())?,
                     by_alias: false,
+                    order: 0,
                 })
             };
             self.members.iter().find_map(place)
@@ -269,6 +341,7 @@ fn place_at<'a>(member: &'a Arc<Member>, model: &str) -> Option<ResolvedModel<'a
         member,
         model,
         by_alias: false,
+        order: 0,
     })
 }
 
@@ -278,6 +351,10 @@ impl Backend for Roster {
         model: &'a str,
     ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
+            let choices = self.choices(model, false).await;
+            if !choices.is_empty() {
+                return Box::pin(fallback::abilities(choices)).await;
+            }
             let place = self.find(model).await?;
             place.member.backend.abilities(&place.model).await
         })
@@ -285,6 +362,10 @@ impl Backend for Roster {
 
     fn start(&self, mut call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
+            let choices = self.choices(call.work.model(), true).await;
+            if !choices.is_empty() {
+                return Box::pin(fallback::start(choices, call)).await;
+            }
             let place = self.find(call.work.model()).await?;
             if place.model != call.work.model() {
                 call.work.set_model(place.model);
@@ -295,6 +376,10 @@ impl Backend for Roster {
 
     fn embed(&self, mut call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
+            let choices = self.choices(&call.work.model, false).await;
+            if !choices.is_empty() {
+                return Box::pin(fallback::embed(choices, call)).await;
+            }
             let place = self.find(&call.work.model).await?;
             if place.model != call.work.model {
                 Arc::make_mut(&mut call.work).model = place.model;
@@ -360,6 +445,7 @@ impl Backend for Roster {
                 member,
                 model,
                 by_alias,
+                ..
             } = self.find(id).await?;
             if by_alias {
                 return Err(BackendError::NotDeleted {

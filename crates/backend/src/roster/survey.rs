@@ -83,7 +83,9 @@ impl Roster {
                 leads_to: if alias.to().contains('*') {
                     None
                 } else {
-                    self.place(alias.to()).map(|place| written(&place))
+                    let places = self.places(alias.from(), None);
+                    let places: Vec<String> = places.iter().map(written).collect();
+                    Some(places.join(" | ")).filter(|places| !places.is_empty())
                 },
             })
             .collect();

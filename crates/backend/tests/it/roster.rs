@@ -105,11 +105,12 @@ impl Backend for Fake {
             changed: Vec::new(),
             ignored: Vec::new(),
         };
-        Box::pin(std::future::ready(Ok(Embeddings {
+        let answers = self.models.lock().unwrap().clone().map(|_| Embeddings {
             served_by,
             vectors: vec![vec![1.0]],
             prompt_tokens: 1,
-        })))
+        });
+        Box::pin(std::future::ready(answers))
     }
 
     fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
@@ -347,6 +348,67 @@ async fn aliases_lead_on_but_no_pattern_hides_a_model() {
 }
 
 #[tokio::test]
+async fn an_alias_with_several_targets_is_the_next_one_while_one_is_away() {
+    let gpu = Fake::having("gpu", &["big", "same"]);
+    let cloud = Fake::having("cloud", &["other", "same"]);
+    let aliases = [
+        "chat=gpu/big|cloud/other",
+        "gone=gpu/missing|cloud/other",
+        "numbers=gpu/same|cloud/same|cloud/other",
+        "vectors=gpu/big|cloud/other",
+        "nested=gpu/missing|chat",
+    ];
+    let roster = roster(&[&gpu, &cloud], &aliases);
+    for name in ["chat", "nested"] {
+        assert_eq!(served(&roster, name).await.as_deref(), Ok("gpu big"));
+    }
+    assert_eq!(served(&roster, "gone").await.as_deref(), Ok("cloud other"));
+    let abilities = roster.abilities("chat").await.unwrap();
+    assert_eq!(abilities.context_length, Some(3), "the shorter one");
+    // Its list is not asked again: the call itself finds out.
+    gpu.goes_down();
+    for name in ["chat", "nested"] {
+        assert_eq!(
+            served(&roster, name).await.as_deref(),
+            Ok("cloud other"),
+            "{name}"
+        );
+    }
+    cloud.goes_down();
+    let away = served(&roster, "chat").await;
+    assert_eq!(away, Err(unreachable_backend("gpu")), "the first error");
+    let embed = async |name: &str| {
+        let request = serde_json::from_value(json!({"model": name, "input": "x"})).unwrap();
+        let call = EmbeddingCall::new("1", Arc::new(request));
+        let served_by = roster.embed(call).await.map(|made| made.served_by);
+        served_by.map(|by| format!("{} {}", by.backend, by.model))
+    };
+    let (model, away) = ("cloud same", Err(unreachable_backend("gpu")));
+    cloud.now_has(&["other", "same"]);
+    assert_eq!(embed("numbers").await.as_deref(), Ok(model));
+    assert_eq!(
+        embed("vectors").await,
+        away,
+        "another model's vectors differ"
+    );
+}
+
+#[tokio::test]
+async fn shares_of_an_alias_divide_the_requests() {
+    let (new, old) = (Fake::having("new", &["m"]), Fake::having("old", &["m"]));
+    let roster = roster(&[&new, &old], &["chat=new/m@1|old/m@3"]);
+    let mut of_new = 0;
+    for _ in 0..1000 {
+        of_new += usize::from(served(&roster, "chat").await.unwrap() == "new m");
+    }
+    assert!((210..=290).contains(&of_new), "{of_new}");
+    new.goes_down();
+    for _ in 0..100 {
+        assert_eq!(served(&roster, "chat").await.as_deref(), Ok("old m"));
+    }
+}
+
+#[tokio::test]
 async fn the_list_holds_every_name_once_and_each_leads_where_it_says() {
     let ollama = Fake::having("ollama", &["a", "b"]);
     let gpu = Fake::having("gpu", &["b", "ollama/x"]);
@@ -541,7 +603,7 @@ async fn a_survey_tells_who_shadows_whom() {
     let (gpu, down) = (Fake::having("gpu", &["b"]), Fake::down("down"));
     let survey = roster(
         &[&ollama, &gpu, &down],
-        &["a=gpu/b", "gpt-*=b", "x/*=*", "gone=nothing"],
+        &["a=gpu/b", "gpt-*=b", "x/*=*", "gone=nothing", "two=gpu/b|b"],
     )
     .survey()
     .await;
@@ -569,6 +631,7 @@ async fn a_survey_tells_who_shadows_whom() {
             alias("a", "gpu/b", Some("gpu/b")),
             alias("gone", "nothing", None),
             alias("gpt-*", "b", Some("ollama/b")),
+            alias("two", "gpu/b|b", Some("gpu/b | ollama/b")),
             alias("x/*", "*", None),
         ]
     );

@@ -223,3 +223,35 @@ fn a_key_with_the_scope_has_priority_and_streams_tell_their_place() {
         ollama.go_on.forget_permits(1);
     }
 }
+
+#[test]
+fn an_alias_falls_back_across_kinds_of_backends_and_comes_back() {
+    let (gpu, spare) = (Ollama::start(), Ollama::start());
+    for node in [&gpu, &spare] {
+        node.go_on.add_permits(1000);
+    }
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let away = format!("vllm=http://{}", closed.local_addr().unwrap());
+    drop(closed);
+    let (first, second) = (
+        format!("gpu={}", gpu.url()),
+        format!("spare={}", spare.url()),
+    );
+    let alias = format!("chat=vllm/big|gpu/{MODEL}|spare/{MODEL}");
+    let arguments = [
+        "--openai", &away, "--ollama", &first, "--ollama", &second, "--alias", &alias,
+    ];
+    let served = Served::start(Program::new(), &arguments);
+    let ask = || answer(send_as(served.address, "none", &json!({"model": "chat"})));
+    let by = |node: &str| format!("x-loggia-served-by: {node}; model={MODEL}");
+    let answered = ask();
+    assert!(answered.contains(&by("gpu")), "{answered}");
+    assert!(answered.contains("\"model\":\"chat\""), "{answered}");
+    let address = gpu.address;
+    drop(gpu);
+    let answered = ask();
+    assert!(answered.contains(&by("spare")), "{answered}");
+    let back = Ollama::start_at(address);
+    back.go_on.add_permits(1000);
+    until(|| ask().contains(&by("gpu")));
+}

@@ -62,7 +62,7 @@ fn embedded<'a>(
     // The roster does not apply an alias twice.
     for _ in 0..=aliases.len() {
         if let Some(alias) = aliases.iter().find(|alias| alias.from() == name) {
-            alias.to().clone_into(&mut name);
+            alias.first().clone_into(&mut name);
             continue;
         }
         let bare = name.strip_prefix("embedded/").unwrap_or(&name);
@@ -77,7 +77,7 @@ fn embedded<'a>(
             .filter(|_| is_alone)
             .filter_map(|alias| Some((alias, starred(alias, &name)?)));
         let (alias, text) = patterns.max_by_key(|(alias, _)| alias.from().len())?;
-        name = alias.to().replacen('*', text, 1);
+        name = alias.first().replacen('*', text, 1);
     }
     None
 }
