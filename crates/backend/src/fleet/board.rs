@@ -169,6 +169,11 @@ impl Board {
         self.nodes[at].loaded = models;
     }
 
+    /// Returns the number of calls in flight at a node.
+    pub(super) fn in_flight(&self, at: usize) -> usize {
+        self.nodes[at].in_flight
+    }
+
     pub(super) fn is_down(&self, at: usize) -> bool {
         self.nodes[at].breaker.standing() == Standing::Down
     }

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use super::board::Outcome;
 use super::prefixes::Beginnings;
 use super::{Shared, outcome};
-use crate::{AudioReply, Backend, BackendError, Event, Events, Reply};
+use crate::{AudioReply, Backend, BackendError, Call, Event, Events, Reply};
 
 /// Makes a call at the best node, and then at others as long as that is safe.
 pub(super) struct Attempts<'a> {
@@ -41,17 +41,22 @@ impl<'a> Attempts<'a> {
     /// # Errors
     /// Fails with the error of the last node if there is no other.
     pub(super) fn next(&mut self) -> Result<InFlight, BackendError> {
-        let chosen = self
+        let chosen = self.another();
+        chosen.ok_or_else(|| {
+            let last_error = self.last_error.take();
+            last_error.unwrap_or_else(|| self.shared.nobody())
+        })
+    }
+
+    /// Chooses the next node, if there is one.
+    pub(super) fn another(&mut self) -> Option<InFlight> {
+        let at = self
             .shared
             .board()
-            .choose(self.model, &self.beginnings, &self.tried);
-        let Some(at) = chosen else {
-            let last_error = self.last_error.take();
-            return Err(last_error.unwrap_or_else(|| self.shared.nobody()));
-        };
+            .choose(self.model, &self.beginnings, &self.tried)?;
         self.tried.push(at);
         self.shared.ask_if_old();
-        Ok(InFlight {
+        Some(InFlight {
             shared: Arc::clone(self.shared),
             at,
             is_noted: false,
@@ -99,6 +104,20 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    /// Starts the call, and waits for the first event. Also returns itself.
+    pub(super) async fn begin(
+        self,
+        call: Call,
+    ) -> (Self, Result<(Reply, Option<Event>), BackendError>) {
+        let begun = async {
+            let mut reply = self.backend().start(call).await?;
+            let first = reply.first_word().await?;
+            Ok((reply, first))
+        };
+        let begun = begun.await;
+        (self, begun)
+    }
+
     pub(super) fn backend(&self) -> &dyn Backend {
         &*self.shared.nodes[self.at].backend
     }

@@ -21,7 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_core::future::BoxFuture;
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use loggia_wire::openai::Model;
 use tokio::runtime::Handle;
 
@@ -51,7 +53,20 @@ struct Shared {
     name: Arc<str>,
     nodes: Vec<Node>,
     board: Mutex<Board>,
+    /// After how long without an event a second node is asked, too.
+    hedge_after: Option<Duration>,
     runtime: Handle,
+}
+
+/// The state of a node, for metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeState {
+    /// The name of the node.
+    pub name: Arc<str>,
+    /// Whether it gets calls.
+    pub is_used: bool,
+    /// The calls in flight at it.
+    pub in_flight: usize,
 }
 
 struct Node {
@@ -83,8 +98,31 @@ impl Fleet {
             name: name.into(),
             board: Mutex::new(Board::new(nodes.len())),
             nodes,
+            hedge_after: None,
             runtime,
         }))
+    }
+
+    /// Sets after how long without an event a call is made at a second node, too. The first one that
+    /// begins to answer wins, and the other call is dropped.
+    #[must_use]
+    pub fn with_hedging(mut self, after: Option<Duration>) -> Self {
+        // Nobody else has it yet.
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.hedge_after = after;
+        }
+        self
+    }
+
+    /// Returns the state of each node.
+    pub fn nodes(&self) -> Vec<NodeState> {
+        let board = self.0.board();
+        let state = |(at, node): (usize, &Node)| NodeState {
+            name: Arc::clone(&node.name),
+            is_used: !board.is_down(at),
+            in_flight: board.in_flight(at),
+        };
+        self.0.nodes.iter().enumerate().map(state).collect()
     }
 
     /// Asks the nodes in order for a fact about a model, until one answers.
@@ -233,16 +271,32 @@ impl Backend for Fleet {
             let hashing = self.0.board().prefixes.hashing();
             let beginnings = Prefixes::beginnings(&hashing, &call.work);
             let mut attempts = Attempts::new(&self.0, call.work.model(), beginnings);
+            let mut hedge_after = self.0.hedge_after;
+            // One call, or two while it is hedged.
+            let mut running = FuturesUnordered::new();
+            running.push(attempts.next()?.begin(call.clone()));
             loop {
-                let attempt = attempts.next()?;
-                let begun = async {
-                    let mut reply = attempt.backend().start(call.clone()).await?;
-                    let first = reply.first_word().await?;
-                    Ok((reply, first))
+                let first = match hedge_after {
+                    Some(after) => tokio::time::timeout(after, running.next()).await.ok(),
+                    None => Some(running.next().await),
                 };
-                match begun.await {
-                    Ok((reply, first)) => return Ok(attempts.begun(attempt).reply(reply, first)),
-                    Err(error) => attempts.failed(attempt, error)?,
+                match first {
+                    Some(Some((attempt, Ok((reply, first))))) => {
+                        return Ok(attempts.begun(attempt).reply(reply, first));
+                    }
+                    Some(Some((attempt, Err(error)))) => {
+                        let failed = attempts.failed(attempt, error);
+                        if running.is_empty() {
+                            failed?;
+                            running.push(attempts.next()?.begin(call.clone()));
+                        }
+                    }
+                    Some(None) => return Err(self.0.nobody()),
+                    None => {
+                        hedge_after = None;
+                        let other = attempts.another();
+                        running.extend(other.map(|other| other.begin(call.clone())));
+                    }
                 }
             }
         })

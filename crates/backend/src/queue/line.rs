@@ -157,6 +157,11 @@ impl Line {
         Some((owner.clone(), number))
     }
 
+    /// Returns how many requests run, and how many wait.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.running, self.waiting)
+    }
+
     /// Adds the tokens of the prompt of a request that runs now.
     pub(super) fn charge(&mut self, owner: &Owner, cost: u64) {
         if let Some(key) = self.keys.get_mut(owner) {

@@ -67,6 +67,13 @@ impl Queue {
     }
 }
 
+impl Queue {
+    /// Returns how many requests run, and how many wait.
+    pub fn counts(&self) -> (usize, usize) {
+        self.turns.state().line.counts()
+    }
+}
+
 impl Turns {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -20,8 +20,12 @@ use crate::{
 pub(super) async fn abilities(
     places: Vec<ResolvedModel<'_>>,
 ) -> Result<Arc<Abilities>, BackendError> {
+    // One that does not answer for its list would cost each request the time to connect.
+    let is_up = |place: &ResolvedModel<'_>| place.member.last_list().up().is_some();
+    let some_are_up = places.iter().any(is_up);
     let asked = places
         .iter()
+        .filter(|place| !some_are_up || is_up(place))
         .map(|place| place.member.backend.abilities(&place.model));
     let mut shared: Option<Arc<Abilities>> = None;
     let mut first_error = None;

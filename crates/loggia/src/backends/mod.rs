@@ -5,6 +5,7 @@
 #[cfg(feature = "embedded")]
 mod embedded;
 mod model_files;
+mod readings;
 
 use std::sync::Arc;
 
@@ -46,8 +47,8 @@ pub(crate) struct Backends {
     pub(crate) unload: BoxFuture<'static, ()>,
     /// The lines of `loggia check` about contexts and the prompt cache.
     pub(crate) caches: String,
-    /// Reads the metrics of the embedded models.
-    pub(crate) readings: Option<Readings>,
+    /// Read the metrics of embedded models, nodes and queues.
+    pub(crate) readings: Vec<Readings>,
 }
 
 /// Reads metrics.
@@ -84,12 +85,11 @@ impl Backends {
         check_adapters(&here, config).map_err(SetupError::Adapter)?;
         check_per_model(&here, &aliases, config).map_err(SetupError::PerModel)?;
         let engine = engine(&here, config, runtime);
-        let all: Vec<Named> = engine
-            .named
-            .into_iter()
-            .chain(ollama(config).backends(config, runtime))
-            .chain(openai(config).backends(config, runtime))
-            .collect();
+        let mut readings: Vec<Readings> = engine.readings.into_iter().collect();
+        let mut all: Vec<Named> = engine.named.into_iter().collect();
+        for servers in [ollama(config), openai(config)] {
+            all.extend(servers.backends(config, runtime, &mut readings));
+        }
         let places = all
             .iter()
             .map(|(name, place, _)| (name.clone(), place.clone()))
@@ -112,7 +112,7 @@ impl Backends {
             load: engine.load,
             unload: engine.unload,
             caches: engine.caches,
-            readings: engine.readings,
+            readings,
         })
     }
 }
@@ -220,30 +220,56 @@ impl ByName {
 
     /// The backends: a single server as it is, several as a fleet. With `at_once`, a queue is before
     /// each.
-    fn backends(self, config: &Config, runtime: &Handle) -> impl Iterator<Item = Named> {
-        self.0.into_iter().map(move |(name, mut nodes)| {
+    fn backends(
+        self,
+        config: &Config,
+        runtime: &Handle,
+        readings: &mut Vec<Readings>,
+    ) -> Vec<Named> {
+        let mut all = Vec::new();
+        for (name, nodes) in self.0 {
             let places: Vec<String> = nodes.iter().map(|(place, _)| place.clone()).collect();
-            let backend: Arc<dyn Backend> = match nodes.pop() {
-                Some((_, only)) if nodes.is_empty() => only,
-                last => {
-                    // Numbers, because clients see the names of nodes.
-                    let number =
-                        |(at, (_, node)): (usize, NodeAt)| (Arc::from((at + 1).to_string()), node);
-                    let nodes = nodes.into_iter().chain(last).enumerate().map(number);
-                    Arc::new(Fleet::new(name.as_str(), nodes, runtime.clone()))
+            let backend: Arc<dyn Backend> = match only(nodes) {
+                Ok(backend) => backend,
+                Err(nodes) => {
+                    let fleet = Arc::new(fleet(&name, nodes, config, runtime));
+                    readings.push(readings::of_nodes(&name, &fleet));
+                    fleet
                 }
             };
             let number = |count: Count| usize::try_from(count.get()).unwrap_or(usize::MAX);
-            let backend = match *config.at_once {
+            let backend: Arc<dyn Backend> = match *config.at_once {
                 Some(at_once) => {
                     let at_once = number(at_once).saturating_mul(places.len());
-                    Arc::new(Queue::new(backend, at_once, number(*config.queue)))
+                    let queue = Arc::new(Queue::new(backend, at_once, number(*config.queue)));
+                    readings.push(readings::of_queue(&name, &queue));
+                    queue
                 }
                 None => backend,
             };
-            (name, places.join(", "), backend)
-        })
+            all.push((name, places.join(", "), backend));
+        }
+        all
     }
+}
+
+/// Returns the backend of the only node, or several nodes.
+fn only(mut nodes: Vec<NodeAt>) -> Result<Arc<dyn Backend>, Vec<NodeAt>> {
+    match nodes.pop() {
+        Some((_, only)) if nodes.is_empty() => Ok(only),
+        last => {
+            nodes.extend(last);
+            Err(nodes)
+        }
+    }
+}
+
+fn fleet(name: &str, nodes: Vec<NodeAt>, config: &Config, runtime: &Handle) -> Fleet {
+    // Numbers, because clients see the names of nodes.
+    let number = |(at, (_, node)): (usize, NodeAt)| (Arc::from((at + 1).to_string()), node);
+    let nodes = nodes.into_iter().enumerate().map(number);
+    let hedge_after = config.hedge_after.as_ref().map(|after| after.0);
+    Fleet::new(name, nodes, runtime.clone()).with_hedging(hedge_after)
 }
 
 fn ollama(config: &Config) -> ByName {

@@ -238,6 +238,11 @@ settings! {
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = BACKENDS)]
     at_once: Count { unset("no limit"), example "8" }
 
+    /// After how long without an answer a request is made at a second node too; the first one to
+    /// answer is used
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true, help_heading = BACKENDS)]
+    hedge_after: Span { unset("off"), example "2s" }
+
     /// How many requests wait for a backend with at_once; more are refused
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = BACKENDS)]
     queue: Count { default(Count(const { NonZeroU32::new(1000).unwrap() })) }

@@ -3,7 +3,8 @@
 #![cfg(unix)]
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -20,7 +21,9 @@ fn fleet() -> (Ollama, Ollama, Served) {
     }
     let nodes = [&first, &second].map(|node| format!("gpu={}", node.url()));
     let arguments = ["--ollama", &nodes[0], "--ollama", &nodes[1]];
-    let served = Served::start(Program::new(), &arguments);
+    // Nobody reads the log, and a full pipe would stop the program.
+    let program = Program::new().with("LOGGIA_LOG", "error");
+    let served = Served::start(program, &arguments);
     (first, second, served)
 }
 
@@ -254,4 +257,108 @@ fn an_alias_falls_back_across_kinds_of_backends_and_comes_back() {
     let back = Ollama::start_at(address);
     back.go_on.add_permits(1000);
     until(|| ask().contains(&by("gpu")));
+}
+
+/// The text of `/metrics`.
+fn metrics(address: SocketAddr) -> String {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    answer(connection)
+}
+
+#[test]
+fn under_load_no_request_is_lost_when_a_node_ends_again_and_again() {
+    let (first, second, served) = fleet();
+    let address = served.address;
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..8)
+        .map(|number| {
+            let (stop, stream) = (Arc::clone(&stop), number % 2 == 0);
+            std::thread::spawn(move || {
+                let mut answers = Vec::new();
+                while !stop.load(Ordering::SeqCst) {
+                    answers.push(answer(send(address, stream)));
+                }
+                (stream, answers)
+            })
+        })
+        .collect();
+    let chats = |node: &Ollama| node.chats.load(Ordering::SeqCst);
+    let is_up = |up: u8| {
+        let up = format!("loggia_node_up{{backend=\"gpu\",node=\"1\"}} {up}\n");
+        metrics(address).contains(&up)
+    };
+    let mut node = first;
+    for _ in 0..3 {
+        until(|| chats(&node) >= 20);
+        let at = node.address;
+        drop(node);
+        let before = chats(&second);
+        until(|| chats(&second) >= before + 20 && is_up(0));
+        node = Ollama::start_at(at);
+        node.go_on.add_permits(1000);
+        let since = Instant::now();
+        until(|| chats(&node) > 0);
+        assert!(since.elapsed() < Duration::from_secs(2), "{since:?}");
+        until(|| is_up(1));
+    }
+    stop.store(true, Ordering::SeqCst);
+    for client in clients {
+        let (stream, answers) = client.join().unwrap();
+        for answer in answers {
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            let (is_whole, has_failed) = (answer.contains("[DONE]"), answer.contains("\"error\""));
+            assert_eq!(is_whole != has_failed, stream, "{answer}");
+            assert!(stream || answer.contains("Hello"), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn with_hedging_a_second_node_is_asked_when_the_first_is_slow() {
+    let (first, second) = (Ollama::start(), Ollama::start());
+    for node in [&first, &second] {
+        node.go_on.add_permits(1000);
+        node.begin.forget_permits(1);
+    }
+    let nodes = [&first, &second].map(|node| format!("gpu={}", node.url()));
+    let arguments = [
+        "--ollama",
+        &nodes[0],
+        "--ollama",
+        &nodes[1],
+        "--hedge-after",
+        "20ms",
+    ];
+    let served = Served::start(Program::new(), &arguments);
+    let chats = |node: &Ollama| node.chats.load(Ordering::SeqCst);
+    for stream in [true, false] {
+        let before = (chats(&first), chats(&second));
+        let asked = send(served.address, stream);
+        until(|| chats(&first) > before.0 && chats(&second) > before.1);
+        // The one that begins to answer wins, whichever was asked first.
+        let (fast, name) = if stream {
+            (&second, "gpu@2;")
+        } else {
+            (&first, "gpu@1;")
+        };
+        fast.begin.add_permits(1);
+        let answer = answer(asked);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains(name), "{answer}");
+        fast.begin.forget_permits(1);
+        assert_eq!(
+            (chats(&first), chats(&second)),
+            (before.0 + 1, before.1 + 1)
+        );
+        // The other call has left.
+        let none = "loggia_node_requests_in_flight{backend=\"gpu\",node=\"1\"} 0\n";
+        let neither = none.replace("\"1\"", "\"2\"");
+        until(|| {
+            let metrics = metrics(served.address);
+            metrics.contains(none) && metrics.contains(&neither)
+        });
+    }
 }

@@ -1,5 +1,7 @@
 //! `/metrics` at an address of its own, for `metrics_listen`.
 
+use std::sync::Arc;
+
 use loggia_server::{Metrics, ServerOptions, metrics_app};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -29,7 +31,8 @@ pub(super) fn start(
     listener: Option<TcpListener>,
     runtime: &Handle,
 ) {
-    if let Some(readings) = backends.readings.clone() {
+    for readings in &backends.readings {
+        let readings = Arc::clone(readings);
         metrics.read_with(move || readings());
     }
     if let Some(listener) = listener {
