@@ -11,7 +11,7 @@ use loggia_api::store::{
     Chunk, ChunkSearch, Count, Filter, FoundChunk, Kind, ObjectRef, Owner, StoreError, similarity,
 };
 
-use crate::read::{Access, column};
+use crate::read::{Access, column, listed};
 use crate::sealing::Place;
 use crate::sql::{Row, Sql, Statement};
 use crate::vectors::{Segment, Vectors, nearest, numbers};
@@ -133,7 +133,7 @@ impl Access<'_> {
         );
         count.bind(name).push(" WHERE owner = ");
         count.bind(column(owner)).push(" AND kind = ");
-        count.bind(kind.as_str());
+        count.bind(kind.as_str()).push(listed(kind));
         for (name, value) in &filter.metadata {
             count.push(" AND seq IN (SELECT object FROM labels WHERE name = ");
             count.bind(name.as_str()).push(" AND value = ");

@@ -32,8 +32,8 @@ impl Access<'_> {
         let mut update = Statement::new("UPDATE objects SET size = 0");
         only(&mut update, at);
         let seq = self.update(update, at).await?;
-        let mut delete = Statement::new("DELETE FROM items WHERE object = ");
-        delete.bind(seq);
+        let mut delete = Statement::new("DELETE FROM items WHERE ").with(seq);
+        delete.push(&self.sql.items_of("$1"));
         self.sql.run(&delete).await.map(|_| ())
     }
 

@@ -30,7 +30,7 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 /// The pages that a connection keeps in memory, in KiB (negative, as SQLite has it). The kernel keeps
 /// them too; SQLite's own default of 2 MB for each connection would only cost memory.
 const WRITERS_CACHE: &str = "-1024";
-const READERS_CACHE: &str = "-256";
+const READERS_CACHE: &str = "-1024";
 
 /// The size that the write-ahead log is cut to when it was larger.
 const WAL_BYTES: &str = "4194304";
@@ -58,7 +58,8 @@ impl Database {
             path: path.to_owned(),
             source,
         };
-        let mut writer = connect(path, retention).await.map_err(failed)?;
+        // Without the limit of size: a migration may need more room for some time.
+        let mut writer = writing(path).connect().await.map_err(failed)?;
         let newer = schema::migrate_sqlite(&mut writer).await.map_err(failed)?;
         if let Some(found) = newer {
             return Err(OpenError::Newer {
@@ -100,7 +101,8 @@ impl Database {
         loop {
             let mut turn = self.begin().await?;
             let used = used_by_objects(&mut turn.connection).await;
-            let deleted = match used.map(|used| self.retention.excess(used)) {
+            let deleted = match used.map(|used| self.retention.excess(used, self.retention.step()))
+            {
                 Ok(0) => Ok(0),
                 Ok(excess) => {
                     let sql = &mut Sql::Sqlite(&mut turn.connection);

@@ -1,6 +1,7 @@
 //! A PostgreSQL database, which several servers may share.
 
 use std::str::FromStr as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use loggia_api::store::{Change, Owner, StoreError};
@@ -35,6 +36,14 @@ const USED: &str = "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM
         SELECT pg_column_size(body) + COALESCE(pg_column_size(sealed), 0) + $2 FROM items \
     ) AS rows";
 
+/// The bytes of the tables, with what was deleted, and their indexes: more than the bytes of all
+/// objects, and found without reading them.
+const SIZE_OF_TABLES: &str = "SELECT CAST(pg_total_relation_size('objects') + \
+    pg_total_relation_size('items') AS BIGINT) AS bytes";
+
+/// Loggia's number among the locks of a database, of the server that makes room.
+const LOCK_OF_ROOM: &str = "SELECT pg_try_advisory_xact_lock(5500124513) AS is_locked";
+
 /// A database, reached when it is first needed.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -43,6 +52,8 @@ pub(crate) struct Server {
     migrated: OnceCell<()>,
     /// The address without its password.
     shown: String,
+    /// Since the size was last looked at.
+    bytes_written: AtomicU64,
     pub(crate) vectors: Vectors,
 }
 
@@ -61,6 +72,7 @@ impl Server {
             pool,
             migrated: OnceCell::new(),
             shown: shown(&options),
+            bytes_written: AtomicU64::new(0),
             vectors: Vectors::default(),
         })
     }
@@ -156,13 +168,46 @@ impl Server {
         let mut connection = self.connection().await?;
         let sql = &mut Sql::Postgres(&mut connection);
         retention.expire(sql).await?;
+        drop(connection);
+        self.make_room(retention).await
+    }
+
+    /// Enforces the limit of size, once this server has written enough. Two servers keep the limit;
+    /// each more may exceed it by one step. A failure is only logged, because it is not that of the
+    /// write.
+    pub(crate) async fn wrote(&self, bytes: usize, retention: &Retention) {
+        let (bytes, step) = (bytes as u64, retention.shared_step());
+        let written = self.bytes_written.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if written < step {
+            return;
+        }
+        self.bytes_written.store(0, Ordering::Relaxed);
+        if let Err(error) = self.make_room(retention).await {
+            tracing::warn!(%error, "stored objects could not be deleted to make room");
+        }
+    }
+
+    /// Deletes the oldest objects until the rest fits, unless another server is doing it.
+    async fn make_room(&self, retention: &Retention) -> Result<(), StoreError> {
+        // Locked until the end of this transaction, also if the connection is lost.
+        let mut looking = self.begin().await?;
+        let sql = &mut Sql::Postgres(&mut looking);
+        let lock = sql.row(&Statement::new(LOCK_OF_ROOM)).await?;
+        if !lock.map_or(Ok(false), |row| row.truth("is_locked"))? {
+            return Ok(());
+        }
+        let size = sql.row(&Statement::new(SIZE_OF_TABLES)).await?;
+        let size = size.map_or(Ok(0), |row| row.number("bytes"))?;
+        let step = retention.shared_step();
+        if retention.excess(size.unsigned_abs(), step) == 0 {
+            return Ok(());
+        }
         let used = Statement::new(USED)
             .with(bytes(OBJECT_BYTES))
             .with(bytes(ITEM_BYTES));
         let used = sql.row(&used).await?;
         let used = used.map_or(Ok(0), |row| row.number("bytes"))?;
-        drop(connection);
-        let mut excess = retention.excess(used.unsigned_abs());
+        let mut excess = retention.excess(used.unsigned_abs(), step);
         let mut eviction = Eviction::new();
         while excess > 0 {
             let mut transaction = self.begin().await?;

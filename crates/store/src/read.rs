@@ -9,7 +9,8 @@ use loggia_api::store::{
 };
 
 use crate::sealing::{Place, Sealing};
-use crate::sql::{Row, Sql, Statement};
+use crate::sql::{Row, Sql, Statement, number};
+use crate::write::finder;
 
 /// The responses that a response continues, as a table with their numbers of steps from it. The
 /// lengths of their items add up, and the table ends where they pass the limit.
@@ -23,8 +24,8 @@ const CHAIN: &str = "\
         WHERE steps < $4 AND bytes <= $5 \
     ) \
     SELECT chain.previous, chain.steps, chain.bytes, items.id, items.side, items.body, items.sealed \
-    FROM chain LEFT JOIN items ON items.object = chain.seq AND items.side IN (0, 1) \
-    ORDER BY chain.steps DESC, items.side, items.seq";
+    FROM chain LEFT JOIN items ON ";
+const ORDER_OF_CHAIN: &str = " ORDER BY chain.steps DESC, items.side, items.seq";
 
 /// The id of the oldest object in the chain of an object.
 const OLDEST: &str = "\
@@ -37,6 +38,9 @@ const OLDEST: &str = "\
         WHERE steps < $4 \
     ) \
     SELECT id FROM chain ORDER BY steps DESC LIMIT 1";
+
+/// The place of an object.
+const PLACE: &str = "(SELECT seq FROM objects WHERE id = $1 AND owner = $2 AND kind = $3)";
 
 /// The most steps in a chain.
 #[expect(clippy::cast_possible_wrap, reason = "the number is small")]
@@ -72,9 +76,11 @@ impl Access<'_> {
         find.push(", CAST(0 AS BIGINT) AS side, CAST(0 AS BIGINT) AS part FROM objects");
         only(&mut find, at);
         find.push(
-            " UNION ALL SELECT seq, id, 0, NULL, '', body, sealed, NULL, 0, side, 1 FROM items WHERE",
+            " UNION ALL SELECT items.seq, items.id, 0, NULL, '', items.body, items.sealed, NULL, 0, \
+            items.side, 1 FROM objects JOIN items ON ",
         );
-        of(&mut find, at, side);
+        find.push(&self.sql.items_on("objects.seq", side));
+        only(&mut find, at);
         find.push(" ORDER BY part, seq");
         let mut rows = self.sql.rows(&find);
         let first = rows.try_next().await?.ok_or(StoreError::NotFound)?;
@@ -109,6 +115,7 @@ impl Access<'_> {
         list.push(" FROM objects WHERE owner = ")
             .bind(column(owner));
         list.push(" AND kind = ").bind(kind.as_str());
+        list.push(listed(kind));
         if let Some(model) = &filter.model {
             list.push(" AND model = ").bind(model.as_str());
         }
@@ -135,14 +142,17 @@ impl Access<'_> {
     ) -> Result<Listed<Item>, StoreError> {
         let after = match &page.after {
             Some(id) => {
-                let object = self.place(at).await?;
+                let object = (at, self.place(at).await?);
                 let found = self.item_place(object, side, id).await?;
                 Some(found.ok_or(StoreError::AfterNotFound)?)
             }
             None => None,
         };
-        let mut list = Statement::new("SELECT id, side, body, sealed FROM items WHERE");
-        of(&mut list, at, side);
+        let mut list = Statement::new("SELECT id, side, body, sealed FROM items WHERE ")
+            .with(at.id)
+            .with(column(at.owner))
+            .with(at.kind.as_str());
+        list.push(&self.sql.items_on(PLACE, side));
         part(&mut list, after, page);
         let sealing = self.sealing;
         let read = |row: &Row| {
@@ -161,19 +171,21 @@ impl Access<'_> {
 
     pub(crate) async fn item(&mut self, at: ObjectRef<'_>, id: &str) -> Result<Item, StoreError> {
         let object = self.place(at).await?;
-        let mut find = Statement::new("SELECT id, side, body, sealed FROM items WHERE object = ");
-        find.bind(object).push(" AND side = 0 AND id = ").bind(id);
+        let mut find = Statement::new("SELECT id, side, body, sealed FROM items WHERE ");
+        only_item(&mut find, (at, object), Side::Input, id);
         let row = self.sql.row(&find).await?;
         item(&row.ok_or(StoreError::ItemNotFound)?, self.sealing)
     }
 
     pub(crate) async fn chain(&mut self, at: ObjectRef<'_>) -> Result<Vec<Item>, StoreError> {
-        let chain = Statement::new(CHAIN)
+        let mut chain = Statement::new(CHAIN)
             .with(at.id)
             .with(column(at.owner))
             .with(at.kind.as_str())
             .with(MOST_STEPS)
             .with(i64::try_from(MOST_BYTES_OF_A_CHAIN).unwrap_or(i64::MAX));
+        chain.push(&self.sql.items_of_chain("chain.seq"));
+        chain.push(ORDER_OF_CHAIN);
         let mut rows = self.sql.rows(&chain);
         let first = rows.try_next().await?.ok_or(StoreError::NotFound)?;
         // The first row is that of the oldest object that was found.
@@ -241,13 +253,12 @@ impl Access<'_> {
     /// The place of an item.
     async fn item_place(
         &mut self,
-        object: i64,
+        object: (ObjectRef<'_>, i64),
         side: Side,
         id: &str,
     ) -> Result<Option<i64>, StoreError> {
-        let mut find = Statement::new("SELECT seq FROM items WHERE object = ");
-        find.bind(object).push(" AND side = ").bind(number(side));
-        find.push(" AND id = ").bind(id);
+        let mut find = Statement::new("SELECT seq FROM items WHERE ");
+        only_item(&mut find, object, side, id);
         let row = self.sql.row(&find).await?;
         row.map(|row| row.number("seq")).transpose()
     }
@@ -283,16 +294,39 @@ fn is_whole(oldest: &Row) -> Result<(), StoreError> {
 
 /// Restricts a statement to one object.
 pub(crate) fn only<'a>(statement: &mut Statement<'a>, at: ObjectRef<'a>) {
-    statement.push(" WHERE id = ").bind(at.id);
-    statement.push(" AND owner = ").bind(column(at.owner));
-    statement.push(" AND kind = ").bind(at.kind.as_str());
+    statement.push(" WHERE objects.id = ").bind(at.id);
+    statement
+        .push(" AND objects.owner = ")
+        .bind(column(at.owner));
+    statement
+        .push(" AND objects.kind = ")
+        .bind(at.kind.as_str());
 }
 
-/// Restricts a statement to the items on one side of an object.
-fn of<'a>(statement: &mut Statement<'a>, at: ObjectRef<'a>, side: Side) {
-    statement.push(" object = (SELECT seq FROM objects");
-    only(statement, at);
-    statement.push(") AND side = ").bind(number(side));
+/// Restricts a statement to one item of an object, whose place is known.
+pub(crate) fn only_item<'a>(
+    statement: &mut Statement<'a>,
+    (at, object): (ObjectRef<'a>, i64),
+    side: Side,
+    id: &'a str,
+) {
+    statement.push("object = ").bind(object);
+    statement.push(" AND side = ").bind(number(side));
+    statement.push(" AND id = ").bind(id);
+    // An item that is found by its id alone has an owner, and is in another index of SQLite.
+    match finder(at, side) {
+        Some(owner) => statement.push(" AND owner = ").bind(owner),
+        None => statement.push(" AND owner IS NULL"),
+    };
+}
+
+/// Restricts a list of objects to the kinds that are listed, if this is one of them: the index that
+/// lists need has no others.
+pub(crate) fn listed(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Response | Kind::Conversation | Kind::Message => "",
+        _ => " AND kind <> 'response' AND kind <> 'conversation' AND kind <> 'message'",
+    }
 }
 
 /// The part of a list that a page asks for, and one entry more.
@@ -365,19 +399,30 @@ pub(crate) fn column(owner: &Owner) -> String {
         .map_or_else(String::new, |key| format!("key:{key}"))
 }
 
-/// A side as the column has it.
-pub(crate) fn number(side: Side) -> i64 {
-    match side {
-        Side::Input => 0,
-        Side::Output => 1,
-        Side::Stream => 2,
-    }
-}
-
 fn side(number: i64) -> Side {
     match number {
         0 => Side::Input,
         1 => Side::Output,
         _ => Side::Stream,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_restricted_to_the_kinds_that_the_index_of_lists_has() {
+        let unlisted = [Kind::Response, Kind::Conversation, Kind::Message];
+        let conditions = unlisted.map(|kind| format!("kind <> '{}'", kind.as_str()));
+        let condition = conditions.join(" AND ");
+        assert_eq!(listed(Kind::File), format!(" AND {condition}"));
+        assert!(unlisted.iter().all(|kind| listed(*kind).is_empty()));
+        for migration in [
+            include_str!("../migrations/sqlite/0010.sql"),
+            include_str!("../migrations/postgres/0007.sql"),
+        ] {
+            assert!(migration.contains(&condition));
+        }
     }
 }

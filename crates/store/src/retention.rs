@@ -111,10 +111,16 @@ impl Retention {
         self.bytes.saturating_add(self.bytes / 4)
     }
 
-    /// How many bytes must be freed if so many are used. There is room for what is written until
-    /// the next look, so that the file stays below its limit.
-    pub(crate) fn excess(&self, used: u64) -> u64 {
-        used.saturating_sub(self.bytes.saturating_sub(2 * self.step()))
+    /// The same for each server that shares a PostgreSQL database, where a look takes longer: every
+    /// row is read.
+    pub(crate) fn shared_step(&self) -> u64 {
+        (self.bytes / 64).max(16 << 10)
+    }
+
+    /// How many bytes must be freed if so many are used. There is room for two steps, which are
+    /// written until the next look, so that the limit is kept.
+    pub(crate) fn excess(&self, used: u64, step: u64) -> u64 {
+        used.saturating_sub(self.bytes.saturating_sub(2 * step))
     }
 
     /// Deletes objects that are too old.
@@ -165,7 +171,7 @@ impl Eviction {
     /// The places and bytes of the oldest objects that are in order, each after those that continue
     /// it. An object that is held is in use.
     async fn oldest(&self, sql: &mut Sql<'_>) -> Result<Vec<(i64, u64)>, StoreError> {
-        let length = sql.stored_length();
+        let (length, items) = (sql.stored_length(), sql.items_of("objects.seq"));
         let mut find = Statement::new(
             "WITH RECURSIVE oldest AS ( \
                 SELECT seq, previous, changed FROM objects WHERE changed <= ",
@@ -197,7 +203,7 @@ impl Eviction {
         find.push(&format!(
             ") SELECT ordered.seq, CAST({length}(body) + COALESCE({length}(sealed), 0) + {OBJECT_BYTES} + \
                 COALESCE((SELECT SUM({length}(items.body) + COALESCE({length}(items.sealed), 0) + {ITEM_BYTES}) \
-                    FROM items WHERE items.object = objects.seq), 0) AS BIGINT) AS bytes \
+                    FROM items WHERE {items}), 0) AS BIGINT) AS bytes \
             FROM ordered JOIN objects ON objects.seq = ordered.seq ORDER BY age, last, steps"
         ));
         let mut rows = sql.rows(&find);

@@ -18,6 +18,7 @@ pub(crate) static SQLITE: Migrations = Migrations(&[
     include_str!("../migrations/sqlite/0007.sql"),
     include_str!("../migrations/sqlite/0008.sql"),
     include_str!("../migrations/sqlite/0009.sql"),
+    include_str!("../migrations/sqlite/0010.sql"),
 ]);
 
 pub(crate) static POSTGRES: Migrations = Migrations(&[
@@ -27,6 +28,7 @@ pub(crate) static POSTGRES: Migrations = Migrations(&[
     include_str!("../migrations/postgres/0004.sql"),
     include_str!("../migrations/postgres/0005.sql"),
     include_str!("../migrations/postgres/0006.sql"),
+    include_str!("../migrations/postgres/0007.sql"),
 ]);
 
 const VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM loggia_schema";

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt as _;
-use loggia_api::store::StoreError;
+use loggia_api::store::{Side, StoreError};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Executor as _, Row as _};
@@ -178,6 +178,34 @@ impl Sql<'_> {
         }
     }
 
+    /// The condition of the items on a side of an object, whose place is an expression.
+    pub(crate) fn items_on(&self, object: &str, side: Side) -> String {
+        let side = number(side);
+        match self {
+            Self::Sqlite(_) => places(object, side, side),
+            Self::Postgres(_) => format!("items.object = {object} AND items.side = {side}"),
+        }
+    }
+
+    /// The condition of all items of an object.
+    pub(crate) fn items_of(&self, object: &str) -> String {
+        match self {
+            Self::Sqlite(_) => places(object, 0, SIDES - 1),
+            Self::Postgres(_) => format!("items.object = {object}"),
+        }
+    }
+
+    /// The condition of the items of an object that a chain has.
+    pub(crate) fn items_of_chain(&self, object: &str) -> String {
+        let [first, last] = [Side::Input, Side::Output].map(number);
+        match self {
+            Self::Sqlite(_) => places(object, first, last),
+            Self::Postgres(_) => {
+                format!("items.object = {object} AND items.side IN ({first}, {last})")
+            }
+        }
+    }
+
     /// Adds the time, in Unix milliseconds, to a statement: that of the database if several servers
     /// share it, since their clocks differ.
     pub(crate) fn push_now(&self, statement: &mut Statement<'_>) {
@@ -187,6 +215,40 @@ impl Sql<'_> {
                 statement.push("CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)")
             }
         };
+    }
+}
+
+/// In SQLite, the place of an item is a number made of that of its object, its side and its number on
+/// this side, so that the items of a side are neighbours and in order. PostgreSQL has an index.
+const SIDES: i64 = 4;
+const NUMBERS: i64 = 1 << 26;
+
+/// The place of the item with this number on a side of an object, in SQLite. `None` if there cannot be
+/// as many items.
+pub(crate) fn item_place(object: i64, side: Side, number_on_side: i64) -> Option<i64> {
+    let is_possible = (0..NUMBERS).contains(&number_on_side);
+    let object = object.checked_mul(SIDES * NUMBERS)?;
+    is_possible.then(|| object + number(side) * NUMBERS + number_on_side)
+}
+
+/// The number of an item on its side, by its place in SQLite.
+pub(crate) fn item_number(place: i64) -> i64 {
+    place % NUMBERS
+}
+
+/// The condition of the items from one side of an object to another.
+fn places(object: &str, first: i64, last: i64) -> String {
+    let (first, end) = (first * NUMBERS, (last + 1) * NUMBERS - 1);
+    let object = format!("{object} * {}", SIDES * NUMBERS);
+    format!("items.seq BETWEEN {object} + {first} AND {object} + {end}")
+}
+
+/// A side as the column has it.
+pub(crate) fn number(side: Side) -> i64 {
+    match side {
+        Side::Input => 0,
+        Side::Output => 1,
+        Side::Stream => 2,
     }
 }
 
@@ -218,6 +280,10 @@ macro_rules! column {
 
 impl Row {
     pub(crate) fn number(&self, column: &str) -> Result<i64, StoreError> {
+        column!(self, column)
+    }
+
+    pub(crate) fn optional_number(&self, column: &str) -> Result<Option<i64>, StoreError> {
         column!(self, column)
     }
 

@@ -134,7 +134,7 @@ impl SqlStore {
     }
 
     /// Deletes objects beyond the limits of age and size, and shrinks the file. Call it regularly:
-    /// between two calls, only the size of an SQLite file is limited.
+    /// between two calls, only the size is limited.
     pub async fn clean(&self) -> Result<(), StoreError> {
         match &self.place {
             Place::File(file) => {
@@ -290,11 +290,15 @@ impl Store for SqlStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let sealing = &self.sealing;
+            let bytes = length(&changes);
             let file = match &self.place {
                 Place::File(file) => file,
-                Place::Server(server) => return server.write(sealing, owner, &changes).await,
+                Place::Server(server) => {
+                    server.write(sealing, owner, &changes).await?;
+                    server.wrote(bytes, &self.retention).await;
+                    return Ok(());
+                }
             };
-            let bytes = length(&changes);
             let opened = file.ready(&self.retention).await?;
             let Opened {
                 database, batches, ..

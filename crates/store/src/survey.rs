@@ -108,13 +108,19 @@ async fn count(
         Kind::Message,
         Kind::VectorStore,
     ];
-    for (count, kind) in counted.iter_mut().zip(kinds) {
-        let mut query = Statement::new("SELECT COUNT(*) AS number FROM objects WHERE kind = ");
-        query.bind(kind.as_str());
-        let row = sql.row(&query).await?;
-        *count = row
-            .map_or(Ok(0), |row| row.number("number"))?
-            .unsigned_abs();
+    // In one look at all objects: no index has those of every kind.
+    let column = |index: usize| format!("of_kind_{index}");
+    let mut query = Statement::new("SELECT ");
+    for (index, kind) in kinds.into_iter().enumerate() {
+        query.push(if index == 0 { "" } else { ", " });
+        query.push("COUNT(CASE WHEN kind = ").bind(kind.as_str());
+        query.push(" THEN 1 END) AS ").push(&column(index));
+    }
+    query.push(" FROM objects");
+    if let Some(row) = sql.row(&query).await? {
+        for (index, count) in counted.iter_mut().enumerate() {
+            *count = row.number(&column(index))?.unsigned_abs();
+        }
     }
     let [
         chat_completions,

@@ -10,10 +10,10 @@ use loggia_api::store::{
 use serde::Serialize;
 
 use crate::chunks;
-use crate::read::{Access, column, number, only};
+use crate::read::{Access, column, only, only_item};
 use crate::retention::{ITEM_BYTES, OBJECT_BYTES, now};
 use crate::sealing::Place;
-use crate::sql::Statement;
+use crate::sql::{Row, Sql, Statement, item_number, item_place, number};
 
 /// The most items that one statement adds.
 const AT_ONCE: usize = 32;
@@ -111,7 +111,7 @@ impl Access<'_> {
         let seq = row.number("seq")?;
         self.label(seq, &object.metadata).await?;
         let at = at(owner, object.kind, &object.id);
-        self.add(seq, at, items).await
+        self.add(&mut Places::of_new(seq), at, items).await
     }
 
     /// Writes the statement that adds the row of an object.
@@ -189,25 +189,32 @@ impl Access<'_> {
         (json(&list), bodies)
     }
 
-    /// Writes the statement that adds items to an object; `object` is its place as SQL.
+    /// Returns the statement that adds items to an object.
     fn insert_items<'a>(
         &self,
-        insert: &mut Statement<'a>,
-        object: &str,
+        places: &mut Places,
         at: ObjectRef<'_>,
         items: &'a [Item],
-    ) {
-        insert.push("INSERT INTO items (object, side, owner, id, body, sealed) VALUES ");
+    ) -> Result<Statement<'a>, StoreError> {
+        let has_places = matches!(self.sql, Sql::Sqlite(_));
+        let mut insert = Statement::new("INSERT INTO items (");
+        insert.push(if has_places { "seq" } else { "object, side" });
+        insert.push(", owner, id, body, sealed) VALUES ");
         for (index, item) in items.iter().enumerate() {
             let (body, sealed) = self.sealing.columns(Place::Item(&item.id), &item.body);
             insert.push(if index == 0 { "(" } else { ", (" });
-            insert.push(object).push(", ");
-            insert.bind(number(item.side)).push(", ");
+            if has_places {
+                insert.bind(places.next(item.side)?).push(", ");
+            } else {
+                insert.bind(places.object).push(", ");
+                insert.bind(number(item.side)).push(", ");
+            }
             insert.bind(finder(at, item.side)).push(", ");
             insert.bind(item.id.as_str()).push(", ");
             insert.bind(body).push(", ");
             insert.bind(sealed).push(")");
         }
+        Ok(insert)
     }
 
     async fn replace(
@@ -236,8 +243,8 @@ impl Access<'_> {
                 self.sql.push_now(&mut update);
             }
         }
-        let seq = self.update(update, at).await?;
-        self.add(seq, at, items).await
+        let mut places = self.update_and_place(update, at, items).await?;
+        self.add(&mut places, at, items).await
     }
 
     async fn append(&mut self, at: ObjectRef<'_>, items: &[Item]) -> Result<(), StoreError> {
@@ -245,8 +252,8 @@ impl Access<'_> {
         update.bind(now());
         update.push(", size = size + ").bind(size(items));
         only(&mut update, at);
-        let seq = self.update(update, at).await?;
-        self.add(seq, at, items).await
+        let mut places = self.update_and_place(update, at, items).await?;
+        self.add(&mut places, at, items).await
     }
 
     async fn hold(
@@ -331,8 +338,8 @@ impl Access<'_> {
         id: &str,
     ) -> Result<Object, StoreError> {
         let (seq, object) = self.find(at).await?;
-        let mut delete = Statement::new("DELETE FROM items WHERE object = ");
-        delete.bind(seq).push(" AND side = 0 AND id = ").bind(id);
+        let mut delete = Statement::new("DELETE FROM items WHERE ");
+        only_item(&mut delete, (at, seq), Side::Input, id);
         delete.push(" RETURNING body, sealed");
         let row = self.sql.row(&delete).await?;
         let row = row.ok_or(StoreError::ItemNotFound)?;
@@ -354,8 +361,47 @@ impl Access<'_> {
         at: ObjectRef<'_>,
     ) -> Result<i64, StoreError> {
         update.push(" RETURNING seq");
-        if let Some(row) = self.sql.row(&update).await? {
-            return row.number("seq");
+        self.updated(&update, at).await?.number("seq")
+    }
+
+    /// Changes one object, and returns where these items are added to it.
+    async fn update_and_place(
+        &mut self,
+        mut update: Statement<'_>,
+        at: ObjectRef<'_>,
+        items: &[Item],
+    ) -> Result<Places, StoreError> {
+        update.push(" RETURNING seq");
+        let is_used = |side: &Side| items.iter().any(|item| item.side == *side);
+        let mut sides = Vec::new();
+        if matches!(self.sql, Sql::Sqlite(_)) {
+            sides.extend(
+                [Side::Input, Side::Output, Side::Stream]
+                    .into_iter()
+                    .filter(is_used),
+            );
+        }
+        for side in &sides {
+            update.push(", (SELECT MAX(items.seq) FROM items WHERE ");
+            update.push(&self.sql.items_on("objects.seq", *side));
+            update.push(") AS last_").push(&number(*side).to_string());
+        }
+        let row = self.updated(&update, at).await?;
+        let mut places = Places::of_new(row.number("seq")?);
+        for side in sides {
+            let last = row.optional_number(&format!("last_{}", number(side)))?;
+            places.used[side as usize] = last.map_or(0, |last| item_number(last) + 1);
+        }
+        Ok(places)
+    }
+
+    async fn updated(
+        &mut self,
+        update: &Statement<'_>,
+        at: ObjectRef<'_>,
+    ) -> Result<Row, StoreError> {
+        if let Some(row) = self.sql.row(update).await? {
+            return Ok(row);
         }
         self.place(at).await?;
         Err(StoreError::InUse)
@@ -375,10 +421,14 @@ impl Access<'_> {
     }
 
     /// Adds items to an object.
-    async fn add(&mut self, seq: i64, at: ObjectRef<'_>, items: &[Item]) -> Result<(), StoreError> {
+    async fn add(
+        &mut self,
+        places: &mut Places,
+        at: ObjectRef<'_>,
+        items: &[Item],
+    ) -> Result<(), StoreError> {
         for some in items.chunks(AT_ONCE) {
-            let mut insert = Statement::new("");
-            self.insert_items(&mut insert, &seq.to_string(), at, some);
+            let mut insert = self.insert_items(places, at, some)?;
             insert.push(" ON CONFLICT DO NOTHING RETURNING side, id");
             let mut added = HashSet::new();
             let mut rows = self.sql.rows(&insert);
@@ -401,6 +451,31 @@ impl Access<'_> {
 
 fn at<'a>(owner: &'a Owner, kind: Kind, id: &'a str) -> ObjectRef<'a> {
     ObjectRef { owner, kind, id }
+}
+
+/// The place of an object, and in SQLite where its next items are placed.
+struct Places {
+    object: i64,
+    /// The numbers that were given on each side.
+    used: [i64; 3],
+}
+
+impl Places {
+    /// Those of an object without items.
+    fn of_new(object: i64) -> Self {
+        Self {
+            object,
+            used: [0; 3],
+        }
+    }
+
+    /// The place of the next item on a side, in SQLite.
+    fn next(&mut self, side: Side) -> Result<i64, StoreError> {
+        let used = &mut self.used[side as usize];
+        let place = item_place(self.object, side, *used).ok_or(StoreError::Full)?;
+        *used += 1;
+        Ok(place)
+    }
 }
 
 /// An object to store, and its items.
@@ -438,7 +513,7 @@ fn is_findable(kind: Kind, side: Side) -> bool {
 }
 
 /// The owner who may look for an item by its id alone, as the column has it.
-fn finder(at: ObjectRef<'_>, side: Side) -> Option<String> {
+pub(crate) fn finder(at: ObjectRef<'_>, side: Side) -> Option<String> {
     is_findable(at.kind, side).then(|| column(at.owner))
 }
 

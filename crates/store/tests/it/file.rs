@@ -5,7 +5,7 @@ use loggia_api::store::{Kind, Object, Order, Owner, Side, Store, StoreError};
 use loggia_store::{OpenError, Retention, SqlStore, Survey};
 use sqlx::{ConnectOptions as _, Executor as _};
 
-use crate::{at, chat, conversation, ids, items, page};
+use crate::{at, chat, conversation, ids, items, on, page};
 
 fn open(path: &std::path::Path) -> SqlStore {
     SqlStore::in_file(path, Retention::default())
@@ -90,6 +90,92 @@ async fn a_file_with_the_first_schema_keeps_its_objects_and_gets_the_newest_sche
     );
     let found = store.items(at(&owner, Kind::Conversation, "c"), Side::Input, &all);
     assert_eq!(found.await.expect("items").data, items(&["b", "a", "d"]));
+}
+
+/// The schema before the places of items had their objects in them.
+#[tokio::test]
+async fn items_of_an_earlier_schema_stay_on_their_sides_and_in_their_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut connection = options
+        .create_if_missing(true)
+        .connect()
+        .await
+        .expect("a file");
+    for statements in [
+        include_str!("../../migrations/sqlite/0001.sql"),
+        include_str!("../../migrations/sqlite/0002.sql"),
+        include_str!("../../migrations/sqlite/0003.sql"),
+        include_str!("../../migrations/sqlite/0004.sql"),
+        include_str!("../../migrations/sqlite/0005.sql"),
+        include_str!("../../migrations/sqlite/0006.sql"),
+        include_str!("../../migrations/sqlite/0007.sql"),
+        include_str!("../../migrations/sqlite/0008.sql"),
+        include_str!("../../migrations/sqlite/0009.sql"),
+        "CREATE TABLE loggia_schema (version BIGINT NOT NULL);
+        INSERT INTO loggia_schema VALUES (9);",
+        EARLIER,
+    ] {
+        assert!(connection.execute(statements).await.is_ok());
+    }
+    drop(connection);
+    check_earlier(&open(&path)).await;
+}
+
+/// Objects and items as earlier schemas of both databases have them, in no order.
+pub(crate) const EARLIER: &str = r#"
+    INSERT INTO objects (seq, id, kind, owner, created, changed, metadata, body, previous, size)
+    VALUES
+        (7, 'r', 'response', 'key:a', 1700000000, 1700000000, '{}', '{"id":"r"}', 'q', 99),
+        (5, 'q', 'response', 'key:a', 1700000000, 1700000000, '{}', '{"id":"q"}', NULL, 99),
+        (9, 'c', 'conversation', 'key:a', 1700000000, 1700000000, '{}', '{"id":"c"}', NULL, 0);
+    INSERT INTO items (seq, object, side, owner, id, body) VALUES
+        (50, 7, 1, 'key:a', 'd', '{"id":"d","text":"says d"}'),
+        (11, 7, 0, 'key:a', 'c', '{"id":"c","text":"says c"}'),
+        (12, 7, 2, NULL, 'c', '{"id":"c","text":"says c"}'),
+        (13, 7, 0, 'key:a', 'b', '{"id":"b","text":"says b"}'),
+        (14, 7, 1, 'key:a', 'e', '{"id":"e","text":"says e"}'),
+        (15, 5, 0, 'key:a', 'a', '{"id":"a","text":"says a"}');"#;
+
+/// Checks that a store has the objects of [`EARLIER`], and changes them.
+pub(crate) async fn check_earlier(store: &SqlStore) {
+    let (owner, kind) = (crate::suite::key("a"), Kind::Response);
+    let all = page(9, Order::Ascending, None);
+    let there = at(&owner, kind, "r");
+    for (side, ids) in [
+        (Side::Input, &["c", "b"][..]),
+        (Side::Output, &["e", "d"]),
+        (Side::Stream, &["c"]),
+    ] {
+        let found = store.items(there, side, &all).await.expect("items");
+        assert_eq!(found.data, on(side, ids));
+    }
+    let mut chain = items(&["a", "c", "b"]);
+    chain.extend(on(Side::Output, &["e", "d"]));
+    assert_eq!(store.chain(there).await, Ok(chain));
+    let ids = ["b", "e", "x"].map(str::to_owned);
+    let found = store.find_items(&owner, &ids).await.expect("items");
+    assert_eq!(
+        found,
+        [on(Side::Input, &["b"]), on(Side::Output, &["e"])].concat()
+    );
+    for (id, side, more) in [("r", Side::Output, "f"), ("c", Side::Input, "g")] {
+        let kind = if id == "c" { Kind::Conversation } else { kind };
+        let there = at(&owner, kind, id);
+        assert_eq!(store.append(there, on(side, &[more])).await, Ok(()));
+        let twice = store.append(there, on(side, &[more])).await;
+        let id = more.to_owned();
+        assert_eq!(twice, Err(StoreError::Duplicate { id }));
+        let last = page(1, Order::Descending, None);
+        let found = store.items(there, side, &last).await.expect("items");
+        assert_eq!(found.data, on(side, &[more]));
+    }
+    // Its items go with it, and no others do.
+    assert_eq!(store.delete(there).await, Ok(()));
+    let ids = ["a", "b", "c", "d", "e", "f", "g"].map(str::to_owned);
+    let found = store.find_items(&owner, &ids).await;
+    assert_eq!(found, Ok(items(&["a", "g"])));
 }
 
 #[tokio::test]

@@ -16,13 +16,14 @@ use loggia_store::{OpenError, Retention, SqlStore};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
 
+use crate::file::{EARLIER, check_earlier};
 use crate::retention::{Forest, text};
 use crate::suite::key;
 use crate::{at, conversation, ids, items, response};
 
 /// Runs the server until the standard input ends, that is, until the process of the tests ends.
 const UNTIL_THE_END: &str = r#"
-"$1" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c max_connections=200 >"$2/log" 2>&1 &
+"$1" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c autovacuum=off -c max_connections=200 >"$2/log" 2>&1 &
 server=$!
 echo $server
 read -r _
@@ -337,6 +338,28 @@ async fn a_newer_schema_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_database_with_an_earlier_schema_keeps_its_objects() {
+    let Some(url) = database().await else { return };
+    let mut connection = PgConnection::connect(&url).await.expect("a database");
+    for statements in [
+        include_str!("../../migrations/postgres/0001.sql"),
+        include_str!("../../migrations/postgres/0002.sql"),
+        include_str!("../../migrations/postgres/0003.sql"),
+        include_str!("../../migrations/postgres/0004.sql"),
+        include_str!("../../migrations/postgres/0005.sql"),
+        include_str!("../../migrations/postgres/0006.sql"),
+        "CREATE TABLE loggia_schema (version BIGINT NOT NULL);
+        INSERT INTO loggia_schema VALUES (6);",
+        EARLIER,
+        // As if their numbers had been given by the database.
+        "SELECT setval('objects_seq_seq', 100), setval('items_seq_seq', 100)",
+    ] {
+        assert!(connection.execute(statements).await.is_ok());
+    }
+    check_earlier(&open(&url)).await;
+}
+
+#[tokio::test]
 async fn retention_deletes_the_old_and_the_oldest_of_too_many() {
     let Some(url) = database().await else { return };
     let retention = Retention {
@@ -365,6 +388,38 @@ async fn retention_deletes_the_old_and_the_oldest_of_too_many() {
     let found = store.survey().await.expect("a database").expect("tables");
     assert_eq!(found.conversations, 3);
     assert!(found.bytes > 0);
+}
+
+/// Without a call of `clean`, and with two servers that write.
+#[tokio::test]
+async fn servers_that_share_a_database_keep_its_limit_while_they_write() {
+    let Some(url) = database().await else { return };
+    let retention = Retention {
+        age: None,
+        bytes: 4 << 20,
+    };
+    let stores = [(); 2].map(|()| SqlStore::in_database(&url, retention).expect("an address"));
+    let owner = Owner::NOBODY;
+    let mut connection = PgConnection::connect(&url).await.expect("a database");
+    let mut most = 0;
+    for number in 0..300 {
+        let (store, id) = (&stores[number % 2], format!("c{number:03}"));
+        let its = text("i", 40_000);
+        assert_eq!(store.create(&owner, conversation(&id), its).await, Ok(()));
+        if number % 10 == 9 {
+            let sum = "SELECT SUM(pg_column_size(body)) FROM items";
+            let sum = sqlx::query_scalar::<_, i64>(sum);
+            let bytes = sum.fetch_one(&mut connection).await.expect("a sum");
+            most = most.max(bytes.unsigned_abs());
+        }
+    }
+    let limit = retention.bytes;
+    assert!((limit * 9 / 10..=limit).contains(&most), "{most} bytes");
+    let left = ids(&stores[0], &owner, Kind::Conversation).await;
+    let newest: Vec<_> = (300 - left.len()..300)
+        .map(|number| format!("c{number:03}"))
+        .collect();
+    assert_eq!(left, newest);
 }
 
 /// The size is about that of the tables after PostgreSQL has cleaned them up, without that of empty
