@@ -153,6 +153,23 @@ def test_with_keys_a_scraper_needs_one_unless_metrics_have_their_own_address(tmp
         assert status_of(f"{own}/v1/models") == 404
 
 
+def away():
+    """A server whose two nodes are away, with a queue before them."""
+    nodes = [f"gpu=http://127.0.0.1:{port}/v1" for port in (9, 10)]
+    return loggia("--openai", nodes[0], "--openai", nodes[1], "--at-once", "2", until="/healthz")
+
+
+def test_nodes_and_queues_have_gauges():
+    with away() as url:
+        assert status_of(f"{url}/readyz") == 503
+        scrape = Scrape(url)
+        for node in ("1", "2"):
+            assert scrape.value("loggia_node_up", backend="gpu", node=node) == 0
+            assert scrape.value("loggia_node_requests_in_flight", backend="gpu", node=node) == 0
+        assert scrape.value("loggia_queue_requests_running", backend="gpu") == 0
+        assert scrape.value("loggia_queue_requests_waiting", backend="gpu") == 0
+
+
 def test_metrics_can_be_turned_off():
     with loggia("--openai", "none=http://127.0.0.1:9/v1", "--metrics=false", until="/healthz") as url:
         assert status_of(f"{url}/metrics") == 404
@@ -165,6 +182,8 @@ def test_the_dashboard_and_the_alerts_ask_for_metrics_that_exist(embedded, clien
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="missing", **questions.STORY)
     served = {sample.name for sample in Scrape(embedded).samples}
+    with away() as url:
+        served |= {sample.name for sample in Scrape(url).samples}
     for file in ("grafana/loggia.json", "prometheus/alerts.yaml", "helm/loggia/values.yaml"):
         asked = set(re.findall(r"\b(?:loggia|process)_[a-z_]+", (REPOSITORY / "deploy" / file).read_text()))
         assert asked and asked <= served, (file, asked - served)
