@@ -49,7 +49,7 @@ pub use door::{Door, ErrorFormat, RequestId};
 pub use error::ApiError;
 pub use layer::{EitherBody, OpenAi, OpenAiLayer};
 pub use mcp::McpClient;
-pub use moderations::ModerationFormat;
+pub use moderations::format::ModerationFormat;
 pub use responses::background::Background;
 pub use responses::session::{Create, Session};
 pub use store::{Blobs, MemoryBlobs, MemoryStore, Store};

@@ -7,7 +7,6 @@ use llama_cpp_2::context::params::KvCacheType;
 
 use crate::error::LoadError;
 use crate::gguf::Gguf;
-use crate::options::LlamaOptions;
 
 /// The numbers of a block, in formats that quantise blocks.
 const BLOCK: u64 = 32;
@@ -69,61 +68,54 @@ pub(crate) struct CacheTypes {
 }
 
 impl CacheTypes {
-    pub(crate) fn of(options: &LlamaOptions) -> Self {
-        Self {
-            keys: options.cache_type_k,
-            values: options.cache_type_v,
-        }
-    }
-}
-
-/// Checks that the model can have its keys and values in these types. llama.cpp refuses the same
-/// models, but its reason is in the log only.
-pub(crate) fn check(options: &LlamaOptions, gguf: &Gguf) -> Result<(), LoadError> {
-    let CacheTypes { keys, values } = CacheTypes::of(options);
-    let refused = |setting: &str, of: CacheType, why: &str| {
-        Err(LoadError::Setting(format!(
-            "{setting} = {of} cannot be used with this model: {why}; use f16"
-        )))
-    };
-    let heads = gguf.of_architecture("attention.head_count").unwrap_or(1);
-    let width = gguf.of_architecture("embedding_length").unwrap_or(0);
-    for (setting, of, of_a_head) in [
-        ("cache_type_k", keys, "attention.key_length"),
-        ("cache_type_v", values, "attention.value_length"),
-    ] {
-        // The header of a recurrent model has 0 heads. Such a model has no keys and values.
-        if !of.is_quantised() || heads == 0 {
-            continue;
-        }
-        let usual = gguf.of_architecture(of_a_head).unwrap_or(width / heads);
-        // The layers with a sliding window can have other heads.
-        let with_window = gguf.of_architecture(&format!("{of_a_head}_swa"));
-        for length in [Some(usual), with_window].into_iter().flatten() {
-            if !length.is_multiple_of(BLOCK) {
-                let why = format!(
-                    "its heads have {length} numbers, which cannot be divided into blocks of {BLOCK}"
-                );
-                return refused(setting, of, &why);
+    /// Checks that the model can have its keys and values in these types. llama.cpp refuses the same
+    /// models, but its reason is in the log only.
+    pub(crate) fn check(self, gguf: &Gguf) -> Result<(), LoadError> {
+        let CacheTypes { keys, values } = self;
+        let refused = |setting: &str, of: CacheType, why: &str| {
+            Err(LoadError::Setting(format!(
+                "{setting} = {of} cannot be used with this model: {why}; use f16"
+            )))
+        };
+        let heads = gguf.of_architecture("attention.head_count").unwrap_or(1);
+        let width = gguf.of_architecture("embedding_length").unwrap_or(0);
+        for (setting, of, of_a_head) in [
+            ("cache_type_k", keys, "attention.key_length"),
+            ("cache_type_v", values, "attention.value_length"),
+        ] {
+            // The header of a recurrent model has 0 heads. Such a model has no keys and values.
+            if !of.is_quantised() || heads == 0 {
+                continue;
+            }
+            let usual = gguf.of_architecture(of_a_head).unwrap_or(width / heads);
+            // The layers with a sliding window can have other heads.
+            let with_window = gguf.of_architecture(&format!("{of_a_head}_swa"));
+            for length in [Some(usual), with_window].into_iter().flatten() {
+                if !length.is_multiple_of(BLOCK) {
+                    let why = format!(
+                        "its heads have {length} numbers, which cannot be divided into blocks of {BLOCK}"
+                    );
+                    return refused(setting, of, &why);
+                }
             }
         }
+        let architecture = gguf.text("general.architecture");
+        if values.is_quantised() && architecture == Some("grok") {
+            let why = "quantised values need flash attention, which it does not support";
+            return refused("cache_type_v", values, why);
+        }
+        let keeps_both_as_one = architecture == Some("deepseek4")
+            || gguf
+                .of_architecture("attention.key_length_mla")
+                .is_some_and(|length| length > 0);
+        if keys != values && keeps_both_as_one {
+            let why = format!(
+                "it keeps keys and values as one (MLA), so cache_type_k ({keys}) and cache_type_v ({values}) must be the same"
+            );
+            return refused("cache_type_v", values, &why);
+        }
+        Ok(())
     }
-    let architecture = gguf.text("general.architecture");
-    if values.is_quantised() && architecture == Some("grok") {
-        let why = "quantised values need flash attention, which it does not support";
-        return refused("cache_type_v", values, why);
-    }
-    let keeps_both_as_one = architecture == Some("deepseek4")
-        || gguf
-            .of_architecture("attention.key_length_mla")
-            .is_some_and(|length| length > 0);
-    if keys != values && keeps_both_as_one {
-        let why = format!(
-            "it keeps keys and values as one (MLA), so cache_type_k ({keys}) and cache_type_v ({values}) must be the same"
-        );
-        return refused("cache_type_v", values, &why);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

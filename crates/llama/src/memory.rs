@@ -1,6 +1,6 @@
 //! Estimates the memory of a model from its file's header, before anything is allocated.
 
-use crate::cache_type::{self, CacheTypes};
+use crate::cache_type::CacheTypes;
 use crate::embed;
 use crate::engine::{MOST_ROWS, MOST_WAITING, Sizes};
 use crate::error::LoadError;
@@ -58,7 +58,7 @@ impl Forecast {
                 embed::Sizes::of(options, &gguf)?,
             ));
         }
-        cache_type::check(options, &gguf)?;
+        options.cache_types().check(&gguf)?;
         let sizes = Sizes::of(options, gguf.trained_context())?;
         let adapter = options
             .lora

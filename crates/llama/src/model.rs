@@ -20,7 +20,7 @@ use crate::options::LlamaOptions;
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Rendered, Special, Template, TemplateError};
 use crate::weights::load_weights;
-use crate::{Token, adapter, cache_type, draft};
+use crate::{Token, adapter, draft};
 
 /// The model that llama.cpp loaded, and the facts from its header.
 pub(crate) struct Model {
@@ -55,7 +55,7 @@ impl Model {
         let gguf = Gguf::read(&options.path)?;
         // The header is checked first, so that an invalid file does not cost the loading of
         // gigabytes.
-        cache_type::check(options, &gguf)?;
+        options.cache_types().check(&gguf)?;
         let lora = options
             .lora
             .as_ref()

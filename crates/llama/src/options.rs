@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::cache_type::CacheType;
+use crate::cache_type::{CacheType, CacheTypes};
 use crate::threads;
 
 /// The settings with which a model is loaded and served.
@@ -159,6 +159,14 @@ impl LlamaOptions {
             .threads
             .map_or_else(threads::of_this_machine, |threads| threads as usize);
         i32::try_from(threads.clamp(1, 512)).unwrap_or(1)
+    }
+
+    /// The types of keys and of values.
+    pub(crate) fn cache_types(&self) -> CacheTypes {
+        CacheTypes {
+            keys: self.cache_type_k,
+            values: self.cache_type_v,
+        }
     }
 
     /// The maximum number of waiting requests.

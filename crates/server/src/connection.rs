@@ -22,7 +22,7 @@ use tower::Service;
 
 use crate::keys::trusted::Peer;
 use crate::linger::close;
-use crate::run::Place;
+use crate::room::Place;
 use crate::shutdown::EndNow;
 use crate::websocket::Upgraded;
 use crate::{ServerOptions, Tls};

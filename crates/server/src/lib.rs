@@ -23,6 +23,7 @@ mod metrics;
 mod options;
 mod panic;
 mod request_id;
+mod room;
 mod run;
 mod shutdown;
 mod threads;

@@ -1,20 +1,19 @@
 //! Accepts connections, up to the limit, until the server stops.
 //!
-//! The threads that serve them are in `threads.rs`; one connection is in `connection.rs`.
+//! The limit is in `room.rs`, the threads that serve connections in `threads.rs`, and one connection
+//! in `connection.rs`.
 
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::account::{Entered, InFlight};
+use crate::ServerOptions;
+use crate::room::{Place, Room};
 use crate::threads::Threads;
-use crate::{Metrics, ServerOptions};
 
 /// The pause after an accept that failed because file descriptors or memory are exhausted. Only
 /// closing connections helps then.
@@ -33,10 +32,7 @@ pub async fn run(
     options: &ServerOptions,
 ) -> io::Result<()> {
     let mut threads = Threads::start(&app, options)?;
-    let room = Room {
-        places: Arc::new(Semaphore::new(options.max_connections)),
-        open: options.metrics.as_ref().map(Metrics::connections),
-    };
+    let room = Room::new(options);
     let mut shutdown = pin!(shutdown);
     let ended = loop {
         tokio::select! {
@@ -53,33 +49,13 @@ pub async fn run(
     ended
 }
 
-/// The room for connections.
-struct Room {
-    places: Arc<Semaphore>,
-    /// The gauge of open connections.
-    open: Option<InFlight>,
-}
-
-/// The place of a connection among the open ones, until it is dropped.
-pub(crate) struct Place {
-    _place: OwnedSemaphorePermit,
-    _open: Option<Entered>,
-}
-
 /// Accepts the next connection, once the number of open ones allows it.
 async fn accept(listener: &TcpListener, room: &Room) -> io::Result<(TcpStream, Place)> {
-    let place = room.places.clone().acquire_owned().await;
-    let place = place.map_err(io::Error::other)?;
+    let place = room.place().await.map_err(io::Error::other)?;
     let mut warned = false;
     loop {
         let error = match listener.accept().await {
-            Ok((stream, _)) => {
-                let place = Place {
-                    _place: place,
-                    _open: room.open.as_ref().map(InFlight::enter),
-                };
-                return Ok((stream, place));
-            }
+            Ok((stream, _)) => return Ok((stream, room.enter(place))),
             Err(error) => error,
         };
         match next_after(&error) {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::ServerOptions;
 use crate::connection::Connection;
-use crate::run::Place;
+use crate::room::Place;
 use crate::shutdown::last_words;
 
 /// An accepted connection, and its place among the open ones.

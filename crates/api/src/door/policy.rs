@@ -6,7 +6,7 @@ use std::time::Duration;
 use loggia_backend::Profile;
 use serde_json::{Map, Value};
 
-use crate::moderations::ModerationFormat;
+use crate::moderations::format::ModerationFormat;
 
 /// How to handle fields that a model's backend cannot honour (`docs/dialects.md`, part 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

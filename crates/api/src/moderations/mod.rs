@@ -1,11 +1,12 @@
 //! `POST /v1/moderations`: the probabilities with which an input belongs to OpenAI's categories of
 //! harmful inputs, from the log-probabilities of a model's answers.
 //!
-//! `categories.rs` has the categories. Models of two families have formats of their own
-//! (`llama_guard.rs`, `shield_gemma.rs`); others are asked one [decision](crate::decisions) for each
+//! `categories.rs` has the categories. Models of two families have formats of their own (`format.rs`,
+//! `llama_guard.rs`, `shield_gemma.rs`); others are asked one [decision](crate::decisions) for each
 //! category.
 
 mod categories;
+pub(crate) mod format;
 mod llama_guard;
 mod shield_gemma;
 
@@ -41,6 +42,7 @@ use crate::door::read;
 use crate::generate::{Admitted, admitted, respond, start};
 use crate::generated::Generate;
 use crate::moderations::categories::{CATEGORIES, Scores};
+use crate::moderations::format::ModerationFormat;
 use crate::moderations::shield_gemma::GUIDELINES;
 use crate::wording::Dialect;
 use crate::{ApiError, Body, Door, Policy};
@@ -50,32 +52,6 @@ const AT_ONCE: usize = 4;
 
 /// The model of a request that names none, as at OpenAI.
 const DEFAULT_MODEL: &str = "omni-moderation-latest";
-
-/// The format of a model's prompts and answers for moderations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModerationFormat {
-    /// Llama Guard 3: the model says `safe`, or `unsafe` with the numbers of hazards.
-    LlamaGuard,
-    /// `ShieldGemma`: the model says for each of four policies whether a text violates it.
-    ShieldGemma,
-    /// Any other model: it says for each category whether the input belongs to it.
-    Questions,
-}
-
-impl ModerationFormat {
-    /// Returns the format of a model with this name.
-    fn of_name(model: &str) -> Self {
-        let letters: String = model.chars().filter(char::is_ascii_alphanumeric).collect();
-        let letters = letters.to_ascii_lowercase();
-        if letters.contains("llamaguard") {
-            Self::LlamaGuard
-        } else if letters.contains("shieldgemma") {
-            Self::ShieldGemma
-        } else {
-            Self::Questions
-        }
-    }
-}
 
 impl Door {
     /// `POST /v1/moderations`.
@@ -479,19 +455,6 @@ fn about_input(error: ApiError) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_format_is_that_of_the_models_name() {
-        for (name, format) in [
-            ("llama-guard3:1b", ModerationFormat::LlamaGuard),
-            ("meta-llama/Llama-Guard-3-8B", ModerationFormat::LlamaGuard),
-            ("shieldgemma:2b", ModerationFormat::ShieldGemma),
-            ("google/ShieldGemma-9b", ModerationFormat::ShieldGemma),
-            ("smollm2:135m", ModerationFormat::Questions),
-        ] {
-            assert_eq!(ModerationFormat::of_name(name), format, "{name}");
-        }
-    }
 
     #[test]
     fn the_setting_stands_for_openais_models_only() {

@@ -73,7 +73,7 @@ impl Sizes {
             alone: options.batch,
             batch: options.batch.max(options.piece + 1 + options.parallel),
             threads: options.threads(),
-            cache_types: CacheTypes::of(options),
+            cache_types: options.cache_types(),
             cache_memory: usize::try_from(options.cache_memory).unwrap_or(usize::MAX),
         })
     }
