@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import re
 import sys
 import tempfile
 import time
@@ -117,6 +118,8 @@ def wrong_with(answer: raw.Answer, odd: odd_inputs.Odd) -> str | None:
     if set(error) != {"message", "type", "param", "code"} or error["type"] != TYPES[answer.status] or not error["message"]:
         return "an error that is not OpenAI's"
     names_a_field = error["param"] or error["code"] == "model_not_found" or "could not parse the JSON" in error["message"]
+    # llama-server refuses a `repeat_penalty` of 0 without naming the field.
+    names_a_field = names_a_field or error["message"].startswith("Failed to initialize samplers")
     return None if names_a_field or odd.what in ("break", "twice") else "an error that names no field"
 
 
@@ -188,8 +191,10 @@ def shape(answer: raw.Answer) -> object:
 
 
 def ignored(answer: raw.Answer) -> list[str]:
+    """Returns the listed fields, spelled as the places of odd requests are: without indexes, and with periods in schemas."""
     names = answer.headers.get("x-loggia-ignored", "")
-    return [unquote(name.strip()) for name in names.split(",") if name.strip()]
+    listed = [unquote(name.strip()) for name in names.split(",") if name.strip()]
+    return [re.sub(r"\[\d+\]", "[]", name.replace("#/", ".").replace("/", ".")) for name in listed]
 
 
 def is_named(place: str, names: list[str]) -> bool:
@@ -203,14 +208,16 @@ def is_free_form(place: str) -> bool:
 
 
 def is_an_annotation(place: str) -> bool:
-    """A keyword in a tool's schema that JSON Schema does not know; or `additionalProperties`, which has no
+    """A keyword that JSON Schema does not know; or, in a tool's schema, `additionalProperties`, which has no
     effect if the engine does not enforce the schema."""
-    _, within, path = place.replace("[]", "").partition(".parameters.")
+    place = place.replace("[]", "")
+    is_of_a_tool = ".parameters." in place
+    _, within, path = place.partition(".parameters." if is_of_a_tool else ".json_schema.schema.")
     *parents, key = path.split(".")
     if not within or parents[-1:] == ["properties"]:
         return False
     known = jsonschema.Draft202012Validator.VALIDATORS.keys() | {"description"}
-    return key == "additionalProperties" or key not in known
+    return (is_of_a_tool and key == "additionalProperties") or key not in known
 
 
 def wrong_in_the_end(stand: Stand) -> list[str]:
@@ -224,7 +231,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--seed", type=int, default=int(time.time()))
     arguments.add_argument("--minutes", type=float, default=5)
-    arguments.add_argument("kinds", nargs="*", default=list(STANDS), choices=[*STANDS, []])
+    arguments.add_argument("kinds", nargs="*", default=[], choices=[*STANDS, []])
     given = arguments.parse_args()
     found = 0
     for kind in given.kinds or STANDS:
