@@ -279,7 +279,7 @@ impl Kind {
 }
 
 impl Kind {
-    /// The name of the kind: what OpenAI's API has as `object`, and Anthropic's as `type`.
+    /// The name of the kind: `object` in OpenAI's API, `type` in Anthropic's.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ChatCompletion => "chat.completion",

@@ -24,7 +24,7 @@ use loggia_wire::Extra;
 use loggia_wire::openai::{Deleted, ExpiresAfter, FileObject, Page};
 use serde::{Deserialize, Serialize};
 
-use super::{damaged, log, may_see_stored, owner, page};
+use super::{damaged, log, may_see_stored, noun, owner, page};
 use crate::admit::checks::{between, listed_unless_strict, one_of};
 use crate::answer::headers::{self, name_ignored};
 use crate::answer::id;
@@ -502,18 +502,15 @@ fn name(sent: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
+/// The name of an object in errors, as OpenAI's API of files words it.
 fn named(kind: Kind, id: &str) -> String {
-    let noun = match kind {
-        Kind::File => "File",
-        Kind::Upload => "Upload",
-        Kind::MessageBatch => "Message Batch",
-        Kind::BatchContent => "Content",
-        Kind::VectorStore => return format!("vector store: {id}"),
-        Kind::VectorStoreFile => return format!("file found with id '{id}' in vector store"),
-        Kind::VectorStoreFileBatch => return format!("file batch: {id}"),
-        _ => "Batch",
-    };
-    format!("{noun} object: {id}")
+    match kind {
+        Kind::MessageBatch => format!("Message Batch object: {id}"),
+        Kind::VectorStore => format!("vector store: {id}"),
+        Kind::VectorStoreFile => format!("file found with id '{id}' in vector store"),
+        Kind::VectorStoreFileBatch => format!("file batch: {id}"),
+        _ => format!("{} object: {id}", noun(kind)),
+    }
 }
 
 fn no_such(kind: Kind, id: &str) -> ApiError {
