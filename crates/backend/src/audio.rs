@@ -17,11 +17,11 @@ pub type AudioCall = Call<Audio>;
 pub struct Audio {
     /// The backend's own name for the model.
     pub model: String,
-    /// What is asked of it.
+    /// The task of the model.
     pub task: AudioTask,
 }
 
-/// What is asked of a model that hears or speaks.
+/// A task of a model that hears or speaks.
 #[derive(Clone, Debug)]
 pub enum AudioTask {
     /// `/v1/audio/transcriptions`: text in the language of the recording.

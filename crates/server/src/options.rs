@@ -46,7 +46,8 @@ pub struct ServerOptions {
     /// Whether the app has the route `/metrics`. A program turns it off to serve
     /// [`metrics_app`](crate::metrics_app) at an address of its own.
     pub metrics_route: bool,
-    /// What the console shows while the server runs; see [`Live::keep`]. `None`: there is no console.
+    /// The running requests and figures for the console; see [`Live::keep`]. `None`: there is no
+    /// console.
     pub live: Option<Live>,
 }
 

@@ -6,7 +6,7 @@ use loggia_wire::openai::ChatCompletionRequest;
 
 use crate::admit::fields::is_read;
 
-/// What becomes of a chat's `service_tier`.
+/// The effect of a chat's `service_tier`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tier {
     /// The priority in the queue.

@@ -11,7 +11,7 @@ use loggia_wire::openai::CompletionUsage;
 /// The usage is not known.
 const UNKNOWN: u64 = u64::MAX;
 
-/// What is known of a request while its answer is made: an extension of the request (in an `Arc`),
+/// The state of a request while its answer is made: an extension of the request (in an `Arc`),
 /// which a server adds if it shows running requests. It has no text of the client or of the model.
 #[derive(Debug)]
 pub struct Running {

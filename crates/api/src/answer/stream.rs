@@ -61,7 +61,7 @@ pub(crate) struct RefusedAnswer {
 /// A future of an answer that has not begun.
 pub(crate) type StartingAnswer = BoxFuture<'static, Result<StartedAnswer, RefusedAnswer>>;
 
-/// What is known of an answer that has not begun.
+/// An answer that has not begun.
 pub(crate) struct WaitingAnswer {
     pub(crate) head: Head,
     /// The place of the request in a queue.

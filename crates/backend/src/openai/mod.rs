@@ -24,6 +24,7 @@ mod refusal;
 mod repair;
 mod rerank;
 mod retry_unparsed_call;
+mod rewritten_events;
 mod transcript_events;
 mod whole;
 

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use loggia_wire::frame::sse;
 use serde_json::{Value, json};
 
-use super::audio::Rewrite;
 use super::refusal;
+use super::rewritten_events::Rewrite;
 use crate::transcript::tokens;
 use crate::{AudioPiece, BackendError};
 

@@ -52,7 +52,7 @@ async fn list(State(store): State<Arc<dyn Store>>, request: Request) -> Response
     }
 }
 
-/// What a list shows of a response. `GET /v1/responses/{id}` has the rest.
+/// Returns the fields of a response that a list shows. `GET /v1/responses/{id}` has the rest.
 fn shown(object: &Object) -> Value {
     let body: Value = serde_json::from_str(&object.body).unwrap_or_default();
     let mut shown = json!({

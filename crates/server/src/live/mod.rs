@@ -1,4 +1,4 @@
-//! What the server does now and did in the last minutes, for the console: the running requests, the
+//! The work of the server now and in the last minutes, for the console: the running requests, the
 //! last ones that ended, and figures for each second. It has no text of a client or of a model.
 //!
 //! `registry.rs` has the running requests, `seconds.rs` the figures, `histogram.rs` their times,
@@ -18,7 +18,7 @@ use loggia_api::Outcome;
 use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
-use crate::account::Closed;
+use crate::account::closed::Closed;
 use registry::Registry;
 pub(crate) use registry::Shown;
 use seconds::{Second, Seconds};
@@ -39,7 +39,7 @@ struct Shared {
     recent: Mutex<Recent>,
 }
 
-/// What is remembered of requests that have ended.
+/// The figures and the last ones of the requests that have ended.
 #[derive(Default)]
 struct Recent {
     seconds: Seconds,

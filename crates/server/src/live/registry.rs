@@ -9,7 +9,7 @@ use loggia_api::{RequestId, Running};
 use serde::Serialize;
 
 use super::{Live, milliseconds, short};
-use crate::account::Closed;
+use crate::account::closed::Closed;
 
 /// The parts of the registry, each with a lock of its own.
 const SHARDS: usize = 16;

@@ -22,7 +22,7 @@ use loggia_backend::Backend;
 use serde_json::{Value, json};
 
 use super::{Live, unix_now};
-use crate::account::today;
+use crate::account::ledger::today;
 use crate::keys::holder::Scopes;
 use crate::{InFlight, Keys, json_answer};
 
@@ -48,7 +48,7 @@ const CARDS_AT_ONCE: usize = 8;
 const USUAL_DAYS: i64 = 30;
 const MOST_DAYS: i64 = 3660;
 
-/// What the routes read.
+/// The sources that the routes read.
 #[derive(Clone)]
 pub(crate) struct Sources {
     pub(crate) live: Live,

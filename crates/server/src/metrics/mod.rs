@@ -23,7 +23,8 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
 
-use crate::account::{Closed, InFlight, Listener};
+use crate::account::closed::{Closed, Listener};
+use crate::account::in_flight::InFlight;
 use recorder::Recorder;
 
 /// The path of the route.

@@ -17,7 +17,7 @@ use prometheus::{
 };
 
 use super::labels::{self, Codes, OTHER};
-use crate::account::Closed;
+use crate::account::closed::Closed;
 
 /// The most models with series of their own.
 const MOST_MODELS: usize = 200;

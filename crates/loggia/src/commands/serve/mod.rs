@@ -77,12 +77,7 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
         }
         None => (state, None),
     };
-    if let Some(live) = options.live.clone() {
-        runtime.spawn(live.keep());
-    }
-    if let Some(metrics) = &options.metrics {
-        metrics::start(metrics, &backends, metrics_listener, runtime);
-    }
+    start_figures(&options, &backends, metrics_listener, runtime);
     let url = format!("{}://{address}", scheme(&options));
     print_line(&format!("loggia: listening on {url}"));
     systemd::ready();
@@ -114,6 +109,21 @@ async fn listener(config: &Config) -> anyhow::Result<TcpListener> {
     match systemd::socket()? {
         Some(socket) => Ok(socket),
         None => listen(&config.listen, "--listen 127.0.0.1:8080").await,
+    }
+}
+
+/// Starts to collect the figures of the console and of the metrics.
+fn start_figures(
+    options: &ServerOptions,
+    backends: &Backends,
+    metrics_listener: Option<TcpListener>,
+    runtime: &Handle,
+) {
+    if let Some(live) = options.live.clone() {
+        runtime.spawn(live.keep());
+    }
+    if let Some(metrics) = &options.metrics {
+        metrics::start(metrics, backends, metrics_listener, runtime);
     }
 }
 

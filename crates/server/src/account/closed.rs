@@ -1,0 +1,40 @@
+//! [`Closed`]: the account of a request whose answer has ended, and its listeners.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+use loggia_api::{Ended, RequestId};
+
+/// Gets the account of every request when its answer has ended.
+pub(crate) trait Listener: Send + Sync {
+    /// Called exactly once per request, on the thread that drops the body. It must not block.
+    fn closed(&self, closed: &Closed<'_>);
+}
+
+/// The account of a request whose answer has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed<'a> {
+    pub(crate) id: Option<&'a RequestId>,
+    /// The name of the API key, if keys are configured.
+    pub(crate) key: Option<&'a str>,
+    pub(crate) method: &'a Method,
+    /// The path of the route as the routing table has it. `None` if no route matches: a path that
+    /// the client chose must not be logged.
+    pub(crate) route: Option<&'static str>,
+    /// The status; `None` if the client left before it was known.
+    pub(crate) status: Option<StatusCode>,
+    /// How the answer ended, and the tokens that it used.
+    pub(crate) ended: &'a Ended,
+    /// When the head of the request arrived.
+    pub(crate) opened: Instant,
+    /// The time from then to the end of the answer.
+    pub(crate) took: Duration,
+    /// Whether the answer is a stream of events.
+    pub(crate) is_stream: bool,
+    /// Whether the request is a line of a batch. No client waits for its answer.
+    pub(crate) is_of_batch: bool,
+}
+
+/// Those who get the account of every request, in this order.
+pub(crate) type Listeners = Arc<[Box<dyn Listener>]>;
