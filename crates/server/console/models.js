@@ -9,7 +9,7 @@ const EVERY = 5000;
 export function open(place, context) {
   const health = h('span', {});
   const told = h('div');
-  const backends = h('div');
+  const backends = h('div.page');
   const models = h('div.card', {}, h('div.card-head', {}, h('h2', {}, 'Models')), h('div.empty-state', {}, 'Asking the backends…'));
   place.append(h('div.head', {}, h('h1', {}, 'Models and backends'), health), told, backends, models);
   let timer = null;
@@ -50,6 +50,7 @@ export function open(place, context) {
     put(backends, ...[
       why && problem({ title: 'No model can answer now. ', message: why }),
       state.backends?.length && h('section.card', { 'aria-label': 'Backends' }, h('div.card-head', {}, h('h2', {}, 'Backends')), backendTable(state.backends)),
+      state.engines.length && h('section.card', { 'aria-label': 'Engine processes' }, h('div.card-head', {}, h('h2', {}, 'Engine processes')), engineTable(state.engines)),
     ].filter(Boolean));
     put(models,
       h('div.card-head', {}, h('h2', {}, 'Models ', h('span.count', {}, format.whole(state.models.length)))),
@@ -61,16 +62,21 @@ function backendTable(backends) {
   const rows = backends.flatMap(backend => backend.nodes.map((node, at) => h('tr', {},
     h('td', {}, at ? '' : h('strong', {}, backend.name)),
     h('td.mono', {}, node.place),
-    h('td', {}, h('span.tags', {}, health(node), node.error && h('span.small.muted', {}, node.error))),
+    h('td.wide', {}, h('span.tags', {}, node.up ? tag('up', 'good') : tag('down', 'bad'), !node.up && backend.nodes.length === 1 && h('span.small.muted', {}, backend.not_ready_because))),
     h('td.number', {}, format.whole(node.in_flight)),
-    h('td.number', {}, format.whole(node.models)),
-    h('td.number', {}, at || !backend.queue ? '–' : `${backend.queue.running} of ${backend.queue.at_once}`),
-    h('td.number', {}, at || !backend.queue ? '–' : `${format.whole(backend.queue.waiting)} of ${format.whole(backend.queue.places)}`))));
-  return table('Backends', ['Backend', 'Node', 'Health', ['In flight', 'number'], ['Models', 'number'], ['At once', 'number'], ['Waiting', 'number']], rows, 'There is no backend.');
+    h('td.number', {}, at || !backend.queue ? '–' : format.whole(backend.queue.running)),
+    h('td.number', {}, at || !backend.queue ? '–' : format.whole(backend.queue.waiting)))));
+  return table('Backends', ['Backend', 'Node', 'Health', ['In flight', 'number'], ['Past the queue', 'number'], ['In the queue', 'number']], rows, 'There is no backend.');
 }
 
-function health(node) {
-  return tag(...({ up: ['up', 'good'], down: ['down', 'bad'], resting: ['resting after failures', 'warn'], trial: ['on trial', 'warn'] }[node.health] ?? ['unknown']));
+function engineTable(engines) {
+  const rows = engines.map(engine => h('tr', {},
+    h('td.mono', {}, engine.model),
+    h('td', {}, engine.up ? tag('runs', 'good') : tag('not loaded')),
+    h('td.number', {}, format.whole(engine.running)),
+    h('td.number', {}, format.whole(engine.waiting)),
+    h('td.number', {}, engine.memory_bytes ? format.bytes(engine.memory_bytes) : '–')));
+  return table('Engine processes', ['Model', 'Process', ['Running', 'number'], ['Waiting', 'number'], ['Memory', 'number']], rows, 'There is no embedded model.');
 }
 
 function modelTable(models) {

@@ -30,13 +30,14 @@ use crate::cors::PagesLayer;
 use crate::keys::holder::{self, Scope, Scopes};
 use crate::keys::{self, CallerLayer, Keys as ApiKeys, admin};
 use crate::limits::meter::LimitMeter;
+use crate::live::backends::{ReadBackends, ShownBackend, ShownBackends};
 use crate::live::routes::Sources;
 use crate::request_id::RequestIdLayer;
 use crate::shutdown::{self, EndNow};
 use crate::websocket::Sessions;
 use crate::{
-    InFlight, Ledger, Metrics, ServerOptions, SharedLimits, console, health, limits, live, local,
-    metrics, metrics_app, panic,
+    InFlight, Ledger, Metrics, Reading, ServerOptions, SharedLimits, console, health, limits, live,
+    local, metrics, metrics_app, panic,
 };
 
 /// The paths of the admin API begin with this.
@@ -51,6 +52,9 @@ pub struct AppState {
     store: Option<Arc<dyn Store>>,
     key_store: Option<Arc<dyn KeyStore>>,
     usage: Option<Arc<dyn UsageStore>>,
+    /// The backends that the admin API shows, and what reads their metrics.
+    backends: Vec<ShownBackend>,
+    read_backends: Option<ReadBackends>,
     in_flight: InFlight,
     /// Those of the running requests that an engine works on.
     generating: InFlight,
@@ -87,6 +91,8 @@ impl AppState {
             store: None,
             key_store: None,
             usage: None,
+            backends: Vec::new(),
+            read_backends: None,
             in_flight,
             generating: InFlight::default(),
             ledger: None,
@@ -109,6 +115,21 @@ impl AppState {
     pub fn with_key_store(self, store: Arc<dyn KeyStore>) -> Self {
         Self {
             key_store: Some(store),
+            ..self
+        }
+    }
+
+    /// Adds the single backends, so that the admin API shows them. `read` returns the metrics of their
+    /// nodes, queues and engines; it must not block.
+    #[must_use]
+    pub fn with_backends(
+        self,
+        backends: Vec<ShownBackend>,
+        read: impl Fn() -> Vec<Reading> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            backends,
+            read_backends: Some(Arc::new(read)),
             ..self
         }
     }
@@ -318,7 +339,11 @@ fn console_routes(state: &AppState) -> Option<Router> {
     let live = state.options.live.clone()?;
     let sources = Sources {
         live,
-        backend: Arc::clone(&state.backend),
+        backends: ShownBackends {
+            all: Arc::clone(&state.backend),
+            single: state.backends.clone(),
+            read: state.read_backends.clone(),
+        },
         keys: state.options.keys.clone(),
         usage: state.usage.clone(),
         requests: state.in_flight.clone(),

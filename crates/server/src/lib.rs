@@ -38,6 +38,7 @@ pub use keys::trusted::TrustedHeader;
 pub use keys::{KeyDigest, KeyRules, KeySettings, Keys, NewKey, is_key_name, new_secret};
 pub use limits::{BadLimitsUrl, KeyLimits, Limits, SharedLimits};
 pub use live::Live;
+pub use live::backends::ShownBackend;
 pub use metrics::{Metrics, Reading, metrics_app};
 pub use options::ServerOptions;
 pub use panic::log_panics_without_messages;

@@ -2,8 +2,9 @@
 //! last ones that ended, and figures for each second. It has no text of a client or of a model.
 //!
 //! `registry.rs` has the running requests, `seconds.rs` the figures, `histogram.rs` their times,
-//! `routes.rs` the admin API. All of it is in memory and limited.
+//! `routes.rs` the admin API, `backends.rs` its models and backends. All of it is in memory and limited.
 
+pub(crate) mod backends;
 mod histogram;
 mod registry;
 pub(crate) mod routes;

@@ -8,19 +8,17 @@
 //! | `GET /admin/usage` | what each API key has used |
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::routing::get;
-use futures_util::stream::{self, StreamExt as _};
 use http::{Response, StatusCode, Uri};
 use loggia_api::store::{UsageAmount, UsageStore};
 use loggia_api::{ApiError, Caller};
-use loggia_backend::Backend;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::backends::ShownBackends;
 use super::{Live, unix_now};
 use crate::account::ledger::today;
 use crate::keys::holder::Scopes;
@@ -37,13 +35,6 @@ pub(crate) const PATHS: [&str; 4] = [SERVER, LIVE, BACKENDS, USAGE];
 /// The most running requests of one answer.
 const MOST_RUNNING: usize = 200;
 
-/// How long the backends are asked for their models.
-const ASKED_FOR: Duration = Duration::from_secs(5);
-
-/// The most models of one answer, and how many of them are asked for at once.
-const MOST_CARDS: usize = 200;
-const CARDS_AT_ONCE: usize = 8;
-
 /// The days of usage, unless a request says otherwise, and the most.
 const USUAL_DAYS: i64 = 30;
 const MOST_DAYS: i64 = 3660;
@@ -52,7 +43,7 @@ const MOST_DAYS: i64 = 3660;
 #[derive(Clone)]
 pub(crate) struct Sources {
     pub(crate) live: Live,
-    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) backends: ShownBackends,
     pub(crate) keys: Keys,
     pub(crate) usage: Option<Arc<dyn UsageStore>>,
     pub(crate) requests: InFlight,
@@ -113,53 +104,7 @@ async fn live(State(sources): State<Sources>, uri: Uri) -> Response<Body> {
 }
 
 async fn backends(State(sources): State<Sources>) -> Response<Body> {
-    let asking = async {
-        let models = sources.backend.models().await?;
-        let loaded = sources.backend.loaded_models().await.unwrap_or_default();
-        // Lists have less than the model itself.
-        let cards = models.into_iter().take(MOST_CARDS).map(|model| {
-            let backend = Arc::clone(&sources.backend);
-            async move {
-                let card = backend.model(&model.id).await;
-                card.unwrap_or(model)
-            }
-        });
-        let cards = stream::iter(cards).buffered(CARDS_AT_ONCE);
-        Ok((cards.collect::<Vec<_>>().await, loaded))
-    };
-    let ready = async {
-        let ready = sources.backend.ready().await;
-        ready.map_err(|error: loggia_backend::BackendError| error.to_string())
-    };
-    let late = || format!("no answer within {} s", ASKED_FOR.as_secs());
-    let (asked, ready) = tokio::join!(
-        tokio::time::timeout(ASKED_FOR, asking),
-        tokio::time::timeout(ASKED_FOR, ready)
-    );
-    let not_ready = ready.unwrap_or_else(|_| Err(late())).err();
-    let asked = asked.unwrap_or_else(|_| {
-        let message = late();
-        Err(loggia_backend::BackendError::Engine { message })
-    });
-    let (models, error): (Vec<Value>, _) = match asked {
-        Ok((models, loaded)) => {
-            let shown = models.iter().map(|model| {
-                let is_loaded = loaded.as_ref().map(|loaded| loaded.contains(&model.id));
-                let mut shown = serde_json::to_value(model).unwrap_or_default();
-                shown["loaded"] = json!(is_loaded);
-                shown
-            });
-            (shown.collect(), None)
-        }
-        Err(error) => (Vec::new(), Some(error.to_string())),
-    };
-    json_answer(&json!({
-        "object": "backends",
-        "ready": not_ready.is_none(),
-        "not_ready_because": not_ready,
-        "models": models,
-        "models_error": error,
-    }))
+    json_answer(&sources.backends.shown().await)
 }
 
 async fn usage(State(sources): State<Sources>, uri: Uri) -> Response<Body> {
