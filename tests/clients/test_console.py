@@ -182,6 +182,14 @@ def test_a_stream_shows_up_while_it_runs_and_when_it_has_ended(browser, console)
         expect(page.get_by_role("region", name="Tokens, as a table").locator("tbody tr").first).to_be_visible()
 
 
+def test_a_response_in_the_background_is_shown_after_its_client_has_gone(browser, console):
+    console.asks("a long answer", path="responses", background=True, store=True)
+    with signed_in(browser, console) as page:
+        row = page.locator("section[aria-label='Running requests'] tbody tr", has_text="background")
+        expect(row).to_contain_text("writing")
+        expect(row).to_have_count(0, timeout=20_000)
+
+
 def test_polling_stops_while_nobody_looks(browser, console):
     with signed_in(browser, console) as page:
         asked: list[str] = []
@@ -211,6 +219,10 @@ def test_models_are_shown_with_their_backends(browser, console):
         expect(models).to_contain_text("large")
         expect(models).to_contain_text("32,768")
         expect(page.locator(".head")).to_contain_text("ready")
+        backends = page.get_by_role("region", name="Backends").last
+        expect(backends.locator("tbody tr")).to_have_count(2)
+        expect(backends.locator("tbody tr").first).to_contain_text("gpu")
+        expect(backends.locator(".tag.good")).to_have_count(2)
         shot(page, "models")
         models.locator("tr", has_text="large").get_by_role("link", name="Try it").click()
         expect(page.get_by_label("Model", exact=True)).to_have_value("large")

@@ -123,7 +123,7 @@ function askForKey(error) {
       nav.hidden = false;
       signOut.hidden = false;
       show();
-      main.focus();
+      main.focus({ preventScroll: true });
     } catch (failed) {
       keys.admin = '';
       put(told, problem(named(failed)));

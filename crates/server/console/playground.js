@@ -98,7 +98,7 @@ export function open(place, context) {
     h('div.play-head', {}, field('Model', model), field('Ability', ability), modelHint), turns,
     h('div.composer', {}, told, images, text, file,
       h('div.actions', {}, h('button', { type: 'button', onclick: () => file.click() }, 'Add an image'),
-        h('div.actions', {}, h('span.small.muted', {}, 'Ctrl + Enter sends'), stop, sendButton))), status);
+        h('div.actions', {}, h('span.small.muted.shortcut', {}, 'Ctrl + Enter sends'), stop, sendButton))), status);
 
   // The code
   const code = h('pre', { tabindex: '0', 'aria-label': 'The request as code' });

@@ -17,7 +17,7 @@ use loggia_backend::ollama::Ollama;
 use loggia_backend::openai::OpenAi;
 use loggia_backend::queue::Queue;
 use loggia_backend::roster::{Roster, RosterError};
-use loggia_server::Reading;
+use loggia_server::{Reading, ShownBackend};
 use tokio::runtime::Handle;
 
 use crate::config::{Alias, Config, Count};
@@ -34,6 +34,8 @@ pub(crate) struct Backends {
     pub(crate) roster: Arc<Roster>,
     /// The location of each backend, by its name in the roster.
     pub(crate) places: Vec<(String, String)>,
+    /// Each backend alone, for the console.
+    pub(crate) shown: Vec<ShownBackend>,
     /// Configured embedded models that are missing, and why.
     pub(crate) missing: Vec<(String, ModelError)>,
     /// The names of the embedded models.
@@ -94,6 +96,7 @@ impl Backends {
             .iter()
             .map(|(name, place, _)| (name.clone(), place.clone()))
             .collect();
+        let shown = all.iter().map(shown).collect();
         let members = all
             .into_iter()
             .map(|(name, _, backend)| (name.into(), backend));
@@ -106,6 +109,7 @@ impl Backends {
         Ok(Backends {
             roster,
             places,
+            shown,
             missing,
             embedded,
             drafts,
@@ -114,6 +118,15 @@ impl Backends {
             caches: engine.caches,
             readings,
         })
+    }
+}
+
+/// A backend for the console.
+fn shown((name, place, backend): &Named) -> ShownBackend {
+    ShownBackend {
+        name: name.clone(),
+        places: place.split(", ").map(str::to_owned).collect(),
+        backend: Arc::clone(backend),
     }
 }
 

@@ -70,6 +70,10 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
     let backend = backend(&backends, config);
     let state = AppState::new(backend.clone(), policy, options.clone());
     let state = with_services(state, &keys, config, runtime)?;
+    let readings = backends.readings.clone();
+    let state = state.with_backends(backends.shown.clone(), move || {
+        readings.iter().flat_map(|read| read()).collect()
+    });
     let (state, ledger) = match &store {
         Some(store) => {
             let (state, ledger) = with_store(state, store, &keys, config, runtime).await?;
