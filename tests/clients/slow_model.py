@@ -35,6 +35,7 @@ class SlowModel(Quiet):
         usage = {"prompt_tokens": 20 + len(question), "completion_tokens": len(deltas), "total_tokens": 20 + len(question) + len(deltas)}
         about = {"id": "a", "created": 1, "model": body["model"]}
         if not body.get("stream"):
+            time.sleep(PAUSE * len(deltas))
             message = {"role": "assistant", "content": "".join(delta.get("content", "") for delta in deltas) or None}
             message |= {"tool_calls": deltas[0]["tool_calls"]} if reason == "tool_calls" else {}
             choice = {"index": 0, "message": message, "finish_reason": reason}

@@ -186,7 +186,7 @@ def test_a_response_in_the_background_is_shown_after_its_client_has_gone(browser
     console.asks("a long answer", path="responses", background=True, store=True)
     with signed_in(browser, console) as page:
         row = page.locator("section[aria-label='Running requests'] tbody tr", has_text="background")
-        expect(row).to_contain_text("writing")
+        expect(row).to_contain_text("alice")
         expect(row).to_have_count(0, timeout=20_000)
 
 
@@ -299,9 +299,10 @@ def test_stored_objects_are_those_of_the_key_that_is_entered(browser, console):
             expect(page.locator(".empty-state")).to_be_visible()
         page.get_by_role("tab", name="Responses").click()
         page.locator(".list button").first.click()
+        before = page.locator(".list button").count()
         page.locator(".detail").get_by_role("button", name="Delete").click()
         page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-        expect(page.locator(".list button")).to_have_count(0)
+        expect(page.locator(".list button")).to_have_count(before - 1)
 
 
 def test_a_chat_streams_can_be_stopped_and_tells_its_figures(browser, console):
