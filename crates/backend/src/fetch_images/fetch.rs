@@ -1,6 +1,7 @@
 //! Fetches one image or document: sends the request, follows redirects and reads the content within
 //! the limits.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,6 +24,9 @@ use crate::BackendError;
 
 /// The maximum size of the response head, and of unread data.
 const READ_BUFFER: usize = 64 << 10;
+
+/// The name of this client.
+pub(super) const USER_AGENT_VALUE: &str = concat!("loggia/", env!("CARGO_PKG_VERSION"));
 
 /// The media types of images.
 const IMAGES: &str = "image/*";
@@ -63,7 +67,7 @@ enum FetchResponse {
 }
 
 /// The task that drives the connection of a response. It ends with the response.
-type Driver = JoinSet<()>;
+pub(super) type Driver = JoinSet<()>;
 
 impl Fetcher {
     pub(super) fn new(limits: Limits, resolver: Arc<dyn Resolve>) -> Self {
@@ -143,21 +147,7 @@ impl Fetcher {
         accept: &'static str,
     ) -> Result<(FetchResponse, Driver), Refusal> {
         let request = request(target, accept)?;
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(READ_BUFFER);
-        let (mut requests, connection) = builder
-            .handshake(transport)
-            .await
-            .map_err(|_| Refusal::CutShort)?;
-        let mut driver = Driver::new();
-        driver.spawn(async move {
-            // The response and its body report errors of the connection.
-            let _ = connection.await;
-        });
-        let response = requests
-            .send_request(request)
-            .await
-            .map_err(|_| Refusal::CutShort)?;
+        let (response, driver) = response_to(request, transport).await?;
         Ok((self.judge(response, target)?, driver))
     }
 
@@ -216,14 +206,37 @@ impl Fetcher {
     }
 }
 
+/// Sends a request over a new connection, and returns the head of the response.
+pub(super) async fn response_to<B>(
+    request: Request<B>,
+    transport: Transport,
+) -> Result<(Response<Incoming>, Driver), Refusal>
+where
+    B: http_body::Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(READ_BUFFER);
+    let (mut requests, connection) = builder
+        .handshake(transport)
+        .await
+        .map_err(|_| Refusal::CutShort)?;
+    let mut driver = Driver::new();
+    driver.spawn(async move {
+        // The response and its body report errors of the connection.
+        let _ = connection.await;
+    });
+    let response = requests
+        .send_request(request)
+        .await
+        .map_err(|_| Refusal::CutShort)?;
+    Ok((response, driver))
+}
+
 /// Creates the request. It contains nothing of the client or its request, apart from the target.
 fn request(target: &Target, accept: &'static str) -> Result<Request<Empty<Bytes>>, Refusal> {
     Request::get(target.path_and_query())
         .header(HOST, target.authority())
-        .header(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("loggia/", env!("CARGO_PKG_VERSION"))),
-        )
+        .header(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE))
         .header(ACCEPT, HeaderValue::from_static(accept))
         .header(CONNECTION, HeaderValue::from_static("close"))
         .body(Empty::new())

@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`Limits`], `plan` (what to fetch, and where to insert it), `target` (allowed
 //! URLs), `address` (allowed addresses), `connect`, `fetch`, `refusal` (all errors),
-//! `document` (documents, by the same rules).
+//! `document` and `webhook` (documents and webhooks, by the same rules).
 
 mod address;
 mod connect;
@@ -21,6 +21,7 @@ mod network;
 mod plan;
 mod refusal;
 mod target;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ pub use document::DocumentFetcher;
 pub use kind::ImageKind;
 pub use limits::Limits;
 pub use network::{Network, NetworkError};
+pub use webhook::WebhookSender;
 
 /// Adds http(s) images to a backend that accepts images but does not fetch them. Requests to other
 /// backends pass unchanged.
