@@ -5,7 +5,8 @@
 //!
 //! Reading order: `door/` (routes, callers, policy), `generate.rs`, `embeddings.rs` and `count.rs`
 //! (one request from start to end), `admit/` (parsing and checks: its first page says which rule goes where),
-//! `answer/` (responses and streams), `audio/` (recordings and speech), `stored/` (objects kept between requests), `error.rs` (the
+//! `answer/` (responses and streams), `audio/` (recordings and speech), `stored/` (objects kept
+//! between requests), `webhooks/` (calls to clients when these have ended), `error.rs` (the
 //! errors that clients see).
 #![forbid(unsafe_code)]
 
@@ -33,6 +34,7 @@ mod rerank;
 mod responses;
 pub mod store;
 mod stored;
+mod webhooks;
 mod wording;
 
 pub use admit::chat::{MAX_STOP_STRINGS, parse_chat};

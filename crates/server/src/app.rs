@@ -21,6 +21,7 @@ use loggia_api::{
     Store,
 };
 use loggia_backend::Backend;
+use loggia_backend::fetch_images::WebhookSender;
 use loggia_seal::Keys;
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 
@@ -180,6 +181,20 @@ impl AppState {
     /// [`Door::work_on_vector_stores`].
     pub fn work_on_vector_stores(&self) -> impl Future<Output = ()> + Send + 'static {
         self.door.clone().work_on_vector_stores()
+    }
+
+    /// Adds a sender of webhooks, so that the app serves webhook endpoints.
+    #[must_use]
+    pub fn with_webhooks(self, sender: Arc<WebhookSender>) -> Self {
+        Self {
+            door: self.door.with_webhooks(sender),
+            ..self
+        }
+    }
+
+    /// Returns the work that sends webhooks. It never ends; see [`Door::deliver_webhooks`].
+    pub fn deliver_webhooks(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.door.clone().deliver_webhooks()
     }
 
     /// Returns the work on batches, with at most `parallel` requests at once, while fewer

@@ -285,6 +285,8 @@ mod tests {
             Kind::VectorStore,
             Kind::VectorStoreFile,
             Kind::VectorStoreFileBatch,
+            Kind::WebhookEndpoint,
+            Kind::WebhookDelivery,
         ] {
             let name = format!("'{}'", kind.as_str());
             assert_eq!(leaves!().contains(&name), kind.stays(), "{name}");

@@ -21,6 +21,7 @@ use futures_util::future::{Either, FutureExt as _, ready};
 use http::header::UPGRADE;
 use http::request::Parts;
 use http::{Extensions, Method, Request, Response};
+use loggia_backend::fetch_images::WebhookSender;
 use loggia_backend::{Abilities, Backend, BackendError, Profile, nearest};
 use loggia_seal::Keys;
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest};
@@ -107,6 +108,8 @@ pub struct Door {
     pub(crate) live: Arc<Live>,
     /// Where background responses are made. `None`: where the request is answered.
     pub(crate) runtime: Option<Handle>,
+    /// Calls the URLs of webhooks.
+    pub(crate) webhooks: Option<Arc<WebhookSender>>,
     /// The bytes that all sessions keep.
     pub(crate) sessions: Budget,
     /// The bytes of the recordings that are being received or heard.
@@ -150,6 +153,7 @@ impl Door {
             documents: None,
             live: Arc::default(),
             runtime: None,
+            webhooks: None,
             sessions: Budget::default(),
             recordings: RecordingBytes::default(),
             meter: None,
@@ -225,6 +229,16 @@ impl Door {
         }
     }
 
+    /// Adds a sender of webhooks. With a store too, the door has the routes of webhook endpoints. Run
+    /// [`Self::deliver_webhooks`] beside it.
+    #[must_use]
+    pub fn with_webhooks(self, sender: Arc<WebhookSender>) -> Self {
+        Self {
+            webhooks: Some(sender),
+            ..self
+        }
+    }
+
     /// Returns the responses that are made in the background, so that they can end before the
     /// program does.
     pub fn background(&self) -> Background {
@@ -248,6 +262,7 @@ impl Door {
             documents: None,
             live: Arc::default(),
             runtime: None,
+            webhooks: None,
             sessions: Budget::default(),
             recordings: RecordingBytes::default(),
             meter: None,
@@ -277,6 +292,7 @@ impl Door {
         let offers = Offers {
             store: self.store.is_some(),
             files: self.blobs.is_some(),
+            webhooks: self.webhooks.is_some(),
             ollama: true,
         };
         let route = Route::among(request.method(), request.uri(), offers);
@@ -376,6 +392,7 @@ impl Door {
             documents: self.documents.clone(),
             live: Arc::clone(&self.live),
             runtime: self.runtime.clone(),
+            webhooks: self.webhooks.clone(),
             sessions: self.sessions.clone(),
             recordings: self.recordings.clone(),
             meter: self.meter.clone(),

@@ -65,6 +65,14 @@ pub(crate) enum StoredHandler {
     DeleteResponse,
     CancelResponse,
     InputItems,
+    WebhookEventTypes,
+    CreateWebhook,
+    Webhooks,
+    Webhook,
+    UpdateWebhook,
+    DeleteWebhook,
+    RotateWebhookSecret,
+    TestWebhook,
 }
 
 /// The handler of a route of files, or of objects that are made of files, such as batches.
@@ -141,16 +149,23 @@ enum Needs {
     Nothing,
     Store,
     Files,
+    Webhooks,
     Ollama,
 }
 
 /// The features of a door, beside the routes that every door has.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a door has each feature or not, in any combination"
+)]
 pub(crate) struct Offers {
     /// Objects that are kept between requests.
     pub(crate) store: bool,
     /// Files. They need a store too.
     pub(crate) files: bool,
+    /// Webhooks. They need a store too.
+    pub(crate) webhooks: bool,
     /// The routes of Ollama's API. Not before a service that has them itself.
     pub(crate) ollama: bool,
 }
@@ -159,6 +174,7 @@ impl Offers {
     const ALL: Self = Self {
         store: true,
         files: true,
+        webhooks: true,
         ollama: true,
     };
 
@@ -167,6 +183,7 @@ impl Offers {
             Needs::Nothing => true,
             Needs::Store => self.store,
             Needs::Files => self.store && self.files,
+            Needs::Webhooks => self.store && self.webhooks,
             Needs::Ollama => self.ollama,
         }
     }
@@ -229,6 +246,21 @@ const fn of_vector_stores(
         handler: Handler::VectorStores(handler),
         words,
         needs: Needs::Files,
+    }
+}
+
+const fn of_webhooks(
+    method: Method,
+    path: &'static str,
+    handler: StoredHandler,
+    words: &'static [&'static str],
+) -> Row {
+    Row {
+        method,
+        path,
+        handler: Handler::Stored(handler),
+        words,
+        needs: Needs::Webhooks,
     }
 }
 
@@ -557,7 +589,38 @@ static ROUTES: &[Row] = &[
         VectorStoresHandler::BatchFiles,
         &[],
     ),
+    of_webhooks(
+        Method::GET,
+        "/v1/webhook_event_types",
+        StoredHandler::WebhookEventTypes,
+        &[],
+    ),
+    of_webhooks(
+        Method::POST,
+        WEBHOOKS,
+        StoredHandler::CreateWebhook,
+        &["webhook_endpoints", "webhook_endpoint", "webhooks"],
+    ),
+    of_webhooks(Method::GET, WEBHOOKS, StoredHandler::Webhooks, &[]),
+    of_webhooks(Method::GET, WEBHOOK, StoredHandler::Webhook, &[]),
+    of_webhooks(Method::POST, WEBHOOK, StoredHandler::UpdateWebhook, &[]),
+    of_webhooks(Method::DELETE, WEBHOOK, StoredHandler::DeleteWebhook, &[]),
+    of_webhooks(
+        Method::POST,
+        "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret",
+        StoredHandler::RotateWebhookSecret,
+        &[],
+    ),
+    of_webhooks(
+        Method::POST,
+        "/v1/webhook_endpoints/{webhook_endpoint_id}/test",
+        StoredHandler::TestWebhook,
+        &[],
+    ),
 ];
+
+const WEBHOOKS: &str = "/v1/webhook_endpoints";
+const WEBHOOK: &str = "/v1/webhook_endpoints/{webhook_endpoint_id}";
 
 const FILE: &str = "/v1/files/{file_id}";
 const VECTOR_STORE: &str = "/v1/vector_stores/{vector_store_id}";

@@ -119,6 +119,7 @@ where
 const OFFERS: Offers = Offers {
     store: false,
     files: false,
+    webhooks: false,
     ollama: false,
 };
 

@@ -299,9 +299,10 @@ impl Task {
             return Ok(());
         };
         let changes = turn.replace(self.writer.so_far(), id, stream);
-        let changes = changes.map_err(|_| StoreError::Unavailable {
+        let mut changes = changes.map_err(|_| StoreError::Unavailable {
             cause: "a response that cannot be written as JSON".to_owned(),
         })?;
+        changes.extend(self.keep.webhooks(self.writer.so_far()).await?);
         self.keep.try_to_write(changes).await?;
         if is_added(self.writer.so_far()) {
             turn.was_stored();

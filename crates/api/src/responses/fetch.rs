@@ -6,13 +6,13 @@ use futures_util::{StreamExt, stream};
 use loggia_wire::openai::Deleted;
 use loggia_wire::openai::responses::{Response, ResponseStatus};
 
-use crate::ApiError;
 use crate::responses::background::server_stopped;
 use crate::responses::live::{Running, Stop};
 use crate::responses::recall::is_open;
 use crate::responses::{replay, turn};
 use crate::store::{Change, Item, Kind, NeededHold, Order, Side, StoreError};
 use crate::stored::{Answer, StoredRequest, all_items, chats::listed, check_include, page};
+use crate::{ApiError, webhooks};
 
 const KIND: Kind = Kind::Response;
 
@@ -147,7 +147,7 @@ impl StoredRequest<'_> {
     /// task. Fails with [`StoreError::InUse`] if there is no such hold any more.
     async fn replace(&self, response: &mut Response, needs: NeededHold) -> Result<(), StoreError> {
         let (kind, id) = (KIND, response.id.clone());
-        let changes = vec![
+        let mut changes = vec![
             Change::Replace {
                 kind,
                 id: id.clone(),
@@ -161,6 +161,10 @@ impl StoredRequest<'_> {
                 holder: None,
             },
         ];
+        if let Some(event_type) = webhooks::response_event(response.status) {
+            let queued = webhooks::queued(self.store, &self.owner, event_type, &response.id);
+            changes.extend(queued.await?);
+        }
         self.store.write(&self.owner, changes).await
     }
 

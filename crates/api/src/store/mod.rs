@@ -253,6 +253,10 @@ pub enum Kind {
     VectorStoreFile,
     /// Files that were added to a vector store together.
     VectorStoreFileBatch,
+    /// A URL that is called when an object of its owner has ended.
+    WebhookEndpoint,
+    /// An event on its way to such a URL.
+    WebhookDelivery,
 }
 
 impl Kind {
@@ -273,7 +277,9 @@ impl Kind {
             | Self::BatchContent
             | Self::VectorStore
             | Self::VectorStoreFile
-            | Self::VectorStoreFileBatch => true,
+            | Self::VectorStoreFileBatch
+            | Self::WebhookEndpoint
+            | Self::WebhookDelivery => true,
         }
     }
 }
@@ -294,6 +300,8 @@ impl Kind {
             Self::VectorStore => "vector_store",
             Self::VectorStoreFile => "vector_store.file",
             Self::VectorStoreFileBatch => "vector_store.file_batch",
+            Self::WebhookEndpoint => "webhook_endpoint",
+            Self::WebhookDelivery => "webhook_delivery",
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::answer::writer::{Head, Writer};
 use crate::messages::thread::Thread;
 use crate::responses::turn::Turn;
 use crate::store::{Change, Item, Kind, Metadata, Object, Owner, StoreError};
-use crate::{ApiError, Store};
+use crate::{ApiError, Store, webhooks};
 
 /// The parts of a request that are stored together with its answer.
 pub(crate) enum ToStore {
@@ -134,6 +134,14 @@ impl Keep {
     pub(crate) async fn try_to_write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let stored = self.store.write(&self.owner, changes).await;
         stored.inspect_err(|error| log(error, self.request_id.as_deref()))
+    }
+
+    /// Returns the changes that queue the webhook events about a background response that has ended.
+    pub(crate) async fn webhooks(&self, response: &Response) -> Result<Vec<Change>, StoreError> {
+        let Some(event_type) = webhooks::response_event(response.status) else {
+            return Ok(Vec::new());
+        };
+        webhooks::queued(&*self.store, &self.owner, event_type, &response.id).await
     }
 
     /// Makes a change that renews a hold. Returns whether the hold was lost.

@@ -22,6 +22,7 @@ use bytes::{Buf, Bytes};
 use futures_core::stream::BoxStream;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
+use loggia_backend::fetch_images::WebhookSender;
 use loggia_wire::Extra;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -57,6 +58,11 @@ impl Answer {
         })
     }
 
+    /// Adds the names of the request's fields that have no effect.
+    pub(crate) fn ignoring(self, ignored: Vec<String>) -> Self {
+        Self { ignored, ..self }
+    }
+
     /// Creates an answer that is a stream of events.
     pub(crate) fn events(events: BoxStream<'static, Bytes>) -> Self {
         Self {
@@ -71,6 +77,8 @@ pub(crate) struct StoredRequest<'a> {
     pub(crate) store: &'a dyn Store,
     /// The responses that are being made.
     pub(crate) live: &'a Live,
+    /// Calls the URLs of webhooks.
+    pub(crate) webhook_sender: Option<&'a WebhookSender>,
     pub(crate) owner: Owner,
     handler: StoredHandler,
     pub(crate) route: &'a Route,
@@ -130,6 +138,7 @@ impl Door {
         let asked = StoredRequest {
             store: &*store,
             live: &self.live,
+            webhook_sender: self.webhooks.as_deref(),
             owner: owner(&parts),
             handler,
             route,
@@ -157,6 +166,14 @@ impl Door {
             StoredHandler::DeleteResponse => asked.delete_response().await,
             StoredHandler::CancelResponse => asked.cancel_response().await,
             StoredHandler::InputItems => asked.input_items().await,
+            StoredHandler::WebhookEventTypes => StoredRequest::webhook_event_types(),
+            StoredHandler::CreateWebhook => asked.create_webhook().await,
+            StoredHandler::Webhooks => asked.webhooks().await,
+            StoredHandler::Webhook => asked.webhook().await,
+            StoredHandler::UpdateWebhook => asked.update_webhook().await,
+            StoredHandler::DeleteWebhook => asked.delete_webhook().await,
+            StoredHandler::RotateWebhookSecret => asked.rotate_webhook_secret().await,
+            StoredHandler::TestWebhook => asked.test_webhook().await,
         }
     }
 }
@@ -195,8 +212,17 @@ impl StoredRequest<'_> {
         }
     }
 
+    /// Returns the body, or an empty object if the client sent none.
+    pub(crate) fn body(&self) -> &[u8] {
+        if self.body.is_empty() {
+            b"{}"
+        } else {
+            &self.body
+        }
+    }
+
     /// Returns the names of unknown fields, or refuses them in strict mode.
-    fn unknown(&self, extra: &Extra) -> Result<Vec<String>, ApiError> {
+    pub(crate) fn unknown(&self, extra: &Extra) -> Result<Vec<String>, ApiError> {
         listed_unless_strict(extra.keys().cloned().collect(), self.strictness)
     }
 }
@@ -297,6 +323,8 @@ fn noun(kind: Kind) -> &'static str {
         Kind::BatchContent => "Content",
         Kind::VectorStore => "Vector store",
         Kind::VectorStoreFileBatch => "File batch",
+        Kind::WebhookEndpoint => "Webhook endpoint",
+        Kind::WebhookDelivery => "Webhook event",
     }
 }
 

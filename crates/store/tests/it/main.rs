@@ -15,6 +15,7 @@ mod postgres;
 mod retention;
 mod suite;
 mod usage;
+mod webhooks;
 
 use loggia_api::store::{
     Filter, Item, Kind, Metadata, Object, ObjectRef, Order, Owner, Page, Side, Store,

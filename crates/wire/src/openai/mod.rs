@@ -1,5 +1,5 @@
 //! OpenAI's API: chat completions (complete and streamed), responses, the older completions,
-//! embeddings, stored objects, files, batches, errors and models.
+//! embeddings, stored objects, files, batches, webhooks, errors and models.
 //!
 //! The types follow OpenAI's published specification (mid 2026). Fields that only local engines
 //! have, such as `reasoning_content`, keep the names that these engines use.
@@ -24,6 +24,7 @@ pub mod responses;
 mod stored;
 mod tools;
 mod vector_store;
+mod webhook;
 
 pub use answer::{
     ChatCompletion, Choice, CompletionTokensDetails, CompletionUsage, FinishReason, Logprobs,
@@ -60,4 +61,8 @@ pub use vector_store::{
     FileCounts, HybridSearch, Queries, RankingOptions, SearchVectorStore, TextContent,
     UpdateVectorStore, UpdateVectorStoreFile, VectorStore, VectorStoreExpiry, VectorStoreFile,
     VectorStoreFileBatch, VectorStoreFileError, VectorStorePage, VectorStoreSearchResult,
+};
+pub use webhook::{
+    CreateWebhookEndpoint, RotateWebhookSecret, TestWebhook, UpdateWebhookEndpoint,
+    WebhookEndpoint, WebhookTestResult,
 };

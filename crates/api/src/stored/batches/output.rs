@@ -50,7 +50,13 @@ impl Run<'_> {
             kind: self.kind,
             id,
         });
-        let done = self.commit(changes).await;
+        let done = match self.webhooks().await {
+            Ok(webhooks) => {
+                changes.extend(webhooks);
+                self.commit(changes).await
+            }
+            Err(error) => Err(error.into()),
+        };
         if done.is_err() {
             for stored in output.iter().chain(&errors) {
                 self.files.discard(&stored.place).await;

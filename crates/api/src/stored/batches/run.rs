@@ -17,7 +17,7 @@ use crate::answer::id;
 use crate::store::{Change, Item, Kind, NeededHold, Side, StoreError};
 use crate::stored::damaged;
 use crate::stored::files::Files;
-use crate::{ApiError, Caller};
+use crate::{ApiError, Caller, webhooks};
 
 /// How long a hold lasts, and how often it is renewed. A renewal also looks for a cancellation.
 pub(super) const HELD_FOR: Duration = Duration::from_secs(30);
@@ -241,10 +241,11 @@ impl<'w> Run<'w> {
             object: "list".to_owned(),
             data,
         });
-        let changes = vec![
+        let mut changes = vec![
             self.replaced(Vec::new())?,
             schedule(self.kind, self.id(), id::now() + KEPT_SECONDS),
         ];
+        changes.extend(self.webhooks().await?);
         self.commit(changes).await
     }
 
@@ -463,6 +464,17 @@ impl<'w> Run<'w> {
             holder: self.holder.to_owned(),
             time: HELD_FOR,
         }
+    }
+
+    /// Returns the changes that queue the webhook events about the batch, which has ended. There are
+    /// none about batches of Anthropic's API.
+    pub(super) async fn webhooks(&self) -> Result<Vec<Change>, StoreError> {
+        if self.kind != Kind::Batch {
+            return Ok(Vec::new());
+        }
+        let event_type = format!("batch.{}", self.stored.batch.status);
+        let Files { store, owner, .. } = &self.files;
+        webhooks::queued(&**store, owner, &event_type, self.id()).await
     }
 
     /// Returns the change that stores the batch with further lines.

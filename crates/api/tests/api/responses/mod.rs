@@ -15,4 +15,5 @@ pub(crate) mod stand_in;
 pub(crate) mod state_machine;
 mod tools;
 mod truncation;
+mod webhooks;
 mod without_store;

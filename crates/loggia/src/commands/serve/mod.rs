@@ -21,7 +21,7 @@ use loggia_api::store::UsageStore;
 use loggia_api::{Blobs as _, Store};
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
-use loggia_backend::fetch_images::FetchImages;
+use loggia_backend::fetch_images::{FetchImages, WebhookSender};
 use loggia_mcp::HttpMcpClient;
 use loggia_seal::Keys;
 use loggia_server::{AppState, Ledger, ServerOptions, SharedLimits, app};
@@ -230,6 +230,10 @@ async fn with_store(
     let state = state.with_blobs(blobs);
     runtime.spawn(state.keep_files(leftovers));
     runtime.spawn(state.work_on_vector_stores());
+    // Webhooks are held to the addresses and ports that images have.
+    let sender = WebhookSender::new(config.images.limits());
+    let state = state.with_webhooks(Arc::new(sender));
+    runtime.spawn(state.deliver_webhooks());
     let parallel = config.batch_parallel.get() as usize;
     let clients = config.batch_clients.get() as usize;
     runtime.spawn(state.work_on_batches(parallel, clients));
