@@ -11,7 +11,8 @@ prompt.
 
 SDKs write some parts of a request themselves: a schema from a class, a turn that they assemble. For these a
 test gives the exact request to expect (`POST /standin/expect`): a recorded one with the SDK's own fields
-replaced. Several are expected in the given order.
+replaced. Several are expected in the given order. With `passed_on`, the client speaks Ollama's own API, and
+Loggia adds nothing to the request.
 
 Run as a program, it listens on a free port, prints its address, and ends when its standard input ends.
 """
@@ -256,7 +257,8 @@ class StandIn:
         """Returns the expected recording, if this is the request that a test announced next."""
         told = self.expected.pop(0)
         recording = next(each for same in recorded.values() for each in same if each.name == told["recording"])
-        expected = copy.deepcopy({**recording.expected(), **told["changed"]})
+        recorded_request = recording.request if told.get("passed_on") else recording.expected()
+        expected = copy.deepcopy({**recorded_request, **told["changed"]})
         if isinstance(expected.get("format"), dict):
             expected["format"] = without_annotations(expected["format"])
         for tool in expected.get("tools", []):

@@ -30,6 +30,7 @@ mod messages;
 mod models;
 mod moderations;
 mod ollama;
+mod ollama_api;
 mod rerank;
 mod responses;
 pub mod store;

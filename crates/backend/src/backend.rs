@@ -9,7 +9,7 @@ use loggia_wire::openai::Model;
 use crate::count::by_answer::by_answer;
 use crate::{
     Abilities, AudioCall, AudioReply, BackendError, Call, ChatCall, EmbeddingCall, Embeddings,
-    NotDeleted, Reply, RerankCall, Reranked, TokenCount, WorkKind,
+    NotDeleted, OllamaCall, OllamaReply, Reply, RerankCall, Reranked, TokenCount, WorkKind,
 };
 
 /// A backend answers chats: an engine in this process, a server at an address, or a wrapper around
@@ -49,6 +49,16 @@ pub trait Backend: Send + Sync {
     /// `None` if the model does not do this, so that a chat model may hear instead. Dropping the
     /// future or the reply at any time tells the engine to stop.
     fn audio(&self, _call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Answers a request of Ollama's own API. Resolves when the answer has begun. Returns `None` if
+    /// the backend is no Ollama server. Dropping the future or the reply at any time tells the engine
+    /// to stop.
+    fn ollama_api(
+        &self,
+        _call: OllamaCall,
+    ) -> BoxFuture<'_, Result<Option<OllamaReply>, BackendError>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 

@@ -30,6 +30,7 @@ pub mod http;
 pub mod input_grammar;
 mod nearest;
 pub mod ollama;
+mod ollama_api;
 pub mod openai;
 pub mod process;
 pub mod queue;
@@ -58,6 +59,9 @@ pub use event::{
     Chunk, EarlyEnd, Event, Events, PromptUsage, Reply, ServedBy, ServerTool, Waiting, fingerprint,
 };
 pub use nearest::nearest;
+pub use ollama_api::{
+    OllamaCall, OllamaPiece, OllamaReply, OllamaRequest, OllamaRoute, UnknownOllamaRoute,
+};
 pub use queue::PlaceInQueue;
 pub use rerank::{Rerank, RerankCall, Reranked};
 pub use trace::Trace;

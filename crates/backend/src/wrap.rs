@@ -8,7 +8,7 @@ use loggia_wire::openai::Model;
 
 use crate::{
     Abilities, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
-    Embeddings, Reply, RerankCall, Reranked, TokenCount,
+    Embeddings, OllamaCall, OllamaReply, Reply, RerankCall, Reranked, TokenCount,
 };
 
 /// A wrapper around a backend. Each method forwards to [`inner`](Self::inner) by default, so an
@@ -72,6 +72,14 @@ pub trait Wrap: Send + Sync {
         self.inner().audio(call)
     }
 
+    /// See [`Backend::ollama_api`].
+    fn ollama_api(
+        &self,
+        call: OllamaCall,
+    ) -> BoxFuture<'_, Result<Option<OllamaReply>, BackendError>> {
+        self.inner().ollama_api(call)
+    }
+
     /// See [`Backend::count_tokens`].
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
         self.inner().count_tokens(call)
@@ -130,6 +138,13 @@ impl<W: Wrap> Backend for W {
 
     fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
         Wrap::audio(self, call)
+    }
+
+    fn ollama_api(
+        &self,
+        call: OllamaCall,
+    ) -> BoxFuture<'_, Result<Option<OllamaReply>, BackendError>> {
+        Wrap::ollama_api(self, call)
     }
 
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
@@ -205,6 +220,13 @@ mod tests {
 
         fn audio(&self, _: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
             self.note("audio")
+        }
+
+        fn ollama_api(
+            &self,
+            _: OllamaCall,
+        ) -> BoxFuture<'_, Result<Option<OllamaReply>, BackendError>> {
+            self.note("ollama_api")
         }
 
         fn count_tokens(&self, _: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
@@ -288,6 +310,15 @@ mod tests {
         };
         let _ = wrapper
             .audio(AudioCall::new("5", audio))
+            .now_or_never()
+            .unwrap();
+        let request = crate::OllamaRequest {
+            route: crate::OllamaRoute::Ps,
+            model: None,
+            fields: loggia_wire::Extra::default(),
+        };
+        let _ = wrapper
+            .ollama_api(OllamaCall::new("6", request))
             .now_or_never()
             .unwrap();
         let _ = wrapper.models().now_or_never().unwrap();

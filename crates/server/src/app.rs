@@ -441,10 +441,17 @@ impl Service<Request> for Routes {
         } else if request.extensions().get::<Caller>().is_some() {
             let scopes = request.extensions().get::<Scopes>();
             let scopes = scopes.copied().unwrap_or_default();
-            let scope = scope_of(request.uri().path());
-            (!scopes.contain(scope)).then(|| holder::out_of_scope(scope))
+            let changes_models = door.changes_models_of_ollama(&request);
+            let needed = [
+                Some(scope_of(request.uri().path())),
+                changes_models.then_some(Scope::Admin),
+            ];
+            let mut lacking = needed.into_iter().flatten();
+            let lacking = lacking.find(|scope| !scopes.contain(*scope));
+            lacking.map(holder::out_of_scope)
         } else {
-            let is_required = self.keys.are_required();
+            // Nobody changes models without a key.
+            let is_required = self.keys.are_required() || door.changes_models_of_ollama(&request);
             is_required.then(|| keys::refusal(request.headers()))
         };
         if let Some(refusal) = refusal {

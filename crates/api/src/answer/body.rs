@@ -13,6 +13,7 @@ use crate::ApiError;
 use crate::answer::ended::{Ended, Outcome};
 use crate::answer::stream::EventStream;
 use crate::audio::body::AudioBody;
+use crate::ollama_api::body::OllamaBody;
 use crate::store::blobs::Pieces;
 
 /// The body of a response. Dropping it releases what it holds: the connection to the engine and its
@@ -38,6 +39,8 @@ enum Kind {
     },
     /// Speech, or the events of a transcription, as they arrive.
     Audio(Box<AudioBody>),
+    /// An answer of Ollama's own API, as it arrives.
+    Ollama(Box<OllamaBody>),
 }
 
 impl Body {
@@ -75,6 +78,7 @@ impl Body {
         match &self.0 {
             Kind::Stream(_) | Kind::Events { .. } => true,
             Kind::Audio(audio) => audio.is_events(),
+            Kind::Ollama(answer) => answer.is_stream(),
             Kind::Whole { .. } | Kind::Content { .. } => false,
         }
     }
@@ -105,6 +109,11 @@ impl Body {
         Self(Kind::Audio(Box::new(audio)))
     }
 
+    /// Creates the body of an answer of Ollama's own API.
+    pub(crate) fn ollama(answer: OllamaBody) -> Self {
+        Self(Kind::Ollama(Box::new(answer)))
+    }
+
     /// Returns whether the body ended before its content did. The server then closes the connection,
     /// so that the client does not take it for complete.
     pub fn is_cut_short(&self) -> bool {
@@ -113,6 +122,7 @@ impl Body {
                 let outcome = audio.ended().map(|ended| ended.outcome);
                 !audio.is_events() && outcome == Some(Outcome::Failed)
             }
+            Kind::Ollama(answer) => answer.is_cut_short(),
             _ => false,
         }
     }
@@ -136,6 +146,7 @@ impl Body {
             Kind::Stream(events) => events.ended(),
             Kind::Events { ended, .. } | Kind::Content { ended, .. } => ended.as_deref(),
             Kind::Audio(audio) => audio.ended(),
+            Kind::Ollama(answer) => answer.ended(),
         }
     }
 }
@@ -156,6 +167,7 @@ impl Body {
                 None => Ended::new(Outcome::Abandoned),
             },
             Kind::Audio(audio) => audio.so_far(),
+            Kind::Ollama(answer) => answer.so_far(),
         }
     }
 }
@@ -170,6 +182,7 @@ impl Body {
         match &mut self.0 {
             Kind::Stream(events) if events.ended().is_none() => Some(events.end_with(error)),
             Kind::Audio(audio) if audio.ended().is_none() => Some(audio.end_with(error)),
+            Kind::Ollama(answer) if answer.ended().is_none() => Some(answer.end_with(error)),
             _ => None,
         }
     }
@@ -191,6 +204,9 @@ impl http_body::Body for Body {
                 .poll_bytes(cx)
                 .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Audio(audio) => audio
+                .poll_bytes(cx)
+                .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Ollama(answer) => answer
                 .poll_bytes(cx)
                 .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Events { events, ended } => {
@@ -233,6 +249,7 @@ impl http_body::Body for Body {
             Kind::Stream(events) => events.ended().is_some(),
             // The end of an answer that was cut short is an error, which must be polled.
             Kind::Audio(audio) => audio.ended().is_some() && !self.is_cut_short(),
+            Kind::Ollama(answer) => answer.ended().is_some() && !self.is_cut_short(),
             Kind::Events { ended, .. } | Kind::Content { ended, .. } => ended.is_some(),
         }
     }
@@ -242,7 +259,7 @@ impl http_body::Body for Body {
             Kind::Whole { bytes, .. } => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
-            Kind::Stream(_) | Kind::Events { .. } => SizeHint::default(),
+            Kind::Stream(_) | Kind::Events { .. } | Kind::Ollama(_) => SizeHint::default(),
             Kind::Audio(audio) => audio
                 .left()
                 .map_or_else(SizeHint::default, SizeHint::with_exact),

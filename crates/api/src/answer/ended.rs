@@ -84,8 +84,13 @@ struct Noted {
 impl Progress {
     /// Starts with a request for this model that has just arrived.
     pub(crate) fn new(model: &str) -> Self {
+        Self::of(Some(model.into()))
+    }
+
+    /// Starts with a request that has just arrived, and names a model or none.
+    pub(crate) fn of(model: Option<Arc<str>>) -> Self {
         let mut ended = Ended::new(Outcome::Abandoned);
-        ended.model = Some(model.into());
+        ended.model = model;
         Self {
             arrived: Instant::now(),
             noted: Box::new(Noted {
@@ -139,6 +144,16 @@ impl Progress {
             Event::Chunk(_) if self.noted.ended.first_token_at.is_none() => self.has_begun(),
             Event::Usage(usage) => self.noted.ended.usage = Some(usage.clone()),
             _ => {}
+        }
+    }
+
+    /// Records a piece of an answer that is passed on as it arrives.
+    pub(crate) fn piece(&mut self) {
+        if let Some(meters) = self.noted.meters.get() {
+            meters.piece();
+        }
+        if self.noted.ended.first_token_at.is_none() {
+            self.has_begun();
         }
     }
 

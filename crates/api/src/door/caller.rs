@@ -9,7 +9,7 @@ use futures_core::future::BoxFuture;
 use http::request::Parts;
 use loggia_backend::{
     Abilities, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
-    Embeddings, Reply, RerankCall, Reranked, TokenCount, Wrap,
+    Embeddings, OllamaCall, OllamaReply, Reply, RerankCall, Reranked, TokenCount, Wrap,
 };
 use loggia_wire::openai::Model;
 use thiserror::Error;
@@ -134,6 +134,19 @@ impl Wrap for Only {
 
     fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
         Box::pin(async move { self.find(&call.work.model)?.audio(call).await })
+    }
+
+    /// A call without a model is about all of them; the door refuses it with the reason.
+    fn ollama_api(
+        &self,
+        call: OllamaCall,
+    ) -> BoxFuture<'_, Result<Option<OllamaReply>, BackendError>> {
+        Box::pin(async move {
+            let Some(model) = &call.work.model else {
+                return Err(BackendError::NoModels);
+            };
+            self.find(model)?.ollama_api(call).await
+        })
     }
 
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {

@@ -289,14 +289,36 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send + 'static,
     {
-        let offers = Offers {
+        let route = Route::among(request.method(), request.uri(), self.offers());
+        self.answer(route, request)
+    }
+
+    fn offers(&self) -> Offers<'_> {
+        Offers {
             store: self.store.is_some(),
             files: self.blobs.is_some(),
             webhooks: self.webhooks.is_some(),
             ollama: true,
-        };
-        let route = Route::among(request.method(), request.uri(), offers);
-        self.answer(route, request)
+            ollama_api: &self.policy.ollama_api,
+        }
+    }
+
+    /// Returns whether a request changes the models of an Ollama server by its own API. A server
+    /// lets only administrators do that.
+    pub fn changes_models_of_ollama<B>(&self, request: &Request<B>) -> bool {
+        // The common case, without a look at the routes.
+        if self.policy.ollama_api.is_empty() {
+            return false;
+        }
+        let route = Route::among(request.method(), request.uri(), self.offers());
+        match route.map(|route| route.handler()) {
+            Ok(Handler::OllamaApi(route)) => route.changes_models(),
+            _ => false,
+        }
+    }
+
+    fn speaks<B>(&self, request: &Request<B>) -> Speaks {
+        Speaks::of(request, !self.policy.ollama_api.is_empty())
     }
 
     /// Answers a request whose route is known, in the form of the API that the client speaks.
@@ -311,7 +333,7 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
-        let speaks = Speaks::of(&request);
+        let speaks = self.speaks(&request);
         match route {
             Ok(route) => {
                 let answering = self.answered(route, request, speaks.is_anthropic());
@@ -355,6 +377,7 @@ impl Door {
             Handler::OllamaVersion => ollama::version(),
             Handler::OllamaTags => door.ollama_tags().await,
             Handler::OllamaPull => Box::pin(door.ollama_pull(request)).await,
+            Handler::OllamaApi(route) => Box::pin(door.ollama_api(route, request)).await,
             Handler::DeleteModel => door.delete_model(route.id(), &request.into_parts().0).await,
             Handler::Stored(handler) => Box::pin(door.stored(handler, &route, request)).await,
             Handler::Files(handler) => Box::pin(door.files(handler, &route, request)).await,
@@ -372,7 +395,7 @@ impl Door {
     /// Returns the format in which the client of this request reads errors.
     pub fn error_format<B>(&self, request: &Request<B>) -> ErrorFormat {
         ErrorFormat {
-            speaks: Speaks::of(request),
+            speaks: self.speaks(request),
             profile: self.policy.profile,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use loggia_backend::Profile;
+use loggia_backend::{OllamaRoute, Profile};
 use serde_json::{Map, Value};
 
 use crate::moderations::format::ModerationFormat;
@@ -57,6 +57,10 @@ pub struct Policy {
     pub moderation_model: Option<String>,
     /// The format of that model's prompts and answers. `None`: that of a model with its name.
     pub moderation_format: Option<ModerationFormat>,
+    /// The routes of Ollama's own API that are passed on to Ollama servers. Who may use those that
+    /// change models is for the server to decide
+    /// ([`Door::changes_models_of_ollama`](crate::Door::changes_models_of_ollama)).
+    pub ollama_api: Vec<OllamaRoute>,
 }
 
 /// Settings for one model. `None` means the general setting.
@@ -172,6 +176,7 @@ impl Default for Policy {
             deletes_without_key: false,
             moderation_model: None,
             moderation_format: None,
+            ollama_api: Vec::new(),
         }
     }
 }

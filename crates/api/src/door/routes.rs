@@ -5,6 +5,7 @@
 //! [`VectorStoresHandler`], in `stored/`.
 
 use http::{Method, Uri};
+use loggia_backend::OllamaRoute;
 use percent_encoding::percent_decode_str;
 
 use crate::ApiError;
@@ -31,6 +32,7 @@ pub(crate) enum Handler {
     OllamaVersion,
     OllamaTags,
     OllamaPull,
+    OllamaApi(OllamaRoute),
     Compact,
     Stored(StoredHandler),
     Files(FilesHandler),
@@ -151,6 +153,7 @@ enum Needs {
     Files,
     Webhooks,
     Ollama,
+    OllamaApi(OllamaRoute),
 }
 
 /// The features of a door, beside the routes that every door has.
@@ -159,7 +162,7 @@ enum Needs {
     clippy::struct_excessive_bools,
     reason = "a door has each feature or not, in any combination"
 )]
-pub(crate) struct Offers {
+pub(crate) struct Offers<'a> {
     /// Objects that are kept between requests.
     pub(crate) store: bool,
     /// Files. They need a store too.
@@ -168,14 +171,17 @@ pub(crate) struct Offers {
     pub(crate) webhooks: bool,
     /// The routes of Ollama's API. Not before a service that has them itself.
     pub(crate) ollama: bool,
+    /// The routes of Ollama's own API that are passed on.
+    pub(crate) ollama_api: &'a [OllamaRoute],
 }
 
-impl Offers {
-    const ALL: Self = Self {
+impl Offers<'_> {
+    const ALL: Offers<'static> = Offers {
         store: true,
         files: true,
         webhooks: true,
         ollama: true,
+        ollama_api: &OllamaRoute::ALL,
     };
 
     fn have(self, needs: Needs) -> bool {
@@ -185,6 +191,7 @@ impl Offers {
             Needs::Files => self.store && self.files,
             Needs::Webhooks => self.store && self.webhooks,
             Needs::Ollama => self.ollama,
+            Needs::OllamaApi(route) => self.ollama_api.contains(&route),
         }
     }
 }
@@ -271,6 +278,16 @@ const fn of_ollama(method: Method, path: &'static str, handler: Handler) -> Row 
         handler,
         words: &[],
         needs: Needs::Ollama,
+    }
+}
+
+const fn of_ollama_api(route: OllamaRoute) -> Row {
+    Row {
+        method: route.method(),
+        path: route.path(),
+        handler: Handler::OllamaApi(route),
+        words: &[],
+        needs: Needs::OllamaApi(route),
     }
 }
 
@@ -372,6 +389,16 @@ static ROUTES: &[Row] = &[
     of_ollama(Method::GET, "/api/version", Handler::OllamaVersion),
     of_ollama(Method::GET, "/api/tags", Handler::OllamaTags),
     of_ollama(Method::POST, "/api/pull", Handler::OllamaPull),
+    of_ollama_api(OllamaRoute::Chat),
+    of_ollama_api(OllamaRoute::Generate),
+    of_ollama_api(OllamaRoute::Embed),
+    of_ollama_api(OllamaRoute::Embeddings),
+    of_ollama_api(OllamaRoute::Show),
+    of_ollama_api(OllamaRoute::Ps),
+    of_ollama_api(OllamaRoute::Copy),
+    of_ollama_api(OllamaRoute::Create),
+    of_ollama_api(OllamaRoute::Push),
+    of_ollama_api(OllamaRoute::Delete),
     stored(
         Method::GET,
         "/v1/chat/completions",
@@ -654,7 +681,7 @@ impl Route {
     }
 
     /// Returns the route of a request, for a door that offers this.
-    pub(crate) fn among(method: &Method, uri: &Uri, offers: Offers) -> Result<Self, ApiError> {
+    pub(crate) fn among(method: &Method, uri: &Uri, offers: Offers<'_>) -> Result<Self, ApiError> {
         let path = uri.path();
         let mut rows = rows(offers)
             .filter_map(|row| Some((row, row.ids_in(path)?)))
@@ -711,6 +738,9 @@ impl Route {
 
     /// Returns whether an engine works on the answers of this route.
     pub fn generates(&self) -> bool {
+        if let Handler::OllamaApi(route) = self.row.handler {
+            return route.generates();
+        }
         matches!(
             self.row.handler,
             Handler::Chat
@@ -761,7 +791,7 @@ impl Route {
 }
 
 /// Returns the rows that exist for a door that offers this.
-fn rows(offers: Offers) -> impl Iterator<Item = &'static Row> {
+fn rows(offers: Offers<'_>) -> impl Iterator<Item = &'static Row> {
     ROUTES.iter().filter(move |row| offers.have(row.needs))
 }
 
@@ -805,7 +835,7 @@ const MISTYPED: usize = 2;
 
 /// Returns the route that an unknown path resembles: without `/v1`, with a repeated prefix, with an
 /// extra slash, or misspelled.
-fn meant(path: &str, offers: Offers) -> Option<&'static str> {
+fn meant(path: &str, offers: Offers<'_>) -> Option<&'static str> {
     let parts = || {
         path.split('/')
             .filter(|part| !part.is_empty() && part.len() <= LONGEST_WORD)
@@ -831,6 +861,13 @@ mod tests {
 
     #[test]
     fn an_unknown_path_is_told_the_route_that_it_looks_like() {
+        let of = |method: &Method, path: &str| {
+            let offers = Offers {
+                ollama_api: &[],
+                ..Offers::ALL
+            };
+            Route::among(method, &path.parse().expect("a path"), offers)
+        };
         for (path, route) in [
             ("/chat/completions", "/v1/chat/completions"),
             ("//v1/chat/completions", "/v1/chat/completions"),
@@ -866,7 +903,7 @@ mod tests {
             ("/v1/model", "/v1/models"),
             ("/api/show", "/v1/models"),
         ] {
-            let error = Route::of(&Method::POST, &path.parse().expect("a path")).expect_err(path);
+            let error = of(&Method::POST, path).expect_err(path);
             let message = format!(
                 "Invalid URL (POST {path}). Did you mean {route}? The base URL of a client ends in '/v1'."
             );
@@ -874,7 +911,7 @@ mod tests {
             assert_eq!(error.error.code.as_deref(), Some("unknown_url"));
         }
         for path in ["/", "/v1", "/v1/", "/favicon.ico", "/v1/images/generations"] {
-            let error = Route::of(&Method::GET, &path.parse().expect("a path")).expect_err(path);
+            let error = of(&Method::GET, path).expect_err(path);
             assert_eq!(error.error.message, format!("Invalid URL (GET {path})"));
         }
     }

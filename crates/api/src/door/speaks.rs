@@ -27,6 +27,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// The paths of Anthropic's API that OpenAI's does not have.
 const PATHS: &[&str] = &["/v1/messages", "/v1/complete", "/api/hello"];
 
+/// The paths of Ollama's own API begin with this.
+const OLLAMA: &str = "/api/";
+
 /// The API that a client uses.
 #[derive(Clone, Debug)]
 pub(crate) enum Speaks {
@@ -41,9 +44,12 @@ pub(crate) enum Speaks {
 }
 
 impl Speaks {
-    /// Finds the API by the path and the headers of a request.
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
-        if Route::is_of_ollama(request.uri().path()) {
+    /// Finds the API by the path and the headers of a request. `has_ollama_api`: whether the server
+    /// passes on routes of Ollama's own API.
+    pub(crate) fn of<B>(request: &Request<B>, has_ollama_api: bool) -> Self {
+        let path = request.uri().path();
+        let is_of_ollama = has_ollama_api && path.starts_with(OLLAMA) && !Route::is_open(path);
+        if is_of_ollama || Route::is_of_ollama(path) {
             Self::Ollama
         } else if speaks_anthropic(request.uri().path(), request.headers()) {
             let id = request.extensions().get::<RequestId>();

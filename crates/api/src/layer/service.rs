@@ -116,11 +116,12 @@ where
 }
 
 /// The service has Ollama's routes itself.
-const OFFERS: Offers = Offers {
+const OFFERS: Offers<'static> = Offers {
     store: false,
     files: false,
     webhooks: false,
     ollama: false,
+    ollama_api: &[],
 };
 
 /// Returns whether an error is answered here: a wrong method on a route of OpenAI's API. `OPTIONS`

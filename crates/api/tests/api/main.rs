@@ -23,6 +23,7 @@ mod misplaced;
 mod moderations;
 mod older_functions;
 mod ollama_answers;
+mod ollama_api;
 mod ollama_clients;
 mod original;
 mod reasoning;

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use super::board::Outcome;
 use super::prefixes::Beginnings;
 use super::{Shared, outcome};
-use crate::{AudioReply, Backend, BackendError, Call, Event, Events, Reply};
+use crate::{AudioReply, Backend, BackendError, Call, Event, Events, OllamaReply, Reply};
 
 /// Makes a call at the best node, and then at others as long as that is safe.
 pub(super) struct Attempts<'a> {
@@ -147,6 +147,22 @@ impl InFlight {
     /// Returns the reply of a node that hears or speaks. The call is in flight until the reply has
     /// ended or is dropped.
     pub(super) fn audio_reply(self, mut reply: AudioReply) -> AudioReply {
+        reply.served_by.node = Some(self.name());
+        let mut call = self;
+        reply.pieces = reply
+            .pieces
+            .inspect(move |piece| {
+                if let Err(error) = piece {
+                    call.note(outcome(error));
+                }
+            })
+            .boxed();
+        reply
+    }
+
+    /// Returns the reply of a node to a call of Ollama's own API. The call is in flight until the
+    /// reply has ended or is dropped.
+    pub(super) fn ollama_reply(self, mut reply: OllamaReply) -> OllamaReply {
         reply.served_by.node = Some(self.name());
         let mut call = self;
         reply.pieces = reply

@@ -33,7 +33,7 @@ use self::prefixes::{Beginnings, Prefixes};
 use crate::backend::one_ready;
 use crate::{
     Abilities, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
-    Embeddings, Phase, Reply, RerankCall, Reranked, TokenCount,
+    Embeddings, OllamaCall, OllamaReply, Phase, Reply, RerankCall, Reranked, TokenCount,
 };
 
 /// The age of a node's lists after which they are asked again, in the background.
@@ -330,6 +330,28 @@ impl Backend for Fleet {
                     Ok(reply) => {
                         let attempt = attempts.begun(attempt);
                         return Ok(reply.map(|reply| attempt.audio_reply(reply)));
+                    }
+                    Err(error) => attempts.failed(attempt, error)?,
+                }
+            }
+        })
+    }
+
+    /// One of the nodes answers, also if the call changes its models.
+    fn ollama_api(
+        &self,
+        call: OllamaCall,
+    ) -> BoxFuture<'_, Result<Option<OllamaReply>, BackendError>> {
+        Box::pin(async move {
+            let none = Beginnings::default();
+            let model = call.work.model.as_deref().unwrap_or_default();
+            let mut attempts = Attempts::new(&self.0, model, none);
+            loop {
+                let attempt = attempts.next()?;
+                match attempt.backend().ollama_api(call.clone()).await {
+                    Ok(reply) => {
+                        let attempt = attempts.begun(attempt);
+                        return Ok(reply.map(|reply| attempt.ollama_reply(reply)));
                     }
                     Err(error) => attempts.failed(attempt, error)?,
                 }

@@ -16,7 +16,7 @@ use super::names;
 use super::transport::{post, to_json};
 use crate::{
     Abilities, Backend, BackendError, Call, ChatCall, CompletionCall, EmbeddingCall, Embeddings,
-    Reply, TokenCount, Work,
+    OllamaCall, OllamaReply, Reply, TokenCount, Work,
 };
 
 /// The time limit for unloading a model before it is deleted.
@@ -49,6 +49,13 @@ where
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(self.start_embedding(call))
+    }
+
+    fn ollama_api(
+        &self,
+        call: OllamaCall,
+    ) -> BoxFuture<'_, Result<Option<OllamaReply>, BackendError>> {
+        Box::pin(async move { self.pass_on(call).await.map(Some) })
     }
 
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {

@@ -16,7 +16,7 @@ use super::error::transport_error;
 use crate::{BackendError, Event};
 
 /// The maximum length of a line. A complete answer is one line, log-probabilities included.
-const LINE_LIMIT: usize = 16 << 20;
+pub(super) const LINE_LIMIT: usize = 16 << 20;
 
 pin_project_lite::pin_project! {
     /// The events of an answer of Ollama, parsed from the body of the response. Reads ahead by at

@@ -17,6 +17,7 @@ mod facts;
 mod message;
 mod models;
 mod names;
+mod pass_on;
 mod repetition;
 mod request;
 mod retry_dropped_call;

@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 use self::line::{Entered, Entrant, Line, Owner};
 use crate::{
     Abilities, Ability, AudioCall, AudioPiece, AudioReply, Backend, BackendError, Call, CallHead,
-    ChatCall, EmbeddingCall, Embeddings, Event, Events, Reply, RerankCall, Reranked, TokenCount,
-    Wrap,
+    ChatCall, EmbeddingCall, Embeddings, Event, Events, OllamaCall, OllamaPiece, OllamaReply,
+    Reply, RerankCall, Reranked, TokenCount, Wrap,
 };
 
 pub use place::PlaceInQueue;
@@ -260,6 +260,33 @@ impl Wrap for Queue {
                     // The whole turn is captured, not only this field of it.
                     let turn = &mut turn;
                     if let Ok(AudioPiece::Usage(usage)) = piece {
+                        turn.served = usage.completion_tokens;
+                    }
+                })
+                .boxed();
+            Ok(Some(reply))
+        })
+    }
+
+    /// Only calls that a model answers wait for their turn.
+    fn ollama_api(
+        &self,
+        call: OllamaCall,
+    ) -> BoxFuture<'_, Result<Option<OllamaReply>, BackendError>> {
+        Box::pin(async move {
+            if !call.work.route.generates() {
+                return self.inner.ollama_api(call).await;
+            }
+            let mut turn = self.turns.turn(&call.head, 0).await?;
+            let Some(mut reply) = self.inner.ollama_api(call).await? else {
+                return Ok(None);
+            };
+            reply.pieces = reply
+                .pieces
+                .inspect(move |piece| {
+                    // The whole turn is captured, not only this field of it.
+                    let turn = &mut turn;
+                    if let Ok(OllamaPiece::Usage(usage)) = piece {
                         turn.served = usage.completion_tokens;
                     }
                 })

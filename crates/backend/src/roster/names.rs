@@ -17,7 +17,8 @@ use super::member::{LastList, Member, Models};
 use crate::backend::one_ready;
 use crate::{
     Abilities, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
-    Embeddings, NotDeleted, Reply, RerankCall, Reranked, TokenCount,
+    Embeddings, NotDeleted, OllamaCall, OllamaReply, OllamaRoute, Reply, RerankCall, Reranked,
+    TokenCount,
 };
 
 /// The minimum interval between refreshes that an unknown name causes.
@@ -407,6 +408,39 @@ impl Backend for Roster {
             let place = self.find(&call.work.model).await?;
             call.work.model = place.model;
             place.member.backend.audio(call).await
+        })
+    }
+
+    /// Without a model, the first Ollama server answers. A deletion must use the model's own name, as
+    /// in [`delete_model`](Backend::delete_model).
+    fn ollama_api(
+        &self,
+        mut call: OllamaCall,
+    ) -> BoxFuture<'_, Result<Option<OllamaReply>, BackendError>> {
+        Box::pin(async move {
+            let Some(asked) = &call.work.model else {
+                for member in &self.members {
+                    let reply = member.backend.ollama_api(call.clone()).await?;
+                    if reply.is_some() {
+                        return Ok(reply);
+                    }
+                }
+                return Ok(None);
+            };
+            let place = self.find(asked).await?;
+            if place.by_alias && call.work.route == OllamaRoute::Delete {
+                return Err(BackendError::NotDeleted {
+                    model: asked.clone(),
+                    why: NotDeleted::Alias { of: place.model },
+                });
+            }
+            let changes_models = call.work.route.changes_models();
+            call.work.model = Some(place.model);
+            let reply = place.member.backend.ollama_api(call).await;
+            if changes_models {
+                place.member.refresh(Duration::ZERO).await;
+            }
+            reply
         })
     }
 

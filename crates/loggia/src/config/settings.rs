@@ -30,7 +30,8 @@ use super::sources::{Sources, of_variable};
 use super::table::{Setting, Value, Written, settings};
 use super::tokens::Tokens;
 use super::value::{
-    CacheScope, CacheType, Engine, ModelName, ModerationFormat, OllamaServer, SamplingProfile, Span,
+    CacheScope, CacheType, Engine, ModelName, ModerationFormat, OllamaPath, OllamaServer,
+    SamplingProfile, Span,
 };
 
 /// Groups of flags in `--help`.
@@ -269,6 +270,11 @@ settings! {
     #[arg(long, value_name = "NETWORK")]
     #[serde(deserialize_with = "list")]
     trusted_peers: Vec<String> { empty("127.0.0.1 and ::1"), example "10.0.0.0/8" }
+
+    /// A route of Ollama's own API that is passed on to Ollama servers, as /api/chat; may be repeated
+    #[arg(long, value_name = "PATH")]
+    #[serde(deserialize_with = "list")]
+    ollama_api: Vec<OllamaPath> { empty("none"), example "/api/chat" }
 
     /// How much each API key may use, as requests_per_minute=60,tokens_per_day=1000000; all entries
     /// are in docs/keys.md

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use loggia_api::{BadModelPattern, Strictness};
-use loggia_backend::Profile;
 use loggia_backend::http::{BaseUrl, BaseUrlError, Key, KeyError};
+use loggia_backend::{OllamaRoute, Profile, UnknownOllamaRoute};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -199,6 +199,32 @@ impl From<ModerationFormat> for loggia_api::ModerationFormat {
             ModerationFormat::ShieldGemma => Self::ShieldGemma,
             ModerationFormat::Questions => Self::Questions,
         }
+    }
+}
+
+/// A route of Ollama's own API that is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OllamaPath(pub(crate) OllamaRoute);
+
+impl FromStr for OllamaPath {
+    type Err = UnknownOllamaRoute;
+
+    fn from_str(path: &str) -> Result<Self, UnknownOllamaRoute> {
+        path.parse().map(Self)
+    }
+}
+
+impl fmt::Display for OllamaPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for OllamaPath {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        String::deserialize(input)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 

@@ -21,7 +21,8 @@ use super::per_model::{PerModel, PerModels};
 use super::table::{Value, Written};
 use super::tokens::Tokens;
 use super::value::{
-    CacheScope, CacheType, Engine, ModelName, ModerationFormat, OllamaServer, SamplingProfile, Span,
+    CacheScope, CacheType, Engine, ModelName, ModerationFormat, OllamaPath, OllamaServer,
+    SamplingProfile, Span,
 };
 
 /// A TOML string.
@@ -95,6 +96,12 @@ impl<T: Item> Value for Vec<T> {
 impl Item for ModelName {
     fn written(all: &[Self], _: Origin) -> Written {
         Written::Line(list(all.iter().map(|model| &model.0)))
+    }
+}
+
+impl Item for OllamaPath {
+    fn written(all: &[Self], _: Origin) -> Written {
+        Written::Line(list(all))
     }
 }
 

@@ -11,6 +11,7 @@ mod keys;
 mod live_keys;
 mod log;
 mod metrics;
+mod ollama_api;
 mod shutdown;
 mod test_server;
 mod websocket;

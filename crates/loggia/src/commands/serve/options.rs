@@ -32,6 +32,7 @@ pub(in crate::commands) fn policy(config: &Config) -> Policy {
         deletes_without_key: false,
         moderation_model: (*config.moderation_model).clone(),
         moderation_format: config.moderation_format.map(Into::into),
+        ollama_api: config.ollama_api.iter().map(|path| path.0).collect(),
     }
 }
 
