@@ -52,7 +52,8 @@ const AGE_OF_CHAINS: &str = keep_continued!(
 macro_rules! leaves {
     () => {
         "kind NOT IN ('file', 'upload', 'batch', 'message_batch', 'message_batch.content', \
-        'vector_store', 'vector_store.file', 'vector_store.file_batch')"
+        'vector_store', 'vector_store.file', 'vector_store.file_batch', 'webhook_endpoint', \
+        'webhook_delivery')"
     };
 }
 

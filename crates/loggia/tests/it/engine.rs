@@ -375,14 +375,7 @@ fn two_hundred_damaged_files_are_served_or_refused_and_end_nothing_else() {
         }
         refused += 1;
         let code = running.0.wait().unwrap().code();
-        let mut log = String::new();
-        running
-            .0
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
+        let log = running.log();
         assert_eq!(code, Some(1), "file {number}: {log}");
         assert!(
             log.contains("cannot load") && log.contains("damaged.gguf"),

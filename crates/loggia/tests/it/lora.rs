@@ -2,7 +2,7 @@
 
 #![cfg(all(unix, feature = "embedded"))]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 
 use crate::support::Program;
 use crate::support::served::Served;
@@ -153,14 +153,7 @@ fn a_hundred_damaged_adapters_are_served_or_refused_and_end_nothing_else() {
         }
         refused += 1;
         let code = running.0.wait().unwrap().code();
-        let mut log = String::new();
-        running
-            .0
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
+        let log = running.log();
         assert_eq!(code, Some(1), "file {number}: {log}");
         assert!(log.contains("damaged.gguf"), "file {number}: {log}");
         // Everything that would make llama.cpp abort is detected before.

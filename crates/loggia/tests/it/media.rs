@@ -5,7 +5,7 @@
 #[path = "../../../llama/tests/it/support/projector.rs"]
 mod projector;
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 
 use crate::support::Program;
 use crate::support::gguf;
@@ -259,14 +259,7 @@ fn forty_damaged_projectors_end_nothing_but_their_own_model() {
         if !is_up {
             refused += 1;
             let code = running.0.wait().unwrap().code();
-            let mut log = String::new();
-            running
-                .0
-                .stderr
-                .take()
-                .unwrap()
-                .read_to_string(&mut log)
-                .unwrap();
+            let log = running.log();
             // The program reports the error and ends normally, even if llama.cpp aborted the
             // model's process.
             assert_eq!(code, Some(1), "file {number}: {log}");

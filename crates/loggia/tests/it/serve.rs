@@ -78,14 +78,7 @@ impl Served {
     /// The exit status, and the log.
     fn ended(mut self) -> (Option<i32>, String) {
         let code = self.running.0.wait().unwrap().code();
-        let mut log = String::new();
-        self.running
-            .0
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
+        let log = self.running.log();
         (code, log)
     }
 }
@@ -334,14 +327,7 @@ fn whoever_listens_to_others_without_a_key_is_told_so_once() {
                 .success()
         );
         running.0.wait().unwrap();
-        let mut log = String::new();
-        running
-            .0
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
+        let log = running.log();
         log.matches("no API key is required").count()
     };
     let open = Program::new().with("LOGGIA_REQUIRE_KEY", "false");

@@ -13,8 +13,10 @@ pub(crate) mod ollama;
 pub(crate) mod served;
 pub(crate) mod tiny;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The program, with its own data folder and environment.
@@ -109,14 +111,20 @@ impl Program {
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        Running(
-            self.command(arguments)
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap(),
-        )
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let log = std::thread::spawn(move || {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).unwrap();
+            log
+        });
+        Running(child, Some(log))
     }
 }
 
@@ -146,8 +154,16 @@ impl Run {
     }
 }
 
-/// A running program; killed when dropped.
-pub(crate) struct Running(pub(crate) Child);
+/// A running program; killed when dropped. Its log is read all the time, because a program whose
+/// pipe is full waits.
+pub(crate) struct Running(pub(crate) Child, Option<JoinHandle<String>>);
+
+impl Running {
+    /// The log of a program that has ended or is about to.
+    pub(crate) fn log(&mut self) -> String {
+        self.1.take().unwrap().join().unwrap()
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -34,14 +34,7 @@ impl Served {
             .parse()
             .unwrap();
         if lines.next().is_none() {
-            let mut log = String::new();
-            running
-                .0
-                .stderr
-                .take()
-                .unwrap()
-                .read_to_string(&mut log)
-                .unwrap();
+            let log = running.log();
             panic!("it ended: {log}");
         }
         Self {
