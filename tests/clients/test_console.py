@@ -81,6 +81,7 @@ def console(engine, second_engine, tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     SHOTS.mkdir(parents=True, exist_ok=True)
+    expect.set_options(timeout=15_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM)
         yield browser
@@ -389,6 +390,7 @@ def test_the_code_that_is_shown_makes_the_same_request(browser, console):
 
 def test_every_page_is_operable_by_keyboard(browser, console):
     with opened(browser, console.url) as page:
+        expect(page.get_by_label("API key")).to_be_focused()
         page.keyboard.type(console.admin)
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="Live")).to_be_visible()
