@@ -160,9 +160,20 @@ fn sources(folder: &Path) -> String {
     text
 }
 
+/// Returns the text of the tests with Python clients in a folder.
+fn client_tests(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "py"))
+        .map(|path| std::fs::read_to_string(path).expect("a text"))
+        .collect()
+}
+
 #[test]
 fn every_test_that_the_table_names_is_there() {
-    let tests = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tests = sources(&crates) + &client_tests(&crates.join("../tests/clients"));
     let table = include_str!("../../../../docs/dialects.md");
     let named = table
         .split('`')
@@ -174,7 +185,8 @@ fn every_test_that_the_table_names_is_there() {
         word.bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     }) {
-        assert!(tests.contains(&format!("fn {name}(")), "no test {name}");
+        let is_there = ["fn", "def"].map(|word| tests.contains(&format!("{word} {name}(")));
+        assert!(is_there.contains(&true), "no test {name}");
         counted += 1;
     }
     assert!(counted > 30, "only {counted} tests are named");
