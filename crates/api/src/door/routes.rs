@@ -196,7 +196,8 @@ impl Offers<'_> {
     }
 }
 
-const fn row(
+const fn needing(
+    needs: Needs,
     method: Method,
     path: &'static str,
     handler: Handler,
@@ -207,8 +208,17 @@ const fn row(
         path,
         handler,
         words,
-        needs: Needs::Nothing,
+        needs,
     }
+}
+
+const fn row(
+    method: Method,
+    path: &'static str,
+    handler: Handler,
+    words: &'static [&'static str],
+) -> Row {
+    needing(Needs::Nothing, method, path, handler, words)
 }
 
 const fn stored(
@@ -217,13 +227,7 @@ const fn stored(
     handler: StoredHandler,
     words: &'static [&'static str],
 ) -> Row {
-    Row {
-        method,
-        path,
-        handler: Handler::Stored(handler),
-        words,
-        needs: Needs::Store,
-    }
+    needing(Needs::Store, method, path, Handler::Stored(handler), words)
 }
 
 const fn of_files(
@@ -232,13 +236,7 @@ const fn of_files(
     handler: FilesHandler,
     words: &'static [&'static str],
 ) -> Row {
-    Row {
-        method,
-        path,
-        handler: Handler::Files(handler),
-        words,
-        needs: Needs::Files,
-    }
+    needing(Needs::Files, method, path, Handler::Files(handler), words)
 }
 
 const fn of_vector_stores(
@@ -247,13 +245,13 @@ const fn of_vector_stores(
     handler: VectorStoresHandler,
     words: &'static [&'static str],
 ) -> Row {
-    Row {
+    needing(
+        Needs::Files,
         method,
         path,
-        handler: Handler::VectorStores(handler),
+        Handler::VectorStores(handler),
         words,
-        needs: Needs::Files,
-    }
+    )
 }
 
 const fn of_webhooks(
@@ -262,23 +260,17 @@ const fn of_webhooks(
     handler: StoredHandler,
     words: &'static [&'static str],
 ) -> Row {
-    Row {
+    needing(
+        Needs::Webhooks,
         method,
         path,
-        handler: Handler::Stored(handler),
+        Handler::Stored(handler),
         words,
-        needs: Needs::Webhooks,
-    }
+    )
 }
 
 const fn of_ollama(method: Method, path: &'static str, handler: Handler) -> Row {
-    Row {
-        method,
-        path,
-        handler,
-        words: &[],
-        needs: Needs::Ollama,
-    }
+    needing(Needs::Ollama, method, path, handler, &[])
 }
 
 const fn of_ollama_api(route: OllamaRoute) -> Row {
