@@ -7,11 +7,15 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 
 use super::board::Outcome;
 use super::prefixes::Beginnings;
 use super::{Shared, outcome};
 use crate::{AudioReply, Backend, BackendError, Call, Event, Events, OllamaReply, Reply};
+
+/// The pieces of an answer that is not a chat.
+type Pieces<P> = BoxStream<'static, Result<P, BackendError>>;
 
 /// Makes a call at the best node, and then at others as long as that is safe.
 pub(super) struct Attempts<'a> {
@@ -148,15 +152,7 @@ impl InFlight {
     /// ended or is dropped.
     pub(super) fn audio_reply(self, mut reply: AudioReply) -> AudioReply {
         reply.served_by.node = Some(self.name());
-        let mut call = self;
-        reply.pieces = reply
-            .pieces
-            .inspect(move |piece| {
-                if let Err(error) = piece {
-                    call.note(outcome(error));
-                }
-            })
-            .boxed();
+        reply.pieces = self.pieces(reply.pieces);
         reply
     }
 
@@ -164,16 +160,20 @@ impl InFlight {
     /// reply has ended or is dropped.
     pub(super) fn ollama_reply(self, mut reply: OllamaReply) -> OllamaReply {
         reply.served_by.node = Some(self.name());
-        let mut call = self;
-        reply.pieces = reply
-            .pieces
+        reply.pieces = self.pieces(reply.pieces);
+        reply
+    }
+
+    /// Returns the pieces of an answer. The call notes their error, and is in flight until they
+    /// have ended or are dropped.
+    fn pieces<P: 'static>(mut self, pieces: Pieces<P>) -> Pieces<P> {
+        pieces
             .inspect(move |piece| {
                 if let Err(error) = piece {
-                    call.note(outcome(error));
+                    self.note(outcome(error));
                 }
             })
-            .boxed();
-        reply
+            .boxed()
     }
 }
 
