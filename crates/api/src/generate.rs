@@ -20,6 +20,7 @@ use crate::admit::ask::{Ask, Parse};
 use crate::admit::{ParsedRequest, admit};
 use crate::answer;
 use crate::answer::collect::Collector;
+use crate::answer::deadline::took_too_long;
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{
     self, event_stream, name_early_end, name_ignored, name_server, name_truncated, within,
@@ -27,7 +28,6 @@ use crate::answer::headers::{
 use crate::answer::ignored::{add_listed, listed};
 use crate::answer::stream::{
     AnswerEvents, EventStream, RefusedAnswer, StartedAnswer, StartingAnswer, WaitingAnswer,
-    took_too_long,
 };
 use crate::answer::writer::{Head, Shape};
 use crate::door::meter::tokens_of;

@@ -11,6 +11,7 @@ pub(crate) mod chat;
 pub(crate) mod chunks;
 pub(crate) mod collect;
 mod custom_calls;
+pub(crate) mod deadline;
 pub(crate) mod ended;
 pub(crate) mod headers;
 pub(crate) mod id;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::ApiError;
 use crate::answer;
+use crate::answer::deadline::Deadline;
 use crate::answer::ended::{Ended, Outcome, Progress};
 use crate::answer::headers::{self, X_LOGGIA_CUT_SHORT, X_LOGGIA_TRUNCATED};
 use crate::answer::interrupt::Interrupt;
@@ -72,8 +73,7 @@ pub(crate) struct WaitingAnswer {
 pub(crate) struct EventStream {
     state: State,
     heartbeat: Option<Heartbeat>,
-    /// The deadline, and the time limit that it was computed from.
-    deadline: Option<(Pin<Box<Sleep>>, Duration)>,
+    deadline: Deadline,
     /// Ends it from outside.
     interrupt: Option<Arc<Interrupt>>,
     refusals: Refusals,
@@ -96,7 +96,7 @@ impl EventStream {
         Self {
             state: State::Answering(answer),
             heartbeat: None,
-            deadline: None,
+            deadline: Deadline::default(),
             interrupt: None,
             refusals,
         }
@@ -117,7 +117,7 @@ impl EventStream {
         Self {
             state: State::Starting(beginning, Box::new(waiting)),
             heartbeat: Some(heartbeat),
-            deadline: None,
+            deadline: Deadline::default(),
             interrupt: None,
             refusals,
         }
@@ -125,7 +125,7 @@ impl EventStream {
 
     /// Sets a deadline, after which the answer ends with an error.
     pub(crate) fn until(mut self, end: Option<(Instant, Duration)>) -> Self {
-        self.deadline = end.map(|(end, time)| (Box::pin(tokio::time::sleep_until(end)), time));
+        self.deadline = Deadline::at(end);
         self
     }
 
@@ -301,11 +301,7 @@ impl EventStream {
         if matches!(self.state, State::Ended(_)) {
             return;
         }
-        let Some((deadline, after)) = self.deadline.as_mut() else {
-            return;
-        };
-        if deadline.as_mut().poll(cx).is_ready() {
-            let error = took_too_long(*after);
+        if let Poll::Ready(error) = self.deadline.poll_error(cx) {
             self.fail(error, out);
         }
     }
@@ -380,9 +376,4 @@ fn make_room(out: &mut Vec<u8>) {
     } else if out.capacity() - out.len() < ROOM && out.len() < GATHER {
         out.reserve(GATHER + ROOM - out.len());
     }
-}
-
-/// Returns the error of an answer that exceeded its time limit.
-pub(crate) fn took_too_long(after: Duration) -> BackendError {
-    BackendError::Overdue { after }
 }

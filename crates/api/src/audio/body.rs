@@ -1,6 +1,5 @@
 //! [`AudioBody`]: an answer that is passed on as it arrives, speech or events.
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -8,13 +7,12 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use loggia_backend::{AudioPiece, AudioReply};
 use loggia_wire::frame::sse;
-use tokio::time::Sleep;
 
 use super::received::CountedBytes;
 use crate::ApiError;
+use crate::answer::deadline::Deadline;
 use crate::answer::ended::{Ended, Outcome, Progress};
 use crate::answer::refusal::Refusals;
-use crate::answer::stream::took_too_long;
 
 /// An answer that is passed on as it arrives. An error in it is an event if it consists of events.
 /// Otherwise the answer breaks off, and the server closes the connection.
@@ -28,7 +26,7 @@ pub(crate) struct AudioBody {
     left: Option<u64>,
     progress: Progress,
     refusals: Refusals,
-    until: Option<(Pin<Box<Sleep>>, Duration)>,
+    deadline: Deadline,
     ended: Option<Box<Ended>>,
     /// The temporary file of the recording counts until the end.
     _counted: Option<CountedBytes>,
@@ -42,7 +40,6 @@ impl AudioBody {
         refusals: Refusals,
         whole_time: Option<Duration>,
     ) -> Self {
-        let until = whole_time.map(|time| (Box::pin(tokio::time::sleep(time)), time));
         Self {
             first,
             is_events: reply.is_events(),
@@ -50,7 +47,7 @@ impl AudioBody {
             reply: Some(reply),
             progress,
             refusals,
-            until,
+            deadline: Deadline::within(whole_time),
             ended: None,
             _counted: None,
         }
@@ -108,10 +105,7 @@ impl AudioBody {
                     None => return Poll::Ready(None),
                     Some(reply) => match reply.pieces.poll_next_unpin(cx) {
                         Poll::Ready(piece) => piece,
-                        Poll::Pending => {
-                            let time = ready!(self.poll_overdue(cx));
-                            Some(Err(took_too_long(time)))
-                        }
+                        Poll::Pending => Some(Err(ready!(self.deadline.poll_error(cx)))),
                     },
                 },
             };
@@ -135,14 +129,6 @@ impl AudioBody {
                     return Poll::Ready(None);
                 }
             }
-        }
-    }
-
-    /// Resolves when the answer has taken too long.
-    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        match &mut self.until {
-            Some((sleep, time)) => sleep.as_mut().poll(cx).map(|()| *time),
-            None => Poll::Pending,
         }
     }
 }

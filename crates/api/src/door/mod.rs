@@ -27,9 +27,9 @@ use loggia_seal::Keys;
 use loggia_wire::openai::{ChatCompletionRequest, CompletionRequest};
 use tokio::runtime::Handle;
 
+use crate::answer::deadline::took_too_long;
 use crate::answer::headers::{self, within};
 use crate::answer::refusal::Refusals;
-use crate::answer::stream::took_too_long;
 use crate::audio::received::RecordingBytes;
 use crate::door::caller::Only;
 use crate::door::meter::Meter;

@@ -1,6 +1,5 @@
 //! [`OllamaBody`]: an answer of Ollama's own API, passed on as it arrives.
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -8,12 +7,11 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use loggia_backend::{OllamaPiece, OllamaReply};
 use serde_json::json;
-use tokio::time::Sleep;
 
 use crate::ApiError;
+use crate::answer::deadline::Deadline;
 use crate::answer::ended::{Ended, Outcome, Progress};
 use crate::answer::refusal::Refusals;
-use crate::answer::stream::took_too_long;
 
 /// An answer of Ollama's own API. An error in a stream is a line, as from Ollama. A whole answer
 /// breaks off, and the server closes the connection.
@@ -23,7 +21,7 @@ pub(crate) struct OllamaBody {
     is_stream: bool,
     progress: Progress,
     refusals: Refusals,
-    until: Option<(Pin<Box<Sleep>>, Duration)>,
+    deadline: Deadline,
     ended: Option<Box<Ended>>,
 }
 
@@ -34,13 +32,12 @@ impl OllamaBody {
         refusals: Refusals,
         whole_time: Option<Duration>,
     ) -> Self {
-        let until = whole_time.map(|time| (Box::pin(tokio::time::sleep(time)), time));
         Self {
             is_stream: reply.is_stream(),
             reply: Some(reply),
             progress,
             refusals,
-            until,
+            deadline: Deadline::within(whole_time),
             ended: None,
         }
     }
@@ -87,7 +84,7 @@ impl OllamaBody {
             };
             let piece = match reply.pieces.poll_next_unpin(cx) {
                 Poll::Ready(piece) => piece,
-                Poll::Pending => Some(Err(took_too_long(ready!(self.poll_overdue(cx))))),
+                Poll::Pending => Some(Err(ready!(self.deadline.poll_error(cx)))),
             };
             match piece {
                 Some(Ok(OllamaPiece::Usage(usage))) => self.progress.cost(usage),
@@ -107,14 +104,6 @@ impl OllamaBody {
                     return Poll::Ready(None);
                 }
             }
-        }
-    }
-
-    /// Resolves when the answer has taken too long.
-    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        match &mut self.until {
-            Some((sleep, time)) => sleep.as_mut().poll(cx).map(|()| *time),
-            None => Poll::Pending,
         }
     }
 }

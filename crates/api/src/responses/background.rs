@@ -12,10 +12,10 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::admit::ParsedRequest;
+use crate::answer::deadline::took_too_long;
 use crate::answer::ended::{Outcome, Progress};
 use crate::answer::headers::{self, event_stream, name_ignored, name_truncated, within};
 use crate::answer::refusal::Refusals;
-use crate::answer::stream::took_too_long;
 use crate::answer::writer::Writer;
 use crate::generate::{Admitted, Steps, admitted, respond, start};
 use crate::responses::ask::ResponseAsChat;
