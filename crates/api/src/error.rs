@@ -275,7 +275,7 @@ impl ApiError {
             .unwrap_or_default();
         let mut response = Response::new(Body::failed(body, self));
         *response.status_mut() = self.status;
-        // The door writes it again for clients of another API.
+        // For clients of another API, the door encodes this error again.
         response.extensions_mut().insert(self.clone());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -39,7 +39,7 @@ pub(crate) async fn fit<R: Generate>(
     let Some(parts) = asked.request.droppable() else {
         return Ok(String::new());
     };
-    // Boxed because it is rare; every request would reserve memory for it.
+    // Boxed, because this is rare: every request would reserve the memory for it.
     Box::pin(fit_parts(door, asked, ignored, &parts)).await
 }
 

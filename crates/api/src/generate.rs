@@ -114,7 +114,7 @@ pub(crate) fn start(
     }
 }
 
-/// Makes each piece of a chat say which tier it had, unless the engine says it.
+/// Makes each piece of a chat report its service tier, unless the engine reports it.
 fn told_tier(mut reply: Reply, tier: &'static str) -> Reply {
     let told = move |event| match event {
         Ok(Event::Chunk(mut chunk)) => {
@@ -172,7 +172,7 @@ pub(crate) async fn admitted<R: Generate>(
     // First, because the client's own request is stored.
     let keep = keep(door, &mut asked)?;
     if let Some(keep) = &keep {
-        // Boxed, because it is rare: every request would reserve the memory for it.
+        // Boxed, because this is rare: every request would reserve the memory for it.
         Box::pin(keep.check()).await?;
     }
     let mut ignored = admit(door, &mut asked).await?;
@@ -294,7 +294,7 @@ impl Door {
             } = collecting.await.map_err(|error| refusals.refuse(error))?;
             if let Some(stored) = stored {
                 let json = &json;
-                // Boxed, because it is rare.
+                // Boxed, because this is rare: every request would reserve the memory for it.
                 Box::pin(async move {
                     let (keep, head) = *stored;
                     match response {

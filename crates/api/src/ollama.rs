@@ -32,7 +32,7 @@ const CAPABILITIES: [&str; 7] = [
     "audio",
 ];
 
-/// `GET /api/version`. `server` tells people, and clients that ask, what they have reached.
+/// `GET /api/version`. Its field `server` shows people and clients that the server is Loggia.
 pub(crate) fn version() -> Response<Body> {
     let server = concat!("loggia ", env!("CARGO_PKG_VERSION"));
     json_answer(&json!({"version": VERSION, "server": server}))
@@ -55,7 +55,7 @@ impl Door {
     where
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
-        // As Ollama does it: `curl -d` sends another type.
+        // As in Ollama, the content type is ignored: `curl -d` sends another one.
         request.headers_mut().remove(CONTENT_TYPE);
         let pull = match json_request(request, &self.policy).await {
             Ok((_, body)) => Pull::parse(&body),
@@ -77,7 +77,7 @@ impl Door {
             Err(error) => {
                 let error = ApiError::from(self.with_nearest(error).await);
                 if stream {
-                    // As Ollama does it. Codex shows nothing but the status of other answers.
+                    // As in Ollama. Of other answers, Codex shows only the status.
                     let line = json!({"error": not_pulled(&error)});
                     lines(Body::failed(format!("{line}\n"), &error))
                 } else {

@@ -57,7 +57,8 @@ pub struct CallHead {
     pub caller: Option<Arc<str>>,
     /// Which requests a queue lets run before this one.
     pub priority: Priority,
-    /// Tells the client of a stream its place in a queue. `None` if nobody reads it.
+    /// Reports the request's place in a queue to the client of a stream. `None` if the client does
+    /// not want to know.
     pub place: Option<PlaceInQueue>,
     /// The profile: how sampling fields are interpreted.
     pub profile: Profile,

@@ -151,14 +151,14 @@ pub enum ServerTool {
     },
     /// The search that began last has ended.
     SearchEnded {
-        /// The results as OpenAI's API shows them, if the client wants them; or why it failed.
+        /// The results in OpenAI's format, if the client wants them; or the error of the search.
         results: Result<Option<Vec<Value>>, String>,
     },
     /// The text that was written last cites a file.
     Cited {
         /// The id of the file.
         file_id: String,
-        /// The client's name for it.
+        /// The client's name for the file.
         filename: String,
     },
     /// The beginning of the conversation was replaced by a summary.
@@ -236,7 +236,7 @@ pub struct Chunk {
 pub struct PromptUsage {
     /// All tokens.
     pub tokens: u64,
-    /// Those that the engine took from its cache.
+    /// The tokens that the engine took from its cache.
     pub cached: u64,
 }
 

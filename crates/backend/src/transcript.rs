@@ -26,11 +26,11 @@ pub struct Transcript {
 /// A part of a text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TranscriptSegment {
-    /// When it begins, in seconds.
+    /// When the segment begins, in seconds.
     pub start: f64,
-    /// When it ends, in seconds.
+    /// When the segment ends, in seconds.
     pub end: f64,
-    /// Its text.
+    /// The segment's text.
     pub text: String,
     /// The other fields.
     #[serde(flatten)]

@@ -14,7 +14,7 @@ use crate::error::EngineError;
 /// The answers of all choices as one stream of events, in the order in which output arrives. The
 /// last event is the sum of their usage.
 pub(crate) struct Events {
-    /// The answers by the number of their choice. Those that have ended are `None`.
+    /// The answers, by the index of their choice. An answer that has ended is `None`.
     answers: Vec<Option<OutputStream>>,
     /// The converter of each choice's output to deltas.
     deltas: Vec<Deltas>,

@@ -25,8 +25,7 @@ pub(crate) fn load() {
         Some(folder) => {
             tracing::error!(folder = %folder.display(), "the name of the libraries' folder is not valid UTF-8")
         }
-        // Cargo puts tests and examples elsewhere; they load the libraries from where they were
-        // built.
+        // Cargo puts tests and examples elsewhere; they load the libraries from the build folder.
         None => llama_cpp_2::llama_backend::load_backends(),
     }
 }

@@ -202,7 +202,7 @@ impl Model {
             self.append_piece(token, &mut bytes);
             bytes.len()
         });
-        // Control tokens have no text here, but they do in prompts. None of them is longer than
+        // Control tokens have no text here, but they do in prompts. No control token is longer than
         // this.
         lengths.max().unwrap_or(0).max(64)
     }

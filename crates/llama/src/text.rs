@@ -20,8 +20,8 @@ pub(crate) struct Text {
     stops: Vec<String>,
     /// The bytes of an incomplete character. There are at most three.
     bytes: Vec<u8>,
-    /// Text held back because it may begin a stop string. It is shorter than the longest stop
-    /// string.
+    /// Text that is held back because it may begin a stop string. It is shorter than the longest
+    /// stop string.
     held: String,
     /// The number of text bytes so far, released or not.
     seen: usize,

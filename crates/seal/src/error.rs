@@ -1,4 +1,4 @@
-//! Errors. None of them has a key or a sealed text in it.
+//! Errors. They contain neither keys nor sealed texts.
 
 use std::io;
 use std::path::PathBuf;
@@ -46,13 +46,13 @@ pub enum KeysError {
 /// Why a sealed text was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NotOpened {
-    /// It was not sealed by [`Keys`], or is incomplete.
+    /// The text was not sealed by [`Keys`], or is incomplete.
     #[error("it is not a sealed text, or it is incomplete")]
     Malformed,
     /// The key that sealed it is not in the ring.
     #[error("the key that sealed it is not among the keys of this server")]
     UnknownKey,
-    /// It was changed, or sealed for another purpose.
+    /// The text was changed, or sealed for another purpose.
     #[error("it was changed, or it was sealed for another purpose")]
     Changed,
 }

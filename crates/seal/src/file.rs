@@ -56,8 +56,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<Secret>>, KeysError> {
     Ok(Some(keys))
 }
 
-/// Creates a file with one random key, unless another process creates it at the same time. Its
-/// owner alone can read it.
+/// Creates a file with one random key, unless another process creates it at the same time. Only the
+/// file's owner can read it.
 pub(crate) fn create(path: &Path) -> Result<(), KeysError> {
     write(path, &rand::random()).map_err(|source| KeysError::Create {
         path: path.to_owned(),
@@ -71,7 +71,7 @@ fn write(path: &Path, key: &Secret) -> io::Result<()> {
         _ => Path::new("."),
     };
     std::fs::create_dir_all(folder)?;
-    // Nobody sees a file with half a key: it gets its name when it is complete.
+    // No process sees a file with half a key: the file gets its name when it is complete.
     let mut file = tempfile::Builder::new()
         .prefix(".keys-")
         .tempfile_in(folder)?;

@@ -59,8 +59,8 @@ impl Keys {
         Ok(Self::of(&keys))
     }
 
-    /// Creates a ring of one random key, which nobody else gets to know: what it sealed cannot be
-    /// opened after a restart.
+    /// Creates a ring of one random key, which exists only in memory: texts that it sealed cannot
+    /// be opened after a restart.
     pub fn random() -> Self {
         Self::of(&[rand::random()])
     }

@@ -57,7 +57,7 @@ pub struct AppState {
     backends: Vec<ShownBackend>,
     read_backends: Option<ReadBackends>,
     in_flight: InFlight,
-    /// Those of the running requests that an engine works on.
+    /// The running requests that an engine works on.
     generating: InFlight,
     ledger: Option<Ledger>,
 }
@@ -450,7 +450,7 @@ impl Service<Request> for Routes {
             let lacking = lacking.find(|scope| !scopes.contain(*scope));
             lacking.map(holder::out_of_scope)
         } else {
-            // Nobody changes models without a key.
+            // Without a key, no client may change models.
             let is_required = self.keys.are_required() || door.changes_models_of_ollama(&request);
             is_required.then(|| keys::refusal(request.headers()))
         };

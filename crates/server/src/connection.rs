@@ -56,7 +56,7 @@ struct ConnectionState {
     has_request: AtomicBool,
     /// The state of the connection after its HTTP has ended.
     upgraded: Upgraded,
-    /// Whether its answers must end now.
+    /// Whether the answers of this connection must end now.
     end_now: EndNow,
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct Room {
     open: Option<InFlight>,
 }
 
-/// The place of a connection among the open ones, until it is dropped.
+/// An open connection, as it counts against the limit. Dropping this ends the count.
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
     _open: Option<Entered>,

@@ -20,14 +20,14 @@ use crate::connection::Connection;
 use crate::room::Place;
 use crate::shutdown::last_words;
 
-/// An accepted connection, and its place among the open ones.
+/// An accepted connection, and its place in the limit on open connections.
 type Accepted = (Socket, Place);
 
 /// The worker threads of the server.
 pub(crate) struct Threads {
     workers: Vec<Worker>,
     next: usize,
-    /// Dropping it makes all connections close after their running answers.
+    /// Dropping this makes all connections close after their running answers.
     closing: watch::Sender<()>,
 }
 
@@ -101,7 +101,7 @@ impl Threads {
 struct WorkerThread {
     accepted: mpsc::Receiver<Accepted>,
     connection: Connection,
-    /// Dropping it ends all running answers.
+    /// Dropping this ends all running answers.
     ending: watch::Sender<()>,
     shutdown_timeout: Duration,
     /// No runtime ends before the others are done: a task may wait for a task of another runtime.

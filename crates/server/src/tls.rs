@@ -46,10 +46,11 @@ struct Current {
 }
 
 impl Tls {
-    /// Reads a certificate, with those that signed it, and its key from PEM files.
+    /// Reads a certificate with its chain, and its key, from PEM files.
     ///
     /// # Errors
-    /// Fails if they cannot be used.
+    ///
+    /// Fails if the files cannot be used.
     pub fn read(
         certificate: impl Into<PathBuf>,
         key: impl Into<PathBuf>,

@@ -159,7 +159,7 @@ impl fmt::Debug for Upgrade {
     }
 }
 
-/// The state of a connection: whether it had a request, and what it becomes.
+/// The state of a connection: whether it had a request, and the upgrade to a WebSocket, if any.
 #[derive(Debug, Default)]
 pub(crate) struct Upgraded(Mutex<Option<Upgrade>>);
 
@@ -244,7 +244,7 @@ struct Socket<C, S, B> {
 enum End {
     /// The connection is gone, or the client has closed it.
     Gone,
-    /// The server closes it.
+    /// The server closes the connection.
     Close(CloseCode, &'static str),
 }
 
@@ -438,7 +438,7 @@ fn broken(error: &Error) -> End {
     }
 }
 
-/// As OpenAI words it: Codex opens a new connection then.
+/// OpenAI's wording of the error: it makes Codex open a new connection.
 fn expired(total: Duration) -> ApiError {
     let minutes = total.as_secs().div_ceil(60);
     let message = format!(

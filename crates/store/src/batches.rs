@@ -21,7 +21,7 @@ const MOST_BYTES: usize = 4 << 20;
 /// The results of the writes of a batch, in their order.
 type Done = Arc<Vec<Result<(), StoreError>>>;
 
-/// A transaction. Each of its callers polls it, so that it goes on when one of them is dropped.
+/// A transaction. Every caller that waits for it polls it, so it goes on if one of them is dropped.
 type Transaction = BoxFuture<'static, Done>;
 
 /// A write of one caller.
@@ -41,8 +41,8 @@ struct Gathered {
 /// The batch that new writes join.
 struct Next {
     gathered: Arc<Mutex<Gathered>>,
-    /// Not more than a look at it: it must end when all its callers are gone, since it has a place
-    /// among those who wait for their turn.
+    /// A weak reference: the transaction must end when all its callers are gone, because it holds a
+    /// place in the queue for the writer.
     transaction: WeakShared<Transaction>,
 }
 
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Batches {
 }
 
 impl Batches {
-    /// Makes the changes of a write, in one transaction with those of others.
+    /// Makes the changes of a write, in one transaction with other writes.
     pub(crate) async fn write(
         &self,
         database: &Arc<Database>,
@@ -124,9 +124,9 @@ impl Gathered {
 
 /// The result of writes that were tried together.
 enum Tried {
-    /// All of them ended this way.
+    /// All writes ended with this result.
     Together(Result<(), StoreError>),
-    /// One of them failed, and nothing was written.
+    /// One of the writes failed, and nothing was written.
     Undone,
 }
 
@@ -256,7 +256,7 @@ async fn alone(database: &Database, sealing: &Sealing, write: &Write) -> Result<
     turn.end(done).await
 }
 
-/// Nothing panics while it has a lock.
+/// Nothing panics while it holds the lock, so the lock is never poisoned.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -37,8 +37,8 @@ impl Access<'_> {
         self.sql.run(&delete).await.map(|_| ())
     }
 
-    /// Checks the limit of an owner. In PostgreSQL, the writes of one owner that check it take
-    /// turns, so that two of them cannot pass it together.
+    /// Checks the limit on the content of an owner. In PostgreSQL, writes of the same owner that
+    /// check it are serialized, so that two of them cannot exceed it together.
     pub(crate) async fn limit(
         &mut self,
         owner: &Owner,

@@ -23,7 +23,7 @@ pub enum OpenError {
         /// Why not.
         source: io::Error,
     },
-    /// It is no database, or it is damaged, or another program holds it.
+    /// The file is not a database, or it is damaged, or another program holds it.
     #[error("{} cannot be opened as a database", path.display())]
     Open {
         /// The file.
@@ -39,17 +39,17 @@ pub enum OpenError {
     Newer {
         /// The file.
         path: PathBuf,
-        /// The version of its schema.
+        /// The version of the file's schema.
         found: i64,
         /// The newest that is known here.
         known: i64,
     },
-    /// It is no address of a PostgreSQL database.
+    /// The setting is not the address of a PostgreSQL database.
     #[error(
         "this is not the address of a PostgreSQL database, which is written postgres://user:password@host/database"
     )]
     Address {
-        /// Why not. It may have the password.
+        /// The cause. It may contain the password.
         source: sqlx::Error,
     },
     /// The database cannot be reached, or does not work.
@@ -67,7 +67,7 @@ pub enum OpenError {
     NewerDatabase {
         /// The database, without its password.
         database: String,
-        /// The version of its schema.
+        /// The version of the database's schema.
         found: i64,
         /// The newest that is known here.
         known: i64,
@@ -84,7 +84,7 @@ pub(crate) fn fact(error: &sqlx::Error) -> StoreError {
         .as_database_error()
         .is_some_and(sqlx::error::DatabaseError::is_unique_violation);
     match code.as_deref() {
-        // Which id it is, is not known here.
+        // The error does not say which id is taken.
         _ if is_taken => StoreError::Duplicate { id: String::new() },
         Some(code) if FULL.contains(&code) => StoreError::Full,
         _ => StoreError::Unavailable {

@@ -40,15 +40,15 @@ const WAL_BYTES: &str = "4194304";
 pub(crate) struct Database {
     path: PathBuf,
     retention: Retention,
-    /// SQLite has one writer at a time; here they wait in turn. Empty while one has its turn, and
-    /// after one that did not end well.
+    /// The connection of the only writer: SQLite allows one at a time, and writers wait here for
+    /// their turn. `None` while one writes, and after one that failed.
     writer: Arc<Mutex<Option<SqliteConnection>>>,
     pub(crate) readers: Readers,
     identity: Option<Identity>,
 }
 
 impl Database {
-    /// Opens the file, and makes it where there is none.
+    /// Opens the file. Creates it if it does not exist.
     pub(crate) async fn open(path: &Path, retention: &Retention) -> Result<Self, OpenError> {
         create(path).map_err(|source| OpenError::Create {
             path: path.to_owned(),
@@ -128,7 +128,8 @@ impl Database {
     /// Waits for the turn to write, and begins a transaction.
     pub(crate) async fn begin(&self) -> Result<Turn, StoreError> {
         let mut turn = self.turn().await?;
-        // At once, so that nothing that it reads is old when it writes.
+        // The transaction takes the write lock at once, so that the data it reads cannot be
+        // outdated when it writes.
         turn.run("BEGIN IMMEDIATE").await?;
         Ok(turn)
     }
@@ -200,7 +201,7 @@ impl Drop for ReadConnection {
     }
 }
 
-/// Nothing panics while it has the lock.
+/// Nothing panics while it holds the lock, so the lock is never poisoned.
 fn lock(idle: &Idle) -> std::sync::MutexGuard<'_, Vec<SqliteConnection>> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -221,8 +222,8 @@ fn identity(_: &Path) -> Option<Identity> {
     None
 }
 
-/// A writer's turn. Where it is dropped halfway, its connection is closed, and SQLite undoes what
-/// was not committed; the next one opens another.
+/// The exclusive right to write. If this is dropped in the middle of a transaction, the connection
+/// is closed and SQLite rolls the transaction back; the next writer opens a new connection.
 pub(crate) struct Turn {
     place: OwnedMutexGuard<Option<SqliteConnection>>,
     pub(crate) connection: SqliteConnection,
@@ -315,8 +316,8 @@ async fn limit(
     Ok(())
 }
 
-/// Makes the file, and its folder, where there is none. Others may not read it; SQLite gives its
-/// second file, the log, the same mode.
+/// Creates the file and its folder if they do not exist. Only the user may read them; SQLite gives
+/// its second file, the log, the same mode.
 fn create(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
@@ -328,7 +329,7 @@ fn create(path: &Path) -> io::Result<()> {
     options.open(path).map(|_| ())
 }
 
-/// A connection that only looks: it makes no file, and changes none.
+/// Opens a read-only connection, which creates no file and changes none.
 pub(crate) async fn look(path: &Path) -> Result<SqliteConnection, OpenError> {
     let options = reading(path);
     options.connect().await.map_err(|source| OpenError::Open {

@@ -24,8 +24,8 @@ use crate::write::bytes;
 const CONNECTIONS: u32 = 8;
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
-/// How often a write is tried if it and another one wait for each other, and how much longer it waits
-/// before each try, so that the other one has ended.
+/// The number of attempts of a write that ends in a deadlock with another one, and how much longer
+/// each attempt waits, so that the other write can end.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(20);
 

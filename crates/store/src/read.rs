@@ -56,7 +56,7 @@ pub(crate) struct Access<'c> {
 }
 
 impl Access<'_> {
-    /// An object and its place.
+    /// Returns an object and its sequence number.
     pub(crate) async fn find(&mut self, at: ObjectRef<'_>) -> Result<(i64, Object), StoreError> {
         let mut find = self.select();
         find.push(" FROM objects");
@@ -164,7 +164,7 @@ impl Access<'_> {
         if !listed.data.is_empty() {
             return Ok(listed);
         }
-        // There is no such object, or it has no such items, or it was stored just now.
+        // The object does not exist, or it has no such items, or they were stored just now.
         self.place(at).await?;
         cut(&mut self.sql, &list, page, read).await
     }
@@ -320,8 +320,8 @@ pub(crate) fn only_item<'a>(
     };
 }
 
-/// Restricts a list of objects to the kinds that are listed, if this is one of them: the index that
-/// lists need has no others.
+/// Returns the condition that makes SQLite use the partial index for lists. The index leaves out
+/// responses, conversations and messages, which are not listed; for these, there is no condition.
 pub(crate) fn listed(kind: Kind) -> &'static str {
     match kind {
         Kind::Response | Kind::Conversation | Kind::Message => "",

@@ -9,8 +9,8 @@ use sqlx::sqlite::SqliteConnection;
 
 use crate::sql::{Sql, Statement};
 
-/// How many objects without a successor one step of an eviction looks at, and the most that it
-/// deletes, so that nobody waits long for the file.
+/// The number of objects without a successor that one step of an eviction looks at, and the maximum
+/// number that it deletes, so that writers do not wait long for the file.
 const AT_ONCE: i64 = 100;
 
 /// How many of the oldest objects an eviction orders at once.
@@ -118,8 +118,8 @@ impl Retention {
         (self.bytes / 64).max(16 << 10)
     }
 
-    /// How many bytes must be freed if so many are used. There is room for two steps, which are
-    /// written until the next look, so that the limit is kept.
+    /// Returns how many bytes must be freed if `used` bytes are used. Two steps are reserved for
+    /// the writes until the next check, so that the limit is kept.
     pub(crate) fn excess(&self, used: u64, step: u64) -> u64 {
         used.saturating_sub(self.bytes.saturating_sub(2 * step))
     }
@@ -149,8 +149,8 @@ impl Eviction {
         Self { ordered: i64::MIN }
     }
 
-    /// Deletes some of the oldest objects: at most so many bytes and one object. Returns how many
-    /// bytes it has deleted; 0 if there is nothing more to delete. It must run in a transaction.
+    /// Deletes some of the oldest objects: at most `bytes` and one object. Returns the number of
+    /// deleted bytes; 0 if there is nothing more to delete. It must run in a transaction.
     pub(crate) async fn step(&mut self, sql: &mut Sql<'_>, bytes: u64) -> Result<u64, StoreError> {
         loop {
             let oldest = self.oldest(sql).await?;
@@ -216,7 +216,8 @@ impl Eviction {
     }
 }
 
-/// Deletes objects in their order, until so many bytes are deleted. Returns how many are.
+/// Deletes objects in the given order until `bytes` are deleted. Returns the number of deleted
+/// bytes.
 async fn delete(sql: &mut Sql<'_>, objects: &[(i64, u64)], bytes: u64) -> Result<u64, StoreError> {
     let mut deleted = 0;
     for (seq, size) in objects {

@@ -1,4 +1,4 @@
-//! The tables, as numbered migrations. A database gets those that it lacks when it is opened.
+//! The tables, as numbered migrations. Opening a database applies the missing ones.
 
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
@@ -51,8 +51,8 @@ impl Migrations {
     }
 }
 
-/// Brings a file to the newest schema, all or nothing. Returns the version that it had where that
-/// is newer than what is known; nothing is changed then.
+/// Migrates a file to the newest schema, in one transaction. If the file has a newer schema than
+/// this program knows, nothing is changed, and its version is returned.
 pub(crate) async fn migrate_sqlite(
     connection: &mut SqliteConnection,
 ) -> Result<Option<i64>, sqlx::Error> {

@@ -61,7 +61,7 @@ impl Sealing {
         keys.is_some_and(|keys| keys.has_key_of(sealed))
     }
 
-    /// Bytes as they are stored.
+    /// Returns the bytes in the form in which they are stored.
     pub(crate) fn sealed(&self, place: Place<'_>, bytes: Vec<u8>) -> Vec<u8> {
         match &self.keys {
             Some(keys) if self.seals => keys.seal_bytes(&place.purpose(), &bytes),

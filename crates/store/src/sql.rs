@@ -13,7 +13,7 @@ use sqlx::{Executor as _, Row as _};
 
 use crate::error::fact;
 
-/// A statement and its values, which stand as `$1`, `$2` and so on in its text.
+/// A statement and its values, which its text refers to as `$1`, `$2` and so on.
 #[derive(Debug)]
 pub(crate) struct Statement<'a> {
     text: String,

@@ -54,7 +54,7 @@ pub struct SqlStore {
     pub(crate) sealing: Sealing,
 }
 
-/// Where the objects are.
+/// The place of the objects.
 #[derive(Debug)]
 pub(crate) enum Place {
     File(File),
@@ -125,7 +125,7 @@ impl SqlStore {
         }
     }
 
-    /// Opens the file, and makes it where there is none; or reaches the database.
+    /// Opens the file, and creates it if it does not exist; or connects to the database.
     pub async fn open(&self) -> Result<(), OpenError> {
         match &self.place {
             Place::File(file) => file.opened(&self.retention).await.map(|_| ()),

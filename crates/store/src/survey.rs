@@ -34,12 +34,13 @@ pub struct Survey {
     pub encrypted: u64,
     /// How many of the encrypted ones cannot be read, because their key is missing.
     pub unreadable: u64,
-    /// The bytes that they take.
+    /// The bytes that the objects take.
     pub bytes: u64,
 }
 
 impl SqlStore {
-    /// Looks into the file or the database without changing it. `None` where nothing was stored.
+    /// Counts the objects in the file or the database without changing it. `None` if nothing was
+    /// ever stored.
     pub async fn survey(&self) -> Result<Option<Survey>, OpenError> {
         match &self.place {
             Place::File(file) => self.survey_file(&file.path).await,

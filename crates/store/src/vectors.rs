@@ -143,7 +143,7 @@ pub(crate) async fn nearest(
     let slack = slack(query.len());
     let parts = parts(segments, query.len()).into_iter().map(|part| {
         let codes = Arc::clone(&codes);
-        // It takes milliseconds, for which no other task of this thread should wait.
+        // The search takes milliseconds, for which no other task of this thread should wait.
         tokio::task::spawn_blocking(move || nearest_of(&part, &codes, limit, slack))
     });
     let near = try_join_all(parts).await;

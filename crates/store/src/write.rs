@@ -364,7 +364,7 @@ impl Access<'_> {
         self.updated(&update, at).await?.number("seq")
     }
 
-    /// Changes one object, and returns where these items are added to it.
+    /// Changes one object, and returns the numbers for items that are added to it.
     async fn update_and_place(
         &mut self,
         mut update: Statement<'_>,
@@ -461,7 +461,7 @@ struct Places {
 }
 
 impl Places {
-    /// Those of an object without items.
+    /// Returns the numbers for an object without items.
     fn of_new(object: i64) -> Self {
         Self {
             object,

@@ -23,7 +23,7 @@ const SERVICE_TIERS: &[&str] = &[
     "fast",
     "ultrafast",
 ];
-/// Older packages write it with a dash.
+/// Older packages write this value with a dash.
 const CACHE_RETENTIONS: &[&str] = &["in_memory", "24h", "in-memory"];
 /// How long OpenAI caches prompts.
 const TTLS: &[&str] = &["30m", "12h"];

@@ -36,7 +36,8 @@ pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
     /// request. Returns the names of the ignored fields.
     fn settle(&mut self, can: &Abilities, strictness: Strictness) -> Result<Vec<String>, ApiError>;
 
-    /// Returns the chat, whose parts may name files.
+    /// Returns the request as a chat, so that the files that its messages name can be read. `None`
+    /// if it is not a chat.
     fn chat(&mut self) -> Option<&mut ChatCompletionRequest> {
         None
     }
@@ -46,7 +47,8 @@ pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
         false
     }
 
-    /// Makes the answer say which tier it had. Chats say it in every chunk instead.
+    /// Makes the answer report the service tier that it had. Chats report it in every chunk
+    /// instead.
     fn tell_service_tier(&mut self, tier: &'static str) {
         let _ = tier;
     }

@@ -69,7 +69,7 @@ pub(crate) struct ParsedRequest<R> {
     pub(crate) report: Option<Arc<LimitReport>>,
     /// Whether the caller may be served before others.
     may_have_priority: bool,
-    /// The tier that the answer says it had.
+    /// The service tier that the answer reports.
     pub(crate) service_tier: Option<&'static str>,
 }
 
@@ -130,14 +130,14 @@ pub(crate) async fn admit<R: Ask>(
     }
     if request.chat().is_some_and(|chat| names_files(chat, &can)) {
         let owner = Owner::new(asked.head.caller.clone());
-        // Boxed, because it is rare: every request would reserve the memory for it.
+        // Boxed, because this is rare: every request would reserve the memory for it.
         Box::pin(attach(door, request, &can, owner)).await?;
     }
     if request
         .chat()
         .is_some_and(|chat| has_documents(door, chat, &can))
     {
-        // Boxed, because it is rare.
+        // Boxed, because this is rare: every request would reserve the memory for it.
         Box::pin(read_documents(door, request, &can)).await?;
     }
     if let Some(chat) = request.chat() {

@@ -11,7 +11,8 @@ use crate::admit::fields::is_read;
 pub(crate) struct Tier {
     /// The priority in the queue.
     pub(crate) priority: Priority,
-    /// Whether the answer says which tier it had. An engine that reads the field says it itself.
+    /// Whether Loggia writes the service tier into the answer. An engine that reads the field
+    /// reports it itself.
     pub(crate) is_told: bool,
 }
 

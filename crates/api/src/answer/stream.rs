@@ -55,7 +55,7 @@ pub(crate) struct AnswerEvents {
 /// A refused request.
 pub(crate) struct RefusedAnswer {
     pub(crate) error: ApiError,
-    /// The fields of the request that would have been ignored.
+    /// The ignored fields of the request, which the refusal lists too.
     pub(crate) ignored: String,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct EventStream {
     state: State,
     heartbeat: Option<Heartbeat>,
     deadline: Deadline,
-    /// Ends it from outside.
+    /// Ends the answer from outside.
     interrupt: Option<Arc<Interrupt>>,
     refusals: Refusals,
 }

@@ -62,7 +62,7 @@ pub(crate) enum Shape {
     Chat(CustomTools),
     /// A completion: `text_completion`.
     Text {
-        /// Whether it begins with the prompt.
+        /// Whether the text begins with the prompt.
         echoes: bool,
     },
     /// A response: `response`.

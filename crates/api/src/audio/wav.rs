@@ -46,7 +46,7 @@ pub(crate) mod tests {
         assert_eq!(check(&file(4, b"abcd")), None);
         assert_eq!(check(&file(5, b"abcd")), Some(5));
         assert_eq!(check(&file(2_000_000_000, b"abcd")), Some(2_000_000_000));
-        // The file goes on after its beginning.
+        // A file that is longer than the part of it that was read.
         assert_eq!(announces_more(&file(900, b"abcd"), 4096), None);
         for unknown in [0, 0x7FFF_F000, 0x8000_0000, u32::MAX] {
             assert_eq!(check(&file(unknown, b"abcd")), None, "{unknown:x}");

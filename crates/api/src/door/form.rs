@@ -23,7 +23,7 @@ const MOST_OF_A_HEAD: usize = 16 << 10;
 /// The limits of a form.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FormLimits {
-    /// The most bytes of its file.
+    /// The maximum number of bytes of the form's file.
     pub(crate) file: u64,
     /// The most bytes besides the file: names, boundaries, other fields.
     pub(crate) besides: u64,

@@ -87,7 +87,7 @@ pub struct Remaining {
     pub tokens: Option<Window>,
 }
 
-/// One limit of a caller, and the rest of it.
+/// One limit of a caller, and how much of it is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The limit.

@@ -106,7 +106,8 @@ pub struct Door {
     pub(crate) documents: Option<Arc<dyn Documents>>,
     /// The responses that are being made.
     pub(crate) live: Arc<Live>,
-    /// Where background responses are made. `None`: where the request is answered.
+    /// The runtime on which background responses are made. `None`: the thread that answers the
+    /// request.
     pub(crate) runtime: Option<Handle>,
     /// Calls the URLs of webhooks.
     pub(crate) webhooks: Option<Arc<WebhookSender>>,
@@ -356,7 +357,7 @@ impl Door {
         let door = restricted.as_ref().unwrap_or(self);
         match route.handler() {
             Handler::Chat => door.generate::<ChatCompletionRequest, B>(request).await,
-            // Boxed because they are rarer; every chat would reserve memory for them.
+            // Boxed, because these are rarer: every chat would reserve the memory for them.
             Handler::Completions => Box::pin(door.generate::<CompletionRequest, B>(request)).await,
             Handler::Responses => Box::pin(door.responses(request)).await,
             Handler::Compact => Box::pin(door.compact(request)).await,
@@ -426,7 +427,7 @@ impl Door {
     /// Returns the abilities for a model.
     pub(crate) async fn abilities(&self, model: &str) -> Result<Arc<Abilities>, BackendError> {
         match self.backend.abilities(model).await {
-            // Boxed because it is rare; every chat would reserve memory for it.
+            // Boxed, because this is rare: every chat would reserve the memory for it.
             Err(error @ BackendError::ModelNotFound { .. }) => {
                 Err(Box::pin(self.with_nearest(error)).await)
             }

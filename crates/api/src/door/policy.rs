@@ -11,13 +11,14 @@ use crate::moderations::format::ModerationFormat;
 /// How to handle fields that a model's backend cannot honour (`docs/dialects.md`, part 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strictness {
-    /// Refuse all of them, hints and unknown fields included.
+    /// Refuse all fields that cannot be honoured, hints and unknown fields included.
     Strict,
-    /// Ignore them and list them in `x-loggia-ignored`. Refuse only those that protect the client
-    /// from a wrong answer: a format that cannot be enforced, a call that cannot be forced.
+    /// Ignore fields that cannot be honoured, and list them in `x-loggia-ignored`. Refuse only
+    /// those that protect the client from a wrong answer: a format that cannot be enforced, a call
+    /// that cannot be forced.
     #[default]
     Plain,
-    /// Ignore all of them and list them in `x-loggia-ignored`.
+    /// Ignore all fields that cannot be honoured, and list them in `x-loggia-ignored`.
     Lenient,
 }
 

@@ -165,9 +165,9 @@ enum Needs {
 pub(crate) struct Offers<'a> {
     /// Objects that are kept between requests.
     pub(crate) store: bool,
-    /// Files. They need a store too.
+    /// Whether files are served. They need a store too.
     pub(crate) files: bool,
-    /// Webhooks. They need a store too.
+    /// Whether webhooks are served. They need a store too.
     pub(crate) webhooks: bool,
     /// The routes of Ollama's API. Not before a service that has them itself.
     pub(crate) ollama: bool,

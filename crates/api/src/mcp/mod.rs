@@ -29,9 +29,9 @@ pub trait McpClient: Send + Sync {
 /// An MCP server, as a request names it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct McpServer {
-    /// The name that the request gives it.
+    /// The label of the server in the request.
     pub label: String,
-    /// The URL of its Streamable HTTP endpoint.
+    /// The URL of the server's Streamable HTTP endpoint.
     pub url: String,
     /// An OAuth access token, which is sent as `Authorization: Bearer`.
     pub authorization: Option<String>,
@@ -53,11 +53,11 @@ impl std::fmt::Debug for McpServer {
 pub struct McpTool {
     /// The name.
     pub name: String,
-    /// Its description.
+    /// The tool's description.
     pub description: Option<String>,
     /// The JSON schema of its arguments.
     pub input_schema: Value,
-    /// Hints about its behaviour, such as `readOnlyHint`.
+    /// Hints about the tool's behaviour, such as `readOnlyHint`.
     pub annotations: Option<Value>,
 }
 

@@ -22,7 +22,7 @@ pub(crate) async fn apply<R: Generate>(
     if asked.request.edits().is_empty() {
         return Ok(());
     }
-    // Boxed because it is rare; every request would reserve memory for it.
+    // Boxed, because this is rare: every request would reserve the memory for it.
     Box::pin(apply_each(door, asked)).await
 }
 

@@ -84,7 +84,7 @@ impl MessageAsChat {
         })
     }
 
-    /// The chat. It is not shared yet, so nothing is copied.
+    /// Returns the chat. It is not shared yet, so nothing is copied.
     fn chat(&mut self) -> &mut ChatCompletionRequest {
         Arc::make_mut(&mut self.chat)
     }

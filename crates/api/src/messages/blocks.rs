@@ -263,7 +263,7 @@ fn file(place: &str, source: &Value, name: Option<String>) -> Result<PartKind, A
     let data = match kind_of(source) {
         "file" => return stored_file(place, source, name),
         "url" => {
-            // It is fetched when the model is known.
+            // The document is fetched when the model is known.
             let url = needed(place, source, "url")?;
             check_url(&format!("{place}.url"), url)?;
             url.to_owned()
@@ -349,7 +349,7 @@ pub(crate) fn result(
         }
     }
     let (text, media) = parts.into_text_and_media();
-    // A chat has no other place for it.
+    // A chat has no field for a failed call, so the text says it.
     let text = match (failed, text.is_empty()) {
         (false, _) => text,
         (true, true) => "Error".to_owned(),

@@ -105,7 +105,7 @@ pub(crate) fn summary_of(block: &Block) -> Option<&str> {
 
 /// A summary that stands for all messages and blocks before it.
 pub(crate) struct Earlier {
-    /// The index of its message, and of its block.
+    /// The index of the message with the summary, and of the block in it.
     pub(crate) message: usize,
     block: usize,
     summary: String,
@@ -114,7 +114,7 @@ pub(crate) struct Earlier {
     follower: Follower,
 }
 
-/// What comes directly after a summary.
+/// The message that follows directly after a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Follower {
     Nothing,
@@ -124,10 +124,10 @@ enum Follower {
     Message,
 }
 
-/// What stands in a conversation for all before a summary.
+/// The messages that replace everything before a summary in a conversation.
 pub(crate) struct Replacement {
     pub(crate) messages: Vec<Message>,
-    /// Whether the server could not read what it needs beside the summary.
+    /// Whether the server could not open the sealed part beside the summary.
     pub(crate) is_unread: bool,
 }
 
@@ -162,8 +162,8 @@ impl Earlier {
         found
     }
 
-    /// Removes the blocks that the summary replaces from its message. `None` if nothing is left.
-    /// The other blocks keep their places.
+    /// Removes the blocks that the summary replaces from the message that contains it. `None` if
+    /// nothing is left. The other blocks keep their order.
     pub(crate) fn rest(&self, mut message: InputMessage) -> Option<InputMessage> {
         if let Some(Content::Blocks(blocks)) = &mut message.content {
             if blocks.len() == self.block + 1 {
@@ -174,9 +174,9 @@ impl Earlier {
         Some(message)
     }
 
-    /// Returns the messages that stand for all before. Beside the summary are those that the model
-    /// answers after it. They are left out where the client goes on with a message of its own: the
-    /// summary is about them too.
+    /// Returns the messages that replace everything before the summary: the summary, and the
+    /// messages that the model answers after it. The latter are left out if the client goes on with
+    /// a message of its own, because the summary is about them too.
     pub(crate) fn replacement(&self, signer: &Signer) -> Replacement {
         let told = summary::told(&self.summary);
         let Some(sealed) = &self.sealed else {

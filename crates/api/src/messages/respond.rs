@@ -34,9 +34,9 @@ impl Door {
         B: http_body::Body<Data: Buf, Error: std::fmt::Display> + Send,
     {
         let without_limit = |request: &mut MessagesRequest| {
-            // It counts prompts of any length, for answers of any length.
+            // The count allows prompts and answers of any length.
             request.max_tokens.get_or_insert(i64::from(u32::MAX));
-            // It counts the conversation as it is.
+            // The count is of the conversation as it is, without compaction.
             request.compaction = None;
         };
         match self.ask_message(request, without_limit).await {
@@ -60,7 +60,7 @@ impl Door {
         // A request that waits for an engine should use little memory.
         drop(body);
         let thread = match Thread::of(&mut request)? {
-            // Boxed, because it is rare.
+            // Boxed, because this is rare: every request would reserve the memory for it.
             Some(thread) => Box::pin(thread.recall(self, &parts, &mut request)).await?,
             None => Thread::default(),
         };

@@ -39,7 +39,7 @@ impl Signer {
         }
     }
 
-    /// Signs reasoning that the client sees: it comes back as text.
+    /// Signs reasoning whose text the client sees and sends again later.
     pub(crate) fn shown(&self) -> String {
         self.sealed(&[SHOWN])
     }

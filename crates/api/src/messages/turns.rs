@@ -1,7 +1,7 @@
-//! Messages → the messages of a chat.
+//! Converts the messages of `POST /v1/messages` to the messages of a chat.
 //!
-//! Neighbouring messages of the assistant are one message of a chat. The results of its calls
-//! follow directly, wherever they are among the messages until the assistant's next one.
+//! Consecutive messages of the assistant become one message of the chat. The results of its calls
+//! follow it directly, even if the client placed them later, up to the assistant's next message.
 
 use std::collections::HashMap;
 
@@ -103,7 +103,7 @@ impl ToolChanges {
             }
             None => name_of(tool),
         };
-        // Added again after its removal.
+        // The tool was removed and is added again.
         self.removed
             .retain(|removed| Some(removed) != name.as_ref());
         self.named.extend(name);
@@ -179,7 +179,7 @@ pub(crate) fn conversation(
 /// The texts and calls of the assistant before another role's message.
 #[derive(Debug)]
 struct Turn {
-    /// The place of its first message.
+    /// The path of the turn's first message.
     place: String,
     reasoning: Option<String>,
     parts: Parts,
@@ -199,7 +199,7 @@ struct CallResult {
 struct Reader {
     conversation: Conversation,
     turn: Option<Turn>,
-    /// The messages of others after the turn, and where they came from.
+    /// The messages of other roles after the turn, each with its path in the request.
     others: Vec<(String, Message)>,
     /// The results of the turn's calls.
     results: HashMap<String, CallResult>,
@@ -277,7 +277,7 @@ impl Reader {
                     let place = format!("{list}[{at}]");
                     blocks::add(&mut parts, &place, block, &mut self.conversation.ignored)?;
                 }
-                // They were applied before.
+                // These changes of the tools were applied before.
                 "tool_addition" | "tool_removal" => {}
                 other => {
                     let param = format!("{list}[{at}].type");
@@ -306,7 +306,7 @@ impl Reader {
                     has_results = true;
                     self.result(at, block)?;
                 }
-                // Nothing, or before a later one.
+                // An empty summary, or a summary before a later one.
                 compaction::BLOCK => {}
                 kind if blocks::is_of_servers(kind) => {
                     self.ignore(format!("messages[].content[].{kind}"));
@@ -411,7 +411,7 @@ impl Reader {
         self.others.push((place, message));
     }
 
-    /// Writes what the assistant said and called, and the results.
+    /// Writes the assistant's text and calls, and then the results of the calls.
     fn end_turn(&mut self) -> Result<(), ApiError> {
         let Some(turn) = self.turn.take() else {
             return Ok(());

@@ -27,7 +27,7 @@ use crate::answer::writer::{Head, Writer};
 use crate::messages::error;
 use crate::messages::shape::{MessageShape, Purpose};
 
-/// Writes one message. It is stepped by hand.
+/// Writes one message. It is a state machine without `async`.
 pub(crate) struct MessageWriter {
     /// The message. Its content stays empty in a stream.
     message: Message,

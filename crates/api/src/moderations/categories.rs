@@ -66,7 +66,7 @@ pub(super) const CATEGORIES: [(&str, &str); 13] = [
 /// The probabilities that a model gives an input.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Scores {
-    /// Those of the categories that the model knows.
+    /// The probabilities of the categories that the model knows.
     pub(super) of_categories: BTreeMap<&'static str, f64>,
     /// Whether the input is harmful in another way, for which OpenAI has no category.
     pub(super) is_otherwise_harmful: bool,

@@ -7,7 +7,7 @@ pub enum ModerationFormat {
     LlamaGuard,
     /// `ShieldGemma`: the model says for each of four policies whether a text violates it.
     ShieldGemma,
-    /// Any other model: it says for each category whether the input belongs to it.
+    /// Any other model. It is asked for each category whether the input belongs to it.
     Questions,
 }
 

@@ -33,9 +33,9 @@ const HAZARDS: [&[&str]; 14] = [
 
 /// Reads an answer, from its tokens. `None` if it is neither `safe` nor `unsafe`.
 ///
-/// Each hazard of the answer has the probability of `unsafe`, and the others have what the first
-/// hazard's token leaves them. If the answer is `safe`, each has the probability of `unsafe`, which
-/// it cannot exceed.
+/// Each hazard in the answer gets the probability of `unsafe`; the other hazards get what the token
+/// of the first hazard leaves for them. If the answer is `safe`, each hazard gets the probability
+/// of `unsafe`, which is its upper bound.
 pub(super) fn read(tokens: &[TokenLogprob]) -> Option<Scores> {
     let verdict = tokens
         .iter()

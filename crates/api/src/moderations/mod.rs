@@ -126,7 +126,7 @@ impl Door {
 struct Chosen {
     name: String,
     format: ModerationFormat,
-    /// Whether it is one of OpenAI's, which local engines do not have.
+    /// Whether the model is one of OpenAI's, which local engines do not have.
     is_of_openai: bool,
 }
 
@@ -156,7 +156,7 @@ impl Chosen {
 #[derive(Debug, Default, PartialEq)]
 struct Input {
     texts: Vec<String>,
-    /// The URLs of its images.
+    /// The URLs of the input's images.
     images: Vec<String>,
 }
 

@@ -37,7 +37,7 @@ impl Door {
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
         let (mut parts, body) = request.into_parts();
-        // As Ollama does it: `curl -d` sends another type.
+        // As in Ollama, the content type is ignored: `curl -d` sends another one.
         parts.headers.remove(CONTENT_TYPE);
         let read = if route.method() == Method::GET {
             Ok(Bytes::from_static(b"{}"))

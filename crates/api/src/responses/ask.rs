@@ -49,7 +49,7 @@ pub(crate) struct ResponseAsChat {
     server_tools: Option<Arc<ServerTools>>,
     /// How the conversation is compacted before the answer.
     compaction: Option<AutoCompaction>,
-    /// The connection with its session.
+    /// The WebSocket connection and its session.
     pub(crate) link: Option<Arc<Link>>,
 }
 
@@ -123,7 +123,7 @@ impl ResponseAsChat {
         }
     }
 
-    /// The chat. Nobody else holds it yet, so nothing is copied.
+    /// Returns the chat. It is not shared yet, so nothing is copied.
     fn chat(&mut self) -> &mut ChatCompletionRequest {
         Arc::make_mut(&mut self.chat)
     }

@@ -18,7 +18,7 @@ use crate::responses::summary;
 /// OpenAI's smallest `compact_threshold`.
 pub(crate) const LEAST_TOKENS: u64 = 1000;
 
-/// The field that asks for it.
+/// The field that asks for compaction.
 pub(crate) const FIELD: &str = "context_management";
 
 /// How a request wants its conversation to be compacted.
@@ -39,7 +39,7 @@ pub(crate) struct AutoCompaction {
     pub(crate) pauses: bool,
 }
 
-/// The number of tokens of a prompt from which on it is compacted.
+/// The number of tokens of a prompt at which the conversation is compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Threshold {
     Tokens(u64),
@@ -65,7 +65,7 @@ impl Threshold {
 /// The messages that a summary is about. The model answers the last ones in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Those before the ones that the model answers now.
+    /// The messages before the ones that the model answers now.
     Earlier,
     /// All: the client may send the summary back without the rest.
     All,

@@ -57,7 +57,7 @@ pub(crate) async fn plan_compaction<R: Generate>(
     let Some(compaction) = asked.request.compaction() else {
         return Ok(None);
     };
-    // Boxed because it is rare; every request would reserve memory for it.
+    // Boxed, because this is rare: every request would reserve the memory for it.
     Box::pin(plan(door, asked, compaction.clone(), ignored)).await
 }
 
@@ -183,7 +183,7 @@ impl CompactionPlan {
         Ok(Compacting::Done(call, Some(finished)))
     }
 
-    /// The conversation with the summary in the place of what it is about.
+    /// Returns the conversation with the summary in the place of the messages that it is about.
     fn shorter(&self, messages: &[Message], summary: &str) -> Vec<Message> {
         let Parts {
             system, summarized, ..
@@ -349,13 +349,13 @@ mod tests {
             ("suau", 1, Some((1, 1, 3))),
             ("ssduauu", 1, Some((1, 3, 5))),
             ("uau", 0, Some((0, 0, 2))),
-            // Outputs need their calls.
+            // Outputs cannot be separated from their calls.
             ("suct", 1, Some((1, 1, 2))),
             ("suauctctt", 1, Some((1, 1, 6))),
             ("suctu", 1, Some((1, 1, 4))),
             // An answer that was cut short.
             ("suaua", 1, Some((1, 1, 3))),
-            // Nothing comes before it, or only a summary.
+            // Nothing precedes the last message, or only a summary.
             ("u", 0, None),
             ("su", 1, None),
             ("ssuuu", 1, None),

@@ -21,7 +21,7 @@ impl StoredRequest<'_> {
     pub(crate) async fn response(&self) -> Result<Answer, ApiError> {
         check_include(&self.query)?;
         let is_streamed = self.flag("stream")?.unwrap_or(false);
-        // Without `stream` it has no effect. OpenAI's clients send it anyway.
+        // Without `stream`, `starting_after` has no effect. OpenAI's clients send it anyway.
         let starting_after = self.starting_after()?;
         if is_streamed {
             let first = starting_after.map_or(0, |last| last.saturating_add(1));
@@ -81,11 +81,11 @@ impl StoredRequest<'_> {
             return Err(not_in_background());
         }
         if is_open(response.status) {
-            // Another server makes the response. It notices that its hold is gone.
+            // Another server makes the response, and stops when it finds that it has lost its hold.
             response.status = ResponseStatus::Cancelled;
             match self.replace(&mut response, NeededHold::Any).await {
                 Ok(()) => {}
-                // It has just ended.
+                // The response has just ended.
                 Err(StoreError::InUse) => response = self.found().await?,
                 Err(error) => return Err(self.refused(KIND)(error)),
             }
@@ -102,7 +102,8 @@ impl StoredRequest<'_> {
         Answer::new(&listed(found.data, found.has_more)?)
     }
 
-    /// Returns the response as it is now. If its server ended before it, it has failed.
+    /// Returns the response as it is now. If the server that made it has stopped, the response has
+    /// failed.
     async fn found(&self) -> Result<Response, ApiError> {
         loop {
             let (mut response, is_held) = self.read().await?;

@@ -28,7 +28,7 @@ use crate::responses::tools::{Offered, ToolKind, Tools};
 /// The output that the model sees for an `async` call whose output has not arrived yet.
 const NOT_YET: &str = "The output of this call is not there yet.";
 
-/// Where items come from: the first ones from the store, the others from the request.
+/// The origin of items: the first ones are from the store, the others from the request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Origin {
     /// The number of items from the store.
@@ -302,7 +302,8 @@ pub(crate) fn approved(items: &[Item], origin: Origin) -> Vec<ApprovedCall> {
     approved.collect()
 }
 
-/// Whether the call of an approval request was made: then its own item stands for it.
+/// Whether the call of an approval request was made. If it was, the item of the call replaces the
+/// request.
 fn was_made(items: &[Item], request: &Item) -> bool {
     items.iter().any(|item| {
         let made = item
@@ -313,8 +314,8 @@ fn was_made(items: &[Item], request: &Item) -> bool {
     })
 }
 
-/// Whether its call has the same output already. The AI SDK sends the outputs of earlier steps
-/// again within a conversation.
+/// Returns whether the call of an output has the same output already. The AI SDK sends the outputs
+/// of earlier steps again within a conversation.
 fn repeats(
     items: &[Item],
     open: &[usize],
@@ -448,7 +449,7 @@ struct Call {
 }
 
 struct Reader<'a> {
-    /// The approval requests whose calls were made: their own items stand for them.
+    /// The approval requests whose calls were made. The items of the calls replace them.
     made: HashSet<usize>,
     outputs: HashMap<usize, Output>,
     origin: Origin,
@@ -552,7 +553,7 @@ impl Reader<'_> {
         Ok(content)
     }
 
-    /// Adds reasoning to the turn. It precedes the text and the calls that follow it.
+    /// Adds reasoning to the turn, before the text and the calls that follow.
     fn reasoning(&mut self, place: String, item: &Item) -> Result<(), ApiError> {
         let said = |text: &String| !text.is_empty();
         let mut text = readable(item.content.as_ref(), "").filter(said);
@@ -886,7 +887,7 @@ fn chat_part(place: &str, part: ItemPart) -> Result<Option<Part>, ApiError> {
     Ok(Some(Part { kind, extra }))
 }
 
-/// A file with its content, or the URL of it.
+/// A file by its content or its URL.
 fn by_data(data: String, filename: Option<String>) -> PartKind {
     PartKind::File(File {
         file_data: Some(data),

@@ -43,7 +43,7 @@ pub(crate) enum NotEntered {
 /// Why a background response is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// A client cancelled or deleted it.
+    /// A client cancelled or deleted the response.
     Cancelled,
     /// The server stops.
     ServerStops,
@@ -269,8 +269,8 @@ impl Running {
         log.get(first..).unwrap_or_default().to_vec()
     }
 
-    /// Returns the events from `first` on: those that there are, then the others as they come.
-    /// After `heartbeat` without an event it sends a comment.
+    /// Returns the events from `first` on: first the existing ones, then new ones as they come.
+    /// After `heartbeat` without an event, a comment is sent.
     pub(crate) fn follow(
         self: Arc<Self>,
         first: usize,

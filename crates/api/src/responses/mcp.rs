@@ -203,7 +203,7 @@ impl Filter {
     }
 }
 
-/// Calls go to the server with their label, so no two may have the same.
+/// Refuses two servers with the same label, because a call finds its server by the label.
 fn distinct_labels(named: &[(usize, &ResponseTool)]) -> Result<(), ApiError> {
     let mut seen = HashSet::new();
     for (index, tool) in named {

@@ -151,8 +151,8 @@ impl<'a> Memory<'a> {
         read(items)
     }
 
-    /// Returns the items of a response and of those before it. If the oldest one belongs to a
-    /// conversation, it continues the conversation as it was at that time.
+    /// Returns the items of a response and of those that it continues. If the oldest one belongs to
+    /// a conversation, its items at that time come first.
     async fn of_chain(
         &self,
         store: &Arc<dyn Store>,
@@ -335,7 +335,7 @@ fn is_of_kind(item: &store::Item, kind: &str) -> bool {
             .is_ok_and(|item| item.kind.as_deref() == Some(kind))
 }
 
-/// Returns whether an item stands for a stored item, whatever other fields it has.
+/// Returns whether an item only refers to a stored item. Its other fields do not matter.
 pub(crate) fn is_reference(item: &Item) -> bool {
     match item.kind.as_deref() {
         Some(kind) => kind == "item_reference",

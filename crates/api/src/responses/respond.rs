@@ -101,7 +101,8 @@ impl Door {
         }
     }
 
-    /// Reads a request whose prompt is counted. It stores nothing, and locks no conversation.
+    /// Reads a request whose prompt is only counted: nothing is stored, and no conversation is
+    /// locked.
     async fn ask_to_count<B>(
         &self,
         request: Request<B>,

@@ -114,7 +114,7 @@ struct Run {
     usage: Option<CompletionUsage>,
     /// The passages that were found, which the model may cite by their numbers from 1 on.
     passages: Vec<Passage>,
-    /// Which of them each search has found.
+    /// The range of the passages that each search has found.
     searched: Vec<Range<usize>>,
     citations: Citations,
 }
@@ -145,7 +145,7 @@ enum Making {
     },
 }
 
-/// A call as far as it has come.
+/// The part of a call that has arrived so far.
 #[derive(Clone, Debug, Default)]
 struct PartialCall {
     id: Option<String>,

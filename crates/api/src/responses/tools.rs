@@ -41,7 +41,7 @@ pub(crate) enum ToolKind {
     FileSearch,
 }
 
-/// A tool, and the function that stands for it.
+/// A tool, and the function by which it is offered to the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OfferedTool {
     /// The name of the function.
@@ -180,7 +180,8 @@ impl Tools {
                 self.add_mcp(place, tool);
                 Ok(())
             }
-            // One that a server runs: nothing is deferred here, so that nothing has to be found.
+            // A tool that a server runs. No tools are deferred here, so a search would find
+            // nothing.
             hosted => {
                 self.ignored.add(format!("tools[].{hosted}"));
                 Ok(())

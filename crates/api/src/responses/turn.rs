@@ -257,8 +257,8 @@ pub(crate) fn no_conversation(id: &str, hint: &str) -> ApiError {
         .coded("conversation_not_found")
 }
 
-/// A conversation that one turn holds, so that no other turn changes it meanwhile. The hold is
-/// renewed until it is dropped.
+/// A conversation that is held for one turn, so that no other turn changes it in the meantime. The
+/// hold is renewed until this is dropped.
 pub(crate) struct HeldConversation {
     store: Arc<dyn Store>,
     owner: Owner,
@@ -275,7 +275,8 @@ impl HeldConversation {
         owner: &Owner,
         id: &str,
     ) -> Result<Self, StoreError> {
-        // A task of its own: if the client leaves during the write, the task drops what it holds.
+        // This is a task of its own: if the client leaves during the write, the task still releases
+        // the hold.
         let holding = Self::begin(Arc::clone(store), owner.clone(), id.to_owned());
         let held = tokio::spawn(holding).await;
         held.unwrap_or_else(|error| {

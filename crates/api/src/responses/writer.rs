@@ -49,7 +49,7 @@ pub(crate) struct ResponseWriter {
     logprobs: Vec<TokenLogprob>,
     finish_reason: Option<FinishReason>,
     ended_early: Option<EarlyEnd>,
-    /// Whether it was cut for input that steers it.
+    /// Whether the response was cut because an input steers it.
     was_steered: bool,
 }
 

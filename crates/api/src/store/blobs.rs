@@ -31,7 +31,7 @@ pub trait Blobs: Send + Sync {
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Pieces, StoreError>>;
 
-    /// Deletes a content. It is no error if there is none.
+    /// Deletes a content. A missing content is not an error.
     fn delete<'a>(&'a self, place: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Returns the places that a server which was killed may have left behind. It is called before
@@ -39,7 +39,7 @@ pub trait Blobs: Send + Sync {
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
 }
 
-/// Writes a content. Nothing of it stays if the writer is dropped.
+/// Writes a content. If the writer is dropped, nothing remains of the content.
 pub trait BlobWriter: Send {
     /// Adds bytes at the end.
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -29,15 +29,15 @@ pub struct ChunkSearch {
 pub struct FoundChunk {
     /// The id of the object that has it, a [`Kind::VectorStoreFile`](super::Kind).
     pub file: String,
-    /// Its number in the file.
+    /// The chunk's number in the file.
     pub number: u64,
-    /// Its text.
+    /// The chunk's text.
     pub text: String,
     /// The cosine of the angle between its vector and that of the query, computed exactly.
     pub similarity: f32,
-    /// Its place among those found by the vector, from 0.
+    /// The chunk's rank among those found by the vector, from 0.
     pub vector_rank: Option<usize>,
-    /// Its place among those found by words, from 0.
+    /// The chunk's rank among those found by words, from 0.
     pub word_rank: Option<usize>,
 }
 

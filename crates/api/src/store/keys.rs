@@ -53,23 +53,23 @@ pub trait KeyStore: Send + Sync {
 /// An API key that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredKey {
-    /// Its id, for the commands and routes that change it.
+    /// The key's id, by which commands and routes change it.
     pub id: String,
-    /// Its name, which owns the objects that are stored for it.
+    /// The key's name, which owns the objects that are stored for it.
     pub name: String,
     /// The part of the key by which it is found, and the digest of the whole key.
     pub secret: StoredSecret,
     /// The key before the last rotation, as long as it is valid.
     pub earlier: Option<EarlierSecret>,
-    /// Its scopes and limits, as JSON.
+    /// The key's scopes and limits, as JSON.
     pub settings: String,
-    /// When it was created, in Unix seconds.
+    /// When the key was created, in Unix seconds.
     pub created: i64,
-    /// When it expires, in Unix seconds.
+    /// When the key expires, in Unix seconds.
     pub expires: Option<i64>,
-    /// When it was revoked, in Unix seconds.
+    /// When the key was revoked, in Unix seconds.
     pub revoked: Option<i64>,
-    /// The tokens that it has used.
+    /// The tokens that the key has used.
     pub used: u64,
 }
 
@@ -87,7 +87,7 @@ pub struct StoredSecret {
 pub struct EarlierSecret {
     /// The stored parts of its text.
     pub secret: StoredSecret,
-    /// When it ends, in Unix seconds.
+    /// When the replaced key becomes invalid, in Unix seconds.
     pub until: i64,
 }
 
@@ -102,7 +102,7 @@ struct Kept {
 }
 
 impl MemoryKeyStore {
-    /// Nothing panics while it has the lock.
+    /// Nothing panics while it holds the lock, so the lock is never poisoned.
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

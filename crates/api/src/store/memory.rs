@@ -42,9 +42,9 @@ struct Entry {
     object: Object,
     items: Vec<Numbered>,
     hold: Option<Hold>,
-    /// When it is due, in Unix seconds.
+    /// When the object is due, in Unix seconds.
     due: Option<u64>,
-    /// The bytes of its content outside the store.
+    /// The bytes of the object's content outside the store.
     content: u64,
     chunks: Chunks,
 }
@@ -378,7 +378,7 @@ impl Draft<'_> {
         changed.find(|(_, entry)| entry.object.id == id)
     }
 
-    /// Returns the entry as it is after the changes so far, for changing it.
+    /// Returns the entry, including the changes so far, to be changed again.
     fn entry(&mut self, kind: Kind, id: &str) -> Result<&mut Entry, StoreError> {
         let at = ObjectRef {
             owner: self.owner,

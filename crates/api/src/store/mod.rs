@@ -189,7 +189,7 @@ pub trait Store: Send + Sync {
 /// An object that a server has [claimed](Store::claim).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimed {
-    /// Its owner.
+    /// The object's owner.
     pub owner: Owner,
     /// The object.
     pub object: Object,
@@ -202,7 +202,7 @@ pub struct Count {
     pub value: String,
     /// How many objects there are.
     pub objects: u64,
-    /// The bytes of their [content](Change::Schedule).
+    /// The bytes of the objects' [content](Change::Schedule).
     pub content: u64,
 }
 
@@ -312,11 +312,11 @@ pub type Metadata = BTreeMap<String, String>;
 /// A stored object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// Its kind.
+    /// The object's kind.
     pub kind: Kind,
-    /// Its id, which no other object has.
+    /// The object's id, which no other object has.
     pub id: String,
-    /// When it was created, in Unix seconds.
+    /// When the object was created, in Unix seconds.
     pub created: u64,
     /// The model of a chat completion, by the name in the request.
     pub model: Option<String>,
@@ -335,7 +335,7 @@ pub struct Object {
 /// response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Its id, which no other item on this side of the object has.
+    /// The item's id, which no other item on this side of the object has.
     pub id: String,
     /// The item as JSON.
     pub body: String,
@@ -362,18 +362,18 @@ pub enum Change {
     Create {
         /// The object.
         object: Object,
-        /// Its items.
+        /// The object's items.
         items: Vec<Item>,
     },
     /// Replaces the body of an object and adds items at the end of its items.
     Replace {
         /// The kind of the object.
         kind: Kind,
-        /// Its id.
+        /// The object's id.
         id: String,
-        /// Its new body.
+        /// The object's new body.
         body: String,
-        /// Its further items.
+        /// The items to add.
         items: Vec<Item>,
         /// If given, the change fails with [`StoreError::InUse`] unless there is such a hold on the
         /// object.
@@ -383,9 +383,9 @@ pub enum Change {
     Append {
         /// The kind of the object.
         kind: Kind,
-        /// Its id.
+        /// The object's id.
         id: String,
-        /// Its further items.
+        /// The items to add.
         items: Vec<Item>,
     },
     /// Notes that a holder works on an object, for some time from now on. A second hold of the same
@@ -394,7 +394,7 @@ pub enum Change {
     Hold {
         /// The kind of the object.
         kind: Kind,
-        /// Its id.
+        /// The object's id.
         id: String,
         /// The name of the holder, which no other task has.
         holder: String,
@@ -406,7 +406,7 @@ pub enum Change {
     Renew {
         /// The kind of the object.
         kind: Kind,
-        /// Its id.
+        /// The object's id.
         id: String,
         /// The name of the holder.
         holder: String,
@@ -417,7 +417,7 @@ pub enum Change {
     Release {
         /// The kind of the object.
         kind: Kind,
-        /// Its id.
+        /// The object's id.
         id: String,
         /// The holder whose hold ends. `None`: any holder.
         holder: Option<String>,
@@ -426,16 +426,16 @@ pub enum Change {
     Clear {
         /// The kind of the object.
         kind: Kind,
-        /// Its id.
+        /// The object's id.
         id: String,
     },
     /// Replaces the metadata of an object.
     Label {
         /// The kind of the object.
         kind: Kind,
-        /// Its id.
+        /// The object's id.
         id: String,
-        /// Its new metadata.
+        /// The object's new metadata.
         metadata: Metadata,
     },
     /// Adds chunks to a file of a vector store. Those from number 0 on replace all that it has.
@@ -448,22 +448,22 @@ pub enum Change {
         first: u64,
         /// The chunks.
         chunks: Vec<Chunk>,
-        /// Whether the file has all its chunks now, so that they are found.
+        /// Whether these are the file's last chunks. From then on a search finds them.
         is_last: bool,
     },
     /// Sets when an object is due, and how many bytes of content it has outside the store.
     Schedule {
         /// The kind of the object.
         kind: Kind,
-        /// Its id.
+        /// The object's id.
         id: String,
-        /// When a server has to look at it next, in Unix seconds. `None`: never.
+        /// When a server has to work on the object next, in Unix seconds. `None`: never.
         due: Option<u64>,
         /// The bytes of its content, which count against the limit of its owner.
         content: u64,
     },
     /// Changes nothing. It fails with [`StoreError::OverLimit`] if the content of all objects of
-    /// the owner, with so many bytes more, would have more than a limit.
+    /// the owner and `more` further bytes would exceed a limit.
     Limit {
         /// The bytes that are to be added.
         more: u64,
@@ -491,7 +491,7 @@ pub struct ObjectRef<'a> {
     pub owner: &'a Owner,
     /// The kind.
     pub kind: Kind,
-    /// Its id.
+    /// The object's id.
     pub id: &'a str,
 }
 
@@ -539,7 +539,7 @@ pub enum Order {
 pub struct Listed<T> {
     /// The entries.
     pub data: Vec<T>,
-    /// Whether there are more after them.
+    /// Whether there are more objects after these.
     pub has_more: bool,
 }
 
@@ -582,7 +582,7 @@ pub enum StoreError {
     /// The store cannot be reached or does not work. The cause is for the operator's log.
     #[error("the store does not work: {cause}")]
     Unavailable {
-        /// The cause. It contains no text of the client.
+        /// The cause. It contains none of the client's text.
         cause: String,
     },
 }

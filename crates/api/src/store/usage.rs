@@ -33,11 +33,11 @@ pub struct Usage {
 pub struct UsageAmount {
     /// The requests that an engine accepted.
     pub requests: u64,
-    /// Those of them whose answer is not complete: it failed, or the client left.
+    /// The requests whose answer is not complete: it failed, or the client left.
     pub incomplete: u64,
     /// The tokens of prompts.
     pub prompt_tokens: u64,
-    /// Those of them that the engine had in its cache.
+    /// The prompt tokens that the engine had in its cache.
     pub cached_tokens: u64,
     /// The tokens of answers.
     pub completion_tokens: u64,

@@ -371,7 +371,7 @@ pub(crate) fn damaged() -> ApiError {
     })
 }
 
-/// Returns an object as its route answers it, with its metadata.
+/// Returns an object with its metadata, as its route shows it.
 fn shown(object: Object) -> Result<Map<String, Value>, ApiError> {
     let mut shown: Map<String, Value> =
         serde_json::from_str(&object.body).map_err(|_| damaged())?;

@@ -98,16 +98,16 @@ struct Courier {
     owners: Mutex<HashMap<Owner, Arc<Semaphore>>>,
 }
 
-/// What becomes of a delivery.
+/// What happens next with a delivery.
 enum Next {
-    /// It is deleted.
+    /// The delivery is deleted.
     Done,
-    /// It is tried again, after so many seconds.
+    /// The delivery is tried again after this number of seconds.
     Later(u64),
 }
 
 impl Courier {
-    /// Sends one event to its endpoint, and stores what becomes of it.
+    /// Sends one event to its endpoint, and stores the result.
     async fn deliver(&self, Claimed { owner, object }: Claimed) {
         let id = object.id.clone();
         let Ok(mut delivery) = serde_json::from_str::<Delivery>(&object.body) else {
@@ -136,7 +136,7 @@ impl Courier {
     async fn attempt(&self, owner: &Owner, object: &Object, delivery: &mut Delivery) -> Next {
         let endpoint = match self.endpoint(owner, &delivery.endpoint).await {
             Ok(endpoint) => endpoint,
-            // It was deleted.
+            // The endpoint was deleted.
             Err(StoreError::NotFound) => return Next::Done,
             Err(error) => {
                 tracing::warn!(id = object.id, %error, "the endpoint of a webhook event cannot be read");

@@ -194,7 +194,7 @@ impl StoredRequest<'_> {
         stored(&object.map_err(self.refused(KIND))?)
     }
 
-    /// Changes an endpoint. No other request changes it between its reading and its writing.
+    /// Changes an endpoint. No other request can change it between the read and the write.
     async fn change_webhook(
         &self,
         change: impl FnOnce(&mut StoredEndpoint) + Send,

@@ -40,7 +40,7 @@ const MOST_WAITING: u64 = 1000;
 /// The label of a delivery with the id of its endpoint.
 const ENDPOINT: &str = "endpoint";
 
-/// An endpoint as it is stored.
+/// The stored form of an endpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredEndpoint {
     #[serde(flatten)]
@@ -55,18 +55,18 @@ struct StoredEndpoint {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct EarlierSecret {
     secret: String,
-    /// When it ends, in Unix seconds.
+    /// When the replaced secret becomes invalid, in Unix seconds.
     until: u64,
 }
 
-/// An event on its way to one endpoint, as it is stored. Its id is the same for all attempts.
+/// The stored form of an event that waits for an endpoint. Its id is the same for all attempts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Delivery {
     /// The id of the endpoint.
     endpoint: String,
     /// The event as JSON.
     event: String,
-    /// How often it was sent without success.
+    /// The number of failed attempts.
     attempts: u32,
 }
 
@@ -140,7 +140,7 @@ async fn waiting(store: &dyn Store, owner: &Owner) -> Result<u64, StoreError> {
     Ok(counts.await?.iter().map(|count| count.objects).sum())
 }
 
-/// Returns an event as JSON. It has nothing of the object but its id.
+/// Returns an event as JSON. Of the object, it contains only the id.
 fn event(event_type: &str, id: &str) -> String {
     json!({
         "id": id::item("evt_"),

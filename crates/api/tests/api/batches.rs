@@ -404,7 +404,8 @@ async fn a_cancelled_batch_keeps_its_answers_and_names_what_was_not_made() {
     door.running.store(1, Ordering::Relaxed);
     let work = door.work();
     let path = format!("/v1/batches/{id}/cancel");
-    // Wait until it has started: one line after another, since a client is being answered.
+    // Waits until the batch has started. Its lines run one by one, because a client is being
+    // answered.
     while door.batch(None, &id).await["request_counts"]["completed"] == 0 {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -571,9 +572,10 @@ async fn a_batch_whose_engine_is_busy_does_not_keep_others_waiting() {
     while door.inner.chats().is_empty() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    // Its only line needs no engine.
+    // The only line of this batch needs no engine.
     let other = door.create(&line("a").replace("messages", "none")).await;
-    // It has waited for longer: the clock of the store is not the paused one.
+    // This batch has waited for longer. Its due time is set by hand, because the store's clock is
+    // not paused.
     let due = Change::Schedule {
         kind: Kind::Batch,
         id: other.clone(),

@@ -1,4 +1,4 @@
-//! API keys: what the server reports about a client by its key, and what the door does with it.
+//! API keys: what the server knows about a client by its key, and how the API uses it.
 
 use std::sync::Arc;
 

@@ -800,7 +800,7 @@ async fn a_file_that_cannot_be_read_or_is_not_there_is_an_error_at_its_place() {
             refused(&answer, status, Some(place));
         }
     }
-    // Those of another key are not there.
+    // The files of another key do not exist for this one.
     let own = id(&door.file(b"text", "user_data").await.json());
     let (path, asked) = by_id(&own)[0].clone();
     let request = Request::post(path).body(Full::new(Bytes::from(asked.to_string())));

@@ -78,7 +78,7 @@ async fn llama_guard_scores_its_hazards() {
         result["category_applied_input_types"]["hate"],
         json!(["text"])
     );
-    // It knows no such category.
+    // The model knows no such category.
     assert_eq!(result["categories"]["self-harm/intent"], false);
     assert_eq!(result["category_scores"]["self-harm/intent"], 0.0);
     assert_eq!(

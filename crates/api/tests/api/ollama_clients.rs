@@ -76,7 +76,8 @@ async fn the_version_is_one_that_has_responses_and_says_whose_it_is() {
         .split('.')
         .map(|part| part.parse().expect("a number"))
         .collect();
-    // Codex refuses older ones. Newer ones would promise what Loggia does not have.
+    // Codex refuses older versions. A newer version would promise features that Loggia does not
+    // have.
     assert_eq!(parts, [0, 13, 4]);
     let server = answer.json()["server"].clone();
     assert!(
@@ -130,7 +131,7 @@ async fn a_pull_of_a_served_model_succeeds() {
     );
 }
 
-/// As `curl -d` sends it.
+/// `curl -d` sends another content type.
 #[tokio::test]
 async fn a_pull_may_have_any_content_type() {
     let mut asked = request(Method::POST, "/api/pull", r#"{"model": "m"}"#);

@@ -449,7 +449,7 @@ async fn files_are_read_in_the_background_and_their_chunks_are_found() {
         ["dogs.html"]
     );
     door.get(&format!("/v1/files/{cats}")).await;
-    // A file that is deleted leaves its vector stores.
+    // A deleted file is removed from its vector stores.
     let file = format!("/v1/files/{dogs}");
     assert_eq!(
         door.send("a", Method::DELETE, &file, Value::Null).await.0,

@@ -7,7 +7,7 @@ use loggia_wire::Extra;
 use loggia_wire::openai::{Message, Role};
 use serde_json::Value;
 
-/// The field that requests it.
+/// The field that requests a continuation of the last message.
 pub const CONTINUE: &str = "continue_final_message";
 
 /// The field that must be `false` beside it.
@@ -32,7 +32,7 @@ pub fn is_requested(extra: &Extra) -> bool {
     extra.get(CONTINUE).and_then(Value::as_bool) == Some(true)
 }
 
-/// Adds the fields that request it.
+/// Adds the fields that request a continuation of the last message.
 pub fn request(extra: &mut Extra) {
     extra.insert(CONTINUE.to_owned(), Value::Bool(true));
     extra.insert(ADD_PROMPT.to_owned(), Value::Bool(false));

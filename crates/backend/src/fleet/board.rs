@@ -28,9 +28,9 @@ pub(super) struct Board {
 struct Node {
     in_flight: usize,
     breaker: Breaker,
-    /// The models that the node has. `None` if it has not told yet.
+    /// The models that the node has. `None` if the node has not reported them yet.
     models: Option<HashSet<String>>,
-    /// The models that are loaded. `None` if it does not tell.
+    /// The models that are loaded. `None` if the node does not report them.
     loaded: Option<HashSet<String>>,
     /// The number of the last choice that fell on the node.
     chosen: u64,
@@ -39,11 +39,11 @@ struct Node {
 /// The result of a call, as evidence about its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It answered, or refused the request.
+    /// The node answered, or refused the request.
     Answered,
-    /// It failed.
+    /// The node failed.
     Failed,
-    /// It cannot be reached.
+    /// The node cannot be reached.
     Away,
     /// Nothing.
     Unknown,

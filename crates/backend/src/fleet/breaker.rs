@@ -39,7 +39,7 @@ pub(super) enum Standing {
     Up,
     /// The node is used for one call.
     OnTrial,
-    /// That call has not been answered yet.
+    /// The call that tries the node again has not been answered yet.
     Tried,
     /// The node is not used.
     Down,

@@ -63,16 +63,16 @@ struct Shared {
 pub struct NodeState {
     /// The name of the node.
     pub name: Arc<str>,
-    /// Whether it gets calls.
+    /// Whether the node gets calls.
     pub is_used: bool,
-    /// The calls in flight at it.
+    /// The number of calls in flight at the node.
     pub in_flight: usize,
 }
 
 struct Node {
     name: Arc<str>,
     backend: Arc<dyn Backend>,
-    /// When its lists were asked last.
+    /// When the node was last asked for its lists.
     asked: Mutex<Option<Instant>>,
     is_asked: AtomicBool,
 }
@@ -107,7 +107,7 @@ impl Fleet {
     /// begins to answer wins, and the other call is dropped.
     #[must_use]
     pub fn with_hedging(mut self, after: Option<Duration>) -> Self {
-        // Nobody else has it yet.
+        // The value is not shared yet.
         if let Some(shared) = Arc::get_mut(&mut self.0) {
             shared.hedge_after = after;
         }

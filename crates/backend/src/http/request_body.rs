@@ -16,7 +16,7 @@ use super::form::Form;
 pub struct RequestBody(Kind);
 
 enum Kind {
-    /// `None` after it was sent.
+    /// A body in memory. `None` after it was sent.
     Whole(Option<Bytes>),
     Form {
         form: Form,

@@ -54,7 +54,7 @@ pub(super) enum Node {
         least: u32,
         most: Option<u32>,
     },
-    /// Any other text. Its content is that of a terminal.
+    /// Any text that the node does not match. The node follows the rules of terminals.
     Not(Box<Node>),
     Name(Name),
     Text {
@@ -350,7 +350,7 @@ impl Reader {
         Ok(only(all, Node::Sequence))
     }
 
-    /// An atom and how often it comes.
+    /// Parses an atom and its repetition.
     fn repeated(&mut self) -> Result<Node, GrammarError> {
         let node = self.atom()?;
         let place = self.place();

@@ -21,9 +21,9 @@ const LONGEST_DEFINITION: usize = 64 << 10;
 /// A definition that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GrammarError {
-    /// It is not a grammar: the reason.
+    /// The definition is not a grammar, for this reason.
     Invalid(String),
-    /// It may be a grammar, but cannot be enforced here: the reason.
+    /// The definition may be a grammar, but cannot be enforced here, for this reason.
     Unsupported(String),
 }
 

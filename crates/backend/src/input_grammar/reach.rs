@@ -113,9 +113,9 @@ enum State {
 /// A name that a definition uses.
 struct Used<'a> {
     name: &'a Name,
-    /// The number of brackets around it.
+    /// The number of brackets around the name.
     nesting: usize,
-    /// Whether it must be a terminal.
+    /// Whether the name must be a terminal.
     in_terminal: bool,
 }
 

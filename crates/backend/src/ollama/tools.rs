@@ -186,7 +186,7 @@ fn keep_known_forms(fields: &mut Map<String, Value>, place: &str, lost: &mut Vec
             ("required", names) if is_list_of_strings(&names) => Some(names),
             ("enum", values) if values.is_array() => Some(values),
             ("description", text) if text.is_string() => Some(text),
-            // These values are kept unchanged.
+            // The values of these keywords are kept unchanged.
             ("items" | "$defs", any) => Some(any),
             _ => None,
         };

@@ -117,7 +117,7 @@ impl OpenAi {
         let Some(prompt) = rendered.get("prompt").and_then(Value::as_str) else {
             return Ok(None);
         };
-        // These settings are those with which llama-server tokenizes a chat.
+        // llama-server tokenizes a chat with these settings.
         let text = json!({"model": request.model, "content": prompt, "add_special": true,
             "parse_special": true});
         let Some((tokenized, served_by)) = self.ask(tokenize, to_json(&text)?, request).await?

@@ -44,7 +44,7 @@ pub(super) fn rewritten(
 /// The events of a body that are being rewritten.
 struct Rewritten<R> {
     backend: String,
-    /// `None` after its end.
+    /// The engine's body. `None` after its end.
     body: Option<Body>,
     frames: sse::Events,
     rewrite: R,

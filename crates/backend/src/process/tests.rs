@@ -24,7 +24,7 @@ struct Counting {
     under_way: Arc<AtomicUsize>,
     /// The number of events that all calls have sent.
     given: Arc<AtomicUsize>,
-    /// The chats that it was asked for.
+    /// The chats that the backend received.
     asked: Mutex<Vec<Arc<ChatCompletionRequest>>>,
 }
 

@@ -15,8 +15,9 @@ const REMEMBERED: usize = 4096;
 /// those, one of the key that was served the fewest tokens.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// The most requests that run at once, and that wait.
+    /// The maximum number of requests that run at the same time.
     at_once: usize,
+    /// The maximum number of requests that wait.
     places: usize,
     running: usize,
     waiting: usize,
@@ -35,10 +36,10 @@ pub(super) struct Entrant {
 /// The requests of a key.
 #[derive(Debug, Default)]
 struct Key {
-    /// The tokens that it was served while other keys were served too.
+    /// The tokens that this key was served while other keys were served too.
     served: u64,
     running: usize,
-    /// The numbers of those that wait, by their priority.
+    /// The numbers of the waiting requests, by their priority.
     waiting: [VecDeque<u64>; Priority::COUNT],
 }
 
@@ -47,7 +48,7 @@ struct Key {
 pub(super) enum Entered {
     Runs,
     Waits,
-    /// It waits, and this one of a lower priority no longer does.
+    /// The request waits, and this other request of a lower priority is refused instead.
     WaitsInsteadOf(u64),
     /// There is no place left.
     Full,
@@ -182,7 +183,7 @@ impl Line {
             let turns = if *owner == entrant.owner {
                 before
             } else {
-                // Until then the other has as many turns, and one more if its turn is first.
+                // Until then, the other key has as many turns, and one more if its turn is first.
                 let first = |key: &Key| (key.served, key.waiting[at].front().copied());
                 let more = usize::from(first(key) < first(own));
                 key.waiting[at].len().min(before + more)

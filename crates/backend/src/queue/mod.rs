@@ -96,7 +96,7 @@ impl Turns {
                 Entered::Full => return Err(busy),
                 Entered::Runs => return Ok(Turn::new(self, &entrant.owner)),
                 Entered::Waits => {}
-                // Its turn fails, because nobody can send it any more.
+                // The other request's wait for its turn fails, because the sender is dropped.
                 Entered::WaitsInsteadOf(other) => drop(state.waiting.remove(&other)),
             }
             let (sender, turn) = oneshot::channel();
@@ -138,7 +138,7 @@ impl Turns {
     }
 }
 
-/// The place of a request that waits. It leaves when this is dropped.
+/// The place of a waiting request. Dropping this removes the request from the queue.
 struct Place<'a> {
     turns: &'a Arc<Turns>,
     entrant: Entrant,
@@ -161,7 +161,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// The turn of a request, until it is dropped.
+/// A request's permission to run. Dropping this lets the next request run.
 struct Turn {
     turns: Arc<Turns>,
     owner: Owner,

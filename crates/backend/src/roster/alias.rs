@@ -25,7 +25,7 @@ pub struct Alias {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
     to: String,
-    /// Its share of the requests, if the targets have shares.
+    /// The target's share of the requests, if the targets have shares.
     share: Option<u32>,
 }
 

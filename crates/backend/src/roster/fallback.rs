@@ -15,8 +15,8 @@ use crate::{
     Reply, SchemaEngine, ToolSchemas,
 };
 
-/// Returns what all of these models can do that answer: whichever answers, it honours what the door
-/// let through.
+/// Returns the abilities that all of these models have: whichever model answers, it honours the
+/// fields that the API admitted.
 pub(super) async fn abilities(
     places: Vec<ResolvedModel<'_>>,
 ) -> Result<Arc<Abilities>, BackendError> {

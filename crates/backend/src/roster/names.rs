@@ -70,7 +70,7 @@ pub(super) struct ResolvedModel<'a> {
     pub(super) model: String,
     /// Whether an alias was applied, exact or with a `*`.
     pub(super) by_alias: bool,
-    /// Its place in the configured order, of several that an alias leads to.
+    /// The position of the model's target in the alias, if the alias has several.
     pub(super) order: usize,
 }
 

@@ -41,7 +41,8 @@ pub enum SchemaFaultKind {
     Unenforced,
     /// JSON Schema does not allow this value of the keyword (`"properties": 7`).
     Malformed,
-    /// No value matches it together with a keyword beside it (`"minItems": 3` and `"maxItems": 2`).
+    /// No value can match the keyword together with a keyword beside it (`"minItems": 3` and
+    /// `"maxItems": 2`).
     Impossible,
     /// The keyword is a reference within the schema whose target does not exist.
     LeadsNowhere,

@@ -324,7 +324,7 @@ fn as_object(schema: &mut Value) {
 /// The limit of the integers that the embedded engine writes.
 const WIDEST: f64 = 9_223_372_036_854_774_784.0;
 
-/// The largest integer for which the converter writes a range.
+/// The largest integer for which llama.cpp's grammar converter writes a range.
 const LARGEST: f64 = 999_999_999_999_999.0;
 
 /// Rounds the bounds of integers, and keeps one per side.

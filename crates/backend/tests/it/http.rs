@@ -518,7 +518,7 @@ async fn a_form_is_sent_whole_and_again_if_its_connection_was_closed() {
     }
 }
 
-/// An engine may refuse a recording before it has read it.
+/// An engine may refuse a recording before it has read all of it.
 #[tokio::test]
 async fn an_answer_before_the_end_of_a_form_is_read() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

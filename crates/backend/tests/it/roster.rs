@@ -365,7 +365,7 @@ async fn an_alias_with_several_targets_is_the_next_one_while_one_is_away() {
     assert_eq!(served(&roster, "gone").await.as_deref(), Ok("cloud other"));
     let abilities = roster.abilities("chat").await.unwrap();
     assert_eq!(abilities.context_length, Some(3), "the shorter one");
-    // Its list is not asked again: the call itself finds out.
+    // The list of this backend is not requested again: the call itself fails.
     gpu.goes_down();
     for name in ["chat", "nested"] {
         assert_eq!(

@@ -7,8 +7,8 @@ use super::score::Scored;
 use crate::grammar::AnswerConstraint;
 use crate::sample::Sampling;
 
-/// Whose requests share cached prompts: those of one API key, by the key's name, or (`None`) those
-/// of everybody.
+/// The scope in which requests share cached prompts: one API key, by its name, or (`None`) all
+/// keys.
 pub(crate) type Scope = Option<Arc<str>>;
 
 /// A request to the engine: one text to continue.

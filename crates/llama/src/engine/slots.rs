@@ -16,7 +16,8 @@ pub(super) struct Slot {
     /// The cached tokens, from position 0. They stay after a request ends, because the next request
     /// may begin with the same tokens.
     pub(super) tokens: Vec<Token>,
-    /// Whose tokens they are. Only requests of the same scope may reuse them.
+    /// The scope of the requests that the tokens are from. Only requests of the same scope may
+    /// reuse them.
     pub(super) scope: Scope,
     /// The minimum number of tokens that must stay if the sequence is truncated. It is above 0 if
     /// the state came from the prompt cache, and its sliding windows hold only the last tokens.

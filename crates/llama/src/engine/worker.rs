@@ -103,7 +103,7 @@ struct Worker<'a> {
     slots: Vec<Slot>,
     /// The conversations that no slot holds.
     pool: Pool,
-    /// The same on disk, if it is turned on.
+    /// The prompt cache on disk, if it is turned on.
     disk: Option<Disk>,
     /// The snapshots that were read from disk since the last step.
     loaded: Arc<Mutex<Vec<Loaded>>>,

@@ -42,7 +42,7 @@ pub(crate) struct CompileError {
     /// The path of the request field at fault. Empty if the cause is not in the request.
     pub(crate) param: String,
     pub(crate) message: String,
-    /// Whether no engine could use it.
+    /// Whether no engine could use the grammar.
     pub(crate) is_invalid: bool,
 }
 

@@ -1,5 +1,6 @@
-//! Properties of a template, found by trial renderings: what it shows, and in which form it expects
-//! it. Its source is less reliable: a name in it may be in a comment, or have another meaning.
+//! Properties of a template, found by trial renderings: which parts of a conversation it shows, and
+//! in which form it expects them. Its source is less reliable: a name in the source may be in a
+//! comment, or have another meaning.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,8 +35,7 @@ pub(super) struct Traits {
     pub(super) no_content: bool,
     /// The parts of earlier calls that it shows, without tools and with tools.
     pub(super) shows: [Shows; 2],
-    /// The changes that conversations need so that it shows all of them, without tools and with
-    /// tools.
+    /// The changes that make the template show all of a conversation, without tools and with tools.
     pub(super) changes: [Vec<Change>; 2],
 }
 

@@ -34,7 +34,8 @@ async fn a_cached_state_is_used_by_engines_with_its_types_only() {
         (CacheType::Q8_0, CacheType::Q4_0),
         (CacheType::F16, CacheType::Q4_0),
     ] {
-        // Another engine finds nothing, and then the same one finds what it has read.
+        // An engine with another cache type finds nothing; the same engine then finds the prompt
+        // that it has read.
         for expected in [false, true] {
             let llama = open(|options| with_types(options, keys, values, folder.path()));
             let text = long_text("What is the capital of France? Answer in one word.", 200);

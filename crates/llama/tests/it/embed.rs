@@ -264,7 +264,7 @@ async fn past_the_queue_a_request_is_refused_at_once_and_who_leaves_makes_room()
     );
     one.abort();
     two.abort();
-    // Their two million tokens would take minutes.
+    // The two million tokens of these inputs would take minutes.
     let answered = async {
         while embed(&engine, json!({"input": "a cat"})).await.is_err() {
             tokio::task::yield_now().await;

@@ -86,7 +86,7 @@ fn assert_close(one: &[TokenLogprob], other: &[TokenLogprob]) {
 
 /// The logarithm of each token's probability after the tokens before it. The first token has none.
 fn as_llama_cpp_has_it(tokens: &[u32]) -> Vec<f64> {
-    // Dropping it would shut llama.cpp down for the engines of other tests.
+    // Dropping the backend would shut llama.cpp down for the engines of other tests.
     let backend = ManuallyDrop::new(LlamaBackend::init().unwrap_or(LlamaBackend {}));
     let model =
         LlamaModel::load_from_file(&backend, model(), &LlamaModelParams::default()).unwrap();

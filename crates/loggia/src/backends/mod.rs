@@ -42,10 +42,11 @@ pub(crate) struct Backends {
     pub(crate) embedded: Vec<String>,
     /// The draft models, by the names of their models.
     pub(crate) drafts: Vec<(String, Draft)>,
-    /// Loads the embedded models. Until it has finished they are listed, and requests wait for
+    /// Loads the embedded models. Until this has finished, they are listed, and requests wait for
     /// them.
     pub(crate) load: BoxFuture<'static, anyhow::Result<()>>,
-    /// Unloads them, at the end of the program, so that they can write what they keep on disk.
+    /// Unloads the embedded models at the end of the program, so that they can write their caches
+    /// to disk.
     pub(crate) unload: BoxFuture<'static, ()>,
     /// The lines of `loggia check` about contexts and the prompt cache.
     pub(crate) caches: String,

@@ -13,13 +13,13 @@ use crate::models::{self, FileFormat, FolderError, Model, Source, Store, StoreEr
 pub(crate) struct EmbeddedModel {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
-    /// Whether it was found by its name in the model folder, not by its path.
+    /// Whether the model was found by its name in the model folder, not by its path.
     pub(crate) stored: bool,
-    /// Its LoRA adapter.
+    /// The model's LoRA adapter.
     pub(crate) adapter: Option<Adapter>,
-    /// Its projector, for pictures and sounds.
+    /// The model's projector, for pictures and sounds.
     pub(crate) mmproj: Option<PathBuf>,
-    /// Its draft model, for speculative decoding.
+    /// The model's draft model, for speculative decoding.
     pub(crate) draft: Option<Draft>,
 }
 

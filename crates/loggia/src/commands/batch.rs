@@ -28,7 +28,7 @@ pub(crate) enum Ended {
     Answered,
     /// Some were refused, or could not be made.
     WithErrors,
-    /// The user stopped it.
+    /// The user stopped the run.
     Interrupted,
 }
 
@@ -132,7 +132,7 @@ impl Outputs {
         self.errors.append(&line.json)
     }
 
-    /// Ends the files, and tells where they are.
+    /// Closes the files, and prints where they are.
     fn end(self, requests: u64) -> anyhow::Result<Ended> {
         self.answers.end()?;
         self.errors.end()?;

@@ -25,7 +25,8 @@ trait Entry<Limit>: Sized {
     fn toml(limit: &Limit) -> Option<String>;
 }
 
-/// Defines a table. Its entries have the names of the limits that they set.
+/// Defines a table of the configuration file. Its entries have the names of the limits that they
+/// set.
 macro_rules! table {
     ($name:literal, $(#[$about:meta])* $table:ident, $limits:ty {
         $($(#[$attribute:meta])* $entry:ident: $type:ty $(, example $example:literal)?;)*

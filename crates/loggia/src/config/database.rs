@@ -41,7 +41,7 @@ impl TryFrom<String> for Database {
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut url = self.0.clone();
-        // It fails for addresses without a host, which have no password either.
+        // This fails for addresses without a host, which have no password either.
         let _ = url.set_password(None);
         let pairs = self.0.query_pairs();
         let shown: Vec<_> = pairs.filter(|(name, _)| name != "password").collect();

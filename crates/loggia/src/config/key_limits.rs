@@ -87,7 +87,7 @@ impl TryFrom<String> for LimitsUrl {
 impl fmt::Display for LimitsUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut url = self.0.clone();
-        // It fails for addresses without a host, which have no password either.
+        // This fails for addresses without a host, which have no password either.
         let _ = url.set_password(None);
         url.set_query(None);
         url.fmt(f)

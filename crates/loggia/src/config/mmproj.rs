@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::value::ValueError;
 
-/// The projector of a model, or that it has none.
+/// The projector of a model, or that the model has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mmproj {
     /// The model, by its name or as in `models`; `None` if there is only one model.

@@ -10,7 +10,7 @@ pub(crate) struct Setting {
     pub(super) variable: &'static str,
     /// The default value, or what happens by default.
     pub(super) default: fn() -> String,
-    /// An example for its variable or flag.
+    /// An example for the setting's variable or flag.
     pub(super) example: fn() -> String,
     /// The example as TOML.
     pub(super) in_file: fn() -> String,
@@ -36,7 +36,7 @@ impl Setting {
 /// How a value is written in a configuration file.
 #[derive(PartialEq)]
 pub(super) enum Written {
-    /// The value after its key.
+    /// The line with the key and its value.
     Line(String),
     /// Tables, which come after all other lines.
     Tables(String),

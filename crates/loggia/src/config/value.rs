@@ -80,10 +80,10 @@ pub(crate) enum ValueError {
     KeyTwice(String),
     #[error("`{0}` is not the name of a header; write x-forwarded-user")]
     HeaderName(String),
-    // Without the text: it may have a password.
+    // The error does not repeat the URL, because it may contain a password.
     #[error("this is not the address of a Valkey or Redis without TLS; write redis://host:6379")]
     LimitsUrl,
-    // Without the text: it may have a password.
+    // The error does not repeat the URL, because it may contain a password.
     #[error(
         "this is not the address of a PostgreSQL database; write postgres://user@host/database"
     )]

@@ -21,7 +21,7 @@ pub(super) struct PageText {
     /// The place where the next glyph of the line would be, and the direction of the line with the
     /// length of the font size.
     end: Option<(Point, Vec2)>,
-    /// The longest text. What comes after it is dropped.
+    /// The maximum length of the text. The rest is dropped.
     longest: usize,
 }
 

@@ -45,7 +45,7 @@ impl Documents for ReadDocuments {
 
     fn pdf_text(&self, pdf: Bytes) -> BoxFuture<'_, Result<String, DocumentError>> {
         Box::pin(async move {
-            // It is never closed.
+            // The semaphore is never closed.
             let _place = self.reading.acquire().await;
             process::text(pdf).await.map_err(DocumentError::new)
         })

@@ -59,12 +59,12 @@ async fn read(mut command: Command, pdf: Bytes) -> Result<String, String> {
     match status.code() {
         Some(0) if received.is_ok() => Ok(text),
         Some(code) => Err(Failure::of_code(code).to_string()),
-        // It was killed by a signal.
+        // The process was killed by a signal.
         None => Err(Failure::Unreadable.to_string()),
     }
 }
 
-/// What clients are told if the process cannot be started.
+/// The error that clients see if the process cannot be started.
 const NOT_NOW: &str = "this server cannot read PDFs at the moment";
 
 fn failed(error: &std::io::Error) -> String {
@@ -79,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// A shell in the place of the process.
+    /// Returns a shell that runs instead of the PDF process.
     fn shell(script: &str) -> Command {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
@@ -95,14 +95,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let pid = folder.path().join("pid");
         for script in [
-            // It waits, computes for ever, or ignores a request to end.
+            // The process waits, computes forever, or ignores a request to end.
             "exec sleep 600",
             "while :; do :; done",
             "trap '' TERM; while :; do :; done",
         ] {
             let script = format!("echo $$ > {}; {script}", pid.display());
             let begun = Instant::now();
-            // Longer than a pipe holds: nobody reads it.
+            // The text is longer than the buffer of a pipe, and the process does not read it.
             let read = text_within(&script, &vec![b'x'; 1 << 20], Duration::from_secs(1)).await;
             assert_eq!(read, Err("it took longer than 1 s to read".to_owned()));
             assert!(begun.elapsed() < Duration::from_secs(30));
@@ -129,7 +129,7 @@ mod tests {
         let damaged = || Err(Failure::Unreadable.to_string());
         for (script, expected) in [
             ("cat", Ok("pdf".to_owned())),
-            // It ends before it has read the PDF.
+            // The process ends before it has read the PDF.
             ("exit 0", Ok(String::new())),
             ("exit 11", Err(Failure::Encrypted.to_string())),
             ("cat; exit 12", Err(Failure::TooManyPages.to_string())),

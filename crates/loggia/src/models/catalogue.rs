@@ -3,7 +3,7 @@
 //! Each refers to a repository on Hugging Face. If an entry has a sha256, the downloaded file must
 //! match it.
 
-/// A short name and what it refers to.
+/// A short name and the file that it refers to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CatalogueEntry {
     /// `family:size`. The family alone means its first entry.
@@ -84,7 +84,7 @@ pub(crate) fn short_names() -> impl Iterator<Item = &'static str> {
     KNOWN.iter().map(|known| known.name)
 }
 
-/// The family, if it means this very entry: `smollm2` for `smollm2:135m`.
+/// Returns the family if its default is this entry: `smollm2` for `smollm2:135m`.
 pub(crate) fn family(name: &str) -> Option<&str> {
     let family = name.split(':').next()?;
     find(family)

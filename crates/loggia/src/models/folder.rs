@@ -64,7 +64,7 @@ pub(crate) fn the_model_in(folder: &Path) -> Result<PathBuf, FolderError> {
         if name.starts_with('.') || !path.is_file() {
             continue;
         }
-        // Only files with GGUF contents count, whatever their names.
+        // A GGUF file is recognized by its content; its name does not matter.
         match FileFormat::of(&path) {
             Ok(FileFormat::Gguf) if is_a_model(name) => found.push(path),
             Ok(other @ (FileFormat::Safetensors | FileFormat::Zip | FileFormat::LfsPointer)) => {

@@ -63,7 +63,7 @@ impl Lock {
                 .map_err(write_error)?;
             match file.try_lock() {
                 Ok(()) if is_still(&path, &file) => return Ok(Lock { path, _file: file }),
-                // The holder removed it between the two steps.
+                // The process that held the file removed it between the two steps.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(WriteError::Locked),
                 Err(TryLockError::Error(cause)) => return Err(write_error(cause)),
@@ -221,7 +221,7 @@ impl Part {
     }
 
     fn thrown_away(&self, error: impl FnOnce(String, &Self) -> WriteError) -> WriteError {
-        // If it cannot be removed now, its length or digest will be wrong the next time.
+        // If the file cannot be removed now, its length or digest will be wrong the next time.
         let _ = fs::remove_file(&self.path);
         error(file_name(&self.target).to_owned(), self)
     }

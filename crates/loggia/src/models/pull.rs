@@ -47,7 +47,7 @@ pub(crate) enum PullError {
     Vanished(String),
 }
 
-/// Adds a model, and returns it with its name there.
+/// Adds a model to the model folder, and returns it with its name there.
 pub(crate) async fn pull(
     source: &Source,
     store: &Store,

@@ -28,7 +28,7 @@ fn a_model_is_measured_beside_another_server() {
     let arguments = ["bench", "tiny.gguf", "--against", &url, "--json", "--time"];
     let begun = Instant::now();
     let run = program.run(&[&arguments[..], &["4s"]].concat()).succeeded();
-    // It may take half as long again, and the time to load the model.
+    // The measurement may take half as long again, and the time to load the model.
     assert!(begun.elapsed() < Duration::from_secs(40), "{run:?}");
     let json: Value = serde_json::from_str(&run.out).unwrap();
     assert!(json["rounds"].as_u64() >= Some(1), "{json}");

@@ -133,7 +133,7 @@ fn run_with_a_prompt_prints_one_answer_and_ends() {
         run(&[MODEL, "why", "so?"]),
         (Some(0), "Hello\n".to_owned(), String::new())
     );
-    // An error ends it.
+    // An error ends the chat.
     let (code, out, err) = run(&["none", "Hi"]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(err.contains("has no model `none`"), "{err}");

@@ -196,7 +196,7 @@ fn a_server_that_is_away_is_said_and_a_named_model_is_printed() {
     );
     assert!(run.out.contains("model = \"m\""), "{run:?}");
     assert!(files(&program).is_empty());
-    // Without --url, it is the configured address.
+    // Without `--url`, the configured address is used.
     let program = program.with("LOGGIA_LISTEN", "127.0.0.1:1");
     let run = program
         .run(&["connect", "codex", "--model", "m"])

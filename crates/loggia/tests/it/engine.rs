@@ -1,4 +1,4 @@
-//! Engine processes: what happens if one ends, and what is not affected.
+//! Engine processes: what happens if one ends, and that the others go on.
 
 #![cfg(all(unix, feature = "embedded"))]
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -56,7 +56,7 @@ fn answer(mut connection: TcpStream) -> String {
     answer
 }
 
-/// Waits until it is so.
+/// Waits until the condition is true.
 #[track_caller]
 fn until(mut is_so: impl FnMut() -> bool) {
     let since = Instant::now();
@@ -151,7 +151,8 @@ fn requests_wait_for_their_turn_and_are_refused_when_the_queue_is_full() {
     let url = ollama.url();
     let arguments = ["--ollama", &url, "--at-once", "1", "--queue", "1"];
     let served = Served::start(Program::new(), &arguments);
-    // It has begun and goes on: the turn is held beyond the head of the response.
+    // The answer has begun and goes on: the request keeps its place in the queue until the whole
+    // body has ended.
     let mut running = BufReader::new(send(served.address, true));
     let mut begun = String::new();
     while !begun.contains("Hel") {
@@ -159,7 +160,7 @@ fn requests_wait_for_their_turn_and_are_refused_when_the_queue_is_full() {
     }
     let others = [(); 2].map(|()| send(served.address, true));
     let mut answers = others.map(|connection| std::thread::spawn(|| answer(connection)));
-    // One of them waits; the other is refused at once.
+    // One of the two requests waits; the other is refused at once.
     until(|| answers.iter().any(std::thread::JoinHandle::is_finished));
     answers.sort_by_key(|answer| !answer.is_finished());
     let [refused, waits] = answers;
@@ -203,7 +204,7 @@ fn a_key_with_the_scope_has_priority_and_streams_tell_their_place() {
     wait_for(&mut running, "Hel");
     let mut flex = begin(vip, "flex");
     wait_for(&mut flex, ": queued 1\n");
-    // It may not have priority.
+    // The key may not use priority.
     let mut default = begin(plain, "priority");
     wait_for(&mut default, ": queued 1\n");
     let mut first = begin(vip, "priority");
@@ -338,7 +339,7 @@ fn with_hedging_a_second_node_is_asked_when_the_first_is_slow() {
         let before = (chats(&first), chats(&second));
         let asked = send(served.address, stream);
         until(|| chats(&first) > before.0 && chats(&second) > before.1);
-        // The one that begins to answer wins, whichever was asked first.
+        // The node that begins to answer first wins, whichever was asked first.
         let (fast, name) = if stream {
             (&second, "gpu@2;")
         } else {

@@ -31,7 +31,7 @@ fn read(mut child: Child, pdf: &[u8]) -> (ExitStatus, String) {
     let mut input = child.stdin.take().unwrap();
     let mut output = child.stdout.take().unwrap();
     let pdf = pdf.to_vec();
-    // It may end before it has read everything.
+    // The process may end before it has read everything.
     let writing = std::thread::spawn(move || {
         let _ = input.write_all(&pdf);
     });
@@ -139,7 +139,7 @@ fn the_process_limits_its_memory_and_its_time_itself() {
 
 #[test]
 fn a_process_without_memory_ends() {
-    // What it has before it reads anything.
+    // The memory that the process has before it reads anything.
     let mut child = start(&["--memory", "2000000000"]);
     once(&child, "limits", "Max address space", |found| {
         found == "2000000000"

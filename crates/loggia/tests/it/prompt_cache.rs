@@ -1,5 +1,5 @@
-//! The prompt cache on disk: what survives the end of the program, however it ends, and whose it
-//! is.
+//! The prompt cache on disk: it survives the end of the program, however that happens, and its
+//! scope is kept.
 
 #![cfg(all(unix, feature = "embedded"))]
 use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};

@@ -208,7 +208,7 @@ fn what_takes_longer_than_the_shutdown_timeout_ends_with_an_error_event() {
     }
 }
 
-/// They belong to no connection.
+/// Background responses belong to no connection.
 #[test]
 fn background_responses_are_finished_or_failed_when_the_program_has_ended() {
     let ollama = Ollama::start();

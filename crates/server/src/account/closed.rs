@@ -36,5 +36,5 @@ pub(crate) struct Closed<'a> {
     pub(crate) is_of_batch: bool,
 }
 
-/// Those who get the account of every request, in this order.
+/// The listeners that get the account of every request, in this order.
 pub(crate) type Listeners = Arc<[Box<dyn Listener>]>;

@@ -17,7 +17,8 @@ const TARGET: &str = "loggia_server::access";
 /// The listener that writes the access log.
 pub(crate) struct Log;
 
-/// Whether an open console asks for it every second, so that its lines would hide all others.
+/// Returns whether an open console polls this route every second, so that its lines would hide all
+/// others.
 fn is_polled(closed: &Closed<'_>) -> bool {
     let is_fine = closed.status.is_some_and(|status| status.is_success());
     is_fine && matches!(closed.route, Some(live::LIVE | live::BACKENDS))

@@ -37,9 +37,9 @@ pub(crate) use log::Log;
 #[derive(Clone)]
 pub(crate) struct AccountLayer {
     in_flight: InFlight,
-    /// Those of the running requests that an engine works on.
+    /// The running requests that an engine works on.
     generating: InFlight,
-    /// Those of the running requests whose answer is a stream that has begun.
+    /// The running requests whose answer is a stream that has begun.
     streams: InFlight,
     listeners: Listeners,
     /// Where running requests are shown.

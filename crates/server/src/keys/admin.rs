@@ -36,7 +36,7 @@ const ROTATE: &str = "/admin/keys/{id}/rotate";
 const LARGEST_BODY: usize = 64 << 10;
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 
-/// The keys, and where they are kept.
+/// The keys, and the store that keeps them.
 #[derive(Clone)]
 pub(crate) struct Admin {
     keys: Keys,

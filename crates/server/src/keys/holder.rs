@@ -20,7 +20,7 @@ pub enum Scope {
     Admin,
     /// `/metrics`.
     Metrics,
-    /// `service_tier: priority`: requests that run before those of others.
+    /// `service_tier: priority`: requests of this key may run before those of others.
     Priority,
 }
 
@@ -90,9 +90,9 @@ pub struct Holder {
     pub(crate) scopes: Scopes,
     /// How much the key allows. `None`: the limits of keys without limits of their own.
     pub(crate) limits: Option<Arc<KeyLimits>>,
-    /// The tokens that are left of its budget, if it has one.
+    /// The tokens that are left of the key's budget, if it has one.
     pub(crate) budget: Option<Arc<Budget>>,
-    /// When it expires, in Unix seconds.
+    /// When the key expires, in Unix seconds.
     pub(crate) expires: Option<i64>,
 }
 
@@ -143,11 +143,11 @@ pub(crate) struct Budget {
     /// The id of the key.
     pub(crate) id: String,
     tokens: AtomicU64,
-    /// Those of requests that have ended, on all servers as far as is known.
+    /// The tokens of requests that have ended, on all servers as far as is known.
     used: AtomicU64,
-    /// Those that running requests of this server may use.
+    /// The tokens that running requests of this server may use.
     reserved: AtomicU64,
-    /// Those that the store does not know yet.
+    /// The used tokens that are not yet written to the store.
     unsaved: AtomicU64,
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Table {
     /// Whether there is a key, revoked ones included.
     pub(super) has_any: bool,
     pub(super) has_limits: bool,
-    /// Whether it was read from a store.
+    /// Whether the table was read from a store.
     was_read: bool,
 }
 

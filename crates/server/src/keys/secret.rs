@@ -51,16 +51,16 @@ pub struct KeySettings {
     /// The scopes of the key. `None`: chat and files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<Scope>>,
-    /// The models that it may use; patterns may contain one `*`. `None`: all.
+    /// The models that the key may use; patterns may contain one `*`. `None`: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<String>>,
-    /// Whether it may delete those models.
+    /// Whether the key may delete those models.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub may_delete_models: bool,
-    /// How much it allows in a time.
+    /// The key's limits, for example requests per minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<KeyLimits>,
-    /// The tokens that it may use in its life.
+    /// The tokens that the key may use in its life.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<u64>,
 }

@@ -18,7 +18,7 @@ const LONGEST: usize = 128;
 /// A header that names the user of a request, if the connection comes from a trusted address.
 #[derive(Clone, Debug)]
 pub struct TrustedHeader {
-    /// Its name, as `x-forwarded-user`.
+    /// The header's name, for example `x-forwarded-user`.
     pub header: HeaderName,
     /// The addresses of the proxies.
     pub peers: Vec<Network>,

@@ -49,9 +49,10 @@ impl Rate {
 /// A token bucket. All times are nanoseconds of a clock that never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bucket {
-    /// When it is full again, if every reservation is used.
+    /// When the bucket is full again, if every reservation is used.
     full: u64,
-    /// When it would be full again if only what was used counted, from when that was known.
+    /// When the bucket would be full again if only the amounts that were really used counted, each
+    /// from the time when it was known.
     settled: u64,
     /// The reservations that are not settled.
     reserved: u64,
@@ -60,7 +61,7 @@ pub(crate) struct Bucket {
 /// Why an amount cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Short {
-    /// It can be taken after this time.
+    /// The amount can be taken after this time.
     For(Duration),
     /// The amount is larger than the bucket.
     Always,
@@ -107,7 +108,7 @@ impl Bucket {
         self.full = given_back.max(at_least.min(self.full));
     }
 
-    /// Makes it at least so far from full.
+    /// Makes the bucket need at least the time `short` until it is full.
     pub(crate) fn lacks(&mut self, short: Duration, now: u64) {
         let short = u64::try_from(short.as_nanos()).unwrap_or(u64::MAX);
         self.full = self.full.max(now.saturating_add(short));
@@ -120,12 +121,12 @@ impl Bucket {
         u64::try_from(there).unwrap_or(u64::MAX)
     }
 
-    /// The time until it is full.
+    /// Returns the time until the bucket is full.
     pub(crate) fn reset(&self, now: u64) -> Duration {
         Duration::from_nanos(self.full.saturating_sub(now))
     }
 
-    /// Whether it is full and has no reservations, so that it can be forgotten.
+    /// Returns whether the bucket is full and has no reservations, so that it can be forgotten.
     pub(crate) fn is_idle(&self, now: u64) -> bool {
         self.reserved == 0 && self.full <= now && self.settled <= now
     }
@@ -205,7 +206,8 @@ mod tests {
         ) {
             let mut bucket = Bucket::default();
             let mut now = 1000 * SECOND;
-            // The time, what counts of it now, what was reserved, and whether it runs.
+            // Of each request: its time, the amount that counts now, the reserved amount, and
+            // whether it still runs.
             let mut requests: Vec<(u64, u64, u64, bool)> = Vec::new();
             for (seconds, amount, used, settles) in steps {
                 now += seconds * SECOND;

@@ -13,8 +13,8 @@ use super::{Kind, Ruled};
 /// users.
 const MANY: usize = 10_000;
 
-/// How long a request waits before it asks again for a place among the answers at once: nobody
-/// knows when one ends.
+/// How long a request waits before it tries again to start an answer, if the limit on parallel
+/// answers is reached: the end of a running answer cannot be predicted.
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// The usage of each name.
@@ -51,7 +51,7 @@ impl Local {
         }
     }
 
-    /// Nothing panics while it has the lock.
+    /// Nothing panics while it holds the lock, so the lock is never poisoned.
     fn names(&self) -> MutexGuard<'_, HashMap<Arc<str>, Use>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -133,7 +133,7 @@ impl Reserved {
 /// The usage is not known.
 const UNKNOWN: u64 = u64::MAX;
 
-/// The reservations of a request. Dropping them settles them.
+/// The reservations of a request. Dropping this settles them.
 struct Held {
     place: Place,
     ruled: Vec<Ruled>,

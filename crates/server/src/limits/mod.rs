@@ -129,7 +129,7 @@ impl KeyLimits {
 pub(crate) struct Ruled {
     pub(crate) name: Arc<str>,
     pub(crate) limits: Limits,
-    /// The model, if they are those of a model.
+    /// The model, if these are the limits of one model.
     pub(crate) model: Option<Arc<str>>,
 }
 
@@ -161,7 +161,8 @@ impl Limits {
         each.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
-    /// The limits of one of several servers, while it cannot ask the others. At least one.
+    /// Returns the limits of one of several servers, while it cannot reach the others. Each limit
+    /// is at least one.
     pub(crate) fn share(&self, servers: u64) -> Self {
         let share = |limit: Option<u64>| limit.map(|limit| (limit / servers.max(1)).max(1));
         Self {

@@ -21,9 +21,9 @@ const MODELS_AT_ONCE: usize = 8;
 /// A backend that the admin API shows.
 #[derive(Clone)]
 pub struct ShownBackend {
-    /// Its name.
+    /// The backend's name.
     pub name: String,
-    /// The places of its nodes, in their order.
+    /// The addresses of the backend's nodes, in the configured order.
     pub places: Vec<String>,
     /// The backend.
     pub backend: Arc<dyn Backend>,
@@ -35,7 +35,7 @@ pub(crate) type ReadBackends = Arc<dyn Fn() -> Vec<Reading> + Send + Sync>;
 /// The backends that the admin API shows.
 #[derive(Clone)]
 pub(crate) struct ShownBackends {
-    /// All of them as one.
+    /// All backends as one.
     pub(crate) all: Arc<dyn Backend>,
     pub(crate) single: Vec<ShownBackend>,
     pub(crate) read: Option<ReadBackends>,

@@ -69,7 +69,7 @@ struct EndedRequest {
     completion_tokens: Option<u64>,
 }
 
-/// Shows nothing: what it has is for the admin API.
+/// Prints no content, which is for the admin API only.
 impl fmt::Debug for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Live(…)")

@@ -31,7 +31,7 @@ struct Entry {
     opened: Instant,
     is_of_batch: bool,
     is_stream: Arc<AtomicBool>,
-    /// Whether its client has the answer. Something may still work on it, in the background.
+    /// Whether the client has the whole answer. Background work for the request may still go on.
     is_closed: bool,
     running: Arc<Running>,
 }
@@ -157,7 +157,7 @@ impl Registry {
         (tokens, running)
     }
 
-    /// Returns the requests that run, the oldest first, at most so many, and how many there are.
+    /// Returns the running requests, the oldest first, at most `most`, and their total number.
     pub(super) fn shown(&self, most: usize) -> (Vec<RunningRequest>, usize) {
         let mut all = Vec::new();
         for number in 0..SHARDS as u64 {
@@ -177,7 +177,7 @@ impl Registry {
 }
 
 impl Entry {
-    /// Whether the client has its answer and nothing works on it any more.
+    /// Whether the client has its answer and no background work is left.
     fn is_over(&self) -> bool {
         self.is_closed && Arc::strong_count(&self.running) == 1
     }

@@ -11,8 +11,8 @@ use super::histogram::Histogram;
 /// How many seconds are kept.
 pub(super) const KEPT: usize = 600;
 
-/// The quantiles of a second are those of so many seconds that end with it, because few requests
-/// end in one.
+/// The number of seconds over which quantiles are computed: those of a second cover the ten seconds
+/// that end with it, because few requests end in one second.
 const WINDOW: usize = 10;
 
 /// The figures of one second.

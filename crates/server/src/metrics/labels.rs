@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use http::StatusCode;
 use loggia_api::Outcome;
 
-/// The value for all others.
+/// The label value for everything without a value of its own.
 pub(super) const OTHER: &str = "other";
 
 /// The most codes of errors. Engines have codes of their own.

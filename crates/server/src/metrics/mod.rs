@@ -111,7 +111,7 @@ impl Default for Metrics {
     }
 }
 
-/// Shows no counts: they are for scrapes.
+/// Prints no counts, which are for scrapes only.
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Metrics(…)")

@@ -107,7 +107,7 @@ fn the_number_of_models_and_of_codes_is_limited() {
     assert_eq!(value(&metrics, &requests("other", "")), Some(200.0));
     let of_others = r#"loggia_errors_total{code="other",route="/v1/chat/completions"}"#;
     assert_eq!(value(&metrics, of_others), Some(300.0));
-    // The known ones are still counted.
+    // Known models are still counted by name.
     Chat::of("model-3")
         .served_by("gpu", "model-3")
         .record(&metrics);
@@ -142,7 +142,7 @@ fn tokens_and_times_are_those_of_the_answers() {
     chat.ended.waited = Some(Duration::from_millis(30));
     chat.is_stream = true;
     chat.record(&metrics);
-    // Its first token arrived with the last one.
+    // The first token of this answer arrived with the last one.
     chat.is_stream = false;
     chat.record(&metrics);
     // No client waits for a line of a batch.

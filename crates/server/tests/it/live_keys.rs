@@ -91,7 +91,7 @@ async fn an_operator_creates_changes_rotates_and_revokes_keys() {
             assert_eq!(created, value, "{name}");
         }
     }
-    // At once, and with its scope and its models only.
+    // The new key works at once, and only with its scope and models.
     assert_eq!(it.may(&key, "GET /v1/models").await, 200);
     assert_eq!(it.may(&key, "GET /v1/models/backend").await, 404);
     assert_eq!(it.may(&key, "GET /v1/files").await, 403);

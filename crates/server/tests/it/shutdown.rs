@@ -96,7 +96,7 @@ async fn answers_that_do_not_finish_in_time_end_with_an_error() {
         stream.read_until("\"one\"").await;
         streams.push(stream);
         chats.push(performance);
-        // Not begun, and half made.
+        // One answer that has not begun, and one that is half written.
         for model in ["undecided", "backend"] {
             let mut whole = server.client().await;
             whole.send(&format(model, false)).await;

@@ -162,7 +162,7 @@ async fn an_encrypted_content_cannot_be_read_without_its_key_or_moved_or_changed
     assert!(unreadable(&FileBlobs::in_folder(folder.path()), &place, all.clone()).await);
     let other = FileBlobs::in_folder(folder.path()).with_keys(Arc::new(Keys::random()), true);
     assert!(unreadable(&other, &place, all.clone()).await);
-    // It can still be read if new contents are not encrypted any more.
+    // The content can still be read if new contents are no longer encrypted.
     let reads = FileBlobs::in_folder(folder.path()).with_keys(keys, false);
     assert_eq!(read(&reads, &place, 0, secret.len()).await, secret);
 

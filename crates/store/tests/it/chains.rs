@@ -188,7 +188,7 @@ async fn items_are_found_by_their_ids_alone_the_newest_of_each() {
             .create(&owner, conversation("c"), items(&["item"]))
             .await;
         assert_eq!(created, Ok(()));
-        // Neither the messages of chats nor the items of others.
+        // The messages of chats and the items of other owners are not found.
         let created = store.create(&owner, chat("chat", "m", &[]), items(&["msg", "chat-0"]));
         assert_eq!(created.await, Ok(()));
         let theirs = vec![

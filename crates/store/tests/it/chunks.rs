@@ -1,4 +1,4 @@
-//! Chunks of vector stores: what a search finds, for whom, and when it is gone.
+//! Chunks of vector stores: what a search finds, for which owner, and when chunks are deleted.
 
 use std::time::Instant;
 
@@ -242,7 +242,7 @@ async fn chunks_are_found_once_the_last_of_the_file_is_there_and_replaced_as_a_w
             worded(store, &owner, "vs_1", &search(&["one", "two"])).await,
             [""; 0]
         );
-        // A change that fails leaves them as they are.
+        // A change that fails leaves the chunks unchanged.
         let failing = vec![
             chunks("vs_1/file-1", "vs_1", 0, vec![chunk("four", 0.0)], true),
             Change::Clear {

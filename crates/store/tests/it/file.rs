@@ -171,7 +171,7 @@ pub(crate) async fn check_earlier(store: &SqlStore) {
         let found = store.items(there, side, &last).await.expect("items");
         assert_eq!(found.data, on(side, &[more]));
     }
-    // Its items go with it, and no others do.
+    // The object's items are deleted with it, and no others are.
     assert_eq!(store.delete(there).await, Ok(()));
     let ids = ["a", "b", "c", "d", "e", "f", "g"].map(str::to_owned);
     let found = store.find_items(&owner, &ids).await;

@@ -18,7 +18,7 @@ use crate::{at, chat, conversation, labels, on, page, response};
 /// Gives the process that is to be killed the place of its store.
 const PLACE: &str = "LOGGIA_STORE_TEST_PLACE";
 
-/// How long the killed process held what it worked on.
+/// How long the killed process had a hold on its objects.
 const HOLD: Duration = Duration::from_millis(300);
 
 const OWNER: Owner = Owner::NOBODY;
@@ -60,7 +60,7 @@ async fn writes_until_it_is_killed() {
     futures_util::future::join_all(tasks).await;
 }
 
-/// Tells the test what is stored.
+/// Reports to the test what is stored.
 fn tell(what: &str, id: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "\n{what} {id}");
@@ -95,7 +95,8 @@ async fn write_chat(store: &dyn Store, id: &str) {
     }
 }
 
-/// A background response: it is begun, its stream grows, and it is replaced when it has ended.
+/// Writes a background response: it is created, its stream grows, and it is replaced when it has
+/// ended.
 async fn write_background(store: &dyn Store, id: &str) {
     let id = format!("resp_{id}");
     let holder = Some("killed".to_owned());
@@ -304,7 +305,7 @@ async fn take_over(store: &SqlStore, all: &[Object]) -> usize {
     number
 }
 
-/// Runs the process that writes, kills it after a while, and returns what it told.
+/// Runs the process that writes, kills it after `after`, and returns what it reported.
 fn killed(place: &str, after: Duration) -> Vec<(String, String)> {
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new(program)
@@ -329,13 +330,14 @@ fn killed(place: &str, after: Duration) -> Vec<(String, String)> {
     let mut first = None;
     while let Some(Ok(line)) = out.next() {
         lines.extend(told(line));
-        // Counted from its first write, so that a slow start does not end it before that.
+        // The time is counted from the first write, so that a slow start does not end the process
+        // before it.
         if !lines.is_empty() && first.get_or_insert_with(Instant::now).elapsed() > after {
             child.kill().expect("a process");
             break;
         }
     }
-    // The lines that it wrote before it was killed.
+    // The lines that the process wrote before it was killed.
     lines.extend(out.map_while(Result::ok).filter_map(told));
     child.wait().expect("a process");
     lines

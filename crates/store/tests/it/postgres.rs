@@ -73,7 +73,7 @@ fn output(command: &mut Command) -> String {
 }
 
 impl Server {
-    /// Makes a server and starts it. With `and_delete`, its folder is deleted when it stops.
+    /// Creates a server and starts it. With `and_delete`, its folder is deleted when it stops.
     fn new(and_delete: bool) -> Option<Self> {
         let Some(bin) = bin() else {
             let is_required = std::env::var("LOGGIA_TEST_POSTGRES").is_ok();

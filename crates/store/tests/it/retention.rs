@@ -83,7 +83,7 @@ async fn a_response_stays_as_long_as_the_youngest_that_continues_it() {
         let kept = ids(&store, &owner, kind).await;
         assert_eq!(kept, ["a0", "a1", "a2", "a3"], "by size: {by_size}");
         assert!(store.chain(at(&owner, kind, "a3")).await.is_ok());
-        // It stays until the last one is too old, too.
+        // The object stays until the last one that continues it is too old.
         change(&path, "UPDATE objects SET changed = changed - 31 * 86400").await;
         let store = SqlStore::in_file(&path, Retention::default());
         assert_eq!(store.clean().await, Ok(()));

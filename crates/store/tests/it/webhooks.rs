@@ -94,7 +94,7 @@ async fn an_event_is_sent_by_one_server_and_by_another_one_if_that_was_killed() 
             (next.owner, next.object.id.as_str()),
             (owner.clone(), "wh_3")
         );
-        // What it stores late changes nothing.
+        // A late write of the first server changes nothing.
         let late = store.write(&owner, postponed("wh_3", "killed", FAR)).await;
         assert_eq!(late, Err(StoreError::InUse));
         let stored = store.write(&owner, postponed("wh_3", "next", 1)).await;

@@ -30,30 +30,30 @@ pub struct MessageBatch {
     pub request_counts: MessageBatchCounts,
     /// When all requests were done. `None` before that.
     pub ended_at: Option<String>,
-    /// When it was created.
+    /// When the batch was created.
     pub created_at: String,
     /// When requests that were not made are given up.
     pub expires_at: String,
-    /// When its results were deleted.
+    /// When the results were deleted.
     pub archived_at: Option<String>,
-    /// When the client canceled it.
+    /// When the client canceled the batch.
     pub cancel_initiated_at: Option<String>,
-    /// Where the results are, once it has ended.
+    /// The URL of the results, once the batch has ended.
     pub results_url: Option<String>,
 }
 
 /// The number of requests of a batch in each state. Until the batch has ended, all are processing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageBatchCounts {
-    /// Those that may not be done.
+    /// The requests that may not be done.
     pub processing: u64,
-    /// Those that were answered with a message.
+    /// The requests that were answered with a message.
     pub succeeded: u64,
-    /// Those that were answered with an error.
+    /// The requests that were answered with an error.
     pub errored: u64,
-    /// Those that were not made because the batch was canceled.
+    /// The requests that were not made because the batch was canceled.
     pub canceled: u64,
-    /// Those that were not made in time.
+    /// The requests that were not made in time.
     pub expired: u64,
 }
 
@@ -93,18 +93,18 @@ pub struct MessageBatchLine<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum MessageBatchResult<'a> {
-    /// It was answered.
+    /// The request was answered.
     Succeeded {
         /// The message.
         message: &'a RawValue,
     },
-    /// It was refused, or failed.
+    /// The request was refused, or failed.
     Errored {
         /// The error.
         error: &'a RawValue,
     },
-    /// The batch was canceled before it was made.
+    /// The batch was canceled before the request was made.
     Canceled,
-    /// It was not made in time.
+    /// The request was not made in time.
     Expired,
 }

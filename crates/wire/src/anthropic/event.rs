@@ -99,7 +99,7 @@ pub enum Delta<'a> {
     Compaction {
         /// The whole summary. `None` if the model wrote none.
         content: Option<&'a str>,
-        /// What else the server needs to go on from the summary, sealed.
+        /// The data that the server needs to continue from the summary, sealed.
         encrypted_content: Option<&'a str>,
     },
 }

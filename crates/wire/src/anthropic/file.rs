@@ -10,7 +10,7 @@ pub struct FileMetadata {
     /// Always `file`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The client's name for it.
+    /// The client's name for the file.
     pub filename: String,
     /// The media type.
     pub mime_type: String,
@@ -18,7 +18,7 @@ pub struct FileMetadata {
     pub size_bytes: u64,
     /// The creation time, in the format of RFC 3339.
     pub created_at: String,
-    /// When it expires, in the format of RFC 3339. `None`: never.
+    /// When the file expires, in the format of RFC 3339. `None`: never.
     pub expires_at: Option<String>,
     /// Whether the content can be downloaded.
     pub downloadable: bool,

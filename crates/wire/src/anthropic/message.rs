@@ -70,8 +70,8 @@ pub enum ContentBlock {
     Compaction {
         /// The summary. `None` if the model wrote none, and while the answer is streamed.
         content: Option<String>,
-        /// What else the server needs to go on from the summary, sealed. `None` if there is
-        /// nothing, and while the answer is streamed.
+        /// The data that the server needs to continue from the summary, sealed. `None` if there is
+        /// none, and while the answer is streamed.
         encrypted_content: Option<String>,
         /// The changes of the tools in the conversation.
         tool_changes: Vec<Value>,
@@ -127,7 +127,7 @@ pub struct SafeguardResult {
     /// The classifier.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Its status.
+    /// The classifier's status.
     pub status: SafeguardStatus,
 }
 
@@ -206,9 +206,9 @@ pub struct IterationUsage {
 words! {
     /// The purpose of a call of the model.
     pub enum IterationKind {
-        /// It wrote the answer.
+        /// The call wrote the answer.
         Message = "message",
-        /// It wrote the summary of a compaction.
+        /// The call wrote the summary of a compaction.
         Compaction = "compaction",
     }
 }

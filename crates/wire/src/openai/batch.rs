@@ -49,7 +49,7 @@ pub struct Batch {
     pub output_file_id: Option<String>,
     /// The id of the file with the errors.
     pub error_file_id: Option<String>,
-    /// When it was created, in Unix seconds, as all times here.
+    /// When the batch was created, in Unix seconds, as all times here.
     pub created_at: u64,
     /// When the first request was started.
     pub in_progress_at: Option<u64>,
@@ -59,13 +59,13 @@ pub struct Batch {
     pub finalizing_at: Option<u64>,
     /// When the output was complete.
     pub completed_at: Option<u64>,
-    /// When it failed.
+    /// When the batch failed.
     pub failed_at: Option<u64>,
-    /// When it expired.
+    /// When the batch expired.
     pub expired_at: Option<u64>,
-    /// When the client cancelled it.
+    /// When the client cancelled the batch.
     pub cancelling_at: Option<u64>,
-    /// When it was cancelled.
+    /// When the batch was cancelled.
     pub cancelled_at: Option<u64>,
     /// How many requests there are.
     pub request_counts: BatchCounts,
@@ -89,7 +89,7 @@ pub struct BatchError {
     pub code: String,
     /// The text of the error.
     pub message: String,
-    /// The field that it is about.
+    /// The field with the error.
     pub param: Option<String>,
     /// The number of the line, from 1.
     pub line: Option<u64>,
@@ -100,9 +100,9 @@ pub struct BatchError {
 pub struct BatchCounts {
     /// All of them.
     pub total: u64,
-    /// Those that were answered.
+    /// The requests that were answered.
     pub completed: u64,
-    /// Those that were not.
+    /// The requests that failed.
     pub failed: u64,
 }
 

@@ -100,7 +100,7 @@ pub enum DecisionAnswer {
         name: Option<String>,
         /// The value of the most probable choice.
         choice: Value,
-        /// Its probability.
+        /// The probability of this choice.
         confidence: f64,
         /// The probabilities of all choices, in the order of the question. Their sum is 1.
         probabilities: Vec<ChoiceProbability>,
@@ -128,7 +128,7 @@ pub enum DecisionAnswer {
 pub struct ChoiceProbability {
     /// The value of the choice.
     pub value: Value,
-    /// Its probability.
+    /// The choice's probability.
     pub probability: f64,
 }
 
@@ -139,7 +139,7 @@ pub struct LevelProbability {
     pub label: String,
     /// The number of the level. The lowest has 1.
     pub value: u32,
-    /// Its probability.
+    /// The level's probability.
     pub probability: f64,
 }
 

@@ -13,11 +13,11 @@ pub struct FileObject {
     pub object: String,
     /// The length of the content in bytes.
     pub bytes: u64,
-    /// When it was created, in Unix seconds.
+    /// When the file was created, in Unix seconds.
     pub created_at: u64,
-    /// When it expires, in Unix seconds. `None`: never.
+    /// When the file expires, in Unix seconds. `None`: never.
     pub expires_at: Option<u64>,
-    /// The client's name for it.
+    /// The client's name for the file.
     pub filename: String,
     /// The purpose: `assistants`, `batch`, `user_data` and so on.
     pub purpose: String,
@@ -72,9 +72,9 @@ pub struct Upload {
     pub object: String,
     /// The length of the whole file in bytes, as the client announced it.
     pub bytes: u64,
-    /// When it was created, in Unix seconds.
+    /// When the upload was created, in Unix seconds.
     pub created_at: u64,
-    /// Until when it can be completed, in Unix seconds.
+    /// Until when the upload can be completed, in Unix seconds.
     pub expires_at: u64,
     /// The client's name for the file.
     pub filename: String,
@@ -93,7 +93,7 @@ pub struct UploadPart {
     pub id: String,
     /// Always `upload.part`.
     pub object: String,
-    /// When it was created, in Unix seconds.
+    /// When the part was created, in Unix seconds.
     pub created_at: u64,
     /// The id of the upload.
     pub upload_id: String,

@@ -10,7 +10,7 @@ use crate::object::object;
 object! {
     /// The request of `POST /v1/vector_stores`.
     pub struct CreateVectorStore {
-        /// The client's name for it.
+        /// The client's name for the vector store.
         optional name: String = "name",
         /// The purpose of the vector store, in words.
         optional description: String = "description",
@@ -18,7 +18,7 @@ object! {
         optional file_ids: Vec<String> = "file_ids",
         /// How the first files are divided.
         optional chunking_strategy: ChunkingStrategy = "chunking_strategy",
-        /// When it expires.
+        /// When the vector store expires.
         optional expires_after: VectorStoreExpiry = "expires_after",
         /// Labels of the client.
         free metadata: BTreeMap<String, Value> = "metadata",
@@ -30,7 +30,7 @@ object! {
     pub struct UpdateVectorStore {
         /// The new name.
         optional name: String = "name",
-        /// When it expires.
+        /// When the vector store expires.
         optional expires_after: VectorStoreExpiry = "expires_after",
         /// Labels of the client, which replace the existing ones.
         free metadata: BTreeMap<String, Value> = "metadata",
@@ -74,7 +74,7 @@ object! {
         required file_id: String = "file_id",
         /// The client's names and values, by which searches can be filtered.
         free attributes: BTreeMap<String, Value> = "attributes",
-        /// How it is divided.
+        /// How the file is divided into chunks.
         optional chunking_strategy: ChunkingStrategy = "chunking_strategy",
     }
 }
@@ -154,37 +154,37 @@ pub struct VectorStore {
     pub id: String,
     /// Always `vector_store`.
     pub object: &'static str,
-    /// When it was created, in Unix seconds, as all times here.
+    /// When the vector store was created, in Unix seconds, as all times here.
     pub created_at: u64,
-    /// The client's name for it.
+    /// The client's name for the vector store.
     pub name: String,
     /// The purpose of the vector store, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The bytes that its chunks take.
+    /// The bytes that the chunks of the vector store take.
     pub usage_bytes: u64,
     /// How many files there are.
     pub file_counts: FileCounts,
     /// `expired`, `in_progress` or `completed`.
     pub status: &'static str,
-    /// When it expires.
+    /// When the vector store expires.
     pub expires_after: Option<VectorStoreExpiry>,
-    /// When it expires.
+    /// The time at which the vector store expires.
     pub expires_at: Option<u64>,
-    /// When it was searched or changed last.
+    /// When the vector store was searched or changed last.
     pub last_active_at: u64,
 }
 
 /// How many files of a vector store or of a batch there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FileCounts {
-    /// Those that are being read.
+    /// The files that are being read.
     pub in_progress: u64,
-    /// Those that can be searched.
+    /// The files that can be searched.
     pub completed: u64,
-    /// Those that could not be read.
+    /// The files that could not be read.
     pub failed: u64,
-    /// Those that were cancelled.
+    /// The files that were cancelled.
     pub cancelled: u64,
     /// All of them.
     pub total: u64,
@@ -197,9 +197,9 @@ pub struct VectorStoreFile {
     pub id: String,
     /// Always `vector_store.file`.
     pub object: &'static str,
-    /// The bytes that its chunks take.
+    /// The bytes that the chunks of the file take.
     pub usage_bytes: u64,
-    /// When it was added, in Unix seconds.
+    /// When the file was added, in Unix seconds.
     pub created_at: u64,
     /// The id of the vector store.
     pub vector_store_id: String,
@@ -207,7 +207,7 @@ pub struct VectorStoreFile {
     pub status: String,
     /// Why it failed.
     pub last_error: Option<VectorStoreFileError>,
-    /// How it is divided.
+    /// How the file is divided into chunks.
     pub chunking_strategy: ChunkingStrategy,
     /// The client's names and values.
     pub attributes: Map<String, Value>,
@@ -229,7 +229,7 @@ pub struct VectorStoreFileBatch {
     pub id: String,
     /// Always `vector_store.file_batch`.
     pub object: &'static str,
-    /// When it was created, in Unix seconds.
+    /// When the files were added, in Unix seconds.
     pub created_at: u64,
     /// The id of the vector store.
     pub vector_store_id: String,
@@ -262,7 +262,7 @@ pub struct VectorStoreSearchResult {
     pub file_id: String,
     /// The client's name for the file.
     pub filename: String,
-    /// How similar it is to the query, from 0 to 1.
+    /// The similarity of the file's best chunk to the query, from 0 to 1.
     pub score: f64,
     /// The client's names and values of the file.
     pub attributes: Map<String, Value>,

@@ -52,9 +52,9 @@ pub struct WebhookEndpoint {
     pub id: String,
     /// Always `webhook_endpoint`.
     pub object: String,
-    /// When it was created, in Unix seconds.
+    /// When the endpoint was created, in Unix seconds.
     pub created_at: u64,
-    /// When it or its secret was changed, in Unix seconds.
+    /// When the endpoint or its secret was changed, in Unix seconds.
     pub updated_at: u64,
     /// A name, for people.
     pub name: String,
@@ -77,6 +77,6 @@ pub struct WebhookTestResult {
     pub event_type: String,
     /// Always `true`: the endpoint has answered.
     pub success: bool,
-    /// The status of its answer.
+    /// The status of the endpoint's answer.
     pub status_code: u16,
 }

@@ -49,9 +49,9 @@ pub(super) struct CreateFrame {
 #[derive(Clone, Debug)]
 pub(super) struct SteerFrame {
     pub(super) previous: String,
-    /// The input as it was sent.
+    /// The input as the client sent it.
     pub(super) input: Value,
-    /// The messages, or what is wrong with them.
+    /// The messages of the input, or the error in it.
     pub(super) messages: Result<Vec<Value>, String>,
 }
 
@@ -132,7 +132,7 @@ fn settings(fields: &Fields<'_>) -> Arc<str> {
     let settings = fields.iter();
     let settings = settings.filter(|(name, _)| !ITS_OWN.contains(&name.as_str()));
     let settings: BTreeMap<_, _> = settings.collect();
-    // It is made of JSON.
+    // The value is made of JSON, so this cannot fail.
     serde_json::to_string(&settings).unwrap_or_default().into()
 }
 

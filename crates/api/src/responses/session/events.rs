@@ -88,8 +88,8 @@ impl<S, B> Session<S, B> {
         }
     }
 
-    /// A response has ended: keeps it if it is not stored, and continues it with the input that
-    /// steers it.
+    /// Handles the end of a response: keeps it if it is not stored, and continues it with the input
+    /// that steers it.
     fn ended(&mut self, at: usize, end: Terminal) {
         let lane = &mut self.lanes[at];
         let Some(running) = &mut lane.running else {

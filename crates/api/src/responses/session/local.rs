@@ -39,7 +39,7 @@ struct Entry {
     lane: Option<Arc<str>>,
 }
 
-/// One response: its predecessor, and its own items.
+/// One response: the one that it continues, and its own items.
 #[derive(Debug)]
 struct Turn {
     previous: Previous,
@@ -68,7 +68,7 @@ pub(crate) struct Found {
 }
 
 impl Local {
-    /// Creates the memory of a session, with room for so many bytes.
+    /// Creates the memory of a session, with room for `most_bytes`.
     pub(crate) fn new(budget: Budget, most_bytes: usize) -> Self {
         Self {
             budget,
@@ -113,7 +113,7 @@ impl Local {
         })
     }
 
-    /// Keeps a response. The oldest ones make room for it.
+    /// Keeps a response. The oldest ones are removed to make room.
     pub(crate) fn keep(
         &self,
         id: String,

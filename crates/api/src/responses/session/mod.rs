@@ -50,11 +50,12 @@ const MOST_LANES: usize = 32;
 /// The most requests that wait for an earlier one of their lane.
 const MOST_WAITING: usize = 64;
 
-/// The state of one WebSocket connection: it makes several responses, one after the other in each
-/// lane, lanes at the same time.
+/// The state of one WebSocket connection. It makes several responses: one after the other in each
+/// lane, and the lanes run in parallel.
 ///
-/// [`receive`](Self::receive) takes a frame of the client, [`next`](Self::next) returns the next
-/// one for it. No response is made ahead: each goes on only as its frames are taken.
+/// [`receive`](Self::receive) takes a frame of the client, and [`next`](Self::next) returns the
+/// next frame for the client. Nothing is computed ahead: a response goes on only when its frames
+/// are taken.
 pub struct Session<S, B> {
     /// Answers a request for one response.
     service: S,
@@ -84,7 +85,7 @@ struct Lane<B> {
     name: Option<Arc<str>>,
     running: Option<Running<B>>,
     waiting: VecDeque<CreateFrame>,
-    /// The response that continues a steered one. It goes before those that wait.
+    /// The response that continues a steered one. It is made before the waiting ones.
     successor: Option<(CreateFrame, Vec<Steer>)>,
     pending: Option<Pending>,
     /// The last response that has ended.
@@ -298,7 +299,7 @@ where
         self.lanes[at].running = Some(running);
     }
 
-    /// Nothing more comes of a response: goes on with the next one of its lane.
+    /// A response of a lane is over: starts the next one.
     fn over(&mut self, at: usize) {
         let lane = &mut self.lanes[at];
         let name = lane.name.clone();
@@ -321,7 +322,7 @@ where
             return self.start(at, successor, steers);
         }
         if let Some(create) = lane.waiting.pop_front() {
-            // It may continue a response that was steered.
+            // The request may continue a response that was steered.
             self.create(create);
         }
     }

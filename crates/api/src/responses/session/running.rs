@@ -17,18 +17,18 @@ use super::steer::Steer;
 pub(super) struct Running<B> {
     state: State<B>,
     pub(super) link: Arc<Link>,
-    /// Its id, once its first event has come.
+    /// The response's id, once its first event has come.
     pub(super) id: Option<String>,
-    /// The response that it continues.
+    /// The response that this one continues.
     pub(super) previous: Option<String>,
     pub(super) can_be_steered: bool,
-    /// The settings of its request, for a response that continues it.
+    /// The settings of the request, for a response that continues this one.
     pub(super) settings: Arc<str>,
-    /// Inputs that steer it.
+    /// The inputs that steer this response.
     pub(super) steers: Vec<Steer>,
     /// Inputs that steered the response that this one continues. They are lost if it never begins.
     pub(super) succeeds: Vec<Steer>,
-    /// Whether its last event has come.
+    /// Whether the last event of the response has come.
     pub(super) has_ended: bool,
 }
 
@@ -42,7 +42,7 @@ enum State<B> {
 /// A step of a response.
 pub(super) enum Step {
     Event(Event),
-    /// It was refused with this error.
+    /// The response was refused with this error.
     Refused(StatusCode, HeaderMap, Bytes),
     /// Nothing more comes.
     Over,
@@ -66,7 +66,7 @@ where
         }
     }
 
-    /// Whether its answer has begun, so that it can end with an event of its own.
+    /// Returns whether the answer has begun, so that it can end with an event of its own.
     pub(super) fn has_begun(&self) -> bool {
         matches!(self.state, State::Streaming(..))
     }

@@ -1,8 +1,8 @@
-//! [`Steer`]: input that a client sends while a response is made, and what becomes of it.
+//! [`Steer`]: input that a client sends while a response is made, and how it is applied.
 //!
-//! The response ends as soon as it can, and another one continues it with the input. A response
-//! with calls cannot end before they are whole, and cannot be continued without their outputs: its
-//! client sends those, and the input goes before them.
+//! The running response ends as soon as it can, and another one continues it with the input. A
+//! response with calls ends only after the last call, and can be continued only with their outputs:
+//! the client sends those, and the input is placed before them.
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ pub(super) const MOST_STEERS: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) struct Steer {
     pub(super) id: Arc<str>,
-    /// The response that it steers.
+    /// The response that this input steers.
     pub(super) previous: Arc<str>,
-    /// The input as it was sent.
+    /// The input as the client sent it.
     pub(super) input: Value,
     pub(super) messages: Vec<Value>,
-    /// Whether the client knows that it is accepted.
+    /// Whether the client was told that the input is accepted.
     pub(super) is_accepted: bool,
 }
 
 impl Steer {
-    /// The input by its id.
+    /// Returns the ids of the input and of the response that it steers, as events contain them.
     pub(super) fn named(&self) -> Value {
         json!({"id": &*self.id, "previous_response_id": &*self.previous})
     }

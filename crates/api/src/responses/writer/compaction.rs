@@ -12,7 +12,7 @@ use crate::responses::sealed::Sealed;
 use crate::responses::summary::{Compacted, Compaction};
 
 impl ResponseWriter {
-    /// Collects a summary. It is sealed, so the client gets it as a whole.
+    /// Collects a summary. The client gets the whole summary at once, because it is sealed.
     pub(super) fn summarize(&mut self, choice: ChunkChoice, out: &mut Vec<u8>) -> Written {
         if matches!(self.open, Open::Nothing) {
             self.open = Open::Compaction;

@@ -57,7 +57,7 @@ impl ResponseWriter {
                 };
                 self.events.write(&event, out)?;
             }
-            // OpenAI has no event for it: the status of the item says it.
+            // OpenAI has no event for a failed search; the item's status reports it.
             Err(_) => item.status = FileSearchStatus::Failed,
         }
         self.open = Open::Nothing;

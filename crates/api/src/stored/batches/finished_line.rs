@@ -10,7 +10,7 @@ use crate::store::Kind;
 /// A line that is done.
 #[derive(Debug)]
 pub(super) struct FinishedLine {
-    /// Its number, from 0.
+    /// The line's number, from 0.
     pub(super) number: u64,
     /// The client's id. `None` if the line could not be parsed.
     pub(super) custom_id: Option<String>,
@@ -20,7 +20,7 @@ pub(super) struct FinishedLine {
 /// The result of the request of a line.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It was answered, maybe with an error.
+    /// The request was answered, maybe with an error.
     Made {
         request_id: String,
         status: u16,

@@ -29,11 +29,11 @@ pub(super) struct Lines {
 
 /// A line of a file.
 pub(super) struct Line {
-    /// Its number, from 0.
+    /// The line's number, from 0.
     pub(super) number: u64,
-    /// Its place in the file.
+    /// The line's offset in the file.
     pub(super) offset: u64,
-    /// `None` if it is too long.
+    /// The line's text. `None` if the line is too long.
     pub(super) text: Option<Bytes>,
 }
 

@@ -14,7 +14,7 @@ use crate::Door;
 pub struct AnsweredLine {
     /// The line of the output file, or of the error file.
     pub json: String,
-    /// Whether it belongs to the output file.
+    /// Whether the line belongs to the output file.
     pub is_answer: bool,
 }
 

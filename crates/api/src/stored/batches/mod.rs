@@ -64,7 +64,7 @@ const CANCEL: &str = "cancel";
 /// The side of the lines of the error file. Those of the output file are on [`Side::Output`].
 const ERRORS: Side = Side::Stream;
 
-/// A batch as it is stored.
+/// The stored form of a batch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredBatch {
     #[serde(flatten)]

@@ -17,7 +17,7 @@ impl Run<'_> {
         let output = self.file(Side::Output, "output").await?;
         let errors = self.file(ERRORS, "error").await;
         if let (Some(output), Err(_)) = (&output, &errors) {
-            // The next attempt writes it again.
+            // The next attempt writes the file again.
             self.files.discard(&output.place).await;
         }
         let errors = errors?;

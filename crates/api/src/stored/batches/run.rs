@@ -1,4 +1,5 @@
-//! One batch at work: starts its lines, stores those that are done, and notices when it has to stop.
+//! Runs one batch: starts its lines, stores those that are done, and stops when other work needs
+//! the engine.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -255,7 +256,7 @@ impl<'w> Run<'w> {
         // A response may have called tools of MCP servers, so it is not stopped and repeated.
         let can_stop = endpoint != "/v1/responses";
         let Some(lines) = self.input().await? else {
-            // The client has deleted it.
+            // The client has deleted the batch.
             return Ok(Some(End::Cancelled(id::now())));
         };
         let mut at_work = RunningLines::new(lines);
@@ -267,7 +268,8 @@ impl<'w> Run<'w> {
             if !is_over {
                 self.start(&mut at_work, &endpoint).await?;
             }
-            // A line that waits for its engine has done nothing. It is made again in the next turn.
+            // A line that waits for its engine has not started, so it is made again in the next
+            // turn.
             let all_pause = at_work.running.len() == self.worker.pauses.count();
             if is_over && all_pause && !at_work.running.is_empty() {
                 return Ok(None);
@@ -293,7 +295,8 @@ impl<'w> Run<'w> {
                     let clients_wait = self.worker.clients_wait();
                     at_work.is_overdue &= clients_wait;
                     if can_stop && clients_wait && !at_work.is_overdue && !at_work.running.is_empty() {
-                        // They are made again from the first that is not done.
+                        // The running lines are made again later, beginning with the first that is
+                        // not done.
                         let Some(lines) = self.input().await? else { continue };
                         at_work = RunningLines::new(lines);
                     }

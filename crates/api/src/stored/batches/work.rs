@@ -69,7 +69,7 @@ impl Worker {
             return;
         };
         if stored.has_ended() {
-            // It was kept long enough.
+            // The batch was kept long enough.
             let deleted = files.store.delete(files.at(kind, &id)).await;
             if deleted.is_ok() && kind == Kind::MessageBatch {
                 files.delete_batch_contents(&stored.batch).await;

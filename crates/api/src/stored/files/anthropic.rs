@@ -81,7 +81,7 @@ impl Files {
             Err(StoreError::AfterNotFound) => return answered(&FilePage::default(), ""),
             Err(error) => return Err(self.failed(&error)),
         };
-        // Also if it has expired and is not shown.
+        // The cursor may be a file that has expired and is not shown.
         let last = found.data.last().map(|last| format!("{CURSOR}{}", last.id));
         let mut data = Vec::with_capacity(found.data.len());
         for object in &found.data {

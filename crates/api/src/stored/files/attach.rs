@@ -57,7 +57,7 @@ pub(crate) async fn attach<R: Ask>(
         let param = place_of(&place);
         let failed = |error: ApiError| request.named_place(error.about(param.clone()));
         let stored = files.find(&id).await.map_err(failed)?;
-        // As it is sent: in base64.
+        // The size of the file in base64, as it is sent.
         bytes += stored.file.bytes.div_ceil(3) * 4;
         if bytes > most {
             let message = format!(

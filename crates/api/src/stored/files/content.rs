@@ -28,7 +28,7 @@ impl Files {
         let mut response = Response::new(Body::content(pieces, length));
         let headers = response.headers_mut();
         insert(headers, CONTENT_TYPE, "application/octet-stream");
-        // No browser shows it as a page of this server.
+        // So that no browser shows the content as a page of this server.
         insert(headers, X_CONTENT_TYPE_OPTIONS, "nosniff");
         insert(headers, CONTENT_DISPOSITION, &disposition(&file.filename));
         insert(headers, ACCEPT_RANGES, "bytes");

@@ -27,9 +27,9 @@ pub(super) struct Received {
     pub(super) writer: Box<dyn BlobWriter>,
     pub(super) place: String,
     pub(super) bytes: u64,
-    /// The client's name for it. `None` if it has none.
+    /// The client's name for the file, if any.
     name: Option<String>,
-    /// The media type that the client gives it, if it gives a useful one.
+    /// The media type that the client gave for the file, if it is useful.
     media_type: Option<String>,
 }
 

@@ -63,12 +63,12 @@ const MOST_LISTED: i64 = 10_000;
 /// The longest name of a file, in characters.
 const LONGEST_NAME: usize = 255;
 
-/// A file as it is stored.
+/// The stored form of a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StoredFile {
     #[serde(flatten)]
     pub(crate) file: FileObject,
-    /// Where its content is.
+    /// The place of the file's content in [`Blobs`](crate::store::Blobs).
     pub(crate) place: String,
     /// The media type that the client gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -481,7 +481,7 @@ pub(crate) fn seconds(expires: &ExpiresAfter, param: &str) -> Result<u64, ApiErr
     Ok(u64::try_from(expires.seconds).unwrap_or_default())
 }
 
-/// The name of a file whose client gave it none.
+/// The name of a file for which the client gave no name.
 const UNNAMED: &str = "file";
 
 /// Returns a file in the form of the API that the client uses.

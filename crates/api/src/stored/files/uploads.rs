@@ -39,7 +39,7 @@ const MOST_PARTS: usize = 10_000;
 /// The bytes of all descriptions of the parts of an upload: more than those of the most parts.
 const MOST_OF_PARTS: usize = 16 << 20;
 
-/// An upload as it is stored.
+/// The stored form of an upload.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredUpload {
     #[serde(flatten)]
@@ -48,7 +48,7 @@ struct StoredUpload {
     lasts: Option<u64>,
 }
 
-/// A part as it is stored.
+/// The stored form of a part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredPart {
     #[serde(flatten)]
@@ -208,7 +208,7 @@ impl Files {
         part_ids: &[String],
         md5: Option<&str>,
     ) -> Result<Upload, ApiError> {
-        // Another request may have ended it before it was held.
+        // Another request may have ended the upload before this one held it.
         let StoredUpload { upload, lasts } = self.pending(id).await?;
         let all = self.parts(id).await?;
         let parts = chosen(&all, part_ids)?;

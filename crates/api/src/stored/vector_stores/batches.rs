@@ -24,7 +24,7 @@ use crate::{ApiError, Body};
 /// How many files of a batch are read at once.
 const AT_ONCE: usize = 100;
 
-/// A batch as it is stored.
+/// The stored form of a batch of files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredFileBatch {
     id: String,
@@ -67,7 +67,8 @@ impl StoredFileBatch {
 /// A file that a request for a batch lists.
 struct RequestedFile {
     file: AddVectorStoreFile,
-    /// The path of its fields, such as `files[0].`. Empty if the fields are those of the batch.
+    /// The path before the names of the fields, such as `files[0].`. Empty if the fields are those
+    /// of the batch.
     prefix: String,
     /// The path of its id, such as `file_ids[0]`, if the request lists only ids.
     id_param: Option<String>,

@@ -32,7 +32,7 @@ const SAMPLE_BYTES: usize = 600;
 pub(super) enum Failure {
     /// The file has failed, with OpenAI's code.
     Final { code: &'static str, message: String },
-    /// It may work later.
+    /// The failure may pass.
     Passing { message: String },
 }
 
@@ -193,7 +193,8 @@ impl Embedder {
                 let mean = bytes as f64 / tokens as f64;
                 Ok(mean.clamp(1.0, 16.0))
             }
-            // It does not count, or has a very small context: then the pieces of a chunk are shorter.
+            // The engine does not count tokens, or has a very small context: then the pieces of a
+            // chunk are shorter.
             Ok(_) | Err(BackendError::InputTooLong { .. }) => Ok(TOKEN_BYTES),
             Err(error) => Err(Failure::of(model, &error)),
         }

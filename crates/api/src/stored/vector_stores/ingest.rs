@@ -48,7 +48,7 @@ const DELETED_AT_ONCE: usize = 100;
 enum Stop {
     /// The file cannot be read, or not now.
     Failed(Failure),
-    /// It was deleted, cancelled or added again, or another server has it.
+    /// The file was deleted, cancelled or added again, or another server works on it.
     Lost,
     /// The store failed.
     Store(StoreError),
@@ -172,7 +172,7 @@ impl VectorStores {
             holder: None,
         };
         if !stored.is_deleted && !stored.has_expired() {
-            // It was used meanwhile.
+            // The vector store was used in the meantime.
             return store.write(owner, vec![stored.schedule(), release]).await;
         }
         self.delete_all(Kind::VectorStoreFile, &object.id).await?;
@@ -253,7 +253,7 @@ impl Files {
 struct Added {
     /// How many there are.
     chunks: u64,
-    /// The bytes of their texts and vectors.
+    /// The bytes of the chunks' texts and vectors.
     usage: u64,
 }
 
@@ -407,7 +407,7 @@ impl Reading<'_> {
             Failure::Final { code, message } => self.failed(code, &message),
         };
         match self.write(changes).await {
-            // It was deleted, cancelled or added again.
+            // The file was deleted, cancelled or added again.
             Ok(()) | Err(StoreError::NotFound | StoreError::InUse) => Ok(()),
             Err(error) => Err(error),
         }

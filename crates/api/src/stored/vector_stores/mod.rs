@@ -56,9 +56,9 @@ mod labels {
     /// Why it failed.
     pub(super) const ERROR_CODE: &str = "error_code";
     pub(super) const ERROR_MESSAGE: &str = "error_message";
-    /// The bytes that its chunks take.
+    /// The bytes that the chunks of a file take.
     pub(super) const USAGE: &str = "usage_bytes";
-    /// How often it was tried to read it.
+    /// The number of attempts to read a file.
     pub(super) const TRIES: &str = "tries";
 }
 
@@ -90,7 +90,8 @@ pub(crate) struct StoredVectorStore {
     expires_after: Option<VectorStoreExpiry>,
     /// The embedding model, by the name in the configuration. All vectors are of one model.
     pub(crate) model: String,
-    /// Whether it was deleted. Its files are deleted in the background, and it after them.
+    /// Whether the vector store was deleted. A background task deletes its files, and then the
+    /// object.
     is_deleted: bool,
 }
 
@@ -261,8 +262,8 @@ impl VectorStores {
         answered(&self.shown(&object).await?, &ignored)
     }
 
-    /// `DELETE /v1/vector_stores/{vector_store_id}`. From now on nobody sees it; the worker deletes
-    /// it with its files.
+    /// `DELETE /v1/vector_stores/{vector_store_id}`. The vector store is no longer shown; the
+    /// worker deletes it with its files.
     async fn delete(&self, head: &Head<'_>) -> Result<Response<Body>, ApiError> {
         let (_, mut stored) = self.find(head.route.id()).await?;
         stored.is_deleted = true;
@@ -435,7 +436,7 @@ impl StoredVectorStore {
         serde_json::to_string(self).map_err(|_| damaged())
     }
 
-    /// Returns it as a new object of the store.
+    /// Returns the vector store as a new object.
     fn object(&self, metadata: Metadata) -> Result<Object, ApiError> {
         Ok(Object {
             kind: Kind::VectorStore,
@@ -449,7 +450,7 @@ impl StoredVectorStore {
         })
     }
 
-    /// Returns the change that stores it.
+    /// Returns the change that writes the vector store.
     fn replacement(&self) -> Result<Change, ApiError> {
         Ok(Change::Replace {
             kind: Kind::VectorStore,
@@ -460,7 +461,8 @@ impl StoredVectorStore {
         })
     }
 
-    /// Returns the change that makes it due when it expires, or at once if it was deleted.
+    /// Returns the change that sets when the worker looks at the vector store next: when it
+    /// expires, or at once if it was deleted.
     fn schedule(&self) -> Change {
         let deleted = self.is_deleted.then_some(0);
         Change::Schedule {

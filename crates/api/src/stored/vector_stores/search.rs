@@ -238,7 +238,8 @@ impl VectorStores {
         self.shown_results(ranked, options.most).await
     }
 
-    /// Returns results as they are answered. Those whose file was deleted meanwhile are left out.
+    /// Returns the results as the client sees them. Results whose file has been deleted are left
+    /// out.
     async fn shown_results(
         &self,
         ranked: Vec<Ranked>,

@@ -3,7 +3,7 @@
 
 use super::embed::Failure;
 
-/// The tags that separate words; the text inside others goes on.
+/// The tags that separate words. Other tags do not interrupt a word.
 const BLOCKS: &[&str] = &[
     "p",
     "br",
@@ -158,7 +158,7 @@ fn push_text(text: &mut String, html: &str) {
     }
 }
 
-/// Reads an entity whose `&` was read, and returns what follows it.
+/// Reads an entity whose `&` was read. Returns the rest after it.
 fn entity(rest: &str) -> Option<(char, &str)> {
     let end = rest.bytes().take(10).position(|byte| byte == b';')?;
     let (name, after) = (&rest[..end], &rest[end + 1..]);
@@ -219,7 +219,7 @@ mod tests {
             "&#0;",
             "</",
         ] {
-            // Whatever comes out: nothing fails.
+            // The result does not matter; parsing must not panic.
             let _ = of_file(broken.as_bytes(), "a.html");
         }
         // A text that only mentions tags is not a page.

@@ -74,7 +74,7 @@ async fn a_file_has_the_form_of_the_api_that_the_client_speaks() {
     );
     let path = format!("/v1/files/{id}");
     assert_eq!(door.anthropic(Method::GET, &path).await.json(), file);
-    // OpenAI's clients see it too.
+    // OpenAI's clients see the file too.
     let other = door.get(&path).await.json();
     assert_eq!(
         (&other["object"], &other["filename"], &other["purpose"]),
@@ -222,7 +222,7 @@ async fn a_message_names_a_stored_file_as_a_document_or_an_image() {
             json!({"title": "T", "context": "C"}),
             "C\n\nT:\n\nHé, Loggia\n",
         ),
-        // What it is decides its content, not the block.
+        // The file's type decides how its content is read, not the type of the block.
         ("image", json!({}), "a.txt:\n\nHé, Loggia\n"),
     ] {
         let mut block = json!({"type": kind, "source": {"type": "file", "file_id": file}});

@@ -489,7 +489,7 @@ async fn reasoning_is_off_unless_the_client_asks_for_it() {
     for kind in [Kind::Embedded, Kind::Ollama] {
         assert_eq!(effort(kind, json!({})).await, "none", "{kind:?}");
     }
-    // It may refuse the value.
+    // The engine may refuse the value.
     assert_eq!(effort(Kind::OpenAi, json!({})).await, Value::Null);
     for (more, level) in [
         (json!({"thinking": {"type": "disabled"}}), json!("none")),

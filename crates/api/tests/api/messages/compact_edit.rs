@@ -153,7 +153,7 @@ async fn a_summary_without_its_sealed_part_stands_alone() {
     let mut content = message(&first_door, &body, false).await["content"].clone();
     let expected = pairs(&[("user", TOLD), ("assistant", "Yes."), ("user", "More.")]);
 
-    // A server with other keys says that it could not read the part.
+    // A server with other keys reports that it could not read the sealed part.
     let (other, engine) = keyed(StandIn::hello());
     let next = |content: &Value| hi(json!({"messages": [assistant(content), user("More.")]}));
     let answer = ask_door(&other, &next(&content)).await;
@@ -242,7 +242,7 @@ async fn a_conversation_is_answered_as_it_is_where_nothing_can_be_summarized() {
     for (engine, messages) in [
         // The model writes no summary.
         (silent, story(&[user("And now?")])),
-        // There is nothing before what the model answers.
+        // Nothing precedes the messages that the model answers.
         (says_yes(), vec![long]),
         // The prompt is short.
         (

@@ -78,12 +78,12 @@ async fn a_summary_stands_for_all_messages_before_it() {
             json!([assistant(json!([summary("S")])), user("b")]),
             json!([told("S"), user("b")]),
         ),
-        // The model goes on from it.
+        // The model continues from the summary.
         (
             json!([assistant(json!([summary("S")]))]),
             json!([told("S")]),
         ),
-        // The messages that it stands for may still be there.
+        // The messages that the summary replaces may still be sent.
         (
             json!([
                 user("a"),
@@ -93,7 +93,7 @@ async fn a_summary_stands_for_all_messages_before_it() {
             ]),
             json!([told("T"), {"role": "assistant", "content": "new"}, user("b")]),
         ),
-        // One that failed stands for nothing.
+        // A failed summary replaces nothing.
         (
             json!([
                 user("a"),

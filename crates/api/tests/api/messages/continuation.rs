@@ -30,7 +30,7 @@ async fn an_answer_continues_the_last_message_where_the_engine_has_a_field_for_i
         );
         match kind {
             Kind::Embedded => assert_eq!(fields, (&json!(true), &json!(false))),
-            // Its templates decide, or its fields are not known.
+            // The engine's templates decide, or the fields that it reads are not known.
             Kind::Ollama | Kind::OpenAi => assert_eq!(fields, (&Value::Null, &Value::Null)),
         }
     }

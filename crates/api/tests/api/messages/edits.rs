@@ -1,4 +1,4 @@
-//! `context_management`: what is removed from the conversation, and what the answer says of it.
+//! `context_management`: what is removed from the conversation, and what the answer reports.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Requests to a door with an engine that says what a test makes it say.
+//! Requests to a door whose engine gives the answers that a test sets.
 
 use std::sync::Arc;
 
@@ -127,7 +127,7 @@ fn without_ids(mut message: Value) -> Value {
     message
 }
 
-/// Returns the messages of the chat that these messages become.
+/// Returns the messages of the chat that the engine gets for a request with these fields.
 pub(crate) async fn chat_of(more: Value) -> Value {
     let (_, engine) = message(StandIn::hello(), &hi(more)).await;
     engine.asked()

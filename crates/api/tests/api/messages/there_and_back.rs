@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::stand_in::{StandIn, call, chat_of, hi, message};
 
-/// A piece of what a model says.
+/// A piece of the model's answer.
 #[derive(Clone, Debug)]
 enum Said {
     Reasoning(String),
@@ -56,7 +56,7 @@ fn deltas(said: &[Said]) -> Vec<Value> {
     deltas
 }
 
-/// The message of a chat with what the model said. `None` if it said nothing.
+/// The chat message with the pieces of the model's answer. `None` if there are none.
 fn in_a_chat(said: &[Said]) -> Option<Value> {
     let (mut text, mut calls) = (String::new(), Vec::new());
     // Blocks of reasoning, each until something else is said.

@@ -72,7 +72,7 @@ async fn a_thread_goes_on_with_its_new_messages_alone() {
             "{\"city\":\"Paris\"}"
         );
         assert_eq!(asked["tools"][0]["function"]["name"], "get_weather");
-        // The third turn has all of them; another may go on from the first.
+        // The third turn has all earlier messages. Another turn may continue from the first.
         let third = ask_door(&door, &go_on(&second["id"], &result("toolu_1"))).await;
         assert_eq!(third.status(), 200, "{}", third.text());
         let asked = engine.asked()["messages"].as_array().expect("a list").len();

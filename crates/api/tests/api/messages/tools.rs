@@ -231,7 +231,7 @@ async fn a_deferred_tool_is_shown_once_the_conversation_names_it() {
         shown(json!([user, by_server, user])).await,
         "search now later"
     );
-    // It was called before.
+    // The tool was called before.
     let called = json!({"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "later", "input": {}}]});
     let result = json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]});
     assert_eq!(

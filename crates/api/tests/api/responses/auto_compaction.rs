@@ -115,7 +115,7 @@ async fn a_conversation_goes_on_from_its_summary() {
         ("user", "More."),
     ];
     assert_eq!(stand.asked(), pairs(&expected));
-    // It shows everything that was said.
+    // The conversation still lists every message.
     let path = format!("/v1/conversations/{conversation}/items?limit=100");
     let items = stand.get(&path).await.json();
     assert_eq!(items["data"].as_array().map(Vec::len), Some(8));
@@ -154,7 +154,7 @@ async fn a_prompt_below_the_threshold_is_neither_counted_nor_summarized() {
     let second = second_turn(&stand, false, previous).await;
     assert_eq!(types(&second), ["message"]);
     assert_eq!(stand.engine.counts(), 0);
-    // Nothing comes before the only message, however long it is.
+    // Nothing precedes the only message, however long it is.
     let only = second_turn(&stand, false, json!({ "input": long() })).await;
     assert_eq!(types(&only), ["message"]);
 }
@@ -226,7 +226,7 @@ async fn without_a_threshold_four_fifths_of_the_context_are_it() {
         let body = json!({"input": history, "context_management": without});
         assert_eq!(types(&stand.respond(body).await), expected, "{context}");
     }
-    // Nobody knows the size of the context.
+    // The size of the context is unknown.
     let stand = Stand::new(StandIn::hello());
     let body = hi(json!({"input": history, "context_management": without}));
     let answer = stand.post("/v1/responses", &body).await;

@@ -427,7 +427,7 @@ async fn an_end_that_can_never_be_stored_becomes_a_failure() {
         (&json!("failed"), &json!([]), &end["error"])
     );
 
-    // Its conversation was deleted meanwhile.
+    // The response's conversation was deleted in the meantime.
     let conversation = id(&stand.post("/v1/conversations", &json!({})).await.json());
     let body = json!({"background": true, "conversation": conversation});
     let made = id(&stand.respond(body).await);

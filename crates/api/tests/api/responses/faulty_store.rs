@@ -17,12 +17,12 @@ use super::memory::Stand;
 /// Permits that never run out in a test.
 const ENOUGH: usize = 1 << 20;
 
-/// A store in front of another one. It waits for permits, and fails as it is told.
+/// A store in front of another one. It waits for permits, and fails when a test wants it to.
 pub(super) struct FaultyStore {
     inner: Arc<MemoryStore>,
     /// Before each write.
     pub(super) writes: Semaphore,
-    /// After each write, before its caller knows of it.
+    /// Gets a permit after each write, before the caller gets its result.
     pub(super) written: Semaphore,
     /// Before an object is read with its items.
     pub(super) reads: Semaphore,

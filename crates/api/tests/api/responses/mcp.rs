@@ -11,7 +11,7 @@ use super::memory::{Stand, id, refused};
 use super::stand_in::{StandIn, call, hi};
 use super::state_machine::checked;
 
-/// Two tools that repeat what they are called with, and one that fails.
+/// Two tools that return their arguments, and one that fails.
 #[derive(Default)]
 struct Echo {
     lists: Mutex<Vec<McpServer>>,
@@ -433,7 +433,7 @@ async fn an_approved_call_that_the_request_does_not_offer_is_refused() {
     }
     assert!(mcp.calls.lock().expect("no panic").is_empty());
     assert_eq!(stand.engine.came(), 1, "the model was not asked");
-    // To refuse a call, nobody needs its server.
+    // A call can be denied without its server.
     let mut denial = approval;
     denial["approve"] = json!(false);
     let body = json!({"input": [denial], "previous_response_id": id(&first)});

@@ -151,7 +151,7 @@ async fn a_response_is_stored_unless_the_client_says_no() {
         let mut made = stand.respond(more).await;
         assert_eq!(made["store"], true);
         let fetched = stand.fetched(&id(&made)).await;
-        // The same object, whatever the order of its fields.
+        // The same object; the order of the fields does not matter.
         assert_eq!(fetched, made.take());
     }
     let made = stand.respond(json!({"store": false})).await;
@@ -258,7 +258,7 @@ async fn references_to_items_of_earlier_responses_are_read() {
     let asked = stand.engine.asked();
     assert_eq!(asked["messages"][1]["content"], "Hello");
     assert_eq!(asked["messages"][1]["reasoning_content"], "Hm.");
-    // The items are stored as they are, so that the next turn knows them too.
+    // The items are stored unchanged, so the next turn has them too.
     let path = format!("/v1/responses/{}/input_items?order=asc", id(&second));
     let listed = stand.get(&path).await.json();
     let types: Vec<&str> = listed["data"]
@@ -340,7 +340,7 @@ async fn a_conversation_grows_with_each_turn() {
     );
 }
 
-/// They are the items of the conversation at that time, without later ones.
+/// The model gets the items of the conversation at that time, without later ones.
 #[tokio::test]
 async fn a_response_of_a_conversation_can_be_continued_by_its_id() {
     let stand = Stand::new(StandIn::hello());

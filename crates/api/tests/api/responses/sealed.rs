@@ -217,7 +217,7 @@ async fn a_compacted_conversation_is_an_item_with_the_users_messages_and_a_summa
         .collect();
     // OpenAI's SDKs have no type for a user's message here.
     assert_eq!(types, ["compaction"]);
-    // Its output is the next input.
+    // The output of the compaction is the next input.
     let mut next = output.clone();
     next.push(json!({"role": "user", "content": "three"}));
     stand.respond(json!({ "input": next })).await;
@@ -227,7 +227,7 @@ async fn a_compacted_conversation_is_an_item_with_the_users_messages_and_a_summa
         (told[0].as_str(), told[1].as_str(), told[3].as_str()),
         ("one", "two", "three")
     );
-    // Nothing of it was stored.
+    // The compacted response was not stored.
     let path = format!("/v1/responses/{}", id(&compacted));
     assert_eq!(stand.get(&path).await.status(), 404);
 }

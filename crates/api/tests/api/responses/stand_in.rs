@@ -94,18 +94,18 @@ pub(crate) struct StandIn {
     events: Vec<Event>,
     /// Whether the engine stops without an end after its last delta.
     dies: bool,
-    /// The time until it accepts a request.
+    /// The time until the engine accepts a request.
     accepts_after: Duration,
-    /// Where it waits for a permit before it accepts a request.
+    /// The engine waits for a permit of this semaphore before it accepts a request.
     gate: Option<Arc<Semaphore>>,
     /// The answer to later requests.
     later: Mutex<VecDeque<Vec<Event>>>,
     /// How many requests have come.
     came: AtomicUsize,
     asked: Mutex<Option<ChatCompletionRequest>>,
-    /// The size of its context, if it reports one.
+    /// The size of the engine's context, if it reports one.
     context: Option<u64>,
-    /// Whether its counts are exact.
+    /// Whether the token counts of this engine are exact.
     counts_exactly: bool,
     /// The number of prompts that it has counted.
     counts: AtomicUsize,

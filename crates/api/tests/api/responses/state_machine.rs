@@ -51,7 +51,7 @@ struct StreamChecker {
     done: Vec<Value>,
     /// The open item, with the text that its deltas added.
     open: Option<Value>,
-    /// The open part: its list, its index, and whether its text is complete.
+    /// The part that has begun: its list, its index, and whether its text is complete.
     part: Option<(&'static str, usize, bool)>,
     /// Whether the arguments or the input of the open call are complete.
     call_done: bool,

@@ -130,7 +130,7 @@ async fn nothing_is_counted_or_dropped_where_it_fits_or_is_not_allowed() {
         (8_000, json!({}), 1),
         (2_000, json!({"truncation": "disabled"}), 0),
         (2_000, json!({"truncation": null}), 0),
-        // Nothing in it may be dropped.
+        // No item of this input may be dropped.
         (100, json!({"input": words(200)}), 0),
     ] {
         let engine = Arc::new(StandIn::hello().with_context(context));

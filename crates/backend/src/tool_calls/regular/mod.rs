@@ -254,7 +254,7 @@ fn first_piece(call: &mut Call, index: u32, id: String) -> ToolCallDelta {
     }
 }
 
-/// Returns a later piece of a call. `None` if it says nothing new.
+/// Returns a later piece of a call. `None` if it adds nothing.
 fn later_piece(index: u32, function: FunctionCallDelta, extra: Extra) -> Option<ToolCallDelta> {
     let says_nothing = function.name.is_none()
         && function.arguments.as_ref().is_none_or(String::is_empty)

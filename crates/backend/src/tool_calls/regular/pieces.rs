@@ -22,8 +22,8 @@ pub(super) struct Call {
     /// The engine's id of the call, if it sends one.
     pub(super) id: Option<String>,
     pub(super) name: String,
-    /// Whether it is a call of a tool other than a function. Its name and input are in separate
-    /// fields.
+    /// Whether the call is of a tool other than a function. The name and input of such a call are
+    /// in separate fields.
     pub(super) is_custom: bool,
     /// Whether any arguments have arrived.
     has_arguments: bool,
@@ -41,7 +41,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Returns whether it has arguments but no function name yet.
+    /// Returns whether the call has arguments but no function name yet.
     pub(super) fn lacks_its_name(&self) -> bool {
         self.sent.is_none() && !self.held.trim().is_empty()
     }
@@ -134,8 +134,8 @@ impl Pieces {
     }
 }
 
-/// Returns the new part of a name: nothing if it is repeated, the rest if it is sent in parts,
-/// which come before the arguments.
+/// Returns the new part of a name: nothing if the name is repeated, the rest if the name arrives in
+/// parts, which precede the arguments.
 fn more_of_the_name<'a>(call: &Call, name: &'a str) -> Option<&'a str> {
     let rest = name.strip_prefix(call.name.as_str()).unwrap_or(name);
     (!rest.is_empty() && (call.name.is_empty() || !call.has_arguments)).then_some(rest)

@@ -254,7 +254,7 @@ async fn speech_that_breaks_off_is_an_error() {
     assert_eq!(read(reply).await, Err(BackendError::CutShort { backend }));
 }
 
-/// A node, which may be away. It tells what the recording contains.
+/// A node, which may be unreachable. It returns the content of the recording as its text.
 struct Node {
     is_away: bool,
 }

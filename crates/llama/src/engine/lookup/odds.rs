@@ -71,7 +71,7 @@ mod tests {
             all.record(3, false);
         }
         assert!(own.chance(3, &all) < 0.02);
-        // Another request knows of it too, and other classes do not.
+        // Another request uses the same statistics for this class, and no others.
         assert!(Odds::default().chance(3, &all) < 0.1);
         assert!((own.chance(4, &all) - 0.5).abs() < 1e-9);
         for _ in 0..40 {

@@ -21,7 +21,7 @@ pub(super) use pool::{Found, Importance, Pool};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
     pub(super) tokens: Vec<Token>,
-    /// Whose tokens they are.
+    /// The scope of the requests that the tokens are from.
     pub(super) scope: Scope,
     /// The minimum number of tokens that must stay when the restored sequence is truncated. It is
     /// their whole number if the model keeps one state for all of them, or only the last tokens of

@@ -14,12 +14,12 @@ pub(in crate::engine) struct Pool {
     bytes: usize,
     /// The maximum number of bytes.
     most: usize,
-    /// Counts the uses. It orders them in time.
+    /// Counts the uses of snapshots, to order them in time.
     clock: u64,
     /// The tokens of snapshots that made room, the latest last.
     evicted: VecDeque<(Scope, Vec<Token>)>,
-    /// How many conversations lately went on after their snapshot had made room, less those that
-    /// found it. It is between 0 and [`MOST_REGRETS`].
+    /// The number of recent conversations that went on after their snapshot had been removed, minus
+    /// those that found their snapshot. It is between 0 and [`MOST_REGRETS`].
     regrets: u32,
     /// Counts the snapshots that made room.
     evictions: u64,

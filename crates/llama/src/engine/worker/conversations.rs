@@ -221,7 +221,7 @@ impl Worker<'_> {
             self.reduce(sequence, task);
             self.slots[sequence].is_written = false;
         }
-        // Others may need it too, unless all of it is in the slot.
+        // Other requests may need the snapshot too, unless all of it is in the slot.
         if usable + self.min_copy < found.snapshot.tokens.len() {
             self.pool.insert(found.snapshot, Importance::Conversation);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::rules::{Element, Rules, meets};
 
-/// The number of a place together with its return place.
+/// The number of a position in the grammar together with the position to return to.
 pub(super) type Place = u32;
 
 /// The end of the grammar.

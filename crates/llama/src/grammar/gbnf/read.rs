@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
         Ok(all)
     }
 
-    /// Parses `{2}`, `{2,}` or `{2,5}`. Returns its length and its bounds.
+    /// Parses a repetition: `{2}`, `{2,}` or `{2,5}`. Returns its length and its bounds.
     fn times(&self) -> Read<(usize, (usize, Option<usize>))> {
         let start = self.at;
         let length = self.text[start..]

@@ -396,7 +396,7 @@ fn tools() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// The fault of a rendering, if it has one.
+/// Returns the error of a rendering, if it has one.
 fn fault(
     template: &Template,
     messages: &[Value],

@@ -23,7 +23,7 @@ struct Need {
     bytes: u64,
     /// The bytes of that context for all parallel requests.
     cache: u64,
-    /// That context.
+    /// The shortest default context, in tokens.
     shortest: u32,
     /// The longest context that is sensible for the model.
     longest: u32,
@@ -44,7 +44,8 @@ pub(super) fn give_contexts(specs: &mut [ModelSpec], config: &Config, memory: Op
 /// `None` for embedding models, and for files that cannot be read.
 fn need(spec: &ModelSpec) -> Option<Need> {
     let forecast = Forecast::of(&spec.options()).ok()?;
-    // A file that does not state what its model was trained for says nothing about longer contexts.
+    // Without the trained context in the file, it is unknown whether the model supports longer
+    // contexts.
     let trained = forecast.trained_context?;
     (!forecast.embeds).then(|| Need {
         bytes: forecast.bytes(),

@@ -40,7 +40,7 @@ pub(super) struct Server {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answer {
     pub(super) begun: Instant,
-    /// When its first token arrived.
+    /// When the first token of the answer arrived.
     pub(super) first: Instant,
     pub(super) ended: Instant,
     /// The tokens of the prompt that the server did not have in its cache.

@@ -26,7 +26,7 @@ const HERE_WITHIN: Duration = Duration::from_secs(1);
 /// The largest description of a model, in bytes.
 const CARD_LIMIT: usize = 1 << 20;
 
-/// A server, over its HTTP API.
+/// A client of a server's HTTP API.
 pub(super) struct Server {
     place: String,
     api: OpenAi,

@@ -496,7 +496,7 @@ fn continue_cli(target: &Target, places: &Places) -> Setup {
 
 fn qwen_code(target: &Target, places: &Places) -> Setup {
     let generation = match target.context {
-        // From it, Qwen Code limits its answers itself.
+        // Qwen Code limits its answers by this size.
         Some(context) => json!({ "contextWindowSize": context }),
         None => Value::Null,
     };

@@ -28,7 +28,7 @@ const CONTEXTS: [&str; 4] = [
     "max_context_length",
 ];
 
-/// A server, over its HTTP API.
+/// A client of a server's HTTP API.
 pub(super) struct Server {
     base: BaseUrl,
     key: Option<Key>,

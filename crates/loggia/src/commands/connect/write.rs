@@ -37,7 +37,7 @@ pub(super) fn replace(path: &Path, exists: bool, text: &str) -> anyhow::Result<O
         let new = beside(&real, ".loggia-new");
         let written = write_new(&new, permissions, text).and_then(|()| fs::rename(&new, &real));
         if written.is_err() {
-            // It has no more than the message reports.
+            // If this fails too, the message has nothing more to report.
             let _ = fs::remove_file(&new);
         }
         written.map(|()| backup)
@@ -57,7 +57,8 @@ fn destination(path: &Path) -> PathBuf {
     }
 }
 
-/// Writes a new file. It has its permissions before it has its text, which may contain keys.
+/// Writes a new file. Its permissions are set before its text is written, because the text may
+/// contain keys.
 fn write_new(path: &Path, permissions: Option<Permissions>, text: &str) -> io::Result<()> {
     // A file that an earlier run left behind may have other permissions.
     match fs::remove_file(path) {
@@ -164,7 +165,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let new = folder.path().join("new");
         fs::write(&new, "left behind, for all to read").unwrap();
-        // It cannot be written into: only who may read the old file could open it before.
+        // The new file cannot be written into: only users who may read the old file could open it
+        // before.
         let mut open = fs::File::open(&new).unwrap();
         write_new(&new, Some(Permissions::from_mode(0o600)), "secret").unwrap();
         let mut text = String::new();

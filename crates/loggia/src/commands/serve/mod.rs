@@ -143,7 +143,7 @@ async fn run(
     let shutdown = async {
         shutdown.await;
         systemd::stopping();
-        // Fails only if nobody waits for it.
+        // This fails only if the receiver is gone.
         let _ = stop.send(());
     };
     let finish_background = async {

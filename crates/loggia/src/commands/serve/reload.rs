@@ -87,7 +87,7 @@ impl Reload {
                 looks.tick().await;
                 false
             };
-            // All of them, so that a change is noticed once.
+            // Compares all of them, so that each change is noticed once.
             let changed = self
                 .files
                 .iter_mut()

@@ -54,7 +54,7 @@ impl EngineSettings {
     }
 
     fn models(&self, models: &[Model]) -> String {
-        // The embedded models with their contexts; the number of all others.
+        // The embedded models with their contexts; of all other models, only the number.
         let own: Vec<&Model> = models
             .iter()
             .filter(|model| self.embedded.contains(&model.id))

@@ -41,12 +41,12 @@ impl Program {
         self
     }
 
-    /// A path in its working directory.
+    /// Returns a path in the program's working directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// A path in its model folder.
+    /// Returns a path in the program's model folder.
     pub(crate) fn model(&self, name: &str) -> PathBuf {
         self.path("data/models").join(name)
     }
@@ -58,7 +58,7 @@ impl Program {
         path
     }
 
-    /// All files in its model folder, also hidden ones, as relative paths.
+    /// Returns all files in the program's model folder, also hidden ones, as relative paths.
     pub(crate) fn files(&self) -> Vec<String> {
         fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -143,7 +143,7 @@ impl Run {
         self
     }
 
-    /// Asserts that it failed with an error that contains all these texts.
+    /// Asserts that the run failed with an error that contains all these texts.
     #[track_caller]
     pub(crate) fn failed_saying(self, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(1), "{self:?}");

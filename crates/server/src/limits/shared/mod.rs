@@ -1,8 +1,9 @@
 //! The limits of all callers in Valkey or Redis, so that several servers share them.
 //!
-//! Each decision is one script, which Valkey runs alone. While Valkey is away, each server allows
-//! its share; what it lets in meanwhile is charged when Valkey is back. A server counts under its
-//! share what Valkey lets in, too, so that losing Valkey gives nobody a new share.
+//! Each decision is one script, which Valkey runs atomically. While Valkey is unreachable, each
+//! server allows its share of every limit, and charges the requests that it admitted when Valkey is
+//! back. A server also counts the requests that Valkey admits against its share, so that losing
+//! Valkey gives no caller a new share.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -258,7 +259,7 @@ impl SharedLimits {
         Ok(())
     }
 
-    /// Lets a request in, or refuses it. `None` if Valkey cannot be asked.
+    /// Admits a request, or refuses it. `None` if Valkey is unreachable.
     pub(super) async fn enter(
         &self,
         ruled: &[Ruled],
@@ -283,7 +284,7 @@ impl SharedLimits {
             self.local.observe(ruled, &short);
             return Some(decision);
         }
-        // Others need not wait for it.
+        // Other requests need not wait for the connection.
         self.set(None);
         self.lost.notify_one();
         None
@@ -351,7 +352,7 @@ impl SharedLimits {
         its.ended += more.ended;
     }
 
-    /// Nothing panics while it has one of the locks.
+    /// Nothing panics while it holds the lock, so the lock is never poisoned.
     fn owed(&self) -> MutexGuard<'_, HashMap<Arc<str>, Owed>> {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }

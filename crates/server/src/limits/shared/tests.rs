@@ -61,7 +61,7 @@ impl Valkey {
         self.process = Some(shell.spawn().expect("a shell"));
     }
 
-    /// Kills it. Its data is lost.
+    /// Kills the server. Its data is lost.
     fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             drop(process.stdin.take());
@@ -256,7 +256,7 @@ async fn while_valkey_is_away_each_server_allows_its_share() {
     check("away", sum);
     all_are(&servers, false).await;
 
-    // It comes back without its data.
+    // Valkey comes back without its data.
     valkey.start();
     let took = all_are(&servers, true).await;
     println!("Valkey back: used again after {took:?}");
@@ -277,7 +277,7 @@ async fn answers_at_once_are_counted_together_and_end_with_their_server() {
     let one = enter(&servers[0].meter, 1, 1).await.expect("the first");
     let two = enter(&servers[1].meter, 1, 1).await.expect("the second");
     assert!(enter(&servers[2].meter, 1, 1).await.is_none());
-    // A client that leaves, also while Valkey is asked, leaves no answer behind.
+    // A client that leaves, even while Valkey is asked, no longer counts as a running answer.
     for _ in 0..20 {
         let entering = enter(&servers[2].meter, 1, 1);
         let _ = timeout(Duration::from_micros(50), entering).await;

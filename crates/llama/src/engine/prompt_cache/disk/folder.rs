@@ -228,7 +228,7 @@ fn delete_unfinished(folder: &Path) -> io::Result<()> {
 
 fn delete(path: &Path, why: &FileError) {
     if matches!(why, FileError::Io(error) if error.kind() == io::ErrorKind::NotFound) {
-        // It has made room for others since it was found.
+        // The snapshot was removed for others since it was found.
         return;
     }
     tracing::warn!(

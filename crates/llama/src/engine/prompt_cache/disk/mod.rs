@@ -172,7 +172,7 @@ impl Disk {
             bytes,
             deliver: Some(Box::new(deliver)),
         };
-        // If there is no thread for it, dropping the closure delivers nothing.
+        // If no thread can be started, dropping the closure delivers nothing.
         let _ = thread::Builder::new()
             .name("loggia-prompt".to_owned())
             .spawn(move || reading.run(&header, scope));
@@ -343,8 +343,8 @@ impl Shared {
         }
     }
 
-    /// The next snapshot to write. It stays in the queue while it is written, so that it is known.
-    /// `None` if there are no more and the writer has to stop.
+    /// The next snapshot to write. It stays in the queue while it is written, so that searches find
+    /// it. `None` if there are no more and the writer has to stop.
     fn next(&self) -> Option<Arc<Snapshot>> {
         let has_nothing = |state: &mut State| state.waiting.is_empty() && !state.is_stopping;
         let state = self.changed.wait_while(self.lock(), has_nothing);
@@ -365,7 +365,7 @@ impl Shared {
                 Ok(has_room)
             })
         };
-        // The engine's thread takes the lock, too, so nothing waits for the disk under it.
+        // The engine's thread takes this lock too, so the lock is not held during disk operations.
         let known = match written {
             Ok(true) => self.lock().headers.clone(),
             _ => Vec::new(),

@@ -129,7 +129,7 @@ fn a_damaged_file_is_deleted_at_the_start_or_when_it_is_needed() {
     assert_eq!(load(&disk, &[1, 2]), None);
     assert!(!path.exists());
     assert_eq!(found(&disk, &[1, 2]), None);
-    // It is not trusted under the name of another one either.
+    // The snapshot is not trusted under the name of another one either.
     write(&disk, &[&[4, 5]]);
     let other = files(folder.path(), "prompt").remove(0);
     fs::write(&other, &whole).unwrap();

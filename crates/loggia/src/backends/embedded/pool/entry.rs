@@ -59,7 +59,8 @@ pub(super) enum State<E> {
 
 /// Why a model is down.
 pub(super) enum DownReason {
-    /// It could not be loaded. The reason may contain paths: it is for the log, not for clients.
+    /// The model could not be loaded. The reason may contain paths: it is for the log, not for
+    /// clients.
     NotLoaded(String),
     /// The model's process ended, with this status.
     Ended(String),
@@ -69,7 +70,7 @@ pub(super) struct Loaded<E> {
     engine: E,
     since: Instant,
     pub(super) users: usize,
-    /// Whether a request has used it.
+    /// Whether a request has used the model since it was loaded.
     served: bool,
     idle_since: Instant,
     keep_alive: KeepAlive,
@@ -106,7 +107,7 @@ pub(super) enum Decision<E> {
 /// The consequence of the end of a process.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ProcessEnd<E> {
-    /// Nothing: it was an older process, or its end was already known.
+    /// Nothing is done: the process was an older one, or its end was already known.
     Nothing,
     /// The model was unloaded.
     Unloaded,
@@ -296,7 +297,7 @@ impl<E: Clone> Entry<E> {
         self.process == process && matches!(self.state, State::Unloading)
     }
 
-    /// Whether it uses memory, or is about to.
+    /// Whether the model uses memory, or is about to.
     pub(super) fn has_memory(&self) -> bool {
         matches!(
             self.state,
@@ -304,7 +305,7 @@ impl<E: Clone> Entry<E> {
         )
     }
 
-    /// Whether no request uses it or waits for it.
+    /// Whether no request uses the model or waits for it.
     pub(super) fn is_unused(&self) -> bool {
         let is_used = match &self.state {
             State::Loaded(loaded) => loaded.users > 0,
@@ -314,7 +315,7 @@ impl<E: Clone> Entry<E> {
         !is_used && self.waiters == 0
     }
 
-    /// Whether it was loaded for a request that has not used it yet.
+    /// Whether the model was loaded for a request that has not used it yet.
     fn is_awaited(&self) -> bool {
         self.waiters > 0 && matches!(&self.state, State::Loaded(loaded) if !loaded.served)
     }

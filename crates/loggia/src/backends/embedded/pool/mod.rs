@@ -52,7 +52,7 @@ pub(super) struct Pool {
 #[derive(Clone)]
 struct Engine {
     backend: Arc<dyn Backend>,
-    /// Notifying this kills it.
+    /// Notifying this kills the engine's process.
     kill: Arc<Notify>,
 }
 

@@ -68,7 +68,8 @@ impl Pool {
         }
     }
 
-    /// Checks a model once; starts loading it, or unloads another one for it.
+    /// Looks at the state of a model once. If necessary, starts to load it, or unloads another one
+    /// for it.
     fn look(self: &Arc<Self>, at: usize, want: Need) -> Result<Check, BackendError> {
         let (mut models, now) = (self.lock(), Instant::now());
         let another_starves = another_starves(&models, at, now);
@@ -122,7 +123,7 @@ fn another_starves(models: &[Entry], at: usize, now: Instant) -> bool {
     others.any(|(_, entry)| starves(entry))
 }
 
-/// A waiting request. Dropping it removes it.
+/// A waiting request. Dropping this removes the request.
 struct Waiter<'a> {
     pool: &'a Pool,
     at: usize,

@@ -8,7 +8,7 @@ use super::{Edit, EditError, leaves};
 /// The value of a text.
 pub(super) fn parsed(text: &str) -> Result<Value, EditError> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
-        // Its own text repeats the line of the file, which may be long and have keys.
+        // The error's own text repeats the line of the file, which may be long and contain keys.
         let before = error.span().and_then(|span| text.get(..span.start));
         let line = 1 + before.unwrap_or_default().matches('\n').count();
         EditError::Broken(format!("{} on line {line}", error.message()))
@@ -42,7 +42,7 @@ fn set(table: &mut dyn TableLike, path: &[String], value: &Value) -> Result<(), 
             // `insert` would drop the comment above the key.
             if let Some(old) = table.get_mut(key) {
                 if let Some(old) = old.as_value() {
-                    // The comment behind it.
+                    // The comment after the value is kept.
                     new.decor_mut().clone_from(old.decor());
                 }
                 *old = Item::Value(new);
@@ -66,7 +66,7 @@ fn set(table: &mut dyn TableLike, path: &[String], value: &Value) -> Result<(), 
     }
 }
 
-/// Removes a value if it is this one.
+/// Removes a value if it equals `old`.
 fn remove(table: &mut dyn TableLike, path: &[String], old: &Value) {
     match path {
         [] => {}

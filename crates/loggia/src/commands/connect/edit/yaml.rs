@@ -1,6 +1,6 @@
-//! Edits YAML line by line: keys at the top, and lists whose items begin with `- `, at the top or
-//! under a key there. Every other way to write the same is left to the caller's comparison, which
-//! refuses it.
+//! Edits YAML line by line: keys at the top level, and lists whose items begin with `- `, at the
+//! top level or under a key there. It does not know other YAML syntax. The caller therefore parses
+//! the result and refuses it if it is not as expected.
 
 use std::ops::Range;
 
@@ -135,7 +135,7 @@ fn changed_item(
     old: &Map<String, Value>,
     new: &Map<String, Value>,
 ) -> Vec<String> {
-    // The first field stands behind the mark, the others below it.
+    // The first field is on the line of the `-`, the others are below it.
     let behind_mark = |line: &str| line.replacen('-', " ", 1);
     let indent = indent_of(&behind_mark(&lines[0]));
     let mut lines: Vec<String> = lines.to_vec();
