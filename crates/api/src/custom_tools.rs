@@ -19,7 +19,8 @@ use crate::admit::checks::{check_name, is_object, missing};
 /// The argument of a function that carries a custom tool's text.
 pub(crate) const INPUT: &str = InputGrammar::ARGUMENT;
 
-/// The type of a custom tool, of its calls and of choices of it, and the name of the field with it.
+/// The type of a custom tool, of its calls and of choices of it; also the name of the field that
+/// contains the tool.
 pub(crate) const CUSTOM: &str = "custom";
 
 /// The names of the custom tools of a chat.
@@ -27,7 +28,7 @@ pub(crate) const CUSTOM: &str = "custom";
 pub(crate) struct CustomTools(Option<Arc<[String]>>);
 
 impl CustomTools {
-    /// Returns those whose functions a chat has.
+    /// Returns the custom tools whose functions are in a chat.
     pub(crate) fn of(chat: &ChatCompletionRequest) -> Self {
         let functions = chat.tools.iter().flatten();
         let functions = functions.filter_map(|tool| tool.function.as_ref());

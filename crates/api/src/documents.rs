@@ -24,8 +24,8 @@ pub trait Documents: Send + Sync {
     /// Returns the content of a document by its http(s) URL.
     fn fetch<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Bytes, DocumentError>>;
 
-    /// Returns the text of a PDF. A PDF may come from anybody, so whatever it contains, this has to
-    /// end soon and with limited memory.
+    /// Returns the text of a PDF. PDFs are not trusted: whatever a PDF contains, this has to end
+    /// soon and with limited memory.
     fn pdf_text(&self, pdf: Bytes) -> BoxFuture<'_, Result<String, DocumentError>>;
 }
 

@@ -125,9 +125,9 @@ fn room(context: u64, limit: Option<i64>) -> u64 {
     }
 }
 
-/// Returns a number of tokens that the prompt cannot exceed, so that most need not be counted: a
-/// token has at least one byte. `None` with images, whose tokens have nothing to do with their
-/// bytes.
+/// Returns an upper bound of the tokens of a prompt, so that most prompts need not be counted: a
+/// token has at least one byte. `None` for prompts with images, whose number of tokens does not
+/// depend on their bytes.
 pub(crate) fn most_tokens(chat: &ChatCompletionRequest) -> Option<u64> {
     most_tokens_of_text(chat).map(|most| most + PER_PROMPT)
 }
@@ -183,7 +183,7 @@ struct Search {
     budget: u64,
     /// A number of parts without which the prompt is too long, and its tokens then.
     too_few: (usize, u64),
-    /// A number without which it fits, as far as known.
+    /// The smallest known number of parts without which the prompt fits.
     enough: usize,
     counts: usize,
     is_done: bool,

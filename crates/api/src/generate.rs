@@ -66,7 +66,7 @@ pub(crate) struct Steps {
     compaction: Option<Box<CompactionPlan>>,
     /// The tools that the server runs.
     tools: Option<Arc<ServerTools>>,
-    /// The tier that each piece of a chat says it had.
+    /// The service tier that each piece of a chat reports.
     service_tier: Option<&'static str>,
 }
 
@@ -235,7 +235,7 @@ impl Door {
             match parsed.map(|(request, profile)| ParsedRequest::new(self, parts, request, profile))
             {
                 Ok(asked) => self.generated(asked).await,
-                // The model, and so its profile, was not known yet.
+                // The model, and therefore its profile, was not known before.
                 Err(error) => self.refuse(error),
             }
         }

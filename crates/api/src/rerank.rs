@@ -87,7 +87,8 @@ impl Door {
         let (ranked, by) = match by_model.await.map_err(failed)? {
             Some(ranked) => (ranked, "model"),
             None if can.has(Ability::Embeddings) => {
-                // Nothing of the client's is dropped here, because it has no fields of embeddings.
+                // No field of the client is dropped here, because the request has no fields of
+                // embeddings.
                 admit(self, &mut asked).await.map_err(renamed)?;
                 match self.backend.embed(embedding_call(&asked)).await {
                     Ok(made) => (by_cosine(made), "embeddings"),
@@ -209,7 +210,8 @@ fn cosine(one: &[f32], other: &[f32]) -> f64 {
     }
 }
 
-/// Returns the answer: the most relevant documents first, those of the same score in their order.
+/// Returns the answer: the most relevant documents first, documents of the same score in the order
+/// of the request.
 fn written(request: &RerankRequest, texts: &[String], ranked: &Reranked) -> Value {
     let mut order: Vec<(usize, f64)> = ranked.scores.iter().copied().enumerate().collect();
     order.sort_by(|(_, one), (_, other)| other.total_cmp(one));

@@ -68,7 +68,7 @@ pub(crate) fn context_exceeded(
     }
 }
 
-/// Anthropic's words. Claude Code recognizes them, and compacts the conversation.
+/// Uses Anthropic's words: Claude Code recognizes them, and compacts the conversation.
 fn prompt_too_long(prompt_tokens: Option<u64>, context: Option<u64>) -> String {
     match (prompt_tokens, context) {
         (Some(tokens), Some(context)) => {

@@ -37,7 +37,7 @@ pub enum AudioTask {
 pub struct Recording {
     /// The client's name for the file. Engines recognize the format by its ending.
     pub name: String,
-    /// The media type of the file, if the client told it.
+    /// The media type of the file, if the client sent one.
     pub media_type: Option<String>,
     /// The file.
     pub content: Content,

@@ -12,8 +12,8 @@ use futures_util::StreamExt as _;
 /// The bytes that are read from a file at once.
 const PIECE: usize = 64 << 10;
 
-/// The content of a file. It can be read several times, because a call may be made at one node after
-/// the other. Clones share it.
+/// The content of a file. It can be read several times, because a call may be sent to one node
+/// after another. Clones share it.
 #[derive(Clone)]
 pub struct Content {
     bytes: Place,

@@ -77,7 +77,7 @@ fn of_texts(one: &str, other: &str) -> f64 {
     } else {
         (other, one)
     };
-    // A prefix stands for the name. The longer it is, the more likely.
+    // A prefix is likely to mean the name; the longer it is, the more likely.
     if short.len() >= 3 && long.starts_with(short) {
         #[expect(clippy::cast_precision_loss, reason = "names are short")]
         return 0.8 + 0.2 * short.len() as f64 / long.len() as f64;

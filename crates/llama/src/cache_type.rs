@@ -15,7 +15,7 @@ const BLOCK: u64 = 32;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheType {
-    /// 16 bits, which loses nothing that matters.
+    /// 16 bits, without a noticeable loss.
     #[default]
     F16,
     /// 8.5 bits: nearly half the memory.

@@ -23,9 +23,9 @@ pub struct LlamaOptions {
     /// Whether text that a grammar forces, such as the property names of a schema, is read in one
     /// step, like a prompt. Otherwise each of its tokens takes a step. The answers are the same.
     pub fast_forward: bool,
-    /// Whether the next tokens of an answer are guessed from what its prompt and the answer already
-    /// contain. Guesses are used while they make answers faster, and do not change them. Models
-    /// with a draft model, and those that cannot take tokens back, do without.
+    /// Whether the next tokens of an answer are guessed from its prompt and the answer so far.
+    /// Guesses are used while they make answers faster, and do not change them. Not available for
+    /// models with a draft model, and for models that cannot remove tokens from their state.
     pub lookup: bool,
     /// The maximum number of tokens of one request, prompt and answer together. The default is the
     /// context that the model was trained for, at most [`DEFAULT_CONTEXT`]. Each of the `parallel`
@@ -89,7 +89,7 @@ pub enum CacheScope {
     /// All requests.
     #[default]
     Server,
-    /// Those of the same API key, by its name in [`CallHead::caller`](loggia_backend::CallHead).
+    /// Requests of the same API key, by its name in [`CallHead::caller`](loggia_backend::CallHead).
     Key,
 }
 

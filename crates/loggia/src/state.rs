@@ -25,9 +25,10 @@ const KEYS: &str = "keys";
 /// How often objects that are too old are deleted.
 const CLEAN_EVERY: Duration = Duration::from_hours(1);
 
-/// The store, unless it is turned off. Opens the file if there is one, so that a file that cannot
-/// be used is an error of the start and not of the first request. Without a file, the first request
-/// makes one. A database that cannot be reached may come back later, so that is a warning.
+/// The store, unless it is turned off. An existing file is opened at once, so that a file that
+/// cannot be used is an error of the start and not of the first request. Without a file, the first
+/// request creates one. A database that cannot be reached may come back later, so that is a
+/// warning.
 pub(crate) async fn open(
     config: &Config,
     keys: &Arc<Keys>,
@@ -99,9 +100,9 @@ async fn warn_of_missing_keys(store: &SqlStore) {
     }
 }
 
-/// The keys that seal what clients carry for the server. The file of the setting is created at
-/// once, so that a place where it cannot be is an error of the start; the one in the data folder
-/// is created when it is first needed.
+/// The keys that seal data which clients keep for the server. The file that `seal_keys` names is
+/// created at once, so that a wrong path is an error of the start; the file in the data folder is
+/// created when it is first needed.
 pub(crate) fn keys(config: &Config) -> Result<Arc<Keys>, KeysError> {
     let path = keys_path(config);
     let keys = match config.seal_keys.value {

@@ -41,10 +41,11 @@ fn is_in_a_network(address: IpAddr, limits: &Limits) -> bool {
         .any(|network| network.contains(address))
 }
 
-/// Checks the URL of a server. Names are checked again when they are resolved.
+/// Checks the URL of a server. Host names are checked again when they are resolved.
 ///
 /// # Errors
-/// Says what is wrong, for the client.
+///
+/// A message for the client that says what is wrong.
 pub(crate) async fn check(url: &str, limits: &Limits) -> Result<Url, String> {
     let url = Url::parse(url).map_err(|_| "Its URL is not valid.".to_owned())?;
     if !matches!(url.scheme(), "http" | "https") {

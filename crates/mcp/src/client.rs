@@ -103,7 +103,7 @@ impl HttpMcpClient {
             .ok()
     }
 
-    /// Connects to a server and greets it.
+    /// Connects to a server and initializes the session.
     async fn connect(&self, server: &McpServer) -> Result<Connection, McpError> {
         let url = address::check(&server.url, &self.limits).await;
         let url = url.map_err(|why| http_error(0, why))?;

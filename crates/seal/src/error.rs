@@ -49,7 +49,7 @@ pub enum NotOpened {
     /// The text was not sealed by [`Keys`], or is incomplete.
     #[error("it is not a sealed text, or it is incomplete")]
     Malformed,
-    /// The key that sealed it is not in the ring.
+    /// The key that sealed the text is not in the ring.
     #[error("the key that sealed it is not among the keys of this server")]
     UnknownKey,
     /// The text was changed, or sealed for another purpose.

@@ -53,7 +53,7 @@ pub struct AppState {
     store: Option<Arc<dyn Store>>,
     key_store: Option<Arc<dyn KeyStore>>,
     usage: Option<Arc<dyn UsageStore>>,
-    /// The backends that the admin API shows, and what reads their metrics.
+    /// The backends that the admin API shows, and the function that reads their metrics.
     backends: Vec<ShownBackend>,
     read_backends: Option<ReadBackends>,
     in_flight: InFlight,
@@ -110,8 +110,8 @@ impl AppState {
         }
     }
 
-    /// Adds a store of API keys, so that the app has the routes that change them. Read them before
-    /// with [`ApiKeys::load`], and follow their changes with [`ApiKeys::follow`].
+    /// Adds a store of API keys, and with it the routes that change keys. Read the keys before with
+    /// [`ApiKeys::load`], and follow their changes with [`ApiKeys::follow`].
     #[must_use]
     pub fn with_key_store(self, store: Arc<dyn KeyStore>) -> Self {
         Self {

@@ -178,8 +178,8 @@ impl Upgraded {
 }
 
 impl Upgrade {
-    /// Serves the session until either side closes it, or the server stops. `read` is what was read
-    /// after the handshake.
+    /// Serves the session until either side closes it, or the server stops. `read` is the data that
+    /// was received after the handshake.
     pub(crate) async fn serve<C>(self, stream: C, read: Bytes, closed: watch::Receiver<()>)
     where
         C: AsyncRead + AsyncWrite + Unpin,

@@ -1,5 +1,5 @@
-//! Several writes in one transaction, so that they share a wait for the disk: while one transaction
-//! is written, the writes that come gather in the next.
+//! Several writes in one transaction, so that they share one wait for the disk: while one
+//! transaction is written, new writes are collected for the next.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -75,8 +75,8 @@ impl Batches {
         transaction.await[place].clone()
     }
 
-    /// Joins the batch that gathers, or makes one. Returns its transaction, and which of its writes
-    /// this is.
+    /// Adds a write to the batch that is being collected, or starts one. Returns the transaction,
+    /// and the index of the write in it.
     fn join(
         &self,
         write: Write,
@@ -157,7 +157,7 @@ async fn transact(
     Arc::new(done)
 }
 
-/// The creations of all writes, if they create objects and do nothing else.
+/// Returns the creations of all writes, if no write does anything but create objects.
 fn all_creations(writes: &[Write]) -> Option<Vec<Creation<'_>>> {
     let mut all = Vec::with_capacity(writes.len());
     for Write { owner, changes } in writes {
@@ -192,7 +192,7 @@ async fn at_once(mut turn: Turn, sealing: &Sealing, creations: &[Creation<'_>]) 
             turn.release();
             Tried::Undone
         }
-        // The turn does not end well, so its connection is closed.
+        // The transaction was not committed, so its connection is closed.
         Err(_) if creations.len() > 1 => Tried::Undone,
         Err(error) => Tried::Together(Err(error)),
     }

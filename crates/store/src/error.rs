@@ -31,7 +31,7 @@ pub enum OpenError {
         /// Why not.
         source: sqlx::Error,
     },
-    /// A later version of this program wrote it.
+    /// A later version of this program wrote the file.
     #[error(
         "{} has the schema {found}, and this version of loggia knows the schemas up to {known}; use the version that wrote it, or a later one",
         path.display()

@@ -135,8 +135,9 @@ impl Database {
     }
 }
 
-/// The connections that read. A pool of sqlx returns each by a task of its own, which costs as much as
-/// a short read, and takes them in turn, so that none has the pages that were read last.
+/// The connections that read. sqlx has a pool, but it returns each connection by a task of its own,
+/// which costs as much as a short read, and uses the connections in turn, so that none has the
+/// pages that were read last.
 #[derive(Debug)]
 pub(crate) struct Readers {
     path: PathBuf,

@@ -36,15 +36,15 @@ const USED: &str = "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS bytes FROM
         SELECT pg_column_size(body) + COALESCE(pg_column_size(sealed), 0) + $2 FROM items \
     ) AS rows";
 
-/// The bytes of the tables, with what was deleted, and their indexes: more than the bytes of all
-/// objects, and found without reading them.
+/// The bytes of the tables, including deleted rows, and of their indexes. This is more than the
+/// bytes of all objects, and is found without reading them.
 const SIZE_OF_TABLES: &str = "SELECT CAST(pg_total_relation_size('objects') + \
     pg_total_relation_size('items') AS BIGINT) AS bytes";
 
 /// Loggia's number among the locks of a database, of the server that makes room.
 const LOCK_OF_ROOM: &str = "SELECT pg_try_advisory_xact_lock(5500124513) AS is_locked";
 
-/// A database, reached when it is first needed.
+/// A database. The connection is made when it is first needed.
 #[derive(Debug)]
 pub(crate) struct Server {
     pool: PgPool,

@@ -12,8 +12,8 @@ use crate::sealing::{Place, Sealing};
 use crate::sql::{Row, Sql, Statement, number};
 use crate::write::finder;
 
-/// The responses that a response continues, as a table with their numbers of steps from it. The
-/// lengths of their items add up, and the table ends where they pass the limit.
+/// A recursive table of the responses that a response continues, with their distance from it. The
+/// lengths of their items are added up, and the table ends where the sum exceeds the limit.
 const CHAIN: &str = "\
     WITH RECURSIVE chain (seq, previous, steps, bytes) AS ( \
         SELECT seq, previous, CAST(0 AS BIGINT), size FROM objects \

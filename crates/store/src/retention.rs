@@ -17,7 +17,8 @@ const AT_ONCE: i64 = 100;
 const ORDERED_AT_ONCE: i64 = 1000;
 
 /// Gives the responses of some age that a younger response continues, directly or through others,
-/// the age of that response. `CROSS JOIN` makes SQLite look at the old ones first; there are few.
+/// the age of that response. `CROSS JOIN` makes SQLite read the old ones first, because there are
+/// few.
 macro_rules! keep_continued {
     ($younger:literal) => {
         concat!(
@@ -41,7 +42,7 @@ macro_rules! keep_continued {
 /// For objects that are too old: those that a response which is not too old continues are kept.
 const KEEP_CONTINUED: &str = keep_continued!("newer.changed > $1");
 
-/// For an order: all of them get the age of the last response of their chain.
+/// For sorting: every response gets the age of the last response of its chain.
 const AGE_OF_CHAINS: &str = keep_continued!(
     "(newer.changed > $1 OR NOT EXISTS \
         (SELECT 1 FROM objects AS last WHERE last.previous = newer.id))"
@@ -112,8 +113,8 @@ impl Retention {
         self.bytes.saturating_add(self.bytes / 4)
     }
 
-    /// The same for each server that shares a PostgreSQL database, where a look takes longer: every
-    /// row is read.
+    /// Returns the step for each server that shares a PostgreSQL database. There, a check takes
+    /// longer, because every row is read.
     pub(crate) fn shared_step(&self) -> u64 {
         (self.bytes / 64).max(16 << 10)
     }
@@ -243,8 +244,8 @@ pub(crate) async fn used(connection: &mut SqliteConnection) -> Result<u64, sqlx:
     Ok(u64::try_from(pages * size).unwrap_or(0))
 }
 
-/// The bytes of the pages that hold something, without what the chunks of vector stores take: they
-/// count against the files of their owner, and nobody's chats make room for them.
+/// The bytes of the pages in use, without those of the chunks of vector stores: chunks count
+/// against the files of their owner, and no chats are deleted for them.
 pub(crate) async fn used_by_objects(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
     let used = used(connection).await?;
     Ok(used.saturating_sub(chunk_bytes(connection).await?))

@@ -1,5 +1,5 @@
-//! Encryption of what is stored: bodies are sealed before they are written and opened when they are
-//! read. Ids, labels, names of models and times are not.
+//! Encryption of stored data: bodies are sealed before they are written and opened when they are
+//! read. Ids, labels, names of models and times are not encrypted.
 
 use std::sync::Arc;
 

@@ -78,7 +78,7 @@ impl<'a> Statement<'a> {
         self
     }
 
-    /// Adds a value, and its place to the text.
+    /// Adds a value, and its placeholder to the text.
     pub(crate) fn bind(&mut self, value: impl Into<Value<'a>>) -> &mut Self {
         self.values.push(value.into());
         self.text.push('$');
@@ -231,7 +231,7 @@ pub(crate) fn item_place(object: i64, side: Side, number_on_side: i64) -> Option
     is_possible.then(|| object + number(side) * NUMBERS + number_on_side)
 }
 
-/// The number of an item on its side, by its place in SQLite.
+/// Returns the number of an item in its list, from its place in SQLite.
 pub(crate) fn item_number(place: i64) -> i64 {
     place % NUMBERS
 }
@@ -252,8 +252,8 @@ pub(crate) fn number(side: Side) -> i64 {
     }
 }
 
-/// PostgreSQL has no text with NUL. Bodies are JSON and have none; in the ids and labels of a client
-/// it becomes the character that stands for an unknown one.
+/// PostgreSQL does not accept NUL in a text. Bodies are JSON and have none. In ids and labels of a
+/// client, NUL is replaced by the replacement character.
 fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') {
         text.replace('\0', "\u{fffd}").into()

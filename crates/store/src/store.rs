@@ -61,7 +61,7 @@ pub(crate) enum Place {
     Server(Server),
 }
 
-/// A file, opened when it is first needed.
+/// A file. It is opened when it is first needed.
 #[derive(Debug)]
 pub(crate) struct File {
     pub(crate) path: PathBuf,
@@ -231,8 +231,8 @@ impl File {
         Ok(Arc::clone(&opened.database))
     }
 
-    /// The open file. One that was deleted or replaced is opened anew: what is written to it would
-    /// be lost.
+    /// Returns the open file. If the file was deleted or replaced, it is opened again, because
+    /// writes to the old one would be lost.
     async fn opened(&self, retention: &Retention) -> Result<Arc<Opened>, OpenError> {
         let mut open = self.opened.lock().await;
         if let Some(opened) = &*open

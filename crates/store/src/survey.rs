@@ -32,7 +32,7 @@ pub struct Survey {
     pub vector_stores: u64,
     /// How many of all these are encrypted.
     pub encrypted: u64,
-    /// How many of the encrypted ones cannot be read, because their key is missing.
+    /// The number of encrypted objects that cannot be read, because their key is missing.
     pub unreadable: u64,
     /// The bytes that the objects take.
     pub bytes: u64,

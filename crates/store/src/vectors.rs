@@ -14,8 +14,8 @@ use loggia_api::store::StoreError;
 /// The most bytes of vectors that stay in memory. Others are read again for each search.
 const MOST_BYTES: usize = 256 << 20;
 
-/// The integer that stands for 1. The vectors have a length of at most 1, so that no product of
-/// two of them has more than 28 bits.
+/// The integer that represents 1. The vectors have a length of at most 1, so that no product of two
+/// of them has more than 28 bits.
 const ONE: f32 = 16_384.0;
 
 /// How many numbers one thread compares at least.
@@ -189,7 +189,8 @@ fn nearest_of(parts: &[Part], query: &[i16], limit: usize, slack: i32) -> Vec<Ne
     within(near.collect(), limit, slack)
 }
 
-/// Keeps the `limit` nearest, and those that are so little behind that they may be nearer.
+/// Keeps the `limit` nearest, and those whose distance is so close that the rounding may have
+/// changed their order.
 fn within(mut near: Vec<Near>, limit: usize, slack: i32) -> Vec<Near> {
     if near.len() > limit {
         let (_, (last, _), _) = near.select_nth_unstable_by(limit - 1, |a, b| b.0.cmp(&a.0));

@@ -23,7 +23,7 @@ const COLUMNS: &str =
     "id, kind, owner, created, changed, model, metadata, body, sealed, previous, size";
 
 impl Access<'_> {
-    /// Makes changes in their order. After an error, the transaction must be undone.
+    /// Makes changes in their order. After an error, the caller must roll the transaction back.
     pub(crate) async fn write(
         &mut self,
         owner: &Owner,
@@ -353,8 +353,8 @@ impl Access<'_> {
         Ok(object)
     }
 
-    /// Changes one object. Returns its place. If the object exists and was not changed, the hold on
-    /// it is in the way.
+    /// Changes one object. Returns its place. If the object exists and was not changed, a hold
+    /// prevented the change.
     pub(crate) async fn update(
         &mut self,
         mut update: Statement<'_>,
@@ -512,7 +512,7 @@ fn is_findable(kind: Kind, side: Side) -> bool {
     kind.has_findable_items() && side != Side::Stream
 }
 
-/// The owner who may look for an item by its id alone, as the column has it.
+/// Returns the owner column of an item that can be found by its id alone.
 pub(crate) fn finder(at: ObjectRef<'_>, side: Side) -> Option<String> {
     is_findable(at.kind, side).then(|| column(at.owner))
 }

@@ -14,7 +14,7 @@ pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
     /// The kind of work.
     const WORK: WorkKind;
 
-    /// The dialect whose terms its errors use.
+    /// The dialect in whose terms errors are written.
     const DIALECT: Dialect;
 
     /// The ability that a model needs for the work.

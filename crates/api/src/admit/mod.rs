@@ -59,8 +59,8 @@ use crate::{ApiError, Caller, Door, Strictness};
 pub(crate) struct ParsedRequest<R> {
     /// The request, not shared yet.
     pub(crate) request: Arc<R>,
-    /// The head of its call. It keeps the head of the client's HTTP request only if the backend
-    /// needs it, because a request that waits for an engine should use little memory.
+    /// The head of the call to the backend. It keeps the head of the client's HTTP request only if
+    /// the backend needs it, because a request that waits for an engine should use little memory.
     pub(crate) head: CallHead,
     pub(crate) strictness: Strictness,
     pub(crate) refusals: Refusals,

@@ -90,7 +90,7 @@ struct Schema {
 }
 
 impl Schema {
-    /// Returns the fault for which it is refused, if any.
+    /// Returns the fault for which the schema is refused, if any.
     fn refused(&self, strictness: Strictness) -> Option<&SchemaFault> {
         let is_protected = self.is_held && (self.is_strict || strictness == Strictness::Strict);
         let is_refused =

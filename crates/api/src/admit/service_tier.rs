@@ -16,8 +16,9 @@ pub(crate) struct Tier {
     pub(crate) is_told: bool,
 }
 
-/// Reads the tier of a chat, and takes it out of the request if the queue honours it and the engine
-/// would not read it. `may_have_priority` is whether the caller may be served before others.
+/// Reads the service tier of a chat. Removes it from the request if the queue honours it and the
+/// engine would not read it. `may_have_priority` is whether the caller's requests may run before
+/// those of others.
 pub(crate) fn settle(
     chat: &mut ChatCompletionRequest,
     can: &Abilities,

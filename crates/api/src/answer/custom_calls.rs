@@ -21,7 +21,8 @@ pub(crate) struct CustomCalls {
 
 #[derive(Debug)]
 enum Call {
-    /// A call as far as it has arrived: one of a custom tool, or one whose name is not complete.
+    /// The part of a call that has arrived so far. It is kept back, because it is of a custom tool
+    /// or its name is not complete.
     Buffered(Box<ToolCallDelta>),
     /// The client has the beginning of a function's call, or all of it.
     Shown,

@@ -77,7 +77,7 @@ struct Noted {
     ended: Ended,
     /// The parts of the caller's limits that the request has reserved. Dropping them settles them.
     meters: Meters,
-    /// Where the server that shows the request reads it.
+    /// The entry in which the server shows the running request.
     running: Option<Arc<Running>>,
 }
 

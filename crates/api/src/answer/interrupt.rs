@@ -14,7 +14,7 @@ pub(crate) struct Interrupt(Mutex<Interruption>);
 pub(crate) struct Interruption {
     /// The error that the stream ends with.
     pub(crate) error: Option<ApiError>,
-    /// The ids of inputs that steer it.
+    /// The ids of the inputs that steer the stream's response.
     pub(crate) steers: Vec<Arc<str>>,
 }
 
@@ -24,7 +24,7 @@ impl Interrupt {
         self.lock().error = Some(error);
     }
 
-    /// Lets the stream accept input that steers it.
+    /// Adds an input that steers the stream's response.
     pub(crate) fn steer(&self, id: Arc<str>) {
         self.lock().steers.push(id);
     }

@@ -51,7 +51,8 @@ pub(crate) fn writer(head: Head, served_by: &ServedBy) -> Box<dyn Writer> {
     }
 }
 
-/// Writes a sign of life into a stream that has not begun, with its place if it waits in a queue.
+/// Writes an event that keeps the connection alive into a stream that has not begun, with its place
+/// if it waits in a queue.
 pub(crate) fn write_heartbeat(waiting: &WaitingAnswer, out: &mut Vec<u8>) {
     let place = waiting.place.get();
     if let Some(place) = place {

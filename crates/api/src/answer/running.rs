@@ -1,4 +1,5 @@
-//! [`Running`]: what is known of a request while its answer is made, for a server that shows it.
+//! [`Running`]: the state of a request while its answer is made, for a server that shows running
+//! requests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -46,7 +47,7 @@ impl Default for Running {
 }
 
 impl Running {
-    /// Returns that of a request, if its server shows it.
+    /// Returns the state of a request, if the server shows running requests.
     pub(crate) fn of(parts: &Parts) -> Option<Arc<Self>> {
         parts.extensions.get::<Arc<Self>>().cloned()
     }

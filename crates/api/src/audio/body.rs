@@ -14,15 +14,15 @@ use crate::answer::deadline::Deadline;
 use crate::answer::ended::{Ended, Outcome, Progress};
 use crate::answer::refusal::Refusals;
 
-/// An answer that is passed on as it arrives. An error in it is an event if it consists of events.
-/// Otherwise the answer breaks off, and the server closes the connection.
+/// An answer that is passed on as it arrives. If it consists of events, an error is an event.
+/// Otherwise an error breaks the answer off, and the server closes the connection.
 pub(crate) struct AudioBody {
     /// The piece that was read before the answer began.
     first: Option<AudioPiece>,
-    /// `None` after the end.
+    /// The engine's answer. `None` after its end.
     reply: Option<AudioReply>,
     is_events: bool,
-    /// The bytes that are left, if the engine told their number.
+    /// The bytes that are left, if the engine announced the length.
     left: Option<u64>,
     progress: Progress,
     refusals: Refusals,

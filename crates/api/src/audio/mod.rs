@@ -254,7 +254,7 @@ impl Door {
 const SPEECH_TO_TEXT: &str = "automatic-speech-recognition";
 const TEXT_TO_SPEECH: &str = "text-to-speech";
 
-/// Returns whether a model may do a task, by what the list of models tells of it.
+/// Returns whether a model may support a task, by its entry in the list of models.
 fn may(model: &Model, task: &str) -> bool {
     if let Some(its_own) = model.extra.get("task").and_then(Value::as_str) {
         return its_own == task;
@@ -265,7 +265,7 @@ fn may(model: &Model, task: &str) -> bool {
     })
 }
 
-/// Returns whether the abilities are those of an engine that does not tell them.
+/// Returns whether the abilities are the defaults for an engine that does not report its own.
 fn is_assumed(can: &Abilities) -> bool {
     can.has(Ability::UnknownFields)
 }

@@ -113,7 +113,7 @@ pub(crate) struct Asking<'a> {
 pub(crate) struct Found {
     /// The number of the question, from 0.
     question: usize,
-    /// `None` if the model's token was none of the answers.
+    /// The probabilities. `None` if the model's token was none of the answers.
     weights: Option<Vec<f64>>,
     pub(crate) usage: Option<CompletionUsage>,
     pub(crate) served_by: ServedBy,

@@ -246,8 +246,8 @@ fn predicate(name: Option<String>, weights: &[Option<Vec<f64>>]) -> Option<Decis
     })
 }
 
-/// Returns the probability of each option, from those in each group and those of the groups'
-/// winners. `None` if the model did not answer a prompt.
+/// Returns the probability of each option, from the probabilities in each group and those of the
+/// groups' winners. `None` if the model did not answer a prompt.
 fn of_options(weights: &[Option<Vec<f64>>], last: Option<&[f64]>) -> Option<Vec<f64>> {
     let groups: Vec<&[f64]> = weights
         .iter()
@@ -317,7 +317,7 @@ pub(crate) fn json_as_text(part: Value) -> Value {
     }
 }
 
-/// Returns options, if their number is allowed and no two are the same.
+/// Returns the options. Fails if their number is not allowed, or two are equal.
 fn counted(options: Vec<Choosable>, place: &str) -> Result<Vec<Choosable>, ApiError> {
     if !(2..=MOST_OPTIONS).contains(&options.len()) {
         let message = format!(

@@ -182,8 +182,8 @@ enum Unread {
     Broken,
 }
 
-/// The frames of a body, one at a time: `multer` collects all that are ready, so it gets one, and is
-/// told to wait before the next.
+/// The frames of a body, one at a time. `multer` would collect all frames that are ready, so this
+/// gives it one and then reports that no more is ready.
 struct Frames<B> {
     body: Pin<Box<B>>,
     unread: Arc<AtomicUsize>,

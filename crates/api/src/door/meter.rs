@@ -23,8 +23,8 @@ pub struct Entry<'a> {
     pub caller: Option<&'a str>,
     /// The name of the model that the client sent.
     pub model: &'a str,
-    /// Returns the tokens that the request may use. Computing them takes time, so it is called only
-    /// if there is a limit.
+    /// Returns the tokens that the request may use. The computation takes time, so this is called
+    /// only if there is a limit.
     pub tokens: &'a dyn Fn() -> Tokens,
     /// Receives the rest of the limits, for the headers of the answer.
     pub report: Option<&'a Arc<LimitReport>>,
@@ -35,7 +35,7 @@ pub struct Entry<'a> {
 pub struct Tokens {
     /// An estimate of the prompt.
     pub prompt: u64,
-    /// The most that the client allows for the answer. `None`: it sets no limit.
+    /// The maximum length of the answer that the client sets. `None`: it sets no limit.
     pub answer: Option<u64>,
 }
 
@@ -61,8 +61,8 @@ pub trait Metered: Send + Sync {
     fn used(&self, usage: &CompletionUsage);
 }
 
-/// An extension of a request, which receives the rest of the caller's limits. A server adds it if it
-/// sends them to the client.
+/// An extension of a request. The server adds it to send the caller's limits to the client; the
+/// meter writes into it how much of each limit is left.
 #[derive(Debug, Default)]
 pub struct LimitReport(OnceLock<Remaining>);
 

@@ -182,8 +182,8 @@ impl Door {
         }
     }
 
-    /// Adds keys. The door then seals data that clients carry for the server, and opens it when it
-    /// comes back.
+    /// Adds keys. The door seals data that clients store for the server with them, and opens it
+    /// when the client sends it back.
     #[must_use]
     pub fn with_keys(self, keys: Arc<Keys>) -> Self {
         Self {

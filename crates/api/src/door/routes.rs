@@ -134,7 +134,7 @@ impl VectorStoresHandler {
 #[derive(Debug)]
 struct Row {
     method: Method,
-    /// The path. A name in braces stands for one segment; a final `{id}` stands for the whole rest,
+    /// The path. A name in braces matches one segment. A final `{id}` matches the whole rest,
     /// because a model's name may contain slashes, encoded or not.
     path: &'static str,
     handler: Handler,
@@ -791,7 +791,7 @@ impl Row {
     /// Returns the parts of `path` that stand for the names in braces, still encoded. `None` if the
     /// path does not match this row.
     fn ids_in<'a>(&self, path: &'a str) -> Option<Vec<&'a str>> {
-        // Most requests, without a look at each part.
+        // The common case: paths without parameters are compared as a whole.
         if path == self.path && !path.contains('{') {
             return Some(Vec::new());
         }

@@ -207,7 +207,8 @@ fn image(place: &str, source: Option<&Value>) -> Result<PartKind, ApiError> {
     })
 }
 
-/// Returns the part of a stored file. It becomes its content when the model is known.
+/// Returns a part that refers to a stored file. The file's content replaces it when the model is
+/// known.
 fn stored_file(place: &str, source: &Value, name: Option<String>) -> Result<PartKind, ApiError> {
     Ok(PartKind::File(File {
         file_id: Some(needed(place, source, "file_id")?.to_owned()),

@@ -103,13 +103,13 @@ pub(crate) fn summary_of(block: &Block) -> Option<&str> {
     summary.filter(|_| block.kind == BLOCK)
 }
 
-/// A summary that stands for all messages and blocks before it.
+/// A summary that replaces all messages and blocks before it.
 pub(crate) struct Earlier {
     /// The index of the message with the summary, and of the block in it.
     pub(crate) message: usize,
     block: usize,
     summary: String,
-    /// What the server sealed beside the summary.
+    /// The sealed data beside the summary.
     sealed: Option<String>,
     follower: Follower,
 }

@@ -72,9 +72,11 @@ pub(crate) struct Translated {
     pub(crate) shape: MessageShape,
 }
 
-/// Translates a request to a chat. Its first messages, `recalled` of them, are those of its thread.
+/// Translates a request to a chat. The first `recalled` messages of the request are those of its
+/// thread.
 ///
 /// # Errors
+///
 /// Returns a 400 about the invalid field, by the client's name.
 pub(crate) fn translate(
     mut request: MessagesRequest,

@@ -23,7 +23,7 @@ impl Door {
     {
         match self.ask_message(request, |_| ()).await {
             Ok(asked) => self.generated(asked).await,
-            // The model, and so its profile, was not known yet.
+            // The model, and therefore its profile, was not known before.
             Err(error) => self.refuse(error),
         }
     }

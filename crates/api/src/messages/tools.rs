@@ -97,7 +97,8 @@ impl Tools {
         let defined = changes.defined.iter();
         let defined = defined.map(|(place, tool)| (place.clone(), tool));
         let all: Vec<(String, &Tool)> = listed.chain(defined).collect();
-        // Nothing would ever name the deferred tools if a server should search for them.
+        // If the request relies on the search of Anthropic's servers, nothing would ever name the
+        // deferred tools.
         let searches_here = all.iter().any(|(_, tool)| is_server_search(tool));
         let chosen = request.tool_choice.as_ref();
         let chosen = chosen.and_then(|choice| choice.name.as_deref());

@@ -116,7 +116,7 @@ fn references(content: Option<&Value>) -> Vec<String> {
     let Some(content) = content else {
         return Vec::new();
     };
-    // A search by Anthropic's servers has them in an object.
+    // In a result of a search by Anthropic's servers, the references are in an object.
     let list = content.get("tool_references").unwrap_or(content);
     let list = list.as_array().into_iter().flatten();
     let list = list.filter(|block| {

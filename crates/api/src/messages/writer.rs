@@ -40,7 +40,7 @@ pub(crate) struct MessageWriter {
     open: Open,
     /// The reasoning of the open block, if the client does not see it.
     hidden: String,
-    /// The text so far, if it is the summary of a compaction.
+    /// The text of the summary so far, while a compaction is written.
     summary: String,
     /// The tokens of the summary, if the conversation was compacted before the answer.
     summary_usage: Option<Box<CompletionUsage>>,
@@ -422,7 +422,8 @@ impl MessageWriter {
         self.event(&StreamEvent::ContentBlockStop { index }, out)
     }
 
-    /// Notes the stop string of an engine. It may be one of the operator's.
+    /// Notes the stop string at which the engine stopped. It may be one that the operator
+    /// configured.
     fn stopped_by(&mut self, stop: String) {
         if self.shape.stops.contains(&stop) {
             self.stop_sequence = Some(stop);

@@ -16,7 +16,7 @@ use crate::answer::refusal::Refusals;
 /// An answer of Ollama's own API. An error in a stream is a line, as from Ollama. A whole answer
 /// breaks off, and the server closes the connection.
 pub(crate) struct OllamaBody {
-    /// `None` after the end.
+    /// The engine's answer. `None` after its end.
     reply: Option<OllamaReply>,
     is_stream: bool,
     progress: Progress,

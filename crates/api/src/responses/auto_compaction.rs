@@ -29,7 +29,8 @@ pub(crate) struct AutoCompaction {
     /// How many messages at the beginning are the instructions of the request: no summary replaces
     /// them.
     pub(crate) instructions: usize,
-    /// Seal what the client sends back. Without keys it sends back the summary alone.
+    /// The keys that seal the summary for the client. Without keys, the client gets only the
+    /// summary's text.
     pub(crate) keys: Option<Arc<Keys>>,
     /// The message that asks the model for the summary.
     pub(crate) question: Message,

@@ -27,7 +27,7 @@ use crate::stored::damaged;
 use crate::stored::keep::Keep;
 use crate::{ApiError, Body, Door};
 
-/// How long it is tried to store the end of a response while the store does not work.
+/// How long storing the end of a response is retried while the store is unavailable.
 const TRIED_FOR: Duration = Duration::from_secs(30);
 
 /// The pauses between two tries: the first one, and the longest.

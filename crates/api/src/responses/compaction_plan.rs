@@ -27,7 +27,7 @@ pub(crate) struct CompactionPlan {
     compaction: AutoCompaction,
 }
 
-/// What a compaction led to.
+/// The result of a compaction.
 pub(crate) enum Compacting {
     /// The call that the model answers now, and the compaction. `None` if the model wrote no
     /// summary: the call is as it was.
@@ -41,7 +41,7 @@ pub(crate) enum Compacting {
 struct Parts {
     /// The end of the instructions of the request.
     instructions: usize,
-    /// The end of the system messages after them, which stay as they are.
+    /// The end of the system messages that follow. They are kept unchanged.
     system: usize,
     /// The end of the messages that are summarized. The model answers those that follow.
     summarized: usize,

@@ -54,7 +54,7 @@ impl StoredRequest<'_> {
         Ok(Answer::events(events.boxed()))
     }
 
-    /// `DELETE /v1/responses/{response_id}`. It stops a response that is being made.
+    /// `DELETE /v1/responses/{response_id}`. A response that is being made is stopped.
     pub(crate) async fn delete_response(&self) -> Result<Answer, ApiError> {
         if let Some(running) = self.live.find(self.route.id(), &self.owner) {
             stop(&running).await;

@@ -434,7 +434,7 @@ fn tool_names(tool: &Value) -> Vec<String> {
 /// The turn of the assistant since the last message of another role.
 #[derive(Default)]
 struct Turn {
-    /// The path of its first item in the client's request.
+    /// The path of the turn's first item in the client's request.
     place: String,
     reasoning: Option<String>,
     content: Vec<Part>,

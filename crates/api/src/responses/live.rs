@@ -1,5 +1,5 @@
-//! The responses that this server is making now. Those that are made in the background also have
-//! their events here, for clients that follow them or come back.
+//! The responses that this server is making now. For background responses, it also has the events,
+//! so that clients can follow a stream again later.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,7 +50,7 @@ pub(crate) enum Stop {
 }
 
 impl Live {
-    /// Enters a response whose client waits for it. It is removed when the entry is dropped.
+    /// Enters a response whose client waits for the answer. Dropping the entry removes it.
     pub(crate) fn enter(self: &Arc<Self>, id: Arc<str>, owner: Owner) -> Entry {
         let running = Arc::new(Running {
             owner,
@@ -97,8 +97,8 @@ impl Live {
         })
     }
 
-    /// Begins no more background responses, and waits until those that are being made have ended
-    /// and are stored. Shortly before `within` is over, it stops them.
+    /// Accepts no more background responses, and waits until the running ones have ended and are
+    /// stored. Shortly before `within` is over, it stops them.
     pub(crate) async fn finish(&self, within: Duration) {
         let running: Vec<Arc<Running>> = {
             let mut all = self.lock();

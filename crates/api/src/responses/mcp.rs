@@ -34,7 +34,7 @@ pub(crate) struct Server {
     pub(crate) endpoint: McpServer,
     /// The tools that the model may call.
     pub(crate) tools: Vec<McpTool>,
-    /// Whether they were listed for this request. If not, an earlier response has the list.
+    /// Whether the tools were listed for this request. If not, an earlier response has the list.
     pub(crate) is_new: bool,
     approval: Approval,
 }

@@ -1,5 +1,5 @@
-//! Loads from the store what a request for a response refers to: the items of the response that it
-//! continues, the items of its conversation, and items that it references by id.
+//! Loads from the store all that a request for a response refers to: the items of the response that
+//! it continues, the items of its conversation, and items that it references by id.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) struct Recalled {
     pub(crate) history: Vec<Item>,
     /// The field of the request that referred to them.
     pub(crate) named_by: &'static str,
-    /// The conversation of the request. This turn holds it.
+    /// The conversation of the request, which is held for this turn.
     pub(crate) conversation: Option<Arc<HeldConversation>>,
     /// Whether the response will be stored.
     pub(crate) is_stored: bool,
@@ -300,8 +300,9 @@ pub(crate) fn is_open(status: ResponseStatus) -> bool {
 /// Parses stored items. Leaves out calls that were cut short, since no output for them will come.
 fn read(mut items: Vec<store::Item>) -> Result<Vec<Item>, ApiError> {
     let is_summary = |at: usize| {
-        // Only summaries by a model: a client that sends a summary also sends what belongs after
-        // it. In a conversation, a summary by a model comes after the item that asked for it.
+        // Only a summary that a model wrote replaces the items before it: a client that sends a
+        // summary sends only the items that are needed beside it. In a conversation, a model's
+        // summary follows the item that asked for it.
         let is_models = |item: &store::Item| {
             let asked = at.checked_sub(1).and_then(|before| items.get(before));
             item.side == Side::Output || asked.is_some_and(|asked| is_of_kind(asked, TRIGGER))

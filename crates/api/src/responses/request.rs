@@ -347,8 +347,8 @@ fn takes_prewarm(request: &mut ResponseRequest) -> bool {
     prewarms
 }
 
-/// Makes a chat end once its prompt is read. No engine reads a prompt without an answer: one token
-/// is the shortest, and the response leaves it out.
+/// Makes a chat end once its prompt is read. No engine can read a prompt without generating: one
+/// token is the minimum, and the response leaves it out.
 fn set_prewarm(chat: &mut ChatCompletionRequest, prewarms: bool) {
     if !prewarms {
         return;

@@ -1,5 +1,6 @@
-//! A response whose model calls tools that the server runs, those of MCP servers and `file_search`:
-//! the calls are made here, and the model goes on with their results, until it answers or calls something that the client must run or allow.
+//! A response whose model calls tools that the server runs: those of MCP servers, and
+//! `file_search`. The calls are made here, and the model continues with their results, until it
+//! answers or calls a tool that the client must run or approve.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -103,7 +104,8 @@ struct Run {
     todo: VecDeque<PartialCall>,
     /// The call that is made next: its beginning was sent.
     making: Option<Making>,
-    /// Whether the response ends when they are made: then something is the client's turn.
+    /// Whether the response ends when these calls are made, because the client has to run or
+    /// approve another one.
     is_over: bool,
     /// The calls of the last answer that were made, with their results for the model.
     results: Vec<(PartialCall, String)>,
@@ -291,7 +293,7 @@ impl Run {
         }
     }
 
-    /// Takes a piece of a call. Returns it if it belongs to a tool of the client's.
+    /// Takes a piece of a call. Returns it if it belongs to a tool that the client runs.
     fn take_call(&mut self, mut piece: ToolCallDelta) -> Option<ToolCallDelta> {
         let call = self.round.calls.entry(piece.index).or_default();
         if call.id.is_none() {

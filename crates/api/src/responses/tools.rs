@@ -269,7 +269,7 @@ impl Tools {
         }
     }
 
-    /// A tool that has one name alone, its type's.
+    /// Adds a tool that has no name but its type.
     fn add_client_tool(
         &mut self,
         place: &str,

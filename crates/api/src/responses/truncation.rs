@@ -129,7 +129,8 @@ mod tests {
             {"role": "assistant", "tool_calls": [call("3")]},
             {"role": "tool", "tool_call_id": "3", "content": "z"},
         ]);
-        // The question stays, though it is the oldest, and the newest call with its result.
+        // The question is kept, although it is the oldest message; so is the newest call with its
+        // result.
         assert_eq!(may_go(&talk), [["1", "2", "3", "4"]]);
     }
 }

@@ -1,4 +1,4 @@
-//! [`Turn`]: what is stored of a request for a response, together with its answer.
+//! [`Turn`]: the parts of a request for a response that are stored with its answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -316,7 +316,7 @@ impl HeldConversation {
         &self.id
     }
 
-    /// Ends the hold, if it was not ended yet.
+    /// Ends the hold, unless it has ended already.
     async fn release(&self) {
         self.renewing.abort();
         if self.is_released.swap(true, Ordering::Relaxed) {

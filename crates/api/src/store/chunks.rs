@@ -1,4 +1,4 @@
-//! Chunks of the files of vector stores, and what a search finds among them.
+//! Chunks of the files of vector stores, and the results of a search among them.
 
 /// A piece of the text of a file, and its vector.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,7 @@ pub struct FoundChunk {
 /// Returns the product of two vectors of the same length; of vectors of length 1, the cosine of
 /// their angle.
 pub fn similarity(one: &[f32], other: &[f32]) -> f32 {
-    // Several sums, so that the compiler can compute them at once.
+    // The number of partial sums, which the compiler can compute in parallel.
     const LANES: usize = 8;
     let mut sums = [0_f32; LANES];
     let (ones, others) = (one.chunks_exact(LANES), other.chunks_exact(LANES));

@@ -17,8 +17,8 @@ pub trait KeyStore: Send + Sync {
     /// Returns all keys, in the order of their creation.
     fn keys(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, StoreError>>;
 
-    /// Returns a number that grows with every change to a key, except for its use. It is asked for
-    /// several times a second, so it must be cheap.
+    /// Returns a number that grows with every change to a key, but not with its use. It is read
+    /// several times a second, so this must be cheap.
     fn key_version(&self) -> BoxFuture<'_, Result<i64, StoreError>>;
 
     /// Stores a new key. [`StoreError::Duplicate`] if a key that is not revoked has the name.
@@ -85,7 +85,7 @@ pub struct StoredSecret {
 /// A key that was replaced, and is valid for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EarlierSecret {
-    /// The stored parts of its text.
+    /// The stored parts of the key's text.
     pub secret: StoredSecret,
     /// When the replaced key becomes invalid, in Unix seconds.
     pub until: i64,

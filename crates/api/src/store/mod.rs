@@ -339,7 +339,7 @@ pub struct Item {
     pub id: String,
     /// The item as JSON.
     pub body: String,
-    /// Which list of the object's items it belongs to.
+    /// The list of the object's items that the item belongs to.
     pub side: Side,
 }
 
@@ -419,7 +419,7 @@ pub enum Change {
         kind: Kind,
         /// The object's id.
         id: String,
-        /// The holder whose hold ends. `None`: any holder.
+        /// The holder whose hold ends. `None`: any holder's.
         holder: Option<String>,
     },
     /// Deletes all items of an object.
@@ -459,7 +459,7 @@ pub enum Change {
         id: String,
         /// When a server has to work on the object next, in Unix seconds. `None`: never.
         due: Option<u64>,
-        /// The bytes of its content, which count against the limit of its owner.
+        /// The bytes of the object's content, which count against the limit of its owner.
         content: u64,
     },
     /// Changes nothing. It fails with [`StoreError::OverLimit`] if the content of all objects of

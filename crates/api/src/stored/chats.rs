@@ -91,7 +91,7 @@ pub(super) fn stored(messages: &[Message], completion: &str) -> Result<Vec<Item>
         .collect()
 }
 
-/// Returns a stored message with its id. If its content is a list of parts, they are in
+/// Returns a stored message with its id. If its content is a list of parts, the list is moved to
 /// `content_parts`.
 fn one(id: &str, message: Value) -> Value {
     let Value::Object(mut message) = message else {

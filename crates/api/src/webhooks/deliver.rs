@@ -266,8 +266,9 @@ fn at<'a>(owner: &'a Owner, kind: Kind, id: &'a str) -> ObjectRef<'a> {
     ObjectRef { owner, kind, id }
 }
 
-/// Returns the pause after an attempt, in seconds: it grows with their number, and lies between its
-/// half and its whole, so that many events do not come back together. `random` is from 0 to 1.
+/// Returns the pause after an attempt, in seconds. It grows with the number of attempts, and is
+/// reduced by up to half at random, so that many events are not sent again at the same time.
+/// `random` is from 0 to 1.
 fn pause(attempts: u32, random: f64) -> u64 {
     let doubled = 1_u64
         .checked_shl(attempts.saturating_sub(1))

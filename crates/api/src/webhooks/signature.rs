@@ -10,7 +10,7 @@ use sha2::Sha256;
 /// The beginning of every secret. The rest is the key in base64.
 const PREFIX: &str = "whsec_";
 
-/// How many of its last characters the hint of a secret has.
+/// The number of the secret's last characters that its hint shows.
 const HINT_LENGTH: usize = 4;
 
 /// Creates a secret.
@@ -18,7 +18,7 @@ pub(super) fn new_secret() -> String {
     format!("{PREFIX}{}", STANDARD.encode(rand::random::<[u8; 32]>()))
 }
 
-/// Returns what a secret is recognized by.
+/// Returns the end of a secret, by which its owner recognizes it.
 pub(super) fn hint(secret: &str) -> String {
     let last = secret.len().saturating_sub(HINT_LENGTH);
     format!("{PREFIX}...{}", secret.get(last..).unwrap_or_default())

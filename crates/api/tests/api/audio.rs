@@ -15,8 +15,8 @@ use loggia_backend::{
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, Model};
 use serde_json::{Value, json};
 
-/// A backend with a model of an engine (`whisper`), a chat model that hears (`hears`) and one that
-/// does not (`deaf`). It notes what it is asked.
+/// A backend with a model of an engine (`whisper`), a chat model that accepts audio (`hears`) and
+/// one that does not (`deaf`). It records its calls.
 #[derive(Default)]
 struct Models {
     asked: Mutex<Vec<Audio>>,

@@ -736,7 +736,7 @@ impl Service<Request<Full<Bytes>>> for Gated {
     }
 }
 
-/// Has no room for one content, after some others.
+/// Storage that has no room for one content, after some others.
 struct FullOnce {
     inner: Arc<MemoryBlobs>,
     until: AtomicUsize,

@@ -203,7 +203,7 @@ async fn a_chat_goes_on_after_the_result_of_a_custom_tool() {
             {"id": "call_1", "type": "custom", "custom": {"name": "run", "input": "ls"}}]},
         {"role": "tool", "tool_call_id": "call_1", "content": "a.txt"},
     ]);
-    // A client may leave its tools out to get a text.
+    // A client may omit its tools to get a text.
     let mut without_tools = body.clone();
     without_tools
         .as_object_mut()

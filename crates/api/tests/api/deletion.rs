@@ -1,4 +1,5 @@
-//! `DELETE /v1/models/{id}`: who may delete, what the backend receives, and what the client sees.
+//! `DELETE /v1/models/{id}`: which keys may delete, what the backend receives, and what the client
+//! sees.
 
 use bytes::Bytes;
 use http::{Method, Request};

@@ -24,7 +24,7 @@ use crate::support::{Answer, Scripted, plain_model};
 
 const BOUNDARY: &str = "x-loggia-boundary";
 
-/// A door with files, and where their contents are.
+/// A door with files, and the store of their contents.
 struct FileDoor {
     door: Door,
     store: Arc<MemoryStore>,
@@ -353,7 +353,7 @@ async fn a_file_above_its_limit_gets_a_413_before_it_was_read_whole() {
         .await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
 
-    // The head of the request announces it.
+    // The head of the request announces a body that is too long.
     let mut request = posted("/v1/files", Vec::new());
     let length = "100000000".parse().expect("a header");
     request.headers_mut().insert("content-length", length);
@@ -403,7 +403,7 @@ async fn all_files_of_a_key_together_have_a_limit() {
     assert_eq!(door.file(&content, "user_data").await.status(), 200);
     let third = door.file(&content, "user_data").await;
     refused(&third, 413, Some("file"));
-    // An upload counts from its beginning.
+    // The announced size of an upload counts from its beginning.
     let asked =
         json!({"bytes": 5000, "filename": "f", "mime_type": "text/plain", "purpose": "batch"});
     refused(&door.post("/v1/uploads", asked).await, 413, Some("file"));

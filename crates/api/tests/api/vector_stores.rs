@@ -1119,7 +1119,7 @@ async fn file_search_is_run_for_the_model_and_its_citations_become_annotations()
         told.starts_with("【1】 cats.txt:\nCats purr in the sun.\n\n【2】 dogs.txt:\n"),
         "{told}"
     );
-    // Results are shown only if the client wants them, and the next turn needs none.
+    // Results are shown only if the client asks for them; the next turn does not need them.
     door.answers(vec![searches("{\"query\": \"dogs\"}"), writes(&["Bark."])]);
     let mut quiet = body;
     quiet.as_object_mut().expect("an object").remove("include");

@@ -10,7 +10,7 @@ use serde_json::Value;
 /// The field that requests a continuation of the last message.
 pub const CONTINUE: &str = "continue_final_message";
 
-/// The field that must be `false` beside it.
+/// The field that must be `false` beside [`CONTINUE`].
 pub const ADD_PROMPT: &str = "add_generation_prompt";
 
 /// Returns the text that an answer can continue: that of the last message, if it is the

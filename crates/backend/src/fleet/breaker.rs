@@ -10,15 +10,15 @@ const FAILURES: u32 = 3;
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
-/// A circuit breaker. Calls close or open it; only a probe leads from open to half open, where one
-/// call tries the node.
+/// A circuit breaker. Answered and failed calls close or open it. Only a probe leads from open to
+/// half open, in which one call tries the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Breaker {
     state: State,
     /// The calls that failed in a row.
     failures: u32,
-    /// How often it opened since a call was answered, without the times when the node could not be
-    /// reached.
+    /// How often the breaker has opened since a call was answered, not counting the times when the
+    /// node could not be reached.
     rests: u32,
 }
 
@@ -161,8 +161,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: only a probe ends the rest of a node, one call at a time tries it, and
-        /// a node that answers is used again.
+        /// In any sequence of events: only a probe leads out of open, one call at a time tries the
+        /// node, and a node that answers is used again.
         #[test]
         fn only_a_probe_leads_out_of_open(steps in prop::collection::vec((0_u8..6, 0_u64..3000), 0..60)) {
             let mut now = Instant::now();

@@ -190,7 +190,7 @@ impl Drop for InFlight {
 struct Answer {
     first: Option<Event>,
     events: Events,
-    /// `None` if the answer has ended.
+    /// The running call. `None` if the answer has ended.
     call: Option<InFlight>,
 }
 

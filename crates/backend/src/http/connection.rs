@@ -27,7 +27,7 @@ pub(super) type Unanswered = TrySendError<Request<RequestBody>>;
 #[derive(Debug)]
 pub(super) struct Connection {
     requests: http1::SendRequest<RequestBody>,
-    /// `None` after the connection has ended.
+    /// The task that drives the connection. `None` after the connection has ended.
     driver: Option<Driver>,
 }
 

@@ -32,8 +32,8 @@ pub struct FormFile<'a> {
 }
 
 impl Form {
-    /// Creates a form. `boundary` must not occur in the fields or the file; `unique` makes it so: a
-    /// text that nobody can guess, of letters and digits.
+    /// Creates a form. `boundary` must not occur in the fields or the file. To ensure that,
+    /// `unique` is an unguessable text of letters and digits.
     pub fn new<'a>(
         unique: &str,
         fields: impl IntoIterator<Item = (&'a str, &'a str)>,

@@ -65,7 +65,7 @@ where
 /// The pieces of an answer: of a stream, whole lines, so that an error can follow as a line of its
 /// own.
 struct Pieces<R> {
-    /// `None` after the end.
+    /// The body. `None` after its end.
     body: Option<Pin<Box<R>>>,
     is_stream: bool,
     /// `None` after a line of a whole answer that is too long to be read for its number of tokens.

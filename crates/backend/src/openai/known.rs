@@ -14,8 +14,8 @@ use super::llama_server;
 use crate::http::{Body, Upstream, read};
 use crate::{Abilities, Ability, AbilitySet, KnownFields};
 
-/// How long the answers of endpoints that describe the engine are cached. The engine may restart
-/// with another template or version.
+/// How long the answers of the endpoints that describe the engine are cached (not longer, because
+/// the engine may restart with another template or version).
 const BELIEVED_FOR: Duration = Duration::from_mins(1);
 /// The time limit for these requests. A chat waits for them.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -45,8 +45,8 @@ pub(super) enum Tokenizer {
     None,
     /// vLLM's `/tokenize`, which accepts a chat.
     Chat(Uri),
-    /// llama-server's: one that counts a chat, and for older versions one that renders it and one
-    /// that tokenizes text.
+    /// llama-server's endpoints: one that counts a chat, and for older versions one that renders it
+    /// and one that tokenizes text.
     LlamaServer { apply_template: Uri, tokenize: Uri },
 }
 

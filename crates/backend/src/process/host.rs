@@ -214,7 +214,7 @@ impl Calls {
 
     fn give_room(&self, call: CallNumber, events: u32) {
         if let Some(under_way) = lock(&self.under_way).get(&call) {
-            // The number never exceeds the initial one, whatever the other side sends.
+            // The number never exceeds its initial value, whatever the other process sends.
             let most = (WINDOW as usize).saturating_sub(under_way.room.available_permits());
             under_way.room.add_permits(most.min(events as usize));
         }

@@ -93,8 +93,8 @@ impl Line {
         entered
     }
 
-    /// Takes the place of the request that came last among those of the lowest priority below this
-    /// one.
+    /// Removes a waiting request to make room for one of this priority: the last request among
+    /// those of the lowest priority below it. Returns its number.
     fn turn_out_below(&mut self, priority: Priority) -> Option<u64> {
         let below = Priority::ALL.into_iter().rev();
         for lower in below.take_while(|lower| *lower < priority) {
@@ -112,7 +112,7 @@ impl Line {
         None
     }
 
-    /// A request that waits leaves.
+    /// Removes a waiting request.
     pub(super) fn leave(&mut self, entrant: &Entrant) {
         if let Some(key) = self.keys.get_mut(&entrant.owner)
             && let line = &mut key.waiting[entrant.priority as usize]
@@ -317,8 +317,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, no more run and wait than may, none waits while there is room, and the
-        /// next one has the first place.
+        /// In any sequence of events: no more requests run and wait than allowed, none waits while
+        /// there is room, and the next one to run has the first place.
         #[test]
         fn bounds_hold(steps in prop::collection::vec((0_u8..4, 0_u8..4, 0_usize..4), 0..200)) {
             let mut line = Line::new(3, 5);

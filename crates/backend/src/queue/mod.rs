@@ -119,7 +119,8 @@ impl Turns {
     /// Lets requests run as long as there is room.
     fn go_on(self: &Arc<Self>) {
         loop {
-            // The lock is free before the turn is sent: a turn that nobody takes ends there.
+            // The lock is released before the turn is sent: if the receiver is gone, dropping the
+            // turn takes the lock again.
             let (turn, owner) = {
                 let mut state = self.state();
                 let Some((owner, number)) = state.line.next() else {

@@ -1,4 +1,4 @@
-//! [`PlaceInQueue`]: by which a request that waits in a queue tells its place.
+//! [`PlaceInQueue`]: reports the place of a request that waits in a queue.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Returns the place of a request. `None` if it no longer waits.
 type Ask = dyn Fn() -> Option<usize> + Send + Sync;
 
-/// The place of a request in the queue of a backend. Whoever sends the request creates it, and asks
-/// it while the request waits.
+/// The place of a request in the queue of a backend. The sender of the request creates it, and
+/// reads it while the request waits.
 #[derive(Clone, Default)]
 pub struct PlaceInQueue(Arc<Mutex<Option<Arc<Ask>>>>);
 

@@ -84,7 +84,8 @@ impl Choice {
             || !said.extra.is_empty()
     }
 
-    /// Returns the number of reasoning tokens, tags included, as far as they arrived one by one.
+    /// Returns the number of reasoning tokens, tags included, as far as the engine sent them one by
+    /// one.
     pub(super) fn reasoning_tokens(&self) -> u64 {
         self.tokens.reasoning_bytes
     }

@@ -45,7 +45,7 @@ pub(super) async fn abilities(
     shared.ok_or_else(|| first_error.unwrap_or(BackendError::NoModels))
 }
 
-/// Returns what both models can do.
+/// Returns the abilities that both models have.
 fn shared_by(one: &Abilities, other: &Abilities) -> Abilities {
     let either = |engine| one.schemas == engine || other.schemas == engine;
     Abilities {

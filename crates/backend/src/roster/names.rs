@@ -163,8 +163,8 @@ impl Roster {
         }
     }
 
-    /// Resolves a name to all models that can stand for it, those of backends that answer first. With
-    /// a turn, the first one is chosen by the shares of an alias.
+    /// Resolves a name to all models that it can mean; models of backends that answer come first.
+    /// With a turn, the first one is chosen by the shares of an alias.
     pub(super) fn places(&self, asked: &str, turn: Option<u64>) -> Vec<ResolvedModel<'_>> {
         let mut places = Vec::new();
         self.find_places(asked, turn, &mut Vec::new(), &mut places);

@@ -57,7 +57,7 @@ impl Engine {
         }
     }
 
-    /// Takes a place in the queue.
+    /// Reserves a place in the queue.
     pub(super) fn place(&self) -> Result<QueuePlace, EngineError> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         place.map(QueuePlace::new).map_err(|_| EngineError::Busy {

@@ -170,7 +170,7 @@ impl ComputeThreads {
         let pause = &mut self.pauses[usize::from(!tries_fewer)];
         *pause = (*pause * 2).min(LONGEST_PAUSE);
         if tries_fewer {
-            // This is how long such steps take now, whatever the reason.
+            // Steps with this many rows now take this time, whatever the reason.
             self.best[self.rows] = Some(trial.before);
         }
         None
@@ -229,7 +229,7 @@ mod tests {
         // At once after the pause that the trial on the quiet machine has doubled.
         run(&mut threads, BUSY, 2 * FIRST_PAUSE + WINDOW + TRIAL);
         assert_eq!(used(&threads), 1);
-        // In the long run, it loses little by trying.
+        // In the long run, the trials cost little.
         let time = run(&mut threads, BUSY, 2000);
         assert!(time < 2000 * 22 * 105 / 100, "{time}");
         assert_eq!(used(&threads), 1);
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(used(&threads), 1);
         assert_eq!(threads.next(None), 2);
         assert_eq!(threads.next(Some(MOST_ROWS + 1)), 2);
-        // A step with more rows takes longer. It is no disturbance.
+        // A step with more rows takes longer. That is no disturbance.
         let mut threads = ComputeThreads::new(2);
         run(&mut threads, QUIET, 100);
         for step in 0..400 {

@@ -22,7 +22,7 @@ pub(crate) enum Output {
 /// More of an answer, in whole characters. The last piece has an `end`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Piece {
-    /// More of the scored prompt. It is sent before the answer.
+    /// A further part of the scored prompt. It is sent before the answer.
     pub(crate) prompt: Option<ScoredPiece>,
     pub(crate) text: String,
     /// The number of tokens of the answer so far.

@@ -152,7 +152,8 @@ pub(super) fn copy_source(
     min_copy: usize,
     can_truncate: bool,
 ) -> Option<(Sequence, usize)> {
-    // A copy would be pending when the file is there, and nothing can be restored until it is made.
+    // If the slot were copied, the copy would still be pending when the file has been read, and
+    // nothing can be restored until it is made.
     let task = slots[reader].reading().filter(|task| !task.is_loading)?;
     let have = slots[reader].tokens.len();
     if task.prompt.unsplit(have) < have {

@@ -78,7 +78,7 @@ pub(super) struct InputParser {
     parser: Parser,
     tries: Arc<Tries>,
     mode: Mode,
-    /// Whether nothing can follow.
+    /// Whether the input has ended, so that no character may follow.
     is_over: bool,
 }
 
@@ -166,7 +166,7 @@ impl InputParser {
         })
     }
 
-    /// Whether nothing can follow.
+    /// Whether the input has ended, so that no character may follow.
     pub(super) fn is_stopped(&self) -> bool {
         self.is_over
     }

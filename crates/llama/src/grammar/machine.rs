@@ -142,8 +142,8 @@ impl Machine {
     }
 
     /// The tokens that must come next, because the grammar leaves only one continuation of the
-    /// text: those into which the model's tokenizer divides that text. A token at its end that
-    /// could be longer with what follows is not forced.
+    /// text. They are the tokens into which the model's tokenizer divides that continuation. A
+    /// token at its end that could be longer with the text after it is not forced.
     pub(super) fn forced(&mut self) -> Vec<Token> {
         match self {
             Self::Guided(guided) => guided.matcher.forced(),
@@ -159,7 +159,7 @@ impl Machine {
         }
     }
 
-    /// Whether nothing can follow.
+    /// Whether the text is complete, so that nothing may follow.
     pub(super) fn is_over(&self) -> bool {
         match self {
             Self::Guided(guided) => guided.matcher.is_stopped(),

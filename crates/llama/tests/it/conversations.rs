@@ -1,5 +1,5 @@
-//! More conversations than slots: what a slot held is found again in the prompt cache, and answers
-//! are the same as without it.
+//! More conversations than slots: a conversation that lost its slot is found again in the prompt
+//! cache, and answers are the same as without the cache.
 
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
@@ -417,7 +417,7 @@ async fn models_with_states_and_windows_go_on_too() {
         );
         let anew = async |messages: &[Value]| ask(&open_family(family, 0), call(messages)).await;
         assert_eq!(whole.text, anew(&second).await.text, "{family:?}");
-        // A restored state cannot be cut where its windows or states are missing.
+        // A restored state cannot be truncated where its windows or states are missing.
         let edited = [first.clone(), user("no")];
         let whole = ask(&llama, call(&edited)).await;
         assert_eq!(whole.text, anew(&edited).await.text, "{family:?}");

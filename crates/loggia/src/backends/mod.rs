@@ -156,7 +156,7 @@ struct Engine {
 }
 
 impl Engine {
-    /// No engine: there are no models for it.
+    /// An engine without models.
     fn none() -> Self {
         Self {
             named: None,

@@ -89,7 +89,7 @@ pub(crate) enum Nearest {
     ToPull(&'static str),
 }
 
-/// The rest of the message about an unknown model: what was probably meant, and what there is.
+/// The rest of the message about an unknown model: the most similar name, and the available models.
 fn hint(nearest: Option<&Nearest>, here: &[String]) -> String {
     let meant = match nearest {
         Some(Nearest::Here(name)) => format!(". Did you mean `{name}`?"),
@@ -331,7 +331,7 @@ fn loose(file: &Path) -> Result<Model, ModelError> {
     }
 }
 
-/// The error for a missing model: how to download it, or what was probably meant.
+/// The error for a missing model: how to download it, or the most similar name.
 fn not_here(asked: &ModelName, here: Vec<String>) -> ModelError {
     let path = Path::new(&asked.0);
     let folder = path

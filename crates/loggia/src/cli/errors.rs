@@ -1,5 +1,5 @@
-//! Messages about mistakes on the command line: what is wrong, and what to type instead, where clap
-//! would only point to `--help`.
+//! Messages about mistakes on the command line. They say what is wrong and what to type instead,
+//! where clap would only point to `--help`.
 
 use std::error::Error as _;
 

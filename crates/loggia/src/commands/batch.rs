@@ -259,11 +259,12 @@ fn is_half(line: &[u8]) -> bool {
 }
 
 impl Answers {
-    /// Reads what an earlier run left. A last line that is half is cut off, and so are errors
-    /// without an id, which are made again.
+    /// Reads the answers of an interrupted run. An incomplete last line and errors without an id
+    /// are removed; their requests are made again.
     ///
     /// # Errors
-    /// Refuses a file with anything else, and leaves it as it is.
+    ///
+    /// Refuses a file with anything else, and leaves it unchanged.
     fn open(path: PathBuf) -> anyhow::Result<Self> {
         let mut ids = HashSet::new();
         if path.exists() {

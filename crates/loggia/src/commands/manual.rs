@@ -57,7 +57,7 @@ mod tests {
         for shell in Shell::value_variants() {
             let script = completions(*shell).unwrap();
             for said in ["serve", "pull", "--listen"] {
-                // Elvish and PowerShell name flags without their dashes in places.
+                // In some places, Elvish and PowerShell name flags without their dashes.
                 let said = said.trim_start_matches('-');
                 assert!(script.contains(said), "{shell}: {said}");
             }

@@ -1,4 +1,4 @@
-//! Unknown names of keys, variables and flags, and what was meant by them.
+//! Unknown names of keys, variables and flags, and the most similar known names.
 
 use loggia_backend::nearest;
 

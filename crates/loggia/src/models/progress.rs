@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Where progress is shown.
+/// The output of progress messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
     Bar,

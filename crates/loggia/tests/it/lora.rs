@@ -37,8 +37,8 @@ fn answer(served: &Served, model: &str) -> (Value, Value) {
 fn an_adapter_of_scale_0_changes_nothing_and_a_strong_one_everything() {
     let lora = |name: &str, scale: &str| format!("{name}=tiny.gguf+adapter.gguf@{scale}");
     let flags = [lora("none", "0"), lora("strong", "40"), lora("again", "40")];
-    // Guessed tokens are computed in one step with others, which rounds their log-probabilities
-    // differently.
+    // Guessed tokens are computed in one step with the chosen ones, which rounds the
+    // log-probabilities differently.
     let mut arguments = vec!["--model", "tiny.gguf", "--lookup=false"];
     arguments.extend(flags.iter().flat_map(|flag| ["--lora", flag]));
     let served = Served::start(program(), &arguments);

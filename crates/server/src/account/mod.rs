@@ -128,8 +128,8 @@ where
     }
 }
 
-/// The account of one request. Dropping it closes it: its drop calls the listeners, exactly once.
-/// The outcome is `Abandoned` unless something else is reported before.
+/// The account of one request. Dropping it closes it: the listeners are called, exactly once. The
+/// outcome is `Abandoned` unless another one was reported before.
 struct Account {
     id: Option<RequestId>,
     /// The name of the API key, if keys are configured.

@@ -237,7 +237,7 @@ impl Admin {
             .ok_or_else(|| admin_error(StoreError::NotFound, id))
     }
 
-    /// Applies a change to this server at once. Others notice it soon.
+    /// Applies a change to this server at once. Other servers notice the change soon.
     async fn reload(&self) {
         if let Err(error) = self.keys.load(&*self.store).await {
             tracing::warn!(%error, "API keys were changed, and cannot be read");
@@ -268,7 +268,7 @@ fn check(settings: &KeySettings) -> Result<(), Response<Body>> {
 }
 
 impl KeySettings {
-    /// Returns the field with a mistake, and what is wrong with it.
+    /// Returns the invalid field and the error.
     pub fn mistake(&self) -> Option<(&'static str, String)> {
         let wrong = self.models.iter().flatten().find_map(|model| {
             let parsed = model.parse::<ModelPattern>();

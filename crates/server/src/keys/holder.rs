@@ -16,7 +16,7 @@ pub enum Scope {
     Chat,
     /// Files, uploads and vector stores.
     Files,
-    /// The keys of others, under `/admin`, and `/metrics`.
+    /// The routes under `/admin`, which also change and show the keys of others, and `/metrics`.
     Admin,
     /// `/metrics`.
     Metrics,

@@ -63,7 +63,8 @@ impl Table {
         }
     }
 
-    /// Builds a table. The budgets of the earlier one go on, since requests hold them.
+    /// Builds a table. Budgets are taken over from the earlier table, because requests refer to
+    /// them.
     fn of(stored: Vec<StoredKey>, earlier: &Self) -> Self {
         let mut table = Self {
             has_any: !stored.is_empty(),
@@ -141,8 +142,8 @@ fn holder(key: &StoredKey, earlier: &Table) -> Option<Holder> {
 }
 
 impl Keys {
-    /// Reads the keys of a store. Call it before the first request: if it fails, requests need a key
-    /// until it has succeeded once.
+    /// Reads the keys of a store. Call this before the first request: if it fails, every request is
+    /// refused without a key until it has succeeded once.
     pub async fn load(&self, store: &dyn KeyStore) -> Result<(), StoreError> {
         let stored = match store.keys().await {
             Ok(stored) => stored,
@@ -169,8 +170,8 @@ impl Keys {
         Ok(())
     }
 
-    /// Reads the keys of a store whenever they have changed, and stores what they use. It never
-    /// ends. While the store is away, the keys that were read last are valid.
+    /// Reads the keys of a store whenever they have changed, and stores the usage of keys. This
+    /// never ends. While the store is unavailable, the keys that were read last are valid.
     pub async fn follow(self, store: Arc<dyn KeyStore>) {
         let mut known = None;
         let mut works = true;

@@ -167,7 +167,8 @@ impl Keys {
         self.0.trusted.as_ref()?.user(headers, peer)
     }
 
-    /// Compares a key with every configured one, to the last byte, whichever matches.
+    /// Compares a key with every configured one, and every byte of it, so that the time does not
+    /// depend on which key matches.
     fn configured(&self, key: &[u8]) -> Option<&Arc<Holder>> {
         let configured = &self.0.configured;
         if configured.is_empty() {

@@ -1,7 +1,8 @@
-//! The text of a key that is created while servers run, and what is stored of it.
+//! The text of a key that is created while servers run, and the parts of it that are stored.
 //!
-//! `sk-loggia-` and ten letters and digits are its prefix, by which it is found and shown; then
-//! come 256 random bits. So SHA-256 without a salt is enough: there is nothing to try.
+//! `sk-loggia-` and ten letters and digits are its prefix, by which the key is found and shown;
+//! then come 256 random bits. Because so many bits cannot be guessed, SHA-256 without a salt is
+//! enough.
 
 use loggia_api::store::{StoredKey, StoredSecret};
 use rand::RngExt as _;
@@ -30,7 +31,7 @@ pub(crate) fn prefix(key: &[u8]) -> Option<&Prefix> {
     may_be_one.then_some(prefix)
 }
 
-/// Creates the text of a new key, and what is stored of it.
+/// Creates the text of a new key, and the parts of it that are stored.
 pub fn new_secret() -> (String, StoredSecret) {
     let mut rng = rand::rng();
     let mut text = MARK.to_owned();

@@ -86,7 +86,7 @@ impl Bucket {
         self.settle(rate, amount, amount, now);
     }
 
-    /// Reserves an amount, whether it is there or not.
+    /// Reserves an amount, even if the bucket does not have it.
     pub(crate) fn reserve(&mut self, rate: Rate, amount: u64, now: u64) {
         self.full = self.full.max(now).saturating_add(rate.cost(amount));
         self.reserved = self.reserved.saturating_add(amount);
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(bucket.remaining(RATE, later), 0);
     }
 
-    /// A bucket that knows from the start what will be used.
+    /// A bucket without reservations: each use is charged with the real amount from the start.
     fn after(uses: &[(u64, u64)], now: u64) -> u64 {
         let mut uses = uses.to_vec();
         uses.sort_unstable();
@@ -215,7 +215,7 @@ mod tests {
                 match running {
                     Some(request) if settles => {
                         bucket.settle(RATE, request.2, used, now);
-                        // Usage beyond the reservation is taken when it is known.
+                        // Usage beyond the reservation is charged when it is known.
                         let (began, reserved) = (request.0, request.2);
                         *request = (began, used.min(reserved), reserved, false);
                         if used > reserved {

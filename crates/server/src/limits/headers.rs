@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use loggia_api::meter::{Remaining, Window};
 
-/// The headers of one limit: the limit, the rest of it, and the time until all of it is available.
+/// The headers of one limit: the limit, how much is left, and the time until all of it is
+/// available.
 type Names = [&'static str; 3];
 
 const OPENAI: [Names; 2] = [

@@ -173,8 +173,8 @@ impl Held {
         self.decided(entered, report)
     }
 
-    /// Lets the request in, or refuses it, under the limits that servers share. If they cannot be
-    /// asked, this server decides.
+    /// Admits the request, or refuses it, under the limits that servers share. If Valkey is
+    /// unreachable, this server decides alone.
     async fn enter_there(
         mut self,
         shared: &SharedLimits,

@@ -100,7 +100,7 @@ impl KeyLimits {
         ruled
     }
 
-    /// Returns what is wrong with the limits, in words for their author.
+    /// Returns the error in the limits, in words for the person who set them.
     pub fn mistake(&self) -> Option<String> {
         let wrong = self
             .models

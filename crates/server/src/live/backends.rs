@@ -14,7 +14,7 @@ use crate::Reading;
 /// How long the backends are asked.
 const ASKED_FOR: Duration = Duration::from_secs(5);
 
-/// The most models of one answer, and how many of them are asked for at once.
+/// The maximum number of models in one answer, and how many of them are requested in parallel.
 const MOST_MODELS: usize = 200;
 const MODELS_AT_ONCE: usize = 8;
 

@@ -77,7 +77,7 @@ impl fmt::Debug for Live {
 }
 
 impl Live {
-    /// Adds the figures of each second. Never ends; without it, there are none.
+    /// Adds the figures of each second. This never ends; without it, there are no figures.
     pub async fn keep(self) {
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);

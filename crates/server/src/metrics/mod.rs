@@ -130,7 +130,7 @@ impl Metrics {
     pub fn text(&self) -> String {
         let mut families = self.0.registry.gather();
         families.extend(families_of(&self.readings()));
-        // Fails only if a family is empty, and then has written nothing of it.
+        // Fails only if a family is empty, and has then written nothing of that family.
         TextEncoder::new()
             .encode_to_string(&families)
             .unwrap_or_default()

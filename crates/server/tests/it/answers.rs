@@ -146,8 +146,7 @@ async fn a_panic_in_the_middle_of_a_stream_ends_it_as_any_failure_does() {
     }
 }
 
-/// Half a sound must not look like a whole one: the answer has no length, so its end is the last
-/// chunk.
+/// Half of a sound must not look complete: the answer has no length, so its end is the last chunk.
 #[tokio::test]
 async fn speech_that_breaks_off_has_no_proper_end() {
     let server = TestServer::up().await;

@@ -66,7 +66,7 @@ struct Opened {
 }
 
 impl FileBlobs {
-    /// Contents in this folder. Nothing is made yet.
+    /// Returns the storage of contents in this folder, without creating it.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
@@ -100,7 +100,7 @@ impl FileBlobs {
     }
 }
 
-/// Makes the folder, readable by its owner only, and locks it together with other servers.
+/// Creates the folder, readable by its owner only, and takes a lock on it that servers share.
 fn open(folder: &Path) -> Result<Opened, StoreError> {
     let lock = make(folder).and_then(|()| lock(folder));
     let lock = lock.map_err(|error| io_fact(&error))?;
@@ -215,7 +215,7 @@ impl Blobs for FileBlobs {
     }
 }
 
-/// The bytes of a file as they are.
+/// Returns the bytes of a file that is not encrypted.
 async fn pieces(
     files: &LocalFileSystem,
     place: &str,

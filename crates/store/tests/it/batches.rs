@@ -86,7 +86,7 @@ async fn a_caller_that_leaves_takes_no_other_with_it() {
         let found = store.items(there, Side::Input, &all).await.expect("items");
         assert_eq!(found.data, items(&["a", "b"]));
     }
-    // Nobody who left is in the way of other calls.
+    // Writers that left do not block other calls.
     let there = at(&owner, Kind::Conversation, "c0_1");
     let deleted = tokio::time::timeout(Duration::from_secs(20), store.delete(there)).await;
     assert_eq!(deleted, Ok(Ok(())));

@@ -29,7 +29,7 @@ async fn a_chain_has_the_oldest_response_first_and_each_input_before_its_output(
             let created = store.create(&owner, response(id, previous), its).await;
             assert_eq!(created, Ok(()));
         }
-        // A branch, which is no part of it.
+        // A branch, which is not part of the chain.
         let branch = store.create(&owner, response("r3", Some("r1")), turn("r3"));
         assert_eq!(branch.await, Ok(()));
         let last = store.create(&owner, response("r4", Some("empty")), turn("r4"));

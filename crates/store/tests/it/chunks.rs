@@ -343,7 +343,7 @@ async fn words_find_chunks_whose_vectors_are_far_away() {
             let found = found_by(store, &owner, odd).await;
             assert!(found.is_ok(), "{odd:?}: {found:?}");
         }
-        // Nobody finds a text by the number of a store.
+        // A search for the number of a vector store does not find its texts.
         assert_eq!(
             worded(store, &owner, "vs_1", &search(&["1"])).await,
             [""; 0]

@@ -105,7 +105,7 @@ async fn claims_at_once_never_get_the_same_object() {
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), length);
-        // Under contention a claim may find nothing, but what is left is found later.
+        // Under contention a claim may find nothing, but the rest is found later.
         while let Some((_, id)) = claim(store, Kind::File, "late").await {
             ids.push(id);
         }

@@ -127,7 +127,7 @@ async fn each_key_of_the_ring_reads_and_without_the_key_nothing_is_lost() {
         let missing = 3 - readable.len() as u64;
         assert_eq!((found.encrypted, found.unreadable), (2, missing));
     }
-    // Neither does a list leave something out in silence, nor is anything lost.
+    // A list does not silently omit an entry, and nothing is lost.
     let store = open(&path, &[3], true);
     let any = Filter::default();
     let listed = store.objects(&owner, Kind::Conversation, &any, &all);

@@ -92,7 +92,7 @@ async fn a_file_with_the_first_schema_keeps_its_objects_and_gets_the_newest_sche
     assert_eq!(found.await.expect("items").data, items(&["b", "a", "d"]));
 }
 
-/// The schema before the places of items had their objects in them.
+/// The schema in which the places of items did not yet include their objects.
 #[tokio::test]
 async fn items_of_an_earlier_schema_stay_on_their_sides_and_in_their_order() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -320,7 +320,7 @@ async fn a_file_that_is_deleted_or_replaced_under_a_running_store_is_opened_anew
     let kind = Kind::Conversation;
     let create = async |id: &str| store.create(&owner, conversation(id), items(&["i"])).await;
     assert_eq!(create("a").await, Ok(()));
-    // Deleted, once with and once without its other files.
+    // The file is deleted, once with and once without its other files.
     std::fs::remove_file(&path).expect("a file");
     assert!(ids(&store, &owner, kind).await.is_empty());
     assert_eq!(create("b").await, Ok(()));

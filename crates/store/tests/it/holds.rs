@@ -147,7 +147,8 @@ async fn an_object_has_one_holder_until_it_releases_or_its_time_is_over() {
     .await;
 }
 
-/// A server that was away for longer than its hold goes on if nobody took the object meanwhile.
+/// A server that was away for longer than its hold can go on if no other holder took the object in
+/// the meantime.
 #[tokio::test]
 async fn a_hold_is_renewed_until_it_is_ended_or_another_holder_takes_the_object() {
     each(async |store| {

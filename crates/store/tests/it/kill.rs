@@ -36,7 +36,7 @@ fn open(place: &str) -> SqlStore {
     }
 }
 
-/// The process that is killed: four tasks write until it is, and tell what is done.
+/// The process that is killed: four tasks write until then, and report what is done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the process that another test kills"]
 async fn writes_until_it_is_killed() {
@@ -276,8 +276,8 @@ async fn check(store: &SqlStore, object: &Object, all: &[Object]) {
     }
 }
 
-/// Takes over what the killed process was at, once its holds have run out: nothing is in progress
-/// for ever. Returns how many that were.
+/// Takes over the objects that the killed process held, once the holds have expired: nothing stays
+/// in progress forever. Returns their number.
 async fn take_over(store: &SqlStore, all: &[Object]) -> usize {
     let unfinished = all.iter().filter(|object| object.body == BEGUN);
     let mut number = 0;

@@ -1,7 +1,8 @@
-//! PostgreSQL: a server of the tests' own, and what is particular to it. The suite runs over it, too.
+//! PostgreSQL: a server of the tests' own, and behaviour that only PostgreSQL has. The suite runs
+//! over it, too.
 //!
 //! The server belongs to this process: it listens on a Unix socket in a folder of its own, and it
-//! stops and is deleted when the process ends, whatever ends it. Without PostgreSQL on the machine
+//! is stopped and deleted when the process ends, however it ends. Without PostgreSQL on the machine
 //! these tests are skipped, unless `LOGGIA_TEST_POSTGRES=required` is set.
 
 use std::io::{BufRead as _, BufReader};
@@ -40,7 +41,7 @@ struct Server {
     user: Option<String>,
 }
 
-/// Where PostgreSQL's programs are.
+/// The folder of PostgreSQL's programs.
 fn bin() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();

@@ -224,14 +224,14 @@ async fn chains_make_room_in_the_order_of_their_youngest_response() {
         forest.check(&store).await;
         let used = pages(&path).await - free(&path).await;
         assert!((bytes * 3 / 4..=bytes).contains(&used), "{used} bytes");
-        // There is nothing more to do.
+        // Nothing more can be deleted.
         let left = ids(&store, &Owner::NOBODY, Kind::Response).await;
         assert_eq!(store.clean().await, Ok(()));
         assert_eq!(ids(&store, &Owner::NOBODY, Kind::Response).await, left);
     }
 }
 
-/// An object that a turn or a task holds is not deleted under it, even if it is the oldest.
+/// An object that a turn or a task holds is not deleted, even if it is the oldest.
 #[tokio::test]
 async fn an_object_in_use_stays() {
     let folder = tempfile::tempdir().expect("a folder");

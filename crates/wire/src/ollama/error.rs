@@ -36,7 +36,7 @@ impl InnerError {
         struct Wrapped {
             error: InnerError,
         }
-        // Ollama may write words before the JSON. They add nothing to the inner message.
+        // Ollama may write words before the JSON. They add nothing to the message.
         let start = text.find('{')?;
         let mut values = serde_json::Deserializer::from_str(&text[start..]).into_iter::<Wrapped>();
         values.next()?.ok().map(|wrapped| wrapped.error)

@@ -11,7 +11,7 @@ object! {
         required name: String = "name",
         /// The URL that is called.
         required url: String = "url",
-        /// The types of the events that it is called for.
+        /// The types of events for which the endpoint is called.
         required event_types: Vec<String> = "event_types",
     }
 }
@@ -60,7 +60,7 @@ pub struct WebhookEndpoint {
     pub name: String,
     /// The URL that is called.
     pub url: String,
-    /// The types of the events that it is called for.
+    /// The types of events for which the endpoint is called.
     pub event_types: Vec<String>,
     /// The beginning and the end of the secret.
     pub signing_secret_hint: String,

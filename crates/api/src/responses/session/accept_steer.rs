@@ -1,4 +1,5 @@
-//! `response.steer`: input for a response that is being made, and its way back if it steers nothing.
+//! `response.steer`: accepts input for a response that is being made, and returns it to the client
+//! if it can no longer steer the response.
 
 use std::sync::Arc;
 
@@ -88,7 +89,7 @@ impl<S, B> Session<S, B> {
         })
     }
 
-    /// Gives inputs back that steered nothing.
+    /// Returns inputs to the client that did not steer a response.
     pub(super) fn return_input(&mut self, steers: &[Steer], why: (&str, &str), lane: Option<&str>) {
         for steer in steers {
             let frame =

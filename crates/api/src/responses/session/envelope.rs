@@ -70,7 +70,8 @@ pub(super) fn read(frame: Bytes) -> Result<ClientFrame, FrameError> {
         Some("response.create") => {
             let lane = lane(&fields).map_err(|error| (None, error))?;
             let is_there = |name| fields.get(name).is_some_and(|value| value.get() != "null");
-            // A conversation is locked while it is answered, and a warm-up has nothing to steer.
+            // A conversation is locked while its response is made, and a warm-up has no answer that
+            // could be steered.
             let can_be_steered = !is_there("conversation")
                 && !is_there("context_management")
                 && fields
@@ -195,7 +196,8 @@ fn user(text: &str) -> Value {
 }
 
 impl CreateFrame {
-    /// The response that continues this one with messages that steered it.
+    /// Returns the request for the response that continues this one with the messages that steered
+    /// it.
     pub(super) fn successor(
         settings: Arc<str>,
         lane: Option<Arc<str>>,
@@ -214,7 +216,7 @@ impl CreateFrame {
         }
     }
 
-    /// The same with messages before its own input.
+    /// Returns the same request, with messages before its own input.
     pub(super) fn after(mut self, mut messages: Vec<Value>) -> Self {
         let fields = serde_json::from_slice::<Map<String, Value>>(&self.frame);
         if let Ok(mut fields) = fields {

@@ -62,7 +62,7 @@ enum Before {
 
 /// The items before a response that continues an unstored one.
 pub(crate) struct Found {
-    /// The stored response before the first of them.
+    /// The stored response that the first unstored one continues.
     pub(crate) stored: Option<String>,
     pub(crate) items: Vec<Item>,
 }
@@ -94,7 +94,7 @@ impl Local {
         self.lock().turns.contains_key(id)
     }
 
-    /// Returns the items of this response and of those before it.
+    /// Returns the items of this response and of those that it continues.
     pub(crate) fn find(&self, id: &str) -> Option<Found> {
         let mut turn = Arc::clone(&self.lock().turns.get(id)?.turn);
         let mut turns = Vec::new();

@@ -1,14 +1,14 @@
-//! Responses over a WebSocket: [`Session`] is what one connection asks and gets. It knows no
-//! socket: frames of the client go in, frames for the client come out.
+//! Responses over a WebSocket. A [`Session`] is the state of one connection. It knows no socket: it
+//! takes frames of the client and returns frames for the client.
 //!
-//! Each `response.create` is answered as `POST /v1/responses` with `stream: true` is: by
-//! [`Door::respond`](crate::Door::respond), which the server wraps in its layers. Its events are
-//! frames.
+//! Each `response.create` is answered like `POST /v1/responses` with `stream: true`: by
+//! [`Door::respond`](crate::Door::respond), which the server wraps in its layers. The events of the
+//! answer become frames.
 //!
 //! Reading order: this file, `envelope.rs` (frames of the client), `create.rs` (starts one
 //! response), `running.rs` (one response), `events.rs` (handles its events), `frames.rs` (frames
-//! for the client), `local.rs` (what is continued without a store), `steer.rs` and
-//! `accept_steer.rs` (input for a response that is being made).
+//! for the client), `local.rs` (unstored responses, which can be continued on the same connection),
+//! `steer.rs` and `accept_steer.rs` (input for a response that is being made).
 
 mod accept_steer;
 mod create;
@@ -337,8 +337,8 @@ fn limit_reached(message: String) -> ApiError {
 }
 
 impl Head {
-    /// Takes what the door needs to know of the client: its key, and the name of the server that it
-    /// used.
+    /// Takes the parts of the opening request that every response needs: the client's key, and the
+    /// host name by which it reached the server.
     fn of(opened_by: &Parts) -> Self {
         let (mut template, ()) = Request::new(()).into_parts();
         template.method = Method::GET;

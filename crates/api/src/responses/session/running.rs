@@ -26,7 +26,8 @@ pub(super) struct Running<B> {
     pub(super) settings: Arc<str>,
     /// The inputs that steer this response.
     pub(super) steers: Vec<Steer>,
-    /// Inputs that steered the response that this one continues. They are lost if it never begins.
+    /// Inputs that steered the response that this one continues. They are lost if this response
+    /// never begins.
     pub(super) succeeds: Vec<Steer>,
     /// Whether the last event of the response has come.
     pub(super) has_ended: bool,

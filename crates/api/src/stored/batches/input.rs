@@ -145,7 +145,7 @@ impl InvalidLine {
         }
     }
 
-    /// Returns the error as the batch lists it.
+    /// Returns the error in the form of the batch's list of errors.
     pub(super) fn listed(self, line: u64) -> BatchError {
         BatchError {
             code: self.code.to_owned(),

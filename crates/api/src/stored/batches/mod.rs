@@ -1,14 +1,14 @@
 //! Batches, `/v1/batches…` and Anthropic's `/v1/messages/batches…`: requests that are made in the
 //! background.
 //!
-//! `work.rs` gives each batch its turns, `run.rs` is one batch at work, and `worker.rs` says how many
-//! of its lines may run. `input.rs` reads the lines, `send.rs` makes the request of one,
-//! `finished_line.rs` has its answer, and `output.rs` writes the files with the answers. `line.rs`
-//! makes one line without a store. `messages.rs` has the routes of Anthropic's API, and
-//! `create_messages.rs` and `split_requests.rs` receive such a batch; it runs as every other, and only
-//! its results are written differently. A batch is an object
-//! of the store that is due until it has ended. Its items are the finished lines, so that a line and
-//! the progress of the batch are stored together, and no line is done twice.
+//! `work.rs` finds batches to run, `run.rs` runs one batch for some time, and `worker.rs` decides
+//! how many of its lines may run. `input.rs` reads the lines, `send.rs` makes the request of one,
+//! `finished_line.rs` is its result, and `output.rs` writes the files with the answers. `line.rs`
+//! runs one line without a store. `messages.rs` has the routes of Anthropic's API;
+//! `create_messages.rs` and `split_requests.rs` receive such a batch. It runs like every other
+//! batch, and only its results are written differently. A batch is an object of the store that is
+//! due until it has ended. Its items are the finished lines. So a line and the progress of the
+//! batch are stored together, and no line is done twice.
 
 mod create_messages;
 mod finished_line;

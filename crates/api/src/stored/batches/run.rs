@@ -47,7 +47,7 @@ const MOST_ERRORS: usize = 100;
 pub(super) enum Stop {
     /// The turn is over, or the batch has ended.
     Turn,
-    /// Another server has the batch, or it was deleted.
+    /// Another server runs the batch, or it was deleted.
     Lost,
     /// The store does not work.
     Failed(StoreError),
@@ -98,7 +98,7 @@ struct RunningLines<'w> {
     /// Whether all lines were started.
     is_read: bool,
     running: FuturesUnordered<BoxFuture<'w, FinishedLine>>,
-    /// The numbers of those that are running, with their places in the file.
+    /// The numbers of the running lines, with their offsets in the file.
     open: BTreeMap<u64, u64>,
     /// Whether one was started although clients wait, because no line had been for long. It is not
     /// stopped.
@@ -141,7 +141,7 @@ impl<'w> Run<'w> {
         &self.stored.batch.id
     }
 
-    /// Returns the kind of its input and of its output.
+    /// Returns the kind of the batch's input and output.
     pub(super) fn content_kind(&self) -> Kind {
         match self.kind {
             Kind::MessageBatch => Kind::BatchContent,

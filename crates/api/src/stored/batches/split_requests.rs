@@ -32,7 +32,7 @@ pub(super) struct RequestSplitter {
     at: usize,
 }
 
-/// What comes next in the body, apart from spaces.
+/// The part of the body that is expected next, apart from spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The brace that opens the body.
@@ -262,7 +262,7 @@ impl RequestSplitter {
 }
 
 impl State {
-    /// What is expected, in words.
+    /// Returns the expected input in words.
     fn expected(self) -> &'static str {
         match self {
             Self::Body => "expected an object",
@@ -379,7 +379,7 @@ mod tests {
         assert!(split(&body(100), 8).is_ok());
         let message = split(&body(101), 8).expect_err("a long request");
         assert!(message.contains("at most 100 bytes"), "{message}");
-        // So is any other value.
+        // Any other value that is too deep is refused too.
         let other = format!(r#"{{"requests":[],"x":[{}]}}"#, "[".repeat(200));
         assert!(split(&other, 8).is_err());
     }

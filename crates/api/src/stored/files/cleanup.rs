@@ -20,7 +20,7 @@ const AT_ONCE: usize = 1000;
 
 impl Door {
     /// Cleans up files until it is dropped: first it deletes the `leftovers` that belong to no
-    /// object, then, now and then, what has expired. `leftovers` are those of
+    /// object, then, periodically, expired files. `leftovers` are those of
     /// [`Blobs::leftovers`](crate::Blobs::leftovers), which was called before this server wrote
     /// anything.
     pub async fn keep_files(self, leftovers: Vec<String>) {

@@ -70,7 +70,7 @@ pub(crate) struct StoredFile {
     pub(crate) file: FileObject,
     /// The place of the file's content in [`Blobs`](crate::store::Blobs).
     pub(crate) place: String,
-    /// The media type that the client gave it.
+    /// The media type that the client sent with the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) media_type: Option<String>,
 }
@@ -333,8 +333,8 @@ impl Files {
         begun.map_err(|error| self.failed(&error))
     }
 
-    /// Ends a content and makes changes that refer to it. If that fails, the content is deleted. A
-    /// client that leaves does not interrupt it.
+    /// Ends a content, and makes the changes that refer to it. If a change fails, the content is
+    /// deleted. If the client leaves, this goes on.
     pub(in crate::stored) async fn store(
         &self,
         writer: Box<dyn BlobWriter>,
@@ -357,7 +357,8 @@ impl Files {
         })
     }
 
-    /// Deletes a content that nothing refers to any more. If that fails, the next start does it.
+    /// Deletes a content to which nothing refers any more. If that fails, the next start deletes
+    /// it.
     pub(crate) async fn discard(&self, place: &str) {
         if let Err(error) = self.blobs.delete(place).await {
             let request_id = self.request_id.as_deref();
@@ -493,8 +494,8 @@ fn shown(stored: &StoredFile, head: &Head<'_>, ignored: &str) -> Result<Response
     }
 }
 
-/// Returns the client's name for a file without folders and control characters. It is only shown.
-/// `None` if nothing is left.
+/// Returns the client's name for a file without folders and control characters, or `None` if
+/// nothing is left. The name is only shown.
 fn name(sent: &str) -> Option<String> {
     let last = sent.rsplit(['/', '\\']).next().unwrap_or_default();
     let shown = last.chars().filter(|one| !one.is_control());

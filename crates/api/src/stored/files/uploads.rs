@@ -1,5 +1,5 @@
-//! `/v1/uploads…`: a file that comes in parts. The parts are items of the upload; their contents
-//! become one when it is completed.
+//! `/v1/uploads…`: a file that is sent in parts. The parts are items of the upload; completing the
+//! upload joins their contents to one.
 
 use std::fmt::{Display, Write as _};
 use std::time::{Duration, Instant};
@@ -200,7 +200,7 @@ impl Files {
         answered(&completed?, &ignored)
     }
 
-    /// Makes the file. The upload is held.
+    /// Creates the file. The caller holds the upload.
     async fn complete(
         &self,
         id: &str,

@@ -11,11 +11,12 @@ const MOST: usize = 16;
 const LONGEST_NAME: usize = 64;
 const LONGEST_TEXT: usize = 512;
 
-/// Returns attributes as they are stored.
+/// Returns attributes in the form in which they are stored.
 ///
 /// # Errors
-/// A 400 for a value that is neither a text, a number nor a boolean, and for what is beyond OpenAI's
-/// limits. `param` is the path of the attributes in the request.
+///
+/// A 400 for a value that is neither a text, a number nor a boolean, and for attributes that exceed
+/// OpenAI's limits. `param` is the path of the attributes in the request.
 pub(super) fn checked(
     param: &str,
     attributes: Option<BTreeMap<String, Value>>,

@@ -70,7 +70,7 @@ struct RequestedFile {
     /// The path before the names of the fields, such as `files[0].`. Empty if the fields are those
     /// of the batch.
     prefix: String,
-    /// The path of its id, such as `file_ids[0]`, if the request lists only ids.
+    /// The path of the file's id, such as `file_ids[0]`, if the request lists only ids.
     id_param: Option<String>,
 }
 

@@ -19,7 +19,7 @@ const USUAL: ChunkSizes = ChunkSizes {
 const LEAST_TOKENS: i64 = 100;
 const MOST_TOKENS: i64 = 4096;
 
-/// The least length of a chunk in bytes, so that each begins after the one before it.
+/// The minimum length of a chunk in bytes, so that each chunk begins after the one before it.
 const LEAST_BYTES: usize = 32;
 
 /// Returns the sizes of a strategy at the path `param` of a request.

@@ -92,7 +92,7 @@ struct Piece<'a> {
 struct PieceQueue<'a> {
     /// The last one is the next.
     waiting: Vec<Piece<'a>>,
-    /// The most bytes of a piece. Longer ones are divided.
+    /// The maximum number of bytes of a piece. Longer pieces are divided.
     longest: usize,
 }
 
@@ -291,7 +291,7 @@ fn add(sum: &mut Vec<f32>, vector: &[f32], length: usize) {
     }
 }
 
-/// Makes a vector to one of length 1. What is no number becomes 0.
+/// Scales a vector to the length 1. A value that is not a number becomes 0.
 fn normalize(vector: &mut [f32]) {
     for number in vector.iter_mut() {
         if !number.is_finite() {

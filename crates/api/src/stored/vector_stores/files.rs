@@ -23,7 +23,7 @@ use crate::stored::damaged;
 use crate::stored::files::{Head, answered};
 use crate::{ApiError, Body};
 
-/// A file of a vector store as it is stored.
+/// The stored form of a file of a vector store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StoredStoreFile {
     pub(super) vector_store_id: String,
@@ -39,7 +39,7 @@ pub(super) struct NewFile {
     pub(super) file: FileObject,
     pub(super) attributes: Map<String, Value>,
     pub(super) sizes: ChunkSizes,
-    /// The id of the batch that it is added with.
+    /// The id of the batch with which the file was added.
     pub(super) batch: Option<String>,
 }
 
@@ -155,7 +155,7 @@ impl VectorStores {
         })
     }
 
-    /// Adds files to a vector store. Those that it has already are read again.
+    /// Adds files to a vector store. Files that are already in it are read again.
     pub(super) async fn add(
         &self,
         to: &StoredVectorStore,

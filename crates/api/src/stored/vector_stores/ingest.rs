@@ -1,8 +1,10 @@
-//! The worker for vector stores: reads the files that were added, and deletes what is to be deleted.
+//! The worker for vector stores. It reads added files, and deletes files and vector stores that are
+//! marked as deleted.
 //!
-//! A file is due until it has been read. The worker claims it, adds its chunks in several writes, and
-//! ends with one that makes them visible together with the status. If a server is killed, its hold
-//! runs out, and the next one begins the file again; after some tries, the file fails.
+//! A file is due until it has been read. The worker claims it, adds its chunks in several writes,
+//! and ends with a write that makes them visible together with the status. If a server is killed,
+//! its hold expires, and another server reads the file from the beginning; after some attempts, the
+//! file fails.
 
 use std::time::Duration;
 

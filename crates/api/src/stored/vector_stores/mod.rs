@@ -50,7 +50,7 @@ mod labels {
     pub(super) const VECTOR_STORE: &str = "vector_store";
     /// The id of the file.
     pub(super) const FILE: &str = "file";
-    /// The id of the batch that it was added with.
+    /// The id of the batch with which a file was added.
     pub(super) const BATCH: &str = "batch";
     pub(super) const STATUS: &str = "status";
     /// Why it failed.
@@ -79,7 +79,7 @@ const LONGEST_NAME: usize = 256;
 /// How old `last_active_at` may be before a search renews it, so that few searches write.
 const ACTIVE_SECONDS: u64 = 60;
 
-/// A vector store as it is stored.
+/// The stored form of a vector store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StoredVectorStore {
     id: String,

@@ -35,7 +35,7 @@ const MOST_WORDS: usize = 32;
 /// The weight of words beside that of the vector, if the request does not say.
 const WORDS: f64 = 0.5;
 
-/// The letters of a word above which it does not count more.
+/// The number of letters above which a longer word does not count more.
 const LONGEST_WORD: usize = 12;
 
 /// How many files of a vector store are read at once, to find those that pass a filter.

@@ -126,7 +126,7 @@ async fn a_prompt_past_the_trigger_is_summarized_before_the_answer() {
         ];
         assert_eq!(asked(&engine), pairs(&expected));
 
-        // The next turn goes on from the summary, with or without what was summarized.
+        // The next turn continues from the summary, with or without the summarized messages.
         let turn = [assistant(&first["content"]), user("More.")];
         let whole = [before.as_slice(), &turn].concat();
         let expected = [
@@ -184,7 +184,7 @@ async fn an_answer_can_end_after_the_compaction_and_go_on_later() {
             first["usage"]["iterations"],
             json!([iteration("compaction")])
         );
-        // The summary is about all messages: clients may go on without any of them.
+        // The summary is about all messages, because clients may continue without any of them.
         let question = asked(&engine).split_off(2);
         let expected = [("user", "And now?"), ("user", "Which words were said?")];
         assert_eq!(question, pairs(&expected));

@@ -1,4 +1,5 @@
-//! Summaries instead of answers, and what stands for a conversation in later requests.
+//! Requests that ask for a summary instead of an answer, and the messages that replace a
+//! conversation in later requests.
 
 use loggia_wire::openai::FinishReason;
 use serde_json::{Value, json};

@@ -162,7 +162,7 @@ pub(crate) fn error_of(answer: &Answer) -> (u16, String, String) {
     (answer.status(), text("type"), text("message"))
 }
 
-/// Returns what `x-loggia-ignored` lists.
+/// Returns the header `x-loggia-ignored`.
 pub(crate) async fn ignored(kind: Kind, body: &Value) -> String {
     let engine = Arc::new(StandIn::hello().of(kind));
     let answer = ask(&engine, Policy::default(), body).await;

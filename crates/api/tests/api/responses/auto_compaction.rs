@@ -71,7 +71,7 @@ async fn a_prompt_past_the_threshold_is_summarized_before_the_answer() {
         assert_eq!(stand.asked(), pairs(&expected));
         assert_eq!(stand.fetched(&id(&second)).await, second);
 
-        // The next turn goes on from the summary.
+        // The next turn continues from the summary.
         let more = json!({"input": "More.", "previous_response_id": id(&second)});
         stand.respond(more).await;
         let expected = [
@@ -82,7 +82,8 @@ async fn a_prompt_past_the_threshold_is_summarized_before_the_answer() {
         ];
         assert_eq!(stand.asked(), pairs(&expected));
 
-        // So does one that sends the whole conversation, with or without what was summarized.
+        // So does a turn that sends the whole conversation, with or without the summarized
+        // messages.
         let new = json!({"role": "user", "content": "More."});
         let answer = [&second["output"][0], &second["output"][1]];
         let story = json!({"role": "user", "content": long()});

@@ -128,7 +128,7 @@ async fn a_background_response_can_be_cancelled_once_or_twice() {
         .post(&format!("/v1/responses/{sync}/cancel"), &json!({}))
         .await;
     assert_eq!(refused.status(), 400);
-    // A response that has ended stays as it is.
+    // A response that has ended is not changed.
     gate.add_permits(1);
     let done = id(&stand.respond(json!({"background": true})).await);
     while stand.fetched(&done).await["status"] == "in_progress" {
@@ -158,7 +158,7 @@ async fn a_background_response_whose_engine_dies_has_failed() {
     assert_eq!(answer.status(), 502);
 }
 
-/// A killed server leaves a response in progress; its hold runs out.
+/// A killed server leaves a response in progress; its hold expires.
 #[tokio::test]
 async fn a_background_response_whose_server_was_stopped_has_failed() {
     let gate = Arc::new(Semaphore::new(0));
@@ -296,7 +296,7 @@ fn last_event(stream: &str) -> (String, Value) {
     (name.trim_start_matches("event: ").to_owned(), data)
 }
 
-/// OpenAI has no event for it; its clients take `response.failed` as an end.
+/// OpenAI has no event for a cancelled response; its clients accept `response.failed` as the end.
 #[tokio::test]
 async fn the_stream_of_a_cancelled_response_ends_with_failed_whose_response_is_cancelled() {
     for by_second_server in [false, true] {
@@ -462,7 +462,7 @@ async fn a_server_that_stops_gives_responses_its_time_and_stores_the_others_as_f
     let live = stream.await.expect("no panic");
     let end = checked(&live);
     assert_eq!(last_event(&live).0, "response.failed");
-    // Another server sees the same.
+    // Another server shows the same response.
     let other = stand.second_server();
     assert_eq!(other.fetched(&soon).await["status"], "completed");
     let failed = other.fetched(&late).await;

@@ -200,7 +200,8 @@ async fn an_unstored_response_continues_a_stored_one() {
     assert_eq!(first["store"], true);
     wire.create(json!({"input": "Two", "store": false, "previous_response_id": id(&first)}));
     let second = wire.end().await;
-    // This one is stored, and continues what is not: on this connection it can be continued.
+    // This response is stored and continues an unstored one: on this connection, it can be
+    // continued.
     wire.create(json!({"input": "Three", "previous_response_id": id(&second)}));
     let third = wire.end().await;
     wire.create(json!({"input": "Four", "previous_response_id": id(&third)}));
@@ -763,7 +764,7 @@ async fn too_much_input_for_one_response_goes_back() {
     stage.wire.send(&steer(&first, &json!("x")));
     let answer = stage.wire.next().await;
     assert_eq!(answer["error"]["code"], "too_many_pending_steers");
-    // The response fails: everything goes back, each with its id.
+    // The response fails: every input is returned, with its id.
     drop(said);
     stage.wire.until("response.failed").await;
     for _ in 0..16 {

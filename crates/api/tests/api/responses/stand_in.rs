@@ -107,7 +107,7 @@ pub(crate) struct StandIn {
     context: Option<u64>,
     /// Whether the token counts of this engine are exact.
     counts_exactly: bool,
-    /// The number of prompts that it has counted.
+    /// The number of prompts that this engine has counted.
     counts: AtomicUsize,
 }
 
@@ -160,7 +160,7 @@ impl StandIn {
         self
     }
 
-    /// Returns the number of prompts that it has counted.
+    /// Returns the number of prompts that this engine has counted.
     pub(crate) fn counts(&self) -> usize {
         self.counts.load(Ordering::SeqCst)
     }

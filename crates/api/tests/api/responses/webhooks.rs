@@ -72,7 +72,7 @@ impl Receiver {
         }))
     }
 
-    /// Returns the next event, after it looked at the form of its headers.
+    /// Returns the next event. Checks the form of its headers first.
     async fn event(&mut self) -> (HeaderMap, Value) {
         let (headers, body) = self.got.recv().await.expect("a webhook");
         assert_eq!(headers["content-type"], "application/json");
@@ -151,7 +151,7 @@ async fn each_key_gets_the_events_of_its_own_background_responses_and_no_text_of
     let expected = json!({"id": event_id, "object": "event", "created_at": created_at,
         "type": "response.completed", "data": {"id": made}});
     assert_eq!(event, expected);
-    // Neither the other key's endpoint nor the response in the foreground has one.
+    // No event is sent to the other key's endpoint, nor for the response in the foreground.
     let sent = async {
         while waiting(&stand, &Owner::new(Some("a".into()))).await > 0 {
             tokio::task::yield_now().await;

@@ -38,7 +38,7 @@ pub(crate) struct ToolCalls {
     /// The prefix of generated ids.
     answer: Arc<str>,
     choices: Vec<OfChoice>,
-    /// The ids of all calls so far, as the client sees them.
+    /// The ids of all calls so far, as the client gets them.
     ids: HashSet<String>,
     count: usize,
 }

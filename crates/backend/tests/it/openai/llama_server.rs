@@ -518,8 +518,8 @@ async fn numbers_in_a_tools_schema_reach_it_with_all_their_digits() {
     assert!(sent.contains(parameters), "{sent}");
 }
 
-/// A template that looks for instructions in the first message only: the server's rendering of the
-/// trial conversation shows that it drops later ones.
+/// A template that looks for instructions in the first message only. The server's rendering of the
+/// trial conversation shows that later instructions are dropped.
 #[tokio::test]
 async fn later_instructions_join_the_first_ones_where_its_template_leaves_them_out() {
     let looks_first = "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}";

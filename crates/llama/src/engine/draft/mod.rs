@@ -51,7 +51,8 @@ pub(super) struct Drafts<'model> {
     catch_up_time: Duration,
     /// The current step, if it is measured.
     step: Option<Step>,
-    /// The number of draft tokens since the last verdict, and of accepted ones among them.
+    /// The number of draft tokens since the last decision whether to draft, and the number of
+    /// accepted ones among them.
     drafted: usize,
     accepted: usize,
 }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-/// The maximum number of answers that has times of its own. Larger numbers share the last ones.
+/// The maximum number of parallel answers for which times are kept separately. Larger numbers share
+/// the last entry.
 const MOST_ANSWERS: usize = 16;
 
 /// The minimum numbers of guessed tokens of each class. The first class has none.
@@ -153,7 +154,7 @@ mod tests {
         assert!((costs.rate(1, 8, 8.0) - 9.0 / 0.042 / GAIN).abs() < 1e-6);
         costs.record(1, 8, Duration::from_millis(90));
         assert!((costs.rate(1, 8, 8.0) - 9.0 / 0.090 / GAIN).abs() < 1e-6);
-        // Other numbers of answers have times of their own.
+        // The times of other numbers of answers are kept separately.
         assert!(costs.rate(2, 0, 0.0).abs() < f64::EPSILON);
     }
 

@@ -1,11 +1,11 @@
-//! Lookup drafting: guesses the next tokens of an answer from what its prompt and the answer
-//! already contain, without a draft model. The model verifies the guesses like draft tokens
-//! (`engine/draft`), so they change no answer.
+//! Lookup drafting: guesses the next tokens of an answer from the text of its prompt and answer so
+//! far, without a draft model. The model verifies the guesses like draft tokens (`engine/draft`),
+//! so they change no answer.
 //!
-//! Reading order: [`Lookup`] (the guesses of a step, and what is learned from them), `find` (where
-//! the text has been before), `odds` (how often guesses are right), `cost` (how long steps take).
-//! How often guesses are right is learned from all of them, also from those that are not verified:
-//! each chosen token shows whether its guess was right. So text that does not repeat costs only the
+//! Reading order: [`Lookup`] (the guesses of a step, and what is learned from them), `find`
+//! (searches the text for its last tokens), `odds` (how often guesses are right), `cost` (how long
+//! steps take). The odds are learned from all guesses, also from those that are not verified: each
+//! chosen token shows whether its guess was right. So text that does not repeat costs only the
 //! search, which takes microseconds.
 
 mod cost;
@@ -47,7 +47,7 @@ pub(super) struct Lookup {
 /// A guess for one answer.
 struct Guess {
     found: Found,
-    /// The chance of each token that it and all before it are right.
+    /// The probability that each token and all before it are right.
     chances: Vec<f64>,
 }
 
@@ -86,7 +86,8 @@ impl Lookup {
         });
     }
 
-    /// Leaves the time of the current step out, because it does more than to continue answers.
+    /// Excludes the time of the current step from the statistics, because the step does more than
+    /// continue answers.
     pub(super) fn ignore_time(&mut self) {
         self.step = None;
     }

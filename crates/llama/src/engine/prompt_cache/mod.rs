@@ -24,8 +24,8 @@ pub(super) struct Snapshot {
     /// The scope of the requests that the tokens are from.
     pub(super) scope: Scope,
     /// The minimum number of tokens that must stay when the restored sequence is truncated. It is
-    /// their whole number if the model keeps one state for all of them, or only the last tokens of
-    /// its windows.
+    /// the number of all tokens if the model keeps one state for all of them, or only the last
+    /// tokens of its windows.
     pub(super) cut_from: usize,
     /// The bytes that llama.cpp wrote.
     pub(super) state: Vec<u8>,

@@ -25,7 +25,7 @@ pub(in crate::engine) struct Pool {
     evictions: u64,
 }
 
-/// From this number of regrets on, more conversations go on in turn than the pool has room for. The
+/// The number of regrets from which on more conversations go on in turn than fit in the pool. The
 /// least recently used one is then the one that goes on next.
 const MANY_REGRETS: u32 = 4;
 const MOST_REGRETS: u32 = 8;
@@ -43,11 +43,11 @@ struct Entry {
     last_used: u64,
 }
 
-/// How early a snapshot makes room for others.
+/// How early a snapshot is removed to make room for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::engine) enum Importance {
     /// The end of a conversation that went on differently in its slot: an edited question, or
-    /// reasoning that the next turn leaves out. It makes room first.
+    /// reasoning that the next turn leaves out. It is removed first.
     Branch,
     Conversation,
 }
@@ -56,7 +56,7 @@ pub(in crate::engine) enum Importance {
 #[derive(Debug, Clone)]
 pub(in crate::engine) struct Found {
     pub(in crate::engine) snapshot: Arc<Snapshot>,
-    /// The number of its tokens that the prompt can use.
+    /// The number of the snapshot's tokens that the prompt can use.
     pub(in crate::engine) usable: usize,
 }
 

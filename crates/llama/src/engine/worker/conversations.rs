@@ -174,14 +174,16 @@ impl Worker<'_> {
         })
     }
 
-    /// Whether another request waits for a file with the same beginning. This one then copies it.
+    /// Whether another request waits for a file with the same beginning. This request then copies
+    /// the result.
     fn is_loaded_for_another(&self, task: &Task, found: &FoundFile) -> bool {
         let others = self.slots.iter().filter_map(|slot| slot.task.as_ref());
         let mut loading = others.filter(|other| other.is_loading && other.scope == task.scope);
         loading.any(|other| shared_prefix(&other.prompt, task) >= found.usable)
     }
 
-    /// Restores what was read from disk, and lets the requests go on that have waited for it.
+    /// Restores conversations that were read from disk, and continues the requests that have waited
+    /// for them.
     pub(super) fn take_loaded(&mut self) {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let all = std::mem::take(&mut *loaded);
@@ -242,8 +244,9 @@ impl Worker<'_> {
         }
     }
 
-    /// The snapshot with the longest beginning of a prompt, if it is worth restoring: it has more
-    /// of it than the request's own slot, which has `own` tokens of it, and than all other slots.
+    /// The snapshot with the longest beginning of a prompt, if restoring it is worth the time: it
+    /// must have more of the prompt than the request's own slot, which has `own` tokens, and than
+    /// all other slots.
     fn find_more(&self, task: &Task, own: usize) -> Option<Found> {
         if !self.cache.is_settled() {
             return None;
@@ -289,7 +292,7 @@ impl Worker<'_> {
     /// The minimum number of tokens to which a snapshot of `length` tokens can be truncated.
     fn cut_from(&self, length: usize) -> usize {
         let window = self.model.facts.window;
-        // llama.cpp leaves out what no later token can see through a sliding window.
+        // llama.cpp omits the tokens that no later token can see through a sliding window.
         let has_last_window_only = window > 0 && length > window;
         if has_last_window_only || !self.can_roll_back() {
             length

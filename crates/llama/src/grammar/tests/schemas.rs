@@ -112,7 +112,7 @@ fn an_answer_ends_where_its_value_does() {
     assert!(!object.is_over() && !allowed(&mut object).contains(&END));
     object.accept(Token::from(b'}')).unwrap();
     assert!(object.is_over(), "nothing may follow the last bracket");
-    // A number may continue; the model ends it with any of its end tokens.
+    // A number could continue; the model ends it with any of its end tokens.
     let mut number = of_schema(&grammars, &json!({"type": "integer"})).unwrap();
     assert!(!allowed(&mut number).contains(&END));
     goes_along(&mut number, "12").unwrap();

@@ -56,8 +56,9 @@ fn need(spec: &ModelSpec) -> Option<Need> {
     })
 }
 
-/// The contexts: the longest one, halved until it fits. So it is mostly the same at each start,
-/// although the memory that is available differs, and cached prompts on disk stay valid.
+/// The default contexts: the longest one for each model, halved until all fit. Because of the
+/// halving, they are mostly the same at each start, although the available memory differs, and
+/// cached prompts on disk remain valid.
 fn contexts(needs: &[Option<Need>], memory: u64) -> Vec<Option<u32>> {
     let count = needs.len().max(1) as u64;
     let all = needs.iter().flatten().map(|need| need.bytes);

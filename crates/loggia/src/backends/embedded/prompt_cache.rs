@@ -30,16 +30,17 @@ pub(super) fn give_memory(specs: &mut [ModelSpec], config: &Config, memory: Opti
     let needs: Vec<u64> = forecasts.iter().map(needed).collect();
     for ((spec, forecast), of_model) in specs.iter_mut().zip(forecasts).zip(shares(&needs, memory))
     {
-        // Embedding models keep nothing.
+        // Embedding models cache no prompts.
         if forecast.is_some_and(|forecast| !forecast.embeds) {
             spec.cache_memory = of_model;
         }
     }
 }
 
-/// The default for each of several models that need this much memory otherwise: an equal share of
-/// the part, but no more than the models leave. Models that do not fit together are not loaded
-/// together, so each of them leaves what it does not need itself.
+/// The default size of the cache of each model: an equal share of a part of the memory, but no more
+/// than the models leave free. `needs` are the bytes of each model without its cache. Models that
+/// do not fit together are not loaded together; then each of them has all that it does not need
+/// itself.
 fn shares(needs: &[u64], memory: u64) -> Vec<u64> {
     let count = needs.len().max(1) as u64;
     let all = needs.iter().copied().fold(0, u64::saturating_add);

@@ -17,7 +17,7 @@ const PROMPT: (f64, f64) = (32.0, 512.0);
 /// The bounds of an answer's length.
 const ANSWER: (f64, f64) = (8.0, 128.0);
 
-/// The most tokens of the structured answer. It has some 60.
+/// The maximum number of tokens of the structured answer. It usually has about 60.
 const STRUCTURED: u64 = 300;
 
 /// The context of a server that does not report one.

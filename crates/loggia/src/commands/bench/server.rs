@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use crate::commands::serve::{self, OwnServer};
 use crate::config::{Config, Url};
 
-/// Where servers report the context of a request: Loggia, vLLM.
+/// The fields in which servers report the context of a request: Loggia, vLLM.
 const CONTEXTS: [&str; 2] = ["context_length", "max_model_len"];
 
 /// Common words, each one token in most vocabularies.
@@ -29,7 +29,7 @@ const WORDS: [&str; 24] = [
 
 /// A server and one of its models.
 pub(super) struct Server {
-    /// The address, as the user gave it. `None` for the server of this program.
+    /// The address that the user gave. `None` for the server of this program.
     place: Option<String>,
     model: String,
     context: Option<u64>,

@@ -1,7 +1,7 @@
-//! The clients: where each has its settings, and which settings point it at a server.
+//! The clients: the place of each client's settings, and the settings that point it at a server.
 //!
-//! `docs/clients/` has a page for each; the tests in `tests/clients/test_connect.py` run them with
-//! what this file writes.
+//! `docs/clients/` has a page for each; the tests in `tests/clients/test_connect.py` run the
+//! clients with the files that this module writes.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ const NO_KEY: &str = "unused";
 pub(super) struct Client {
     /// The word on the command line.
     pub(super) name: &'static str,
-    /// The name that people know it by.
+    /// The client's usual name.
     pub(super) title: &'static str,
     pub(super) needs: Needs,
     make: fn(&Target, &Places) -> Setup,
@@ -422,7 +422,7 @@ fn cline(target: &Target, places: &Places) -> Setup {
         default("modes", json!({})),
         set(["lastUsedProvider"], json!("openai-compatible")),
         set(["providers", "openai-compatible"], provider),
-        // Without it Cline ignores the provider, and asks its own service
+        // Without this date Cline ignores the provider, and calls its own service
         // (findings/cline_ignores_a_provider_without_a_date.sh).
         Edit::Default(
             ["providers", "openai-compatible", "updatedAt"]

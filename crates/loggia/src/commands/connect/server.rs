@@ -20,7 +20,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 const LIST_LIMIT: usize = 8 << 20;
 const DESCRIBED: usize = 100;
 
-/// Where engines report the size of a model's context: Loggia, vLLM and others.
+/// The fields in which engines report the size of a model's context: Loggia, vLLM and others.
 const CONTEXTS: [&str; 4] = [
     "context_length",
     "max_model_len",

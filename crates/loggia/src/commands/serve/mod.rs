@@ -172,7 +172,7 @@ async fn follow_stored_keys(options: &ServerOptions, store: &Arc<SqlStore>, runt
     runtime.spawn(keys.follow(Arc::clone(store) as Arc<dyn KeyStore>));
 }
 
-/// The limits that servers share, if they do.
+/// Returns the limits that several servers share, if that is configured.
 fn shared_limits(config: &Config, runtime: &Handle) -> anyhow::Result<Option<Arc<SharedLimits>>> {
     let Some(url) = &config.limits_url.value else {
         return Ok(None);
@@ -216,7 +216,7 @@ async fn with_store(
             .clone()
             .keep(Arc::clone(store) as Arc<dyn UsageStore>),
     );
-    // First, so that lines of batches are in it.
+    // The gauge is added first, so that lines of batches are counted too.
     let state = state
         .with_ledger(ledger.clone())
         .with_usage(Arc::clone(store) as Arc<dyn UsageStore>);
@@ -271,7 +271,8 @@ fn warn_if_open(requires_key: bool, address: SocketAddr) {
     }
 }
 
-/// The client for MCP servers. They are held to the addresses and ports that images have.
+/// Returns the client for MCP servers. It may connect to the same addresses and ports as the
+/// fetching of images.
 fn mcp(config: &Config) -> Arc<HttpMcpClient> {
     let images = config.images.limits();
     Arc::new(HttpMcpClient::new(loggia_mcp::Limits {

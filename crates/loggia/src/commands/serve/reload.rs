@@ -36,8 +36,8 @@ impl WatchedFile {
         }
     }
 
-    /// Whether the file has changed since it was last looked at. One that is missing has not: a
-    /// program may be replacing it.
+    /// Returns whether the file has changed since the last check. A missing file counts as
+    /// unchanged, because a program may be replacing it.
     fn has_changed(&mut self) -> bool {
         let now = changed(&self.path);
         let has_changed = now.is_some() && now != self.changed;

@@ -52,9 +52,9 @@ pub struct SharedLimits {
     restore: Script,
     /// The mark in Valkey when this server connected last. Another mark: Valkey has lost its data.
     mark: Mutex<Option<String>>,
-    /// `None` while Valkey is away.
+    /// The connection. `None` while Valkey is unreachable.
     connection: RwLock<Option<MultiplexedConnection>>,
-    /// Told when a connection fails.
+    /// Notified when a connection fails.
     lost: Notify,
     owed: Mutex<HashMap<Arc<str>, Owed>>,
     /// Told when there is something in `owed`.
@@ -174,8 +174,8 @@ impl SharedLimits {
         Ok(has_lost)
     }
 
-    /// Charges what this server let in, so that a Valkey without data does not begin anew. That
-    /// includes what is owed.
+    /// Charges the requests that this server admitted, so that the limits are kept if Valkey has
+    /// lost its data. Requests that were admitted while Valkey was unreachable are included.
     async fn restore(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         self.owed().clear();
         let servers = u32::try_from(self.servers.max(1)).unwrap_or(u32::MAX);
@@ -212,7 +212,7 @@ impl SharedLimits {
         }
     }
 
-    /// Says that this server runs, and how many answers it makes under each name.
+    /// Reports that this server runs, and how many answers it makes under each name.
     async fn beat(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let mut pipe = redis::pipe();
         let holds = BEAT_HOLDS.as_secs();

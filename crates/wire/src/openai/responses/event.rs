@@ -347,7 +347,7 @@ events! {
 pub struct SteerRef<'a> {
     /// The id of the input.
     pub id: &'a str,
-    /// The id of the response that it steers.
+    /// The id of the response that the input steers.
     pub previous_response_id: &'a str,
 }
 

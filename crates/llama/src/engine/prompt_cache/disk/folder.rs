@@ -201,7 +201,7 @@ fn complete_files(folder: &Path) -> io::Result<Vec<Listed>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        // A file that is gone was deleted by its own process.
+        // A missing file was deleted by the process that owns it.
         let Ok(metadata) = fs::metadata(&path) else {
             continue;
         };

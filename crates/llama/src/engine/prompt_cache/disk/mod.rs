@@ -2,11 +2,12 @@
 //! into memory. One thread writes; each file is read on a thread of its own. The engine's thread
 //! never waits for the disk.
 //!
-//! Nothing of it is an error to a client. A file that cannot be used is deleted, and its prompt
-//! read again. If a file cannot be written, no more are written until the next start.
+//! A failure of the disk is never an error for a client. A file that cannot be used is deleted, and
+//! its prompt is computed again. If a file cannot be written, no more are written until the next
+//! start.
 //!
-//! Reading order: this file (what is where, and the threads), `folder` (names, the lock, the
-//! limit), `file` (the format).
+//! Reading order: this file (the index and the threads), `folder` (names, the lock, the limit),
+//! `file` (the format).
 
 mod file;
 mod folder;
@@ -44,7 +45,7 @@ pub(in crate::engine) struct Disk {
 /// A file that has the beginning of a prompt.
 pub(in crate::engine) struct FoundFile {
     header: Arc<Header>,
-    /// The number of its tokens that the prompt can use.
+    /// The number of the snapshot's tokens that the prompt can use.
     pub(in crate::engine) usable: usize,
 }
 
@@ -246,7 +247,7 @@ impl Drop for Disk {
 
 type Deliver = Box<dyn FnOnce(Option<Snapshot>) + Send>;
 
-/// A file that is being read. Dropping it delivers nothing, also after a panic.
+/// A file that is being read. If this is dropped, even by a panic, nothing is delivered.
 struct Reading {
     shared: Arc<Shared>,
     /// Released before the delivery, so that the folder's lock is free once nobody waits for a file.

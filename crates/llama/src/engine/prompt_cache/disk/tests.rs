@@ -197,7 +197,7 @@ fn the_least_recently_used_files_make_room_also_those_of_models_that_are_not_loa
     let disk = open_as(folder.path(), 1, 3500);
     for first in 3..6 {
         write(&disk, &[&[first, 2]]);
-        // The times of the files are what the order comes from.
+        // The order is that of the files' times.
         for path in files(folder.path(), "prompt") {
             let file = fs::File::open(&path).unwrap();
             let time = file.metadata().unwrap().modified().unwrap();

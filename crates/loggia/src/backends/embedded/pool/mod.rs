@@ -2,7 +2,7 @@
 //! them when they have been idle for too long.
 //!
 //! One lock protects the states of all models, so that every decision sees all of them. No process
-//! is started or awaited while it is held.
+//! is started or awaited while the lock is held.
 //!
 //! Reading order: this file (the models), `entry` (the state of one model, as pure functions),
 //! `memory` (what fits), `waiting` (requests), `lease`, `idle` (unloading), `running` (starting and
@@ -144,7 +144,7 @@ impl Pool {
     }
 }
 
-/// Returns why a model cannot answer now; `None` if a request would load it.
+/// Returns why a model cannot answer now. `None` if a request would load the model.
 fn what_is_wanting(entry: &Entry, name: &str) -> Option<String> {
     match &entry.state {
         State::Loading => Some(format!("{name} is being loaded")),

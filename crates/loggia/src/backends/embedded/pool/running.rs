@@ -133,7 +133,7 @@ impl Pool {
     }
 
     /// Unloads the idle models at the end of the program, and waits until their engines have
-    /// written what they keep on disk. An engine that does not end in time is killed, and so is one
+    /// written their caches to disk. An engine that does not end in time is killed, and so is one
     /// that still answers.
     pub(in super::super) async fn unload_all(self: &Arc<Self>) {
         {
