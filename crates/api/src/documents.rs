@@ -16,7 +16,7 @@ use crate::stored::files::attach::{PDF, PartPosition, file_at, media_type};
 use crate::wording::Dialect;
 use crate::{ApiError, Door};
 
-/// The most documents of one request that are fetched or read.
+/// The maximum number of documents of one request that are fetched or read.
 const MOST: usize = 16;
 
 /// Fetches documents, and reads the text of PDFs.

@@ -132,7 +132,7 @@ pub(crate) fn most_tokens(chat: &ChatCompletionRequest) -> Option<u64> {
     most_tokens_of_text(chat).map(|most| most + PER_PROMPT)
 }
 
-/// The same without the tokens that a chat template adds to every prompt.
+/// Like [`most_tokens`], without the tokens that a chat template adds to every prompt.
 pub(crate) fn most_tokens_of_text(chat: &ChatCompletionRequest) -> Option<u64> {
     let parts = chat.messages.iter().flat_map(|message| &message.content);
     let mut kinds = parts.flat_map(Content::parts).map(|part| &part.kind);

@@ -440,7 +440,7 @@ pub(crate) fn respond(
 struct Whole {
     served_by: ServedBy,
     json: Bytes,
-    /// The same as a value, of a response.
+    /// The whole response as a value, if the answer is one.
     response: Option<Box<responses::Response>>,
     ended: Box<Ended>,
     ended_early: Option<EarlyEnd>,

@@ -13,7 +13,7 @@ pub(crate) enum Dialect {
     Embeddings,
     Responses,
     Messages,
-    /// Transcriptions and translations.
+    /// Transcriptions and translations of recordings.
     Recordings,
     Speech,
 }

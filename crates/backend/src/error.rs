@@ -256,7 +256,7 @@ impl NotDeleted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Connecting.
+    /// While connecting to the engine.
     Connect,
     /// Waiting for the head of the response. The engine may load the model and process the prompt
     /// in this phase.

@@ -163,7 +163,7 @@ fn prompt_cache(options: &LlamaOptions, cache: u64) -> u64 {
         Some(_) => (cache / u64::from(options.parallel.max(1))).max(MOST_WAITING as u64),
         None => 0,
     };
-    // As much may wait to be written as is being read.
+    // The data that waits to be written may be as large as the data that is being read.
     options
         .cache_memory
         .saturating_add(on_their_way.saturating_mul(2))

@@ -166,7 +166,7 @@ async fn report_store(config: &Config) -> (String, bool) {
         Some(url) => url.to_string(),
         None => path(config).display().to_string(),
     };
-    // Without keys that can be read, what is encrypted counts as unreadable.
+    // If the keys cannot be read, encrypted objects count as unreadable.
     let keys = Keys::read(&keys_path(config)).ok().map(Arc::new);
     let found = match store(config) {
         Ok(store) => {

@@ -326,7 +326,7 @@ pub fn app(state: AppState) -> Router {
     // One service instead of a handler inside axum's layers: axum builds and boxes those again for
     // each request.
     Router::new().fallback_service(
-        // Outermost first.
+        // The outermost layer is first.
         ServiceBuilder::new()
             // Adds `x-request-id` to every answer, including preflights, 404s and the 500 of a
             // panic.
@@ -375,7 +375,7 @@ fn console_routes(state: &AppState) -> Option<Router> {
 struct Routes {
     door: Door,
     own: Router,
-    /// Responses over a WebSocket.
+    /// The responses over WebSockets.
     sessions: Arc<Sessions>,
     /// Whether OpenAI's routes require an API key. The routes for health never require one.
     keys: ApiKeys,

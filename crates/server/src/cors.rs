@@ -23,9 +23,9 @@ pub enum Origins {
     /// this limit, any page that the user has open could use a server without API keys.
     #[default]
     ThisMachine,
-    /// Every page.
+    /// Every page may read answers.
     Any,
-    /// Only these pages.
+    /// Only pages of these origins may read answers.
     These(Vec<HeaderValue>),
 }
 
@@ -123,7 +123,7 @@ impl<S> Layer<S> for PagesLayer {
     }
 }
 
-/// See [`PagesLayer`].
+/// The service of [`PagesLayer`].
 #[derive(Clone, Debug)]
 pub(crate) struct Pages<S> {
     cors: Arc<CorsLayer>,

@@ -75,7 +75,7 @@ async fn accept(listener: &TcpListener, room: &Room) -> io::Result<(TcpStream, P
 /// The action after an accept that failed.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
-    /// Only this connection failed.
+    /// Only this connection failed: accept the next one at once.
     AtOnce,
     /// File descriptors or memory are exhausted.
     AfterAPause,

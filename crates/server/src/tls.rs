@@ -97,7 +97,7 @@ impl Tls {
     }
 }
 
-/// Shows the files only.
+/// Shows only the names of the files.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")

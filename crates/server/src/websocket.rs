@@ -410,7 +410,7 @@ impl Timers {
     /// The next thing to do.
     fn due(&mut self, now: Instant, is_idle: bool) -> Option<Due> {
         if self.last_words.take_if(|time| *time <= now).is_some() {
-            // Not again.
+            // The last words are due only once.
             self.last_words = Some(now + LONGEST);
             return Some(Due::LastWords);
         }

@@ -16,11 +16,11 @@ use crate::sealing::Place;
 use crate::sql::{Row, Sql, Statement};
 use crate::vectors::{Segment, Vectors, nearest, numbers};
 
-/// The most rows that one statement adds or looks for.
+/// The maximum number of rows that one statement adds or looks for.
 const AT_ONCE: usize = 64;
 
-/// The most chunks that are ranked by words. The words that fewest chunks have come first, and a word
-/// that would add too many says little and is left out.
+/// The maximum number of chunks that are ranked by words. The words that fewest chunks have come
+/// first, and a word that would add too many says little and is left out.
 const MOST_RANKED: i64 = 4000;
 
 /// The size of a row of the index of words beside the text, in bytes.

@@ -8,7 +8,7 @@ use loggia_api::store::{Claimed, Kind, ObjectRef, Owner, StoreError};
 use crate::read::{Access, column, object, only};
 use crate::sql::{Sql, Statement};
 
-/// The most ids that one statement looks for.
+/// The maximum number of ids that one statement looks for.
 const AT_ONCE: usize = 32;
 
 impl Access<'_> {

@@ -20,7 +20,7 @@ pub enum OpenError {
     Create {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// The file is not a database, or it is damaged, or another program holds it.
@@ -28,7 +28,7 @@ pub enum OpenError {
     Open {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: sqlx::Error,
     },
     /// A later version of this program wrote the file.
@@ -57,7 +57,7 @@ pub enum OpenError {
     Reach {
         /// The database, without its password.
         database: String,
-        /// Why not.
+        /// The cause.
         source: sqlx::Error,
     },
     /// A later version of this program made the tables.

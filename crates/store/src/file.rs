@@ -58,7 +58,7 @@ impl Database {
             path: path.to_owned(),
             source,
         };
-        // Without the limit of size: a migration may need more room for some time.
+        // The size limit is not set yet, because a migration may need more room for some time.
         let mut writer = writing(path).connect().await.map_err(failed)?;
         let newer = schema::migrate_sqlite(&mut writer).await.map_err(failed)?;
         if let Some(found) = newer {
@@ -217,7 +217,7 @@ fn identity(path: &Path) -> Option<Identity> {
     Some((file.dev(), file.ino()))
 }
 
-/// Elsewhere an open file cannot be deleted.
+/// On other systems, an open file cannot be deleted.
 #[cfg(not(unix))]
 fn identity(_: &Path) -> Option<Identity> {
     None

@@ -42,11 +42,11 @@ const OLDEST: &str = "\
 /// The place of an object.
 const PLACE: &str = "(SELECT seq FROM objects WHERE id = $1 AND owner = $2 AND kind = $3)";
 
-/// The most steps in a chain.
+/// The maximum number of steps in a chain.
 #[expect(clippy::cast_possible_wrap, reason = "the number is small")]
 const MOST_STEPS: i64 = MOST_OBJECTS_OF_A_CHAIN as i64 - 1;
 
-/// The most ids that one statement looks for.
+/// The maximum number of ids that one statement looks for.
 const AT_ONCE: usize = 32;
 
 /// A connection, and the keys that open and seal bodies.

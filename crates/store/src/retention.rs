@@ -13,7 +13,7 @@ use crate::sql::{Sql, Statement};
 /// number that it deletes, so that writers do not wait long for the file.
 const AT_ONCE: i64 = 100;
 
-/// How many of the oldest objects an eviction orders at once.
+/// The number of objects, the oldest first, that an eviction sorts in one step.
 const ORDERED_AT_ONCE: i64 = 1000;
 
 /// Gives the responses of some age that a younger response continues, directly or through others,
@@ -261,7 +261,7 @@ pub(crate) async fn chunk_bytes(connection: &mut SqliteConnection) -> Result<u64
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
-/// Now, in Unix seconds.
+/// Returns the current time in Unix seconds.
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {

@@ -76,7 +76,7 @@ pub(crate) async fn migrate_sqlite(
     Ok(None)
 }
 
-/// The same for a PostgreSQL database.
+/// Migrates a PostgreSQL database to the newest schema, like [`migrate_sqlite`].
 pub(crate) async fn migrate_postgres(
     connection: &mut PgConnection,
 ) -> Result<Option<i64>, sqlx::Error> {

@@ -309,7 +309,7 @@ fn failed(error: sqlx::Error) -> StoreError {
     fact(&error)
 }
 
-/// Now, in Unix milliseconds.
+/// Returns the current time in Unix milliseconds.
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {

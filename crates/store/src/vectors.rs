@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::try_join_all;
 use loggia_api::store::StoreError;
 
-/// The most bytes of vectors that stay in memory. Others are read again for each search.
+/// The maximum number of bytes of vectors that stay in memory. Others are read again for each
+/// search.
 const MOST_BYTES: usize = 256 << 20;
 
 /// The integer that represents 1. The vectors have a length of at most 1, so that no product of two
@@ -21,7 +22,7 @@ const ONE: f32 = 16_384.0;
 /// How many numbers one thread compares at least.
 const NUMBERS_OF_A_THREAD: usize = 4 << 20;
 
-/// The most threads of one search.
+/// The maximum number of threads of one search.
 const MOST_THREADS: usize = 4;
 
 /// The vectors of a complete set of chunks.

@@ -15,7 +15,7 @@ use crate::retention::{ITEM_BYTES, OBJECT_BYTES, now};
 use crate::sealing::Place;
 use crate::sql::{Row, Sql, Statement, item_number, item_place, number};
 
-/// The most items that one statement adds.
+/// The maximum number of items that one statement adds.
 const AT_ONCE: usize = 32;
 
 /// The columns of a new object.

@@ -83,7 +83,7 @@ pub(crate) fn check(request: &ChatCompletionRequest) -> Result<(), ApiError> {
         .try_for_each(|(index, message)| check_message(index, message))
 }
 
-/// Labels within OpenAI's limits.
+/// Checks that labels are within OpenAI's limits.
 pub(crate) fn check_metadata(metadata: &BTreeMap<String, Value>) -> Result<(), ApiError> {
     let (entries, name_length, length) = MOST_METADATA;
     if metadata.len() > entries {

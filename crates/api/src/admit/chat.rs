@@ -145,7 +145,7 @@ pub(crate) fn check_whole(
     check_whole_with(request, ceilings, MAX_STOP_STRINGS)
 }
 
-/// The same for a dialect with another maximum number of stop strings.
+/// Like `check_whole`, for a dialect with another maximum number of stop strings.
 pub(crate) fn check_whole_with(
     request: &mut ChatCompletionRequest,
     ceilings: &Ceilings,

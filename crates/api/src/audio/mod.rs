@@ -42,7 +42,7 @@ use crate::generate::respond;
 use crate::wording::Dialect;
 use crate::{ApiError, Body, Caller, Door, Strictness};
 
-/// The most models that an error lists.
+/// The maximum number of models that an error lists.
 const MOST_LISTED: usize = 10;
 
 /// A request that was read and checked.

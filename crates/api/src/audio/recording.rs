@@ -13,13 +13,14 @@ use crate::admit::checks::{check_model, missing, one_of, too_long, within};
 use crate::door::form::{Form, FormLimits, too_large};
 use crate::{ApiError, Policy};
 
-/// The most bytes of a field that is not the file: a sample of a speaker's voice, of 10 s.
+/// The maximum number of bytes of a field that is not the file: a sample of a speaker's voice, of
+/// 10 s.
 const MOST_OF_A_TEXT: usize = 2 << 20;
-/// The most bytes of all fields that are not the file.
+/// The maximum number of bytes of all fields that are not the file.
 const MOST_BESIDES: u64 = 12 << 20;
-/// The most fields.
+/// The maximum number of fields.
 const MOST_FIELDS: usize = 512;
-/// The most speakers that a request may name, as at OpenAI.
+/// The maximum number of speakers that a request may name, as at OpenAI.
 const MOST_SPEAKERS: usize = 4;
 
 /// The fields of a transcription that may occur several times. Clients send them with or without

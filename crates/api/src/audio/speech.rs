@@ -9,8 +9,8 @@ use crate::admit::checks::{check_model, one_of, within};
 use crate::admit::parse::parsed;
 use crate::{ApiError, Strictness};
 
-/// The most characters of the text at OpenAI. Engines have other limits, so only `--strict` enforces
-/// it.
+/// The maximum number of characters of the text at OpenAI. Engines have other limits, so only
+/// `--strict` enforces it.
 const LONGEST_INPUT: usize = 4096;
 
 /// The fields that OpenAI's API has. What is sent on is the body itself.

@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 use crate::ApiError;
 use crate::admit::checks::{has_1_to, missing};
 
-/// The most questions of a request, as at OpenAI.
+/// The maximum number of questions of a request, as at OpenAI.
 const MOST_QUESTIONS: usize = 400;
-/// The most choices of a question, as at OpenAI. Levels have the same limit.
+/// The maximum number of choices of a question, as at OpenAI. Levels have the same limit.
 const MOST_OPTIONS: usize = 255;
-/// The most options of one prompt: engines return the log-probabilities of at most 20 tokens.
+/// The maximum number of options of one prompt: engines return the log-probabilities of at most 20
+/// tokens.
 const MOST_LETTERS: usize = 20;
 
 const YES: &str = "Yes";

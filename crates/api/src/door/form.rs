@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::ApiError;
 
-/// The most bytes that may be read without a piece of a field: the head of a field.
+/// The maximum number of bytes that may be read without a piece of a field: the head of a field.
 const MOST_OF_A_HEAD: usize = 16 << 10;
 
 /// The limits of a form.
@@ -25,11 +25,11 @@ const MOST_OF_A_HEAD: usize = 16 << 10;
 pub(crate) struct FormLimits {
     /// The maximum number of bytes of the form's file.
     pub(crate) file: u64,
-    /// The most bytes besides the file: names, boundaries, other fields.
+    /// The maximum number of bytes besides the file: names, boundaries, other fields.
     pub(crate) besides: u64,
-    /// The most bytes of a field that is not a file.
+    /// The maximum number of bytes of a field that is not a file.
     pub(crate) text: usize,
-    /// The most fields.
+    /// The maximum number of fields.
     pub(crate) fields: usize,
 }
 

@@ -43,9 +43,9 @@ pub struct Tokens {
 pub enum Entering {
     /// Nothing limits the request.
     Unlimited,
-    /// Decided.
+    /// This server has decided.
     Decided(Result<Arc<dyn Metered>, ApiError>),
-    /// Another server decides.
+    /// Another server will decide.
     Pending(BoxFuture<'static, Result<Option<Arc<dyn Metered>>, ApiError>>),
 }
 

@@ -40,7 +40,7 @@ pub struct McpServer {
 }
 
 impl std::fmt::Debug for McpServer {
-    /// Without the token and the headers, which are secrets.
+    /// Omits the token and the headers, which are secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("McpServer")
             .field("label", &self.label)

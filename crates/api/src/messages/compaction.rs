@@ -194,7 +194,8 @@ impl Earlier {
         let KeptMessages { before, mut after } = kept.unwrap_or_default();
         match self.follower {
             Follower::Nothing => {}
-            // Not the beginning of the answer that the client gave: it adds that itself.
+            // The beginning of the answer that the client gave is left out, because the client adds
+            // it itself.
             Follower::Answer => {
                 after.pop_if(|last| last.role == Role::Assistant);
             }

@@ -18,7 +18,8 @@ use crate::responses::ignored::Ignored;
 const TOOL_USES: &str = "clear_tool_uses_20250919";
 const THINKING: &str = "clear_thinking_20251015";
 
-/// The most edits of a request. The engine counts the tokens of the whole prompt for each of them.
+/// The maximum number of edits of a request. The engine counts the tokens of the whole prompt for
+/// each of them.
 const MOST_EDITS: usize = 8;
 
 /// Stands for the result of a call that was removed.

@@ -19,7 +19,7 @@ const ACTIVE: &str = "active";
 /// The facts about a server that every model shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Offered {
-    /// Batches of messages.
+    /// Whether batches of messages are offered.
     pub(crate) batches: bool,
     /// The text of PDFs.
     pub(crate) pdfs: bool,

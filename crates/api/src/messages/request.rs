@@ -311,7 +311,7 @@ fn check_continuation(
     manner: &Manner,
 ) -> Result<(), ApiError> {
     if beginning.ends_with(char::is_whitespace) {
-        // Anthropic's words.
+        // The message is Anthropic's own.
         let message = "messages: final assistant content cannot end with trailing whitespace";
         return Err(ApiError::invalid("messages", "invalid_value", message));
     }
@@ -457,7 +457,8 @@ fn effort(
         return Ok(asked.map(|effort| (effort.to_owned(), place)));
     };
     Ok(match (thinking.kind.as_str(), asked) {
-        // Without reasoning, but for progress updates, which local models write as text.
+        // Reasoning is off. Progress updates between tools remain possible, because local models
+        // write them as text.
         ("disabled" | "between_tools", asked) => {
             ignored.extend(asked.map(|_| place.to_owned()));
             Some(("none".to_owned(), "thinking"))

@@ -381,7 +381,7 @@ impl MessageWriter {
         self.event(&StreamEvent::ContentBlockDelta { index, delta }, out)
     }
 
-    /// Begins a block.
+    /// Begins a block of the message.
     fn start(&mut self, block: ContentBlock, out: &mut Vec<u8>) -> Written {
         let index = self.blocks;
         self.blocks += 1;
@@ -392,7 +392,7 @@ impl MessageWriter {
         };
         self.event(&event, out)?;
         if index == 0 {
-            // Anthropic sends one here.
+            // Anthropic sends a ping at this point.
             self.event(&StreamEvent::Ping, out)?;
         }
         if !self.streams {

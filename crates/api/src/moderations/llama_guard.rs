@@ -6,7 +6,7 @@ use loggia_wire::openai::{TokenLogprob, TopLogprob};
 use super::categories::Scores;
 use crate::decisions::question::weights;
 
-/// The most tokens of an answer: all hazards.
+/// The maximum number of tokens of an answer: all hazards.
 pub(super) const ANSWER_TOKENS: u32 = 64;
 
 /// OpenAI's categories for the hazards `S1` to `S14`. Some have none.
@@ -26,7 +26,7 @@ const HAZARDS: [&[&str]; 14] = [
     &["hate"],
     &["self-harm"],
     &["sexual"],
-    // Elections, code interpreter abuse.
+    // Elections and code interpreter abuse: OpenAI has no such category.
     &[],
     &[],
 ];

@@ -152,7 +152,7 @@ impl Chosen {
     }
 }
 
-/// One input.
+/// One input of a request.
 #[derive(Debug, Default, PartialEq)]
 struct Input {
     texts: Vec<String>,

@@ -173,7 +173,7 @@ struct Task {
     entry: Entry,
 }
 
-/// Why a task does not go on.
+/// The reason why a task ends.
 enum End {
     /// The engine has answered, or failed.
     Answered(Result<(), BackendError>),

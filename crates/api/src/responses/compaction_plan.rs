@@ -22,7 +22,7 @@ use crate::{ApiError, Door, Strictness};
 #[derive(Debug)]
 pub(crate) struct CompactionPlan {
     parts: Parts,
-    /// The most tokens of the summary.
+    /// The maximum number of tokens of the summary.
     most_tokens: i64,
     compaction: AutoCompaction,
 }

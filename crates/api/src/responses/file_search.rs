@@ -29,7 +29,7 @@ const MOST_STORES: usize = 16;
 /// The number of results if the request does not say. OpenAI's is 20; local models have less room.
 const USUAL_RESULTS: i64 = 5;
 
-/// The most queries of one call. The model may write more.
+/// The maximum number of queries of one call. The model may write more.
 const MOST_QUERIES: usize = 5;
 
 /// The longest query that is searched, in characters.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::store::Owner;
 
-/// The most responses that are made in the background at the same time.
+/// The maximum number of responses that are made in the background at the same time.
 const MOST_IN_BACKGROUND: usize = 256;
 
 /// The most time before the end of a shutdown at which background responses are stopped, so that

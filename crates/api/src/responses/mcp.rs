@@ -15,7 +15,7 @@ use crate::admit::parse::typed;
 use crate::mcp::{McpClient, McpError, McpServer, McpTool};
 use crate::responses::file_search::FileSearch;
 
-/// The most servers of one request.
+/// The maximum number of servers of one request.
 const MOST_SERVERS: usize = 16;
 
 /// The servers that a request names, with their tools, and the search in files: all that this server
@@ -24,7 +24,7 @@ const MOST_SERVERS: usize = 16;
 pub(crate) struct Servers {
     client: Option<Arc<dyn McpClient>>,
     all: Vec<Server>,
-    /// The vector stores that the model may search.
+    /// The vector stores that the model may search, if the request offers `file_search`.
     file_search: Option<Arc<FileSearch>>,
 }
 

@@ -17,7 +17,7 @@ use crate::store::{self, Kind, ObjectRef, Owner, Side, Store, StoreError};
 use crate::stored::{all_items, damaged, failed, log};
 use crate::{ApiError, Door};
 
-/// The most bytes of a conversation that one request loads.
+/// The maximum number of bytes of a conversation that one request loads.
 const MOST_BYTES: usize = store::MOST_BYTES_OF_A_PAGE * 2;
 
 /// The data that a request loads from the store, and whether its response is stored.

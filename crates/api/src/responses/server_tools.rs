@@ -22,7 +22,7 @@ use crate::responses::file_search::{self, Citations, Cited, Passage};
 use crate::responses::mcp::{ApprovedCall, Servers};
 use crate::responses::tools::{Offered, ToolKind};
 
-/// The most calls of one response, unless `max_tool_calls` sets a lower limit.
+/// The maximum number of calls of one response, unless `max_tool_calls` sets a lower limit.
 const MOST_CALLS: usize = 64;
 
 /// The text that the model reads instead of a result if it calls too often.
@@ -95,7 +95,7 @@ struct Run {
     tools: Arc<ServerTools>,
     head: CallHead,
     chat: Arc<ChatCompletionRequest>,
-    /// Events that are ready.
+    /// Events that wait to be read.
     queue: VecDeque<Event>,
     /// The events of the model's answer, until it ends.
     inner: Option<Events>,
@@ -140,7 +140,7 @@ enum Making {
         server: String,
         name: String,
     },
-    /// Files are searched.
+    /// A search in vector stores is running.
     Search {
         call: PartialCall,
         queries: Vec<String>,

@@ -13,11 +13,11 @@ use crate::stored::items;
 /// The item that asks for a compaction.
 pub(crate) const TRIGGER: &str = "compaction_trigger";
 
-/// The most tokens of a summary, unless the client sets another limit.
+/// The maximum number of tokens of a summary, unless the client sets another limit.
 pub(crate) const MOST_TOKENS: i64 = 2048;
 
-/// The most bytes of the user's messages that `POST /v1/responses/compact` seals beside the
-/// summary. Older ones are left out.
+/// The maximum number of bytes of the user's messages that `POST /v1/responses/compact` seals
+/// beside the summary. Older ones are left out.
 const MOST_BYTES_KEPT: usize = 32 << 10;
 
 /// The instruction at the end of the prompt.

@@ -104,7 +104,7 @@ pub(crate) struct Tools {
     pub(crate) places: Vec<String>,
     /// The names of fields that have no effect.
     pub(crate) ignored: Ignored,
-    /// The most tools that a request may have.
+    /// The maximum number of tools that a request may have.
     most: usize,
     /// The MCP servers of the request.
     servers: Servers,

@@ -20,7 +20,8 @@ pub struct ChunkSearch {
     pub words: Vec<String>,
     /// If given, only the chunks of the objects with these ids are searched.
     pub files: Option<Vec<String>>,
-    /// The most chunks that are found by the vector, and the most that are found by words.
+    /// The maximum number of chunks that are found by the vector, and the most that are found by
+    /// words.
     pub limit: usize,
 }
 

@@ -13,7 +13,7 @@ use super::{
     Object, ObjectRef, Order, Owner, Page, Side, Store, StoreError, similarity,
 };
 
-/// The most bytes of all objects together, unless another limit is given.
+/// The maximum number of bytes of all objects together, unless another limit is given.
 const MOST_BYTES: usize = 64 << 20;
 
 /// The length of a hold whose end is beyond what the clock can represent.

@@ -500,7 +500,7 @@ pub struct ObjectRef<'a> {
 pub struct Filter {
     /// If given, only those of this model.
     pub model: Option<String>,
-    /// Only those that have all these names and values.
+    /// Only objects whose metadata has all these names and values.
     pub metadata: Metadata,
 }
 
@@ -508,10 +508,10 @@ pub struct Filter {
 /// first entry is always there.
 pub const MOST_BYTES_OF_A_PAGE: usize = 32 << 20;
 
-/// The most bytes of items that [`Store::chain`] and [`Store::find_items`] return.
+/// The maximum number of bytes of items that [`Store::chain`] and [`Store::find_items`] return.
 pub const MOST_BYTES_OF_A_CHAIN: usize = 64 << 20;
 
-/// The most responses in a chain.
+/// The maximum number of responses in a chain.
 pub const MOST_OBJECTS_OF_A_CHAIN: usize = 10_000;
 
 /// Which part of a list to return.
@@ -519,7 +519,7 @@ pub const MOST_OBJECTS_OF_A_CHAIN: usize = 10_000;
 pub struct Page {
     /// The id of the entry before the first.
     pub after: Option<String>,
-    /// The most entries.
+    /// The maximum number of entries.
     pub limit: usize,
     /// The direction.
     pub order: Order,

@@ -24,7 +24,7 @@ pub struct Usage {
     pub key: String,
     /// The backend's own name of the model.
     pub model: String,
-    /// How much.
+    /// The amount that was used.
     pub amount: UsageAmount,
 }
 

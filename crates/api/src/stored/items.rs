@@ -11,7 +11,7 @@ use crate::answer::id;
 use crate::store::{Item, Side};
 use crate::stored::damaged;
 
-/// The most items of one request, as in OpenAI's API.
+/// The maximum number of items of one request, as in OpenAI's API.
 const MOST: usize = 20;
 
 /// The longest id that a client may choose.

@@ -31,10 +31,10 @@ pub(crate) const EVENT_TYPES: &[&str] = &[
     "batch.expired",
 ];
 
-/// The most endpoints of an API key.
+/// The maximum number of endpoints of an API key.
 const MOST_ENDPOINTS: usize = 16;
 
-/// The most deliveries of an API key that wait. Further events are not sent.
+/// The maximum number of deliveries of an API key that wait. Further events are not sent.
 const MOST_WAITING: u64 = 1000;
 
 /// The label of a delivery with the id of its endpoint.

@@ -112,7 +112,7 @@ async fn numbers_reach_ollama_with_all_their_digits() {
             last_body(&inner)
         );
     }
-    // Not a string, and too long for `json!`.
+    // The arguments are not a string, and too long for `json!`.
     let body = hello(json!({"messages": newer(json!("ARGUMENTS"))}))
         .to_string()
         .replace("\"ARGUMENTS\"", arguments);

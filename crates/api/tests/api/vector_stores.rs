@@ -26,7 +26,7 @@ use crate::responses::state_machine::checked;
 
 /// Computes vectors from words: texts with the same words are similar.
 struct Words {
-    /// The most words of an input.
+    /// The maximum number of words of an input.
     context: AtomicUsize,
     is_away: AtomicBool,
     /// How many calls there were.
@@ -938,7 +938,7 @@ async fn deleted_vector_stores_leave_with_their_files() {
         }
     }
     work.abort();
-    // Only the file itself is left.
+    // Only the bytes of the file itself are left.
     let bytes = door.store.content_bytes(&owner).await.expect("a number");
     assert_eq!(bytes, FileLimits::OVERHEAD + 4);
 }

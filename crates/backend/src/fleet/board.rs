@@ -12,7 +12,8 @@ use super::prefixes::{Beginnings, Prefixes};
 /// model is loaded there.
 const WORTH_OF_LOADED: usize = 4;
 
-/// The same, because the beginning of the conversation is there.
+/// How many calls more a node may have in flight than another and still get a call, because it has
+/// computed the beginning of the conversation.
 const WORTH_OF_BEGINNING: usize = 2;
 
 /// The states of the nodes.
@@ -45,7 +46,7 @@ pub(super) enum Outcome {
     Failed,
     /// The node cannot be reached.
     Away,
-    /// Nothing.
+    /// The call shows nothing about the node.
     Unknown,
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Breaker {
 enum State {
     #[default]
     Closed,
-    /// Not used until a probe succeeds after this time.
+    /// The node is not used until a probe after this time succeeds.
     Open { until: Instant },
     /// A probe succeeded. One call tries the node.
     HalfOpen { tried: bool },

@@ -33,10 +33,10 @@ pub(super) struct Definition {
 /// Where the text of a rule ends.
 #[derive(Debug, Default)]
 pub(super) enum Ending {
-    /// As late as possible.
+    /// The text ends as late as possible.
     #[default]
     Greedy,
-    /// As early as possible.
+    /// The text ends as early as possible.
     Lazy,
     /// Behind the first text that matches this.
     Suffix(Node),
@@ -300,7 +300,7 @@ impl Reader {
         self.define(own, true, body, Ending::Greedy, place)
     }
 
-    /// Alternatives.
+    /// Parses alternatives.
     fn any(&mut self) -> Result<Node, GrammarError> {
         if self.depth == DEEPEST {
             return Err(self.place().unsupported("brackets are nested too deeply"));

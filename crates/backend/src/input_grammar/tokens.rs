@@ -69,7 +69,7 @@ pub(super) struct Pattern {
     pub(super) flags: String,
 }
 
-/// Longer signs first.
+/// The signs of the language. Longer ones are first, because the first match is taken.
 const SIGNS: [&str; 19] = [
     "->", "..", ":", "|", "(", ")", "[", "]", "{", "}", "~", "&", ".", ",", "=", "*", "+", "?", "!",
 ];

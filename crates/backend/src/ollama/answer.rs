@@ -51,7 +51,7 @@ enum Lines {
 enum Form {
     /// Streamed: each line has a piece of the answer.
     Streamed,
-    /// Not streamed: one line has the complete answer.
+    /// A complete answer, on one line.
     Whole,
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Line {
 pub(super) struct Entrant {
     pub(super) owner: Owner,
     pub(super) priority: Priority,
-    /// Grows with each request.
+    /// A number that grows with each request.
     pub(super) number: u64,
 }
 

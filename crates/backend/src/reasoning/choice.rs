@@ -38,7 +38,7 @@ enum State {
     Thoughts,
     /// After the closing tag. Spaces here are dropped too.
     Closed,
-    /// In the content.
+    /// In the content, after the reasoning.
     Text,
 }
 

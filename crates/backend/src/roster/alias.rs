@@ -45,7 +45,7 @@ pub enum AliasError {
         "the alias `{0}` is invalid: it may have one `*` before the `=`, and one after the `=` only if there is one before it"
     )]
     Stars(String),
-    /// FROM is used twice.
+    /// The alias name FROM is used twice.
     #[error("there are two aliases for `{0}`; remove one")]
     Twice(String),
     /// The aliases form a loop.

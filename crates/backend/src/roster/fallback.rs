@@ -173,7 +173,8 @@ impl Failures {
             | BackendError::ModelNotFound { .. }
             | BackendError::NoModels
             | BackendError::Unsupported { .. } => true,
-            // Once, so that a prompt that ends an engine ends at most two.
+            // A crash is retried only once, so that a prompt that crashes an engine crashes at most
+            // two.
             BackendError::CutShort { .. } => !std::mem::replace(&mut self.was_cut_short, true),
             _ => false,
         };

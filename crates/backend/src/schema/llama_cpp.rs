@@ -155,7 +155,7 @@ fn concerns(keyword: &str, one: Option<&str>) -> bool {
         | "unevaluatedProperties" => one == "object",
         "items" | "prefixItems" | "additionalItems" | "minItems" | "maxItems" | "uniqueItems"
         | "contains" | "minContains" | "maxContains" | "unevaluatedItems" => one == "array",
-        // As a format of numbers, `int32`, `double` and similar are annotations.
+        // Among formats of numbers, `int32`, `double` and similar are annotations.
         "pattern" | "format" | "minLength" | "maxLength" | "contentEncoding"
         | "contentMediaType" => one == "string",
         "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => {

@@ -26,8 +26,9 @@ const HOPELESS: f64 = 2.5;
 const FIRST_PAUSE: usize = 24;
 const LONGEST_PAUSE: usize = 768;
 
-/// The most rows of a step that counts. Longer ones read prompts, whose time is less regular, and
-/// which all threads read together: their work is large enough that the waiting does not matter.
+/// The maximum number of rows of a step that counts. Longer ones read prompts, whose time is less
+/// regular, and which all threads read together: their work is large enough that the waiting does
+/// not matter.
 pub(super) const MOST_ROWS: usize = 16;
 
 /// The best time of a step is forgotten slowly, because steps get slower as conversations grow.
@@ -226,7 +227,8 @@ mod tests {
     fn a_disturbed_engine_takes_fewer_threads_and_all_of_them_when_it_is_quiet_again() {
         let mut threads = ComputeThreads::new(2);
         run(&mut threads, QUIET, 500);
-        // At once after the pause that the trial on the quiet machine has doubled.
+        // The next trial comes directly after the pause that the trial on the quiet machine has
+        // doubled.
         run(&mut threads, BUSY, 2 * FIRST_PAUSE + WINDOW + TRIAL);
         assert_eq!(used(&threads), 1);
         // In the long run, the trials cost little.

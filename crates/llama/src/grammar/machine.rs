@@ -32,7 +32,7 @@ pub(super) struct Guided {
 
 /// How the text of an answer is read.
 pub(super) enum Reading {
-    /// As it is.
+    /// The text is read unchanged.
     Plain(Box<Matcher>),
     /// With the inputs of custom tools decoded.
     Inputs(Box<InputParser>),

@@ -3,7 +3,7 @@
 /// A piece of the parsed output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Parsed {
-    /// More of the answer.
+    /// A further piece of the answer's text.
     Text(String),
     /// More of the reasoning, which precedes the answer.
     Reasoning(String),

@@ -47,7 +47,7 @@ enum Space {
     First,
     /// Between parts: spaces are dropped.
     Between,
-    /// Spaces are text.
+    /// Spaces count as text.
     Counts,
 }
 

@@ -17,9 +17,9 @@ use super::number;
 /// API.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arguments {
-    /// As the object in the string.
+    /// The arguments are passed as an object.
     Object,
-    /// As the string of JSON.
+    /// The arguments are passed as a JSON string.
     Text,
 }
 

@@ -163,10 +163,10 @@ async fn with_a_scope_for_each_key_no_key_profits_from_the_prompts_of_another() 
         };
         let alice = ask(&llama, of(Some("alice"), 1)).await;
         assert_eq!(alice.cached(), 0);
-        // In a slot.
+        // The conversation is in a slot.
         let bob = ask(&llama, of(Some("bob"), 1)).await;
         assert_eq!(bob.cached() > 0, shares, "{scope:?} {:?}", bob.usage());
-        // In the prompt cache.
+        // The conversation is in the prompt cache.
         for number in 2..5 {
             ask(&llama, of(Some("alice"), number)).await;
         }
@@ -179,7 +179,7 @@ async fn with_a_scope_for_each_key_no_key_profits_from_the_prompts_of_another() 
         );
         let again = ask(&llama, of(Some("alice"), 1)).await;
         assert!(again.cached() > 200, "{scope:?} {:?}", again.usage());
-        // At the same time.
+        // Both conversations at the same time.
         let calls = [of(Some("alice"), 9), of(Some("bob"), 9)];
         let answers = join_all(calls.map(|call| ask(&llama, call))).await;
         let cached = answers.iter().map(Whole::cached).max().unwrap();

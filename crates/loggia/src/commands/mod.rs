@@ -80,7 +80,7 @@ fn batch(args: &BatchArgs) -> anyhow::Result<ExitCode> {
     Ok(match ended {
         batch::Ended::Answered => ExitCode::SUCCESS,
         batch::Ended::WithErrors => ExitCode::FAILURE,
-        // As after a signal in a shell.
+        // The exit status that shells report after Ctrl-C.
         batch::Ended::Interrupted => ExitCode::from(130),
     })
 }

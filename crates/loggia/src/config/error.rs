@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Why no configuration results.
+/// The reason why the configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error("cannot read the configuration file {path}: {cause}")]

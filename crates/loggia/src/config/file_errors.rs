@@ -92,7 +92,7 @@ fn key_of(line: &str) -> Option<&str> {
 /// The message about an unknown key, among these.
 fn unknown(key: &str, known: &[&str]) -> String {
     let meant = names::meant(key, known).map(|meant| match settings::find(meant) {
-        // Only the top of the file has that many keys.
+        // Only the top level of the file has that many keys.
         Some(setting) if known.len() > 20 => format!("; did you mean: {}", setting.line()),
         _ => format!("; did you mean `{meant}`?"),
     });

@@ -13,7 +13,7 @@ use hayro_interpret::{
 
 use super::layout::PageText;
 
-/// The most pages of a PDF, as in Anthropic's API.
+/// The maximum number of pages of a PDF, as in Anthropic's API.
 const MOST_PAGES: usize = 600;
 
 /// The longest text, in bytes.

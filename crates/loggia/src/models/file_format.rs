@@ -10,7 +10,7 @@ use std::path::Path;
 pub(crate) enum FileFormat {
     Gguf,
     Empty,
-    /// Weights for `transformers`.
+    /// Weights for the Python package `transformers`.
     Safetensors,
     /// A current `PyTorch` checkpoint.
     Zip,

@@ -296,7 +296,7 @@ fn flags_and_commands_that_there_are_not_are_answered_with_those_that_there_are(
         bare.err.contains("To begin:") && bare.err.contains("loggia serve"),
         "{bare:?}"
     );
-    // Aliases of `models`.
+    // `list` and `ls` are aliases of `models`.
     program.run(&["list"]).succeeded();
     program.run(&["ls"]).succeeded();
 }

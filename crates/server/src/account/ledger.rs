@@ -18,7 +18,8 @@ use super::{Closed, Listener};
 /// How often the ledger is written.
 const WRITTEN_EVERY: Duration = Duration::from_secs(1);
 
-/// The most rows that wait to be written. Further models of a key then count as `other`.
+/// The maximum number of rows that wait to be written. Further models of a key then count as
+/// `other`.
 const MOST_ROWS: usize = 10_000;
 
 /// The model of rows beyond the limit.

@@ -30,7 +30,7 @@ impl Listener for Log {
             return;
         }
         let usage = closed.ended.usage.as_ref();
-        // Rounded to microseconds.
+        // The duration is rounded to microseconds.
         let ms = (closed.took.as_secs_f64() * 1e6).round() / 1e3;
         tracing::info!(
             target: TARGET,

@@ -98,7 +98,7 @@ impl<S> Layer<S> for AccountLayer {
     }
 }
 
-/// See [`AccountLayer`].
+/// The service of [`AccountLayer`].
 #[derive(Clone)]
 pub(crate) struct Accounts<S> {
     inner: S,

@@ -29,7 +29,7 @@ pub enum Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// Chat and files.
+    /// The scopes of a key that names none: chat and files.
     pub const DEFAULT: Self = Self(Scope::Chat.bit() | Scope::Files.bit());
 
     /// Returns whether the set contains a scope.

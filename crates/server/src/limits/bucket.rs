@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-/// So many in a period.
+/// An amount per period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
     pub(crate) limit: u64,
@@ -166,7 +166,7 @@ mod tests {
         let now = 1000 * SECOND;
         bucket.reserve(RATE, 50, now);
         bucket.settle(RATE, 50, 20, now + SECOND);
-        // Not 41: what was used counts from now on.
+        // Not 41: an amount that was used counts from now on.
         assert_eq!(bucket.remaining(RATE, now + SECOND), 40);
         bucket.reserve(RATE, 10, now + SECOND);
         bucket.settle(RATE, 10, 100, now + SECOND);
@@ -180,7 +180,7 @@ mod tests {
         let mut bucket = Bucket::default();
         let now = 1000 * SECOND;
         bucket.reserve(RATE, 60, now);
-        // Full again.
+        // The bucket is full again.
         let later = now + 60 * SECOND;
         bucket.reserve(RATE, 60, later);
         bucket.settle(RATE, 60, 1, later);

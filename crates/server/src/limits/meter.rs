@@ -151,7 +151,7 @@ struct Held {
 enum Entered {
     /// No counter.
     Not,
-    /// This server.
+    /// The limits are kept by this server alone.
     Here,
     /// All servers together.
     There,

@@ -26,7 +26,7 @@ pub use shared::{BadLimitsUrl, SharedLimits};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyLimits {
-    /// Requests a minute.
+    /// The maximum number of requests per minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<u64>,
     /// Tokens a minute, of prompts and answers.
@@ -48,7 +48,7 @@ pub struct KeyLimits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Requests a minute.
+    /// The maximum number of requests per minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<u64>,
     /// Tokens a minute, of prompts and answers.

@@ -24,7 +24,7 @@ use registry::Registry;
 pub(crate) use registry::Shown;
 use seconds::{Second, Seconds};
 
-/// How many of the requests that have ended are kept.
+/// The number of ended requests that are kept.
 const MOST_ENDED: usize = 100;
 
 /// The longest name of a model that is kept: clients choose it.
@@ -61,7 +61,7 @@ struct EndedRequest {
     status: Option<u16>,
     outcome: &'static str,
     error: Option<Arc<str>>,
-    /// In Unix seconds.
+    /// When the request ended, in Unix seconds.
     ended_at: i64,
     ms: u64,
     first_token_ms: Option<u64>,

@@ -10,7 +10,7 @@ use loggia_api::Outcome;
 /// The label value for everything without a value of its own.
 pub(super) const OTHER: &str = "other";
 
-/// The most codes of errors. Engines have codes of their own.
+/// The maximum number of codes of errors. Engines have codes of their own.
 const MOST_CODES: usize = 100;
 
 /// The longest code of an error.

@@ -8,7 +8,7 @@ use super::Reading;
 /// The ticks of `/proc/self/stat` in a second. Linux shows 100 to programs on every processor.
 const TICKS: f64 = 100.0;
 
-/// Now, in Unix seconds.
+/// Returns the current time in Unix seconds.
 pub(super) fn now() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0.0, |since| since.as_secs_f64())

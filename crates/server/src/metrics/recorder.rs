@@ -19,13 +19,15 @@ use prometheus::{
 use super::labels::{self, Codes, OTHER};
 use crate::account::closed::Closed;
 
-/// The most models with series of their own.
+/// The maximum number of models with series of their own.
 const MOST_MODELS: usize = 200;
 
-/// The most names of models that are remembered. An alias with `*` stands for any number of names.
+/// The maximum number of names of models that are remembered. An alias with `*` stands for any
+/// number of names.
 const MOST_NAMES: usize = 1000;
 
-/// The most series of requests of one model. There are fewer routes and statuses than that.
+/// The maximum number of series of requests of one model. There are fewer routes and statuses than
+/// that.
 const MOST_REQUESTS: usize = 500;
 
 /// The buckets of durations from milliseconds to minutes.
@@ -46,7 +48,7 @@ pub(super) struct Recorder {
     families: Families,
     codes: Codes,
     models: RwLock<HashMap<ModelKey, Arc<ModelSeries>>>,
-    /// The same by the names that clients sent.
+    /// The series, by the names that clients sent.
     names: RwLock<HashMap<Arc<str>, Arc<ModelSeries>>>,
     /// The series of requests without a model.
     of_no_model: ModelSeries,

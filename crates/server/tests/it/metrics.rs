@@ -72,7 +72,7 @@ async fn errors_are_counted_by_their_code_before_an_answer_and_within_it() {
     client.send(&chat("m", true)).await;
     let engine = server.chat().await;
     engine.say("one").await;
-    // Dies.
+    // Dropping the engine simulates a crash.
     drop(engine);
     client.read_until("0\r\n\r\n").await;
     let metrics = scrape(&server).await;

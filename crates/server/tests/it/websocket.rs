@@ -267,7 +267,7 @@ async fn a_frame_above_the_limit_and_one_that_is_none_close_the_connection() {
     let key = "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     raw.send(&handshake(key)).await;
     raw.read_until("\r\n\r\n").await;
-    // Not masked.
+    // The client's frame is not masked.
     raw.send("\u{1}\u{2}{}").await;
     let end = raw.rest_of_bytes().await;
     assert_eq!(end[..4], [0x88, end[1], 0x03, 0xea], "1002");

@@ -122,12 +122,12 @@ async fn leftovers_are_all_contents_and_staged_files_are_deleted() {
         assert_eq!(blobs.leftovers().await, Ok(Vec::new()));
         let place = write(blobs, "files/file-1", b"text").await;
         std::fs::write(folder.join("files/file-2#1"), "half").expect("a file");
-        // This server itself has the folder.
+        // The folder is in use by this server itself.
         assert_eq!(blobs.leftovers().await, Ok(Vec::new()));
         let next = FileBlobs::in_folder(folder);
         assert_eq!(next.leftovers().await, Ok(Vec::new()));
         assert_eq!(files(folder).len(), 2);
-        // Once it is gone, the next one finds what it left.
+        // Once that server has ended, the next one finds its leftovers.
         let copy = tempfile::tempdir().expect("a folder");
         let moved = copy.path().join("moved");
         std::fs::rename(folder, &moved).expect("renamed");

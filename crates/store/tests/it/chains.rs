@@ -239,7 +239,7 @@ async fn items_are_found_by_their_ids_alone_the_newest_of_each() {
 async fn each_side_of_an_object_is_a_list_of_its_own() {
     each(async |store| {
         let (owner, kind) = (key("a"), Kind::Response);
-        // The same id on two sides.
+        // Both sides have an item with the same id.
         let mut its = on(Side::Input, &["a", "b"]);
         its.extend(on(Side::Output, &["b", "c"]));
         its.extend(on(Side::Stream, &["0", "1", "2"]));

@@ -293,7 +293,7 @@ async fn chunks_go_with_their_file_and_with_their_vector_store() {
 
 #[tokio::test]
 async fn words_find_chunks_whose_vectors_are_far_away() {
-    // Not the encrypted store: its index of words would have the text.
+    // The encrypted store is not tested: its index of words would contain the text.
     let folder = tempfile::tempdir().expect("a folder");
     let file_store = SqlStore::in_file(folder.path().join("state.db"), Retention::default());
     let mut stores: Vec<Box<dyn Store>> = vec![

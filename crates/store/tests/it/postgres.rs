@@ -191,7 +191,7 @@ fn open(url: &str) -> SqlStore {
 #[tokio::test]
 async fn several_servers_share_a_database_and_its_holds() {
     let Some(url) = database().await else { return };
-    // At once: both find an empty database.
+    // Both servers start at the same time, and find an empty database.
     let (one, other) = (open(&url), open(&url));
     let (first, second) = tokio::join!(one.open(), other.open());
     assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");

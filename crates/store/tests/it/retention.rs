@@ -317,7 +317,7 @@ impl Forest {
         })
     }
 
-    /// Checks that those that were deleted are the oldest.
+    /// Checks that the deleted responses are the oldest.
     pub(crate) async fn check(&self, store: &SqlStore) {
         let left = ids(store, &Owner::NOBODY, Kind::Response).await;
         let is_left = |number: usize| left.contains(&format!("r{number}"));

@@ -28,7 +28,7 @@ object! {
 pub enum Content {
     /// A text.
     Text(String),
-    /// Blocks.
+    /// A list of blocks.
     Blocks(Vec<Block>),
 }
 

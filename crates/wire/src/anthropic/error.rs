@@ -38,7 +38,7 @@ pub struct ErrorObject {
     pub kind: String,
     /// The message.
     pub message: String,
-    /// More for programs: `error_code`.
+    /// Details for programs, such as `error_code`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Value>,
 }

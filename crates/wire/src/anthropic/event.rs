@@ -70,7 +70,7 @@ impl StreamEvent<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type")]
 pub enum Delta<'a> {
-    /// More text.
+    /// A further piece of text.
     #[serde(rename = "text_delta")]
     Text {
         /// The new part.
@@ -82,7 +82,7 @@ pub enum Delta<'a> {
         /// The new part.
         partial_json: &'a str,
     },
-    /// More reasoning.
+    /// A further piece of reasoning.
     #[serde(rename = "thinking_delta")]
     Thinking {
         /// The new part.
@@ -111,7 +111,7 @@ pub struct MessageDelta<'a> {
     pub stop_reason: StopReason,
     /// The stop sequence that ended the answer.
     pub stop_sequence: Option<&'a str>,
-    /// More about a refusal.
+    /// Details of a refusal.
     pub stop_details: Option<&'a StopDetails>,
     /// The container of server tools. Always `None`.
     pub container: Option<()>,

@@ -24,7 +24,7 @@ pub struct Message {
     pub stop_reason: Option<StopReason>,
     /// The stop sequence that ended the answer.
     pub stop_sequence: Option<String>,
-    /// More about a refusal.
+    /// Details of a refusal.
     pub stop_details: Option<StopDetails>,
     /// The container of server tools. Local models have none.
     pub container: Option<Value>,
@@ -98,7 +98,7 @@ words! {
     }
 }
 
-/// More about a refusal.
+/// Details of a refusal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopDetails {
     /// Always `refusal`.
@@ -124,7 +124,7 @@ impl StopDetails {
 /// The result of a classifier that the client asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SafeguardResult {
-    /// The classifier.
+    /// The name of the classifier.
     #[serde(rename = "type")]
     pub kind: String,
     /// The classifier's status.

@@ -111,13 +111,13 @@ pub struct BatchCounts {
 pub struct BatchUsage {
     /// The tokens of the prompts.
     pub input_tokens: u64,
-    /// More about them.
+    /// The input tokens by kind.
     pub input_tokens_details: BatchInputDetails,
     /// The tokens that were generated.
     pub output_tokens: u64,
-    /// More about them.
+    /// The output tokens by kind.
     pub output_tokens_details: BatchOutputDetails,
-    /// Both together.
+    /// The sum of input and output tokens.
     pub total_tokens: u64,
 }
 

@@ -74,7 +74,7 @@ pub struct EmbeddingUsage {
 pub enum Vector {
     /// Written as an array of numbers.
     Float(Vec<f32>),
-    /// Written as base64.
+    /// A vector that is written as base64.
     Base64(Vec<f32>),
 }
 

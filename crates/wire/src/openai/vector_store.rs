@@ -60,7 +60,7 @@ pub struct ChunkingStrategy {
 /// The sizes of chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkSizes {
-    /// The most tokens of a chunk.
+    /// The maximum number of tokens of a chunk.
     pub max_chunk_size_tokens: i64,
     /// The tokens that a chunk has in common with the one before.
     pub chunk_overlap_tokens: i64,
@@ -108,7 +108,7 @@ object! {
         required query: Queries = "query",
         /// The condition that the attributes of a file must meet.
         free filters: Value = "filters",
-        /// The most results.
+        /// The maximum number of results.
         optional max_num_results: i64 = "max_num_results",
         /// How results are ranked.
         optional ranking_options: RankingOptions = "ranking_options",
@@ -205,7 +205,7 @@ pub struct VectorStoreFile {
     pub vector_store_id: String,
     /// `in_progress`, `completed`, `cancelled` or `failed`.
     pub status: String,
-    /// Why it failed.
+    /// The error, if the file could not be read.
     pub last_error: Option<VectorStoreFileError>,
     /// How the file is divided into chunks.
     pub chunking_strategy: ChunkingStrategy,

@@ -10,7 +10,7 @@ const LONGEST: usize = 32;
 /// A piece of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cited {
-    /// Text for the client.
+    /// A piece of text for the client.
     Text(String),
     /// A passage is cited here, by its number.
     Passage(usize),

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::Item;
 
-/// The most responses of a session that can be continued.
+/// The maximum number of responses of a session that can be continued.
 const MOST_RESPONSES: usize = 256;
 
-/// The most bytes of the unstored responses of all sessions together.
+/// The maximum number of bytes of the unstored responses of all sessions together.
 const MOST_BYTES_OF_ALL: usize = 256 << 20;
 
 /// The bytes of the unstored responses of all sessions.

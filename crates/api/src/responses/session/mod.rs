@@ -41,13 +41,13 @@ use local::Local;
 use running::{Running, Step};
 use steer::{Pending, Steer};
 
-/// The most responses that are made at the same time, as OpenAI has it.
+/// The maximum number of responses that are made at the same time, as OpenAI has it.
 const MOST_RUNNING: usize = 16;
 
-/// The most names of lanes, as OpenAI has it.
+/// The maximum number of names of lanes, as OpenAI has it.
 const MOST_LANES: usize = 32;
 
-/// The most requests that wait for an earlier one of their lane.
+/// The maximum number of requests that wait for an earlier one of their lane.
 const MOST_WAITING: usize = 64;
 
 /// The state of one WebSocket connection. It makes several responses: one after the other in each
@@ -65,9 +65,9 @@ pub struct Session<S, B> {
     lanes: Vec<Lane<B>>,
     /// The lane that is looked at first.
     first: usize,
-    /// Frames that are ready.
+    /// Frames for the client that wait to be sent.
     ready: VecDeque<Bytes>,
-    /// The most bytes of requests that wait.
+    /// The maximum number of bytes of requests that wait.
     most_bytes: usize,
     asked: u64,
     /// Why no more responses are made.

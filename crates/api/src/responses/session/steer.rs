@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-/// The most inputs that steer one response.
+/// The maximum number of inputs that steer one response.
 pub(super) const MOST_STEERS: usize = 16;
 
 /// Input that steers a response.

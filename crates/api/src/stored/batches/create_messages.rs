@@ -24,7 +24,8 @@ use crate::stored::damaged;
 use crate::stored::files::{Files, Head, StoredFile, answered, creation, new_file};
 use crate::{ApiError, Body, Policy};
 
-/// The most requests of a batch, the longest `custom_id`, and the most bytes, as in Anthropic's API.
+/// The maximum number of requests of a batch, the longest `custom_id`, and the most bytes, as in
+/// Anthropic's API.
 const MOST_REQUESTS: usize = 100_000;
 const LONGEST_ID: usize = 64;
 const MOST_BYTES: u64 = 256 << 20;

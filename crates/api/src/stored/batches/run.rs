@@ -30,16 +30,16 @@ const TURN: Duration = Duration::from_mins(1);
 /// The interval between two checks whether a line may start.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The most lines between the first that is not done and the last that was started.
+/// The maximum number of lines between the first that is not done and the last that was started.
 const WINDOW: u64 = 1000;
 
-/// The most lines of an input file, as at OpenAI.
+/// The maximum number of lines of an input file, as at OpenAI.
 const MOST_LINES: u64 = 50_000;
 
 /// How many lines that will not be made are stored at once.
 const GIVEN_UP_AT_ONCE: usize = 500;
 
-/// The most errors that a batch lists.
+/// The maximum number of errors that a batch lists.
 const MOST_ERRORS: usize = 100;
 
 /// Why a batch is not worked on any more.
@@ -151,7 +151,7 @@ impl<'w> Run<'w> {
 
     /// Works on the batch until its turn is over, or it has ended.
     pub(super) async fn turn(&mut self) -> Result<(), Stop> {
-        // Also of one whose lines were all given up, before the server was killed.
+        // This also ends a batch whose lines were all given up before the server was killed.
         if is_waiting(&self.stored.batch.status)
             && let Some(end) = self.why_to_end().await?
         {

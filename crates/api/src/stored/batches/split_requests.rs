@@ -52,7 +52,7 @@ enum State {
     },
     /// A comma, or the bracket that closes the list.
     AfterRequest,
-    /// Nothing.
+    /// The end of the body: only spaces may follow.
     End,
 }
 

@@ -33,7 +33,7 @@ const LASTS: u64 = 3600;
 const HELD_FOR: Duration = Duration::from_secs(30);
 const RENEWED_EVERY: Duration = Duration::from_secs(5);
 
-/// The most parts of an upload. OpenAI's largest uploads have 128 parts.
+/// The maximum number of parts of an upload. OpenAI's largest uploads have 128 parts.
 const MOST_PARTS: usize = 10_000;
 
 /// The bytes of all descriptions of the parts of an upload: more than those of the most parts.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::ApiError;
 
-/// The most attributes of a file, and the longest names and texts in characters.
+/// The maximum number of attributes of a file, and the longest names and texts in characters.
 const MOST: usize = 16;
 const LONGEST_NAME: usize = 64;
 const LONGEST_TEXT: usize = 512;

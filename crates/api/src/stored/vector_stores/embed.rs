@@ -27,7 +27,7 @@ const TOKEN_BYTES: f64 = 4.0;
 const SAMPLES: usize = 4;
 const SAMPLE_BYTES: usize = 600;
 
-/// Why a file cannot be read, or not now.
+/// The reason why a file cannot be read, now or ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The file has failed, with OpenAI's code.
@@ -166,7 +166,7 @@ impl Embedder {
         Ok(sums)
     }
 
-    /// The same for the worker.
+    /// Returns the vectors of a file's chunks, for the worker.
     pub(super) async fn vectors_of_file(
         &self,
         model: &str,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::ApiError;
 use crate::admit::checks::{missing, not_among};
 
-/// The most comparisons of a filter, and how deep they may be nested.
+/// The maximum number of comparisons of a filter, and how deep they may be nested.
 const MOST_COMPARISONS: usize = 100;
 const DEEPEST: usize = 8;
 

@@ -40,7 +40,7 @@ const MOST_TRIES: u32 = 8;
 /// The seconds until a file is tried again, for each time that it was tried.
 const WAIT_SECONDS: u64 = 5;
 
-/// The most tokens of a file: OpenAI's own limit.
+/// The maximum number of tokens of a file: OpenAI's own limit.
 const MOST_TOKENS: f64 = 5_000_000.0;
 
 /// How many objects are deleted at once.
@@ -253,7 +253,7 @@ impl Files {
 
 /// The chunks of a file that were stored.
 struct Added {
-    /// How many there are.
+    /// The number of chunks.
     chunks: u64,
     /// The bytes of the chunks' texts and vectors.
     usage: u64,

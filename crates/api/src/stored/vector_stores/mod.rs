@@ -53,7 +53,7 @@ mod labels {
     /// The id of the batch with which a file was added.
     pub(super) const BATCH: &str = "batch";
     pub(super) const STATUS: &str = "status";
-    /// Why it failed.
+    /// The reason why a file failed.
     pub(super) const ERROR_CODE: &str = "error_code";
     pub(super) const ERROR_MESSAGE: &str = "error_message";
     /// The bytes that the chunks of a file take.
@@ -70,7 +70,7 @@ const CANCELLED: &str = "cancelled";
 
 const SECONDS_OF_A_DAY: u64 = 24 * 3600;
 
-/// The most files that one request adds: OpenAI's own limit for a batch.
+/// The maximum number of files that one request adds: OpenAI's own limit for a batch.
 const MOST_FILES: usize = 2000;
 
 /// The longest name, in characters.

@@ -25,11 +25,11 @@ const MOST: i64 = 50;
 /// How many chunks each way to search finds, before they are put together.
 const CANDIDATES: usize = 50;
 
-/// The most queries of one search, and the longest in bytes.
+/// The maximum number of queries of one search, and the longest in bytes.
 const MOST_QUERIES: usize = 10;
 const LONGEST_QUERY: usize = 32 << 10;
 
-/// The most words of a query that are looked for.
+/// The maximum number of words of a query that are looked for.
 const MOST_WORDS: usize = 32;
 
 /// The weight of words beside that of the vector, if the request does not say.

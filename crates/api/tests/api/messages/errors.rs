@@ -59,7 +59,8 @@ async fn errors_have_anthropics_form_by_the_path_or_by_the_version() {
         assert_eq!((is, error.as_str()), (status, kind), "{method} {path}");
         assert_eq!(answer.header("allow").is_some(), status == 405);
     }
-    // The same without the version, and a path of OpenAI's API with it.
+    // A path of Anthropic's API without the header `anthropic-version`, and a path of OpenAI's API
+    // with it.
     for (method, path, versioned) in [
         (Method::GET, "/v1/nothing", false),
         (Method::POST, "/v1/chat/completions", true),

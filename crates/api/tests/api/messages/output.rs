@@ -132,7 +132,7 @@ async fn every_end_has_its_stop_reason() {
             StandIn::says(&call(0, "c", "f", &["{}"]), FinishReason::ToolCalls),
             "tool_use",
         ),
-        // As OpenAI ends a forced call.
+        // OpenAI ends a forced call like this.
         (
             StandIn::says(&call(0, "c", "f", &["{}"]), FinishReason::Stop),
             "tool_use",

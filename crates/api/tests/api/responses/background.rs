@@ -410,7 +410,7 @@ async fn a_store_that_stays_away_is_not_tried_for_ever() {
 
 #[tokio::test]
 async fn an_end_that_can_never_be_stored_becomes_a_failure() {
-    // Too large for the store.
+    // The response is too large for the store.
     let gate = Arc::new(Semaphore::new(0));
     let mut stand = Stand::new(StandIn::hello().behind(&gate));
     let faulty = FaultyStore::before(&mut stand);

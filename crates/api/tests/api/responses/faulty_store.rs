@@ -20,7 +20,7 @@ const ENOUGH: usize = 1 << 20;
 /// A store in front of another one. It waits for permits, and fails when a test wants it to.
 pub(super) struct FaultyStore {
     inner: Arc<MemoryStore>,
-    /// Before each write.
+    /// Each write waits for a permit of this semaphore.
     pub(super) writes: Semaphore,
     /// Gets a permit after each write, before the caller gets its result.
     pub(super) written: Semaphore,

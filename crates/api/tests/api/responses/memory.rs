@@ -90,7 +90,7 @@ impl Stand {
         }
     }
 
-    /// The same door with a client for MCP servers.
+    /// Returns this door with a client for MCP servers.
     pub(super) fn with_mcp(mut self, mcp: Arc<dyn McpClient>) -> Self {
         self.door = self.door.with_mcp(mcp);
         self

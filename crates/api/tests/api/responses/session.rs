@@ -80,7 +80,7 @@ impl Wire {
         }
     }
 
-    /// The response that a turn ends with. Its events obey the rules.
+    /// Reads the events of a response to its end, and checks their order. Returns the response.
     async fn end(&mut self) -> Value {
         let mut frames = Vec::new();
         loop {

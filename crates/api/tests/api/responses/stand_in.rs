@@ -183,7 +183,7 @@ impl StandIn {
         self
     }
 
-    /// The same, and this to the next request.
+    /// Gives this answer to the next request.
     pub(crate) fn then(self, deltas: &[Value], reason: FinishReason) -> Self {
         let next = Self::says(deltas, reason).events;
         self.later.lock().expect("no panic").push_back(next);

@@ -329,7 +329,7 @@ async fn a_test_sends_one_event_and_follows_no_redirect() {
         assert_eq!(tested, expected);
         let (headers, event) = receiver.event().await;
         assert_eq!(event["type"], "batch.completed");
-        // Of both secrets.
+        // While both secrets are valid, the event has a signature of each.
         let signatures = headers["webhook-signature"].to_str().expect("ASCII");
         assert_eq!(signatures.split(' ').count(), 2, "{signatures}");
         assert!(!receiver.has_more());

@@ -306,7 +306,7 @@ enum Marks {
     Ids,
     /// Each call has an id, and the index is always 0.
     IdsAtZero,
-    /// There is neither index nor id: a name begins a call.
+    /// Calls have neither index nor id; a name begins a call.
     Names,
 }
 
@@ -317,7 +317,7 @@ enum Ids {
     Repeated,
     /// A new id on each piece.
     Fresh,
-    /// The same id for all calls.
+    /// All calls have the same id.
     Same,
     Never,
 }

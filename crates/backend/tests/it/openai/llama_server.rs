@@ -271,7 +271,7 @@ async fn a_refusal_is_what_the_assistant_said() {
 
 #[tokio::test]
 async fn a_beginning_that_it_repeats_in_a_complete_answer_is_removed() {
-    // Its answer is "Hi".
+    // The answer of this engine is "Hi".
     for (last, text) in [
         (json!({"role": "assistant", "content": "H"}), "i"),
         (

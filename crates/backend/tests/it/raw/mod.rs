@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 pub(crate) enum Step {
     /// Sends these bytes.
     Send(Vec<u8>),
-    /// Lets time pass.
+    /// Waits for this time.
     Pause(Duration),
     /// Sends nothing until the peer closes the connection.
     Hang,

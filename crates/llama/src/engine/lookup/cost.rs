@@ -29,7 +29,7 @@ const MOST_TIMES: f64 = 2.0;
 /// since. Machines change.
 const KEPT: u32 = 512;
 
-/// How much faster answers must become for guesses to be verified.
+/// Guesses are verified if they make answers faster by this factor.
 const GAIN: f64 = 1.05;
 
 /// The times of steps, by the number of answers.

@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     SeesPlaces,
     /// Only the header of a `HunyuanVL` projector, which is refused.
     SeesByTurns,
-    /// Sounds only.
+    /// A projector that accepts sounds only.
     Hears,
 }
 

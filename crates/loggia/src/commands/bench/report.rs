@@ -72,7 +72,7 @@ pub(super) struct Column {
     place: Option<String>,
     /// One figure for each round.
     figures: BTreeMap<Line, Vec<f64>>,
-    /// Why steps failed first.
+    /// The first error of each step that failed.
     failures: BTreeMap<Line, String>,
     /// The bytes of memory, if they are known.
     pub(super) memory: Option<u64>,
@@ -210,7 +210,7 @@ impl Report {
         text
     }
 
-    /// The same for programs.
+    /// Returns the results as JSON, for programs.
     pub(super) fn json(&self) -> String {
         let servers: Vec<Value> = self.columns.iter().map(|one| self.of_column(one)).collect();
         let value = json!({

@@ -14,7 +14,7 @@ use super::server::Server;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Whole,
-    /// Stopped by Ctrl-C.
+    /// The user stopped the answer with Ctrl-C.
     Stopped,
     /// Cut at the token limit.
     Length,

@@ -10,7 +10,7 @@ use super::{listen, print_line};
 use crate::backends::Backends;
 use crate::config::Config;
 
-/// The most connections to this address. A scraper needs one.
+/// The maximum number of connections to this address. A scraper needs one.
 const MOST_CONNECTIONS: usize = 16;
 
 /// Listens on the address of the metrics, if they have one.

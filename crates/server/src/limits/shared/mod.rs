@@ -59,7 +59,7 @@ pub struct SharedLimits {
     owed: Mutex<HashMap<Arc<str>, Owed>>,
     /// Told when there is something in `owed`.
     owes: Notify,
-    /// The requests that this server has let in under its shares.
+    /// The requests that this server has admitted under its share of the limits.
     pub(super) local: Arc<Local>,
 }
 

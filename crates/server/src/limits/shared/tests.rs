@@ -237,7 +237,7 @@ async fn while_valkey_is_away_each_server_allows_its_share() {
     let servers = servers(&valkey, &limits);
     all_are(&servers, true).await;
     let begun = Instant::now();
-    // Half of the limit.
+    // The servers use half of the limit.
     let mut sum = 0;
     while sum < limit / 2 {
         sum += hammer(&servers, Duration::from_millis(50)).await.tokens;

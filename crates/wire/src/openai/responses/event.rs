@@ -262,7 +262,7 @@ events! {
         /// The index of the item in `output`.
         output_index: usize,
     },
-    /// Files are searched.
+    /// The search in files is running.
     FileSearching = "response.file_search_call.searching" {
         /// The id of the item.
         item_id: &'a str,

@@ -210,6 +210,6 @@ pub struct InputTransformation {
     pub kind: String,
     /// The change: `removed`.
     pub action: String,
-    /// Why: `organization_mismatch` if another server sealed it.
+    /// The reason: `organization_mismatch` if another server sealed the item.
     pub reason: String,
 }

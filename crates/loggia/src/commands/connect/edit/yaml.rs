@@ -215,6 +215,6 @@ fn is_plain(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.chars().all(word)
         && !text.ends_with(':')
-        // Not `true`, `null` or the like.
+        // Must not be read as another type, like `true` or `null`.
         && parsed(text) == Ok(Value::String(text.to_owned()))
 }
