@@ -119,7 +119,7 @@ fn as_function(place: &str, tool: &Tool) -> Result<Tool, ApiError> {
     })
 }
 
-/// Returns the function that stands for a custom tool, without its name.
+/// Returns the function that represents a custom tool, without its name.
 pub(crate) fn definition(description: &str, grammar: Option<InputGrammar>) -> FunctionDefinition {
     let mut input =
         json!({"type": "string", "description": "The whole input of the tool, as plain text."});

@@ -71,7 +71,7 @@ pub(crate) struct Steps {
 }
 
 /// Calls the engine. With a compaction, the engine writes a summary first; with tools that the
-/// server runs, the reply goes on over several calls.
+/// server runs, the reply continues over several calls.
 pub(crate) fn start(
     backend: &Arc<dyn Backend>,
     call: Call,

@@ -90,7 +90,7 @@ impl ServedBy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// There is no content yet, for this reason. Heartbeats are sent meanwhile.
+    /// There is no content yet, for this reason. Heartbeats are sent in the meantime.
     Waiting(Waiting),
     /// A piece of the answer.
     Chunk(Chunk),

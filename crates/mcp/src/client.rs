@@ -95,8 +95,8 @@ impl HttpMcpClient {
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(self.limits.list_time)
-            // The SDK makes requests in a task of its own, which a list or a call that is dropped does
-            // not end: without a limit, a server that never answers would hold it for ever.
+            // The SDK makes requests in a task of its own, which a list or a call that is dropped
+            // does not end: without a limit, a server that never answers would hold it forever.
             .timeout(self.limits.list_time.max(self.limits.call_time))
             .dns_resolver(Arc::new(resolver))
             .build()
@@ -137,8 +137,8 @@ impl HttpMcpClient {
         Ok(listed.into_iter().map(tool).collect())
     }
 
-    /// Reads the pages of a list, as long as the tools are not too many. A server may name a next page
-    /// for ever.
+    /// Reads the pages of a list, as long as the tools are not too many. A server may name a next
+    /// page forever.
     async fn pages(&self, connection: &Connection) -> Result<Vec<rmcp::model::Tool>, McpError> {
         let most = self.limits.tools;
         let mut listed = Vec::new();

@@ -20,7 +20,7 @@ use crate::vectors::Vectors;
 use crate::write::bytes;
 
 /// How many connections a server has at most, and how long a call waits for one. That is also how
-/// long it waits for a database that is away.
+/// long it waits for a database that is unreachable.
 const CONNECTIONS: u32 = 8;
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 

@@ -388,7 +388,7 @@ impl Collected {
     }
 }
 
-/// Turns the calls of functions that stand for custom tools into calls of those.
+/// Turns the calls of functions that represent custom tools into calls of those.
 fn show_custom_calls(chat: &mut ChatCompletion, tools: &CustomTools) {
     if tools.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! Calls of custom tools in a chat's stream: the pieces of the function that stands for the tool
+//! Calls of custom tools in a chat's stream: the pieces of the function that represents the tool
 //! become one piece with the whole input.
 
 use std::collections::BTreeMap;

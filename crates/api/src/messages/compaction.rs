@@ -175,8 +175,8 @@ impl Earlier {
     }
 
     /// Returns the messages that replace everything before the summary: the summary, and the
-    /// messages that the model answers after it. The latter are left out if the client goes on with
-    /// a message of its own, because the summary is about them too.
+    /// messages that the model answers after it. The latter are left out if the client continues
+    /// with a message of its own, because the summary is about them too.
     pub(crate) fn replacement(&self, signer: &Signer) -> Replacement {
         let told = summary::told(&self.summary);
         let Some(sealed) = &self.sealed else {

@@ -217,7 +217,7 @@ impl Reader {
         }
     }
 
-    /// Adds the messages that stand for all before this one.
+    /// Adds the messages that replace all messages before this one.
     fn replace(&mut self, index: usize, replacement: Replacement) {
         let place = self.place(index);
         let messages = replacement.messages.into_iter();

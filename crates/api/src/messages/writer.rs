@@ -611,7 +611,7 @@ fn unsupported(safeguards: &[String]) -> Vec<SafeguardResult> {
     results.collect()
 }
 
-/// The engines do not tell why a cache was not used.
+/// The engines do not report why a cache was not used.
 fn no_diagnosis() -> Diagnostics {
     Diagnostics {
         cache_miss_reason: Some(json!({"type": "unavailable"})),

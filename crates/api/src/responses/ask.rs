@@ -1,4 +1,4 @@
-//! A request for a response, as one that is let in and answered like any other.
+//! A request for a response, as one that is admitted and answered like any other.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Compaction before an answer: if the prompt is too long, the model first summarizes the
-//! conversation, and goes on from the summary.
+//! conversation, and continues from the summary.
 
 use std::sync::Arc;
 
@@ -132,7 +132,7 @@ fn now(messages: &[Message]) -> usize {
         }
         return at.saturating_sub(1);
     }
-    // The beginning of an answer, which the model goes on with.
+    // The beginning of an answer, which the model continues with.
     if role(at) == Some(Role::Assistant) {
         at -= 1;
     }

@@ -143,7 +143,7 @@ fn read<T: serde::de::DeserializeOwned>(
 }
 
 /// The longest query, in characters, that an engine which keeps to a schema lets a model write. A
-/// small model may repeat itself for ever within a text.
+/// small model may repeat itself forever within a text.
 const LONGEST_HELD_QUERY: usize = 200;
 
 /// Returns the schema of the function.

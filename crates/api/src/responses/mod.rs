@@ -1,16 +1,16 @@
 //! `POST /v1/responses`: a dialect of a chat. Its request becomes a chat request, its writer makes
 //! events of Responses of a chat's events; no backend knows of it.
 //!
-//! Reading order: `respond.rs` (`POST /v1/responses` from start to end), `recall.rs` (what a request
-//! brings back from the store), `ask.rs` (how a request is let in), `request.rs` (the fields of a request),
-//! `items.rs` (input items → messages), `tools.rs` (tools → functions), `names.rs` (a chat's fields
-//! by their names here), `shape.rs` and `writer.rs` (events, and the whole response), `called.rs` (calls of
-//! functions → items), `truncation.rs` (which messages may be dropped), `sealed.rs` (what a client
-//! carries for the server), `summary.rs` and `auto_compaction.rs` (compaction), `mcp.rs` and `server_tools.rs` (tools
-//! that the server runs). Those are functions of values. Then what is
-//! stored: `turn.rs` (a request with its answer), `live.rs` and `background.rs` (responses that are
-//! being made), `fetch.rs` (the routes of a stored response), `replay.rs` (a stored response as a
-//! stream). `session/` makes responses over a WebSocket.
+//! Reading order: `respond.rs` (`POST /v1/responses` from start to end), `recall.rs` (what a
+//! request loads from the store), `ask.rs` (how a request is admitted), `request.rs` (the fields of
+//! a request), `items.rs` (input items → messages), `tools.rs` (tools → functions), `names.rs` (a
+//! chat's fields by their names here), `shape.rs` and `writer.rs` (events, and the whole response),
+//! `called.rs` (calls of functions → items), `truncation.rs` (which messages may be dropped),
+//! `sealed.rs` (what a client carries for the server), `summary.rs` and `auto_compaction.rs`
+//! (compaction), `mcp.rs` and `server_tools.rs` (tools that the server runs). Those are functions
+//! of values. Then what is stored: `turn.rs` (a request with its answer), `live.rs` and
+//! `background.rs` (responses that are being made), `fetch.rs` (the routes of a stored response),
+//! `replay.rs` (a stored response as a stream). `session/` makes responses over a WebSocket.
 
 mod ask;
 pub(crate) mod auto_compaction;

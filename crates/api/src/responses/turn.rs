@@ -147,7 +147,7 @@ impl Turn {
         })
     }
 
-    /// Returns the error for a turn whose conversation was deleted meanwhile.
+    /// Returns the error for a turn whose conversation was deleted in the meantime.
     pub(crate) fn without_conversation(&self) -> Option<ApiError> {
         let conversation = self.conversation.as_ref()?;
         let hint = " It was deleted before the turn ended; nothing was stored.";

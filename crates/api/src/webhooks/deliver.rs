@@ -45,7 +45,7 @@ const FIRST_PAUSE_SECONDS: u64 = 4;
 const LONGEST_PAUSE_SECONDS: u64 = 6 * 3600;
 
 impl Door {
-    /// Sends the events of webhooks, for ever. It should run on a runtime that outlives the threads
+    /// Sends the events of webhooks, forever. It should run on a runtime that outlives the threads
     /// that answer requests. It may be dropped at any time: what was not sent is sent later.
     pub async fn deliver_webhooks(self) {
         let (Some(store), Some(sender)) = (self.store, self.webhooks) else {

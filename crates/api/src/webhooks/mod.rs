@@ -1,7 +1,7 @@
 //! Webhooks: URLs of clients that are called when a background response or a batch has ended.
 //!
 //! [`queued`] makes the changes that put an event into the queue, so that they are stored together
-//! with the end that they tell of. `deliver.rs` sends what is in the queue, `signature.rs` signs it,
+//! with the end that they tell of. `deliver.rs` sends the queued events, `signature.rs` signs them,
 //! and `endpoints.rs` has the routes by which clients set their URLs, `/v1/webhook_endpoints…`.
 //!
 //! Endpoints and deliveries are objects of the store, so every key has its own, and a delivery that

@@ -477,7 +477,7 @@ async fn lines_that_run_are_stopped_when_a_client_comes_and_made_again() {
     assert_eq!(door.inner.chats().len(), 4);
 }
 
-/// The worker is stopped at any moment, and another one goes on.
+/// The worker is stopped at any moment, and another one continues.
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_is_interrupted_goes_on_at_the_last_line() {
     let door = BatchDoor::new();

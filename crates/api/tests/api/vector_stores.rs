@@ -1172,7 +1172,7 @@ async fn file_search_has_filters_and_its_results_are_shortened_for_a_small_conte
         told.contains("cats.txt") && !told.contains("dogs.txt"),
         "{told}"
     );
-    // A call without a query fails, and the model goes on.
+    // A call without a query fails, and the model continues.
     door.answers(vec![searches("{}"), writes(&["Sorry."])]);
     let (response, _) = door.responds(&body).await;
     assert_eq!(response["output"][0]["status"], "failed");

@@ -281,7 +281,7 @@ fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     Some(value.to_owned())
 }
 
-/// Returns the media type of speech whose engine does not tell it.
+/// Returns the media type of speech whose engine does not report it.
 fn media_type_of(fields: &loggia_wire::Extra) -> &'static str {
     let format = fields.get("response_format").and_then(Value::as_str);
     match format.unwrap_or("mp3") {

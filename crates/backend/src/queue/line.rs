@@ -75,7 +75,8 @@ impl Line {
             };
             entered = Entered::WaitsInsteadOf(number);
         }
-        // A key that comes back does not catch up on the tokens that others were served meanwhile.
+        // A key that comes back does not catch up on the tokens that others were served in the
+        // meantime.
         let busy = self.keys.values().filter(|key| key.is_busy());
         let fewest = busy.map(|key| key.served).min().unwrap_or(0);
         let key = self.keys.entry(entrant.owner.clone()).or_default();

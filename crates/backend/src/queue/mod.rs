@@ -200,7 +200,7 @@ impl Stream for Answer {
         let next = std::task::ready!(self.events.poll_next_unpin(cx));
         if let Some(turn) = &mut self.turn {
             match &next {
-                // About a token each, until the engine tells the number.
+                // About a token each, until the engine reports the number.
                 Some(Ok(Event::Chunk(_))) => turn.served += 1,
                 Some(Ok(Event::Usage(usage))) => turn.served = usage.completion_tokens,
                 Some(Ok(_)) => {}

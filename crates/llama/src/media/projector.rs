@@ -144,7 +144,7 @@ impl ProjectorThread {
             .acquire_owned()
             .await
             .map_err(|_| MediaError::Failed(ENDED))?;
-        // Another request may have encoded the same file meanwhile.
+        // Another request may have encoded the same file in the meantime.
         if let Some(encoded) = lock(&self.cache).find(&identity) {
             return from(encoded);
         }

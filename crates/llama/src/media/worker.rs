@@ -123,7 +123,7 @@ impl Worker {
                     continue;
                 }
             };
-            // Another request may have encoded the same file meanwhile.
+            // Another request may have encoded the same file in the meantime.
             let known = lock(&self.cache).find(&identity);
             let encoded = match known {
                 Some(encoded) => within(encoded, room),
@@ -171,7 +171,7 @@ impl Worker {
         let mut pieces = Vec::with_capacity(chunks.len());
         for at in 0..chunks.len() {
             let Some(chunk) = chunks.get(at) else { break };
-            // Encoding a chunk may take seconds, so the client may have left meanwhile.
+            // Encoding a chunk may take seconds, so the client may have left in the meantime.
             if answer.is_closed() {
                 return Err(MediaError::Failed("the client has left"));
             }

@@ -105,7 +105,7 @@ async fn a_prompt_that_turns_off_halfway_is_not_mixed_up_with_what_was_read() {
     }
 }
 
-/// A cache that cannot be truncated can only be copied before its reader has gone past the common
+/// A cache that cannot be truncated can only be copied before its reader has passed the common
 /// beginning; a later request has to read the beginning itself. Therefore the test makes several
 /// attempts.
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! `loggia batch run`: makes the requests of a file, without a server. The answers are appended to
-//! a file as they come, so that an interrupted run goes on where it ended.
+//! a file as they come, so that an interrupted run continues where it ended.
 
 use std::collections::HashSet;
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! A backend of several servers, of which one ends and comes back.
+//! A backend of several servers, of which one stops and is started again.
 
 #![cfg(unix)]
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -78,7 +78,7 @@ impl Local {
         Ok(remaining(&names, ruled, now))
     }
 
-    /// Counts a request that another server has let in.
+    /// Counts a request that another server has admitted.
     pub(crate) fn note(&self, ruled: &[Ruled], tokens: u64) {
         let now = self.now();
         enter_all(&mut self.names(), ruled, tokens, now);

@@ -87,7 +87,7 @@ impl Meter for LimitMeter {
             }
             _ => return Entering::Decided(held.enter_here(report.as_ref())),
         };
-        // A task, because a request that is dropped here may have been let in.
+        // A task, because a request that is dropped here may have been admitted.
         let entering =
             tokio::spawn(async move { held.enter_there(&shared, report.as_ref()).await });
         Entering::Pending(Box::pin(async move {

@@ -188,7 +188,7 @@ async fn kill_and_check(place: &str, rounds: u64) {
     for round in 0..rounds {
         let lines = killed(place, Duration::from_millis(30 + round * 7 % 90));
         told += lines.len() as u64;
-        // Opened anew, as after a restart.
+        // Opened again, as after a restart.
         let store = open(place);
         let all = all(&store).await;
         for (what, id) in &lines {

@@ -177,7 +177,7 @@ impl Server {
     }
 }
 
-/// The address of a new, empty database. `None` where there is no PostgreSQL.
+/// The address of a new, empty database. `None` if there is no PostgreSQL.
 pub(crate) async fn database() -> Option<String> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     let server = SERVER.get_or_init(|| Server::new(true)).as_ref()?;

@@ -178,7 +178,7 @@ async fn many_small_objects_stay_below_the_limit_and_use_most_of_it() {
     }
 }
 
-/// An object that was refused for want of room is stored after others have made room.
+/// An object that was refused for lack of space is stored after others have made room.
 #[tokio::test]
 async fn a_full_file_makes_room_for_the_next_object() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -259,7 +259,7 @@ async fn an_object_in_use_stays() {
     }
     let left = ids(&store, &owner, kind).await;
     assert!(left.contains(&"held".to_owned()) && !left.contains(&"c0".to_owned()));
-    // Files alone are above the limit: nothing can leave, and nothing waits for ever.
+    // Files alone are above the limit: nothing can leave, and nothing waits forever.
     let retention = Retention {
         bytes: 1 << 10,
         ..Retention::default()

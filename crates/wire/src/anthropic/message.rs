@@ -66,7 +66,7 @@ pub enum ContentBlock {
         /// The input, an object.
         input: JsonText,
     },
-    /// A summary that stands for the conversation.
+    /// A summary that replaces the conversation.
     Compaction {
         /// The summary. `None` if the model wrote none, and while the answer is streamed.
         content: Option<String>,

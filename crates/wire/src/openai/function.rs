@@ -23,10 +23,10 @@ pub struct FunctionDefinition {
     /// The JSON text of `parameters`, if it contains a number with more digits than a `Value` can
     /// keep. It is written instead of `parameters`, unless `parameters` has changed since.
     pub exact_parameters: Option<Arc<str>>,
-    /// The grammar of the only argument, if the function stands for a `custom` tool with one.
+    /// The grammar of the only argument, if the function represents a `custom` tool with one.
     /// OpenAI's functions have none, so it is neither read from JSON nor written to it.
     pub input_grammar: Option<InputGrammar>,
-    /// Whether the function stands for a `custom` tool. It is neither read from JSON nor written to
+    /// Whether the function represents a `custom` tool. It is neither read from JSON nor written to
     /// it.
     pub stands_for_custom: bool,
     /// Whether the arguments must match the schema exactly.
@@ -45,7 +45,7 @@ pub struct InputGrammar {
 }
 
 impl InputGrammar {
-    /// The argument with the text, in a function that stands for a `custom` tool.
+    /// The argument with the text, in a function that represents a `custom` tool.
     pub const ARGUMENT: &str = "input";
 }
 

@@ -132,7 +132,7 @@ where
         self.ready.is_empty()
     }
 
-    /// Returns the next frame for the client. Waits for ever if no response is being made.
+    /// Returns the next frame for the client. Waits forever if no response is being made.
     pub async fn next(&mut self) -> Bytes {
         poll_fn(|cx| self.poll_next(cx)).await
     }

@@ -1,4 +1,4 @@
-//! The functions that stand for tools which the client runs: a shell, patches, a search for tools.
+//! The functions that represent tools which the client runs: a shell, patches, a search for tools.
 
 use loggia_wire::Extra;
 use loggia_wire::openai::FunctionDefinition;

@@ -95,7 +95,7 @@ impl ResponseWriter {
         self.events.write(&event, out)
     }
 
-    /// Adds a finished call to the output, if the function stands for another tool. Its item needs
+    /// Adds a finished call to the output, if the function represents another tool. Its item needs
     /// all arguments.
     pub(super) fn show_whole_call(&mut self, out: &mut Vec<u8>) -> Written {
         let Open::Call(call) = &self.open else {

@@ -1,4 +1,4 @@
-//! Makes the request of one line, and repeats it while the engine is busy or away.
+//! Makes the request of one line, and repeats it while the engine is busy or unreachable.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::answer::id;
 use crate::{Caller, Door, RequestId};
 
 /// How often a request is repeated after an error of the server that may pass, and the waits before
-/// the first repetition and at most. An engine that is busy or away is waited for.
+/// the first repetition and at most. An engine that is busy or unreachable is waited for.
 const REPEATED: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

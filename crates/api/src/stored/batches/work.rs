@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(5);
 
 impl Door {
-    /// Works on batches, for ever. It should run on a runtime that outlives the threads that answer
+    /// Works on batches, forever. It should run on a runtime that outlives the threads that answer
     /// requests. Each finished line is stored, so it may be dropped at any time.
     pub async fn work_on_batches(self, work: BatchWork) {
         let Some(files) = self.files_of(Owner::NOBODY) else {

@@ -126,7 +126,7 @@ impl Files {
             bytes,
             ..
         } = received;
-        // Other parts may have come meanwhile.
+        // Other parts may have come in the meantime.
         let room = self.room(&upload).await?;
         if bytes > room {
             return Err(too_large(room));

@@ -33,8 +33,8 @@ const REST: Duration = Duration::from_secs(5);
 const HELD_FOR: Duration = Duration::from_mins(1);
 const RENEWED_EVERY: Duration = Duration::from_secs(20);
 
-/// How often a file is begun before it fails: a model may be away for a while, or a file may be the
-/// reason why the server was killed.
+/// How often a file is begun before it fails: a model may be unavailable for a while, or a file may
+/// be the reason why the server was killed.
 const MOST_TRIES: u32 = 8;
 
 /// The seconds until a file is tried again, for each time that it was tried.
@@ -75,7 +75,7 @@ impl From<StoreError> for Stop {
 }
 
 impl Door {
-    /// Reads the files of vector stores, for ever. It should run on a runtime that outlives the
+    /// Reads the files of vector stores, forever. It should run on a runtime that outlives the
     /// threads that answer requests. It may be dropped at any time.
     pub async fn work_on_vector_stores(self) {
         let Some(files) = self.files_of(Owner::NOBODY) else {

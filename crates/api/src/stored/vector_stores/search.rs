@@ -294,7 +294,7 @@ impl VectorStores {
             let kind = Kind::VectorStoreFile;
             let found = self.files.store.objects(owner, kind, &of, &page).await;
             let found = match found {
-                // The last file was deleted meanwhile: from the beginning.
+                // The last file was deleted in the meantime: from the beginning.
                 Err(StoreError::AfterNotFound) => {
                     page.after = None;
                     passing.clear();

@@ -360,7 +360,7 @@ async fn a_call_and_its_result_are_refused_without_the_other() {
         assert!(message.contains(words), "{message}");
         assert!(message.starts_with("messages["), "{message}");
     }
-    // An id may come again in a later turn: engines number their calls anew.
+    // An id may come again in a later turn: engines number the calls of each turn from the start.
     let again = json!([
         user,
         call,

@@ -241,7 +241,7 @@ async fn messages_that_were_not_made_in_time_have_expired() {
     assert_eq!(types(&results), ["succeeded", "expired", "expired"]);
 }
 
-/// The worker is stopped at any moment, and another one goes on.
+/// The worker is stopped at any moment, and another one continues.
 #[tokio::test(start_paused = true)]
 async fn a_batch_of_messages_that_is_interrupted_has_each_result_once() {
     let door = BatchDoor::new();
@@ -261,7 +261,7 @@ async fn a_batch_of_messages_that_is_interrupted_has_each_result_once() {
 #[tokio::test(start_paused = true)]
 async fn batches_of_both_apis_take_turns() {
     let door = BatchDoor::new();
-    // The client is being answered for ever, so each batch makes one line in 30 s.
+    // The client is being answered forever, so each batch makes one line in 30 s.
     door.running.store(1, Ordering::Relaxed);
     let first = door.create_messages(None, requests(10)).await;
     let file = door

@@ -421,7 +421,7 @@ impl Stage {
         }
     }
 
-    /// The next request. Frames are not waited for meanwhile: there must be none.
+    /// The next request. Frames are not waited for in the meantime: there must be none.
     async fn asked(&mut self) -> Said {
         let mut asked = self.asked.lock().await;
         tokio::select! {

@@ -16,12 +16,12 @@ pub(in crate::engine) struct Pool {
     most: usize,
     /// Counts the uses of snapshots, to order them in time.
     clock: u64,
-    /// The tokens of snapshots that made room, the latest last.
+    /// The tokens of evicted snapshots, the latest last.
     evicted: VecDeque<(Scope, Vec<Token>)>,
     /// The number of recent conversations that went on after their snapshot had been removed, minus
     /// those that found their snapshot. It is between 0 and [`MOST_REGRETS`].
     regrets: u32,
-    /// Counts the snapshots that made room.
+    /// Counts the evicted snapshots.
     evictions: u64,
 }
 
@@ -34,7 +34,7 @@ const MOST_REGRETS: u32 = 8;
 /// used one, so that conversations that have ended do not stay forever.
 const OLDEST_EVERY: u64 = 4;
 
-/// The maximum number of remembered tokens of snapshots that made room.
+/// The maximum number of remembered tokens of evicted snapshots.
 const MOST_EVICTED_TOKENS: usize = 1 << 20;
 
 struct Entry {

@@ -67,11 +67,11 @@ pub struct SharedLimits {
 #[derive(Clone, Copy, Debug, Default)]
 struct Owed {
     limits: Limits,
-    /// Requests that were let in while Valkey was away.
+    /// Requests that were admitted while Valkey was unreachable.
     requests: u64,
     reserved: u64,
     used: u64,
-    /// Answers that Valkey has let in and that have ended.
+    /// Answers that Valkey has admitted and that have ended.
     ended: u64,
 }
 
@@ -290,7 +290,7 @@ impl SharedLimits {
         None
     }
 
-    /// Counts a request that Valkey has let in, under the share of this server.
+    /// Counts a request that Valkey has admitted, under the share of this server.
     pub(super) fn note(&self, ruled: &[Ruled], tokens: u64) {
         self.local.note(&self.shares(ruled), tokens);
     }
@@ -377,7 +377,7 @@ fn key(name: &str) -> String {
     format!("loggia:limits:{name}")
 }
 
-/// Whether a request is let in, and how far the buckets of each name are from full.
+/// Whether a request is admitted, and how far the buckets of each name are from full.
 type Decision = (Result<Remaining, Exceeded>, Vec<[Duration; 3]>);
 
 /// Reads the answer of the script. `None` if it is not one.

@@ -1,4 +1,4 @@
-//! Three servers that share limits by a real Valkey or Redis, which lives, dies and comes back.
+//! Three servers that share limits by a real Valkey or Redis, which is stopped and started again.
 //!
 //! Without one on the machine these tests are skipped, unless `LOGGIA_TEST_VALKEY=required` is set.
 
@@ -138,7 +138,7 @@ async fn all_are(servers: &[Server], connected: bool) -> Duration {
     begun.elapsed()
 }
 
-/// The requests and tokens that were let in during a time.
+/// The requests and tokens that were admitted during a time.
 #[derive(Clone, Copy, Debug, Default)]
 struct LetIn {
     requests: u64,
