@@ -169,7 +169,7 @@ pub(crate) async fn admitted<R: Generate>(
     door: &Door,
     mut asked: ParsedRequest<R>,
 ) -> Result<Admitted, ApiError> {
-    // First, because the client's own request is stored.
+    // Before anything else, because the request is stored as the client sent it.
     let keep = keep(door, &mut asked)?;
     if let Some(keep) = &keep {
         // Boxed, because this is rare: every request would reserve the memory for it.

@@ -75,7 +75,7 @@ pub trait Backend: Send + Sync {
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>>;
 
     /// Returns the names of the models that answer without being loaded first. `None` if the
-    /// backend does not report.
+    /// backend does not report them.
     fn loaded_models(&self) -> BoxFuture<'_, Result<Option<Vec<String>>, BackendError>> {
         Box::pin(std::future::ready(Ok(None)))
     }

@@ -37,10 +37,12 @@ pub struct LlamaOptions {
     /// default is eight for each of `parallel`.
     pub queue: Option<usize>,
     /// The maximum number of bytes of memory for the prompt cache: conversations that were answered
-    /// and have no slot any more. When one goes on, it is not read again. With 0, the default,
-    /// there is no such cache; slots keep their last conversation in any case.
+    /// and have no slot any more. When such a conversation continues, it need not be computed
+    /// again. With 0, the default, there is no such cache; slots keep their last conversation in
+    /// any case.
     pub cache_memory: u64,
-    /// Where cached prompts are kept on disk too, for restarts. By default, they are not.
+    /// The folder in which cached prompts are kept on disk too, for restarts. By default, there is
+    /// none.
     pub cache_disk: Option<CacheDisk>,
     /// Which requests share cached prompts.
     pub cache_scope: CacheScope,

@@ -114,8 +114,8 @@ impl Body {
         Self(Kind::Ollama(Box::new(answer)))
     }
 
-    /// Returns whether the body ended before its content did. The server then closes the connection,
-    /// so that the client does not take it for complete.
+    /// Returns whether the body ended before its announced length. The server then closes the
+    /// connection, so that the client notices that the content is incomplete.
     pub fn is_cut_short(&self) -> bool {
         match &self.0 {
             Kind::Audio(audio) => {
@@ -127,8 +127,8 @@ impl Body {
         }
     }
 
-    /// Creates a body of so many bytes. If they cannot be read to their end, the body ends early, so
-    /// that the server closes the connection.
+    /// Creates a body of `length` bytes. If fewer bytes can be read, the body ends early and the
+    /// server closes the connection.
     pub(crate) fn content(pieces: Pieces, length: u64) -> Self {
         Self(Kind::Content {
             pieces,

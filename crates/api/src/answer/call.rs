@@ -9,7 +9,7 @@ pub(crate) struct Call {
     pub(crate) id: Option<String>,
     pub(crate) name: String,
     pub(crate) arguments: String,
-    /// Whether the client has received its beginning.
+    /// Whether the client has received the beginning of the call.
     pub(crate) is_shown: bool,
 }
 

@@ -84,8 +84,8 @@ pub(crate) fn part() -> String {
     random("part_").to_string()
 }
 
-/// Like OpenAI's, an id begins with its time. So the ids of one time are neighbours in the index of a
-/// database, and a new one does not cost a page of its own.
+/// Like OpenAI's, an id begins with its time. So ids of the same time are neighbours in the index
+/// of a database, and a new id seldom needs a new page.
 fn random(kind: &str) -> Arc<str> {
     let mut id = String::with_capacity(kind.len() + TIME_LENGTH + RANDOM_LENGTH);
     id.push_str(kind);

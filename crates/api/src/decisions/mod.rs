@@ -319,8 +319,8 @@ fn with_texts_only(mut item: Value) -> Value {
     item
 }
 
-/// Returns the names of the fields that OpenAI's API does not have. They have no effect, also those
-/// that a response has: its tools or its format would change the answer's first token.
+/// Returns the names of the fields that OpenAI's API does not have. They have no effect. This
+/// includes fields of a response: its tools or its format would change the answer's first token.
 fn unknown_fields(request: &DecisionRequest) -> Vec<String> {
     let mut unknown: Vec<String> = request.extra.keys().cloned().collect();
     let mut add = |place: &str, extra: &Extra| {

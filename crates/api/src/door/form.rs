@@ -182,8 +182,8 @@ enum Unread {
     Broken,
 }
 
-/// The frames of a body, one at a time. `multer` would collect all frames that are ready, so this
-/// gives it one and then reports that no more is ready.
+/// The frames of a body, one at a time. `multer` reads all frames that are ready, so after each
+/// frame this reports once that no more is ready.
 struct Frames<B> {
     body: Pin<Box<B>>,
     unread: Arc<AtomicUsize>,

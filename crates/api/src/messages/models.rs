@@ -43,7 +43,7 @@ pub(crate) fn page(
     // All models are active.
     let mut stages = query.all("lifecycle").peekable();
     let has_active = stages.peek().is_none() || stages.any(|stage| stage == ACTIVE);
-    // Nothing follows a model that is gone. A list that began again would never end.
+    // Nothing follows a model that no longer exists. A list that began again would never end.
     if !has_active || after == Some(None) || before == Some(None) {
         return Ok(ModelPage::default());
     }

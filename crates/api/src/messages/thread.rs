@@ -24,7 +24,7 @@ use crate::{ApiError, Door, RequestId};
 /// The id of the item with the system prompt and the tools.
 const SETTINGS: &str = "settings";
 
-/// The thread of a request, and what is stored of the request with its answer.
+/// The thread of a request, and the parts of the request that are stored with its answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Thread {
     /// Whether the answer is stored.

@@ -230,7 +230,7 @@ impl MessageWriter {
         self.event(&StreamEvent::ContentBlockStop { index }, out)
     }
 
-    /// Notes what the server did before the answer.
+    /// Notes a compaction that the server made before the answer.
     fn server_tool(&mut self, event: ServerTool, out: &mut Vec<u8>) -> Written {
         let ServerTool::Compacted {
             summary,

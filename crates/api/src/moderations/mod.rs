@@ -444,7 +444,7 @@ impl<'a> Moderating<'a> {
 
 const NEITHER: &str = "the model for moderations answered neither Yes nor No";
 
-/// Returns an error about a prompt as one about the input that it was made of.
+/// Converts an error about a prompt to one about the input that the prompt was made of.
 fn about_input(error: ApiError) -> ApiError {
     match error.error.param.as_deref() {
         None | Some("model") => error,

@@ -52,8 +52,8 @@ fn without_model(body: &[u8]) -> Result<Option<ResponseRequest>, ApiError> {
     typed(request).map(Some)
 }
 
-/// Adds an empty input where nothing else is to be answered. Drops a template of OpenAI's, and a
-/// response beside a conversation.
+/// Adds an empty input if the request has nothing to answer. Drops `prompt`, and a
+/// `previous_response_id` beside a `conversation`.
 fn complete(request: &mut ResponseRequest) -> Vec<&'static str> {
     let mut dropped = Vec::new();
     if request.prompt.take().is_some() {

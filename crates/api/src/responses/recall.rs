@@ -23,7 +23,7 @@ const MOST_BYTES: usize = store::MOST_BYTES_OF_A_PAGE * 2;
 /// The data that a request loads from the store, and whether its response is stored.
 #[derive(Debug, Default)]
 pub(crate) struct Recalled {
-    /// The items before those of the request.
+    /// The earlier items, which precede those of the request.
     pub(crate) history: Vec<Item>,
     /// The field of the request that referred to them.
     pub(crate) named_by: &'static str,

@@ -102,7 +102,7 @@ struct Run {
     round: Round,
     /// The calls of the last answer that are still to be made.
     todo: VecDeque<PartialCall>,
-    /// The call that is made next: its beginning was sent.
+    /// The call that is made next. The client has received its beginning.
     making: Option<Making>,
     /// Whether the response ends when these calls are made, because the client has to run or
     /// approve another one.

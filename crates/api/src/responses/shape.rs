@@ -15,7 +15,7 @@ pub(crate) struct ResponseShape {
     pub(crate) template: Response,
     /// The keys that seal reasoning and summaries, if the request asks for sealed texts.
     pub(crate) keys: Option<Arc<Keys>>,
-    /// If the response is a summary of a conversation: where the summary goes.
+    /// The place of the summary, if the response is a summary of a conversation.
     pub(crate) compaction: Option<Compaction>,
     /// The tools that the model may call.
     pub(crate) offered: Offered,

@@ -611,7 +611,8 @@ impl Writer for ResponseWriter {
             .write(&ResponseEvent::SteerAccepted { steer }, out)?;
         let is_call =
             |item: &OutputItem| !matches!(item, OutputItem::Message(_) | OutputItem::Reasoning(_));
-        // A call that has begun is finished: the client answers it first. So is a summary.
+        // A call that has begun is finished, because the client runs it before it continues. So is
+        // a summary.
         let is_whole_or_nothing = matches!(self.open, Open::Call(_))
             || self.shape.compaction.is_some()
             || self.response.output.iter().any(is_call);

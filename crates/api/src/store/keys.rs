@@ -9,10 +9,10 @@ use futures_util::future::ready;
 
 use super::StoreError;
 
-/// Keeps API keys. Never a key itself, only its digest.
+/// Keeps API keys. The text of a key is never stored, only its digest.
 ///
-/// Keys that were revoked stay, so that a list shows them, and so that a server whose last key was
-/// revoked does not serve everybody.
+/// Revoked keys are kept, so that a list shows them, and so that a server whose last key was
+/// revoked does not become open to everybody.
 pub trait KeyStore: Send + Sync {
     /// Returns all keys, in the order of their creation.
     fn keys(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, StoreError>>;

@@ -438,7 +438,8 @@ pub enum Change {
         /// The object's new metadata.
         metadata: Metadata,
     },
-    /// Adds chunks to a file of a vector store. Those from number 0 on replace all that it has.
+    /// Adds chunks to a file of a vector store. Chunks from number 0 on replace all chunks of the
+    /// file.
     Chunks {
         /// The id of the object, which is a [`Kind::VectorStoreFile`].
         id: String,
@@ -498,7 +499,7 @@ pub struct ObjectRef<'a> {
 /// Which objects of a kind a list contains. The default is all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// If given, only those of this model.
+    /// If given, only objects of this model.
     pub model: Option<String>,
     /// Only objects whose metadata has all these names and values.
     pub metadata: Metadata,

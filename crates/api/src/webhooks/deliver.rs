@@ -30,7 +30,7 @@ const HELD_FOR: Duration = Duration::from_secs(30);
 const AT_ONCE: usize = 16;
 const AT_ONCE_OF_A_KEY: usize = 4;
 
-/// How long an event waits for other events of its key, before it is looked at again later.
+/// How long an event waits for other events of its key before it is tried again later.
 const WAIT_FOR_OTHERS: Duration = Duration::from_millis(500);
 
 /// When such an event is due again, in seconds from then on.

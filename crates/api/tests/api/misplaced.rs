@@ -227,7 +227,7 @@ async fn a_field_that_is_there_twice_in_a_response_is_refused_however_lenient() 
         ),
     ] {
         for strictness in [Strictness::Strict, Strictness::Plain, Strictness::Lenient] {
-            // The others refuse a model that is null first.
+            // Strict and default servers refuse a `model` of null first.
             if strictness != Strictness::Lenient && body.contains("null") {
                 continue;
             }

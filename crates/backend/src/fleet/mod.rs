@@ -240,7 +240,7 @@ impl Shared {
             let models = node.backend.models().await?;
             let names = models.iter().map(|model| model.id.clone()).collect();
             self.board().listed(at, names, Instant::now());
-            // Optional: without it, no node is preferred because its model is loaded.
+            // Optional: without this list, no node is preferred for a loaded model.
             let loaded = node.backend.loaded_models().await.unwrap_or_default();
             self.board()
                 .loaded(at, loaded.map(|names| names.into_iter().collect()));

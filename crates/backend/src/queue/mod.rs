@@ -505,7 +505,7 @@ mod tests {
             let others = join_all((0..1000_u64).map(|number| {
                 let queue = &queue;
                 async move {
-                    // Seven tenths of what the engine can do.
+                    // The load is seven tenths of what the engine can answer.
                     sleep(Duration::from_millis(1000 + number * 34)).await;
                     ask(queue, &number.to_string()).await.unwrap()
                 }

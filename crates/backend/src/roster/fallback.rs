@@ -55,7 +55,7 @@ fn shared_by(one: &Abilities, other: &Abilities) -> Abilities {
             .into_iter()
             .chain(other.context_length)
             .min(),
-        // From the one with the fewest keywords to the one with the most.
+        // The engines are ordered by the number of keywords that they enforce, the fewest first.
         schemas: [SchemaEngine::LlamaCpp, SchemaEngine::Llguidance]
             .into_iter()
             .find(|engine| either(*engine))

@@ -92,7 +92,7 @@ impl<'a> Fit<'a> {
     fn one(&mut self, schema: &Value) -> Value {
         let depth = self.place.len();
         let (mut schema, mut is_nullable) = (schema, false);
-        // A schema that only wraps another is replaced by it. Its definitions stay.
+        // A schema that only wraps another is replaced by it. Its definitions are kept.
         let mut around: Vec<(&String, &Value)> = Vec::new();
         while let Some((keyword, inner)) = schema
             .as_object()

@@ -29,7 +29,7 @@ impl Calling {
         (may_call && !knows_tools).then_some(Self::Described)
     }
 
-    /// Starts a chat this way. `start` sends it to the engine.
+    /// Starts a chat with tools in this form. `start` sends it to the engine.
     pub(crate) async fn started<F>(
         self,
         call: ChatCall,

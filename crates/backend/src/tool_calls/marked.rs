@@ -35,8 +35,8 @@ pub(crate) fn as_text(request: &ChatCompletionRequest) -> ChatCompletionRequest 
     }
 }
 
-/// Converts the reply to such a request, of one choice: calls in its text become tool calls.
-/// `asked` is the client's request.
+/// Converts the reply to a request with described tools, of one choice: calls in its text become
+/// tool calls. `asked` is the client's request.
 pub(crate) fn back(reply: Reply, asked: &ChatCompletionRequest, id: &Arc<str>) -> Reply {
     let reader = Reader {
         names: asked

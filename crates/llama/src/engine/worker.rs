@@ -109,7 +109,7 @@ struct Worker<'a> {
     loaded: Arc<Mutex<Vec<Loaded>>>,
     scratch: Scratch,
     threads: ComputeThreads,
-    /// Counts arriving requests, ending requests and steps. It orders events in time.
+    /// Counts arriving requests, ending requests and steps, so that events can be ordered in time.
     clock: u64,
     /// The minimum number of tokens for a copy from another slot.
     min_copy: usize,

@@ -215,7 +215,8 @@ fn guided(compiler: &Compiler, rules: &str, values: &[Part]) -> Result<Reading, 
             ..GrammarWithLexer::from_lark(rules.to_owned())
         }));
     }
-    // The mask of the first token says nothing of an input, which begins later.
+    // The mask of the first token does not depend on the input of a custom tool, which begins
+    // later.
     let mut inputs = values.iter().filter(|value| value.is_input());
     if let Some(refused) = inputs.find_map(|input| fault(factory, input)) {
         return Err(refused);

@@ -123,7 +123,7 @@ async fn the_least_recently_used_conversations_make_room() {
     for conversation in &mut all {
         conversation.go_on(&llama).await;
     }
-    // The slot has the last one, and the cache the two before it.
+    // The slot has the last conversation, and the cache the two before it.
     let mut cached = Vec::new();
     for conversation in all[2..].iter_mut().rev() {
         cached.push(conversation.go_on(&llama).await.cached() > 200);

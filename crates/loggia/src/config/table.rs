@@ -8,7 +8,7 @@ pub(crate) struct Setting {
     pub(crate) key: &'static str,
     /// The environment variable in lower case, without `LOGGIA_`: usually the same as the key.
     pub(super) variable: &'static str,
-    /// The default value, or what happens by default.
+    /// The default value, or a text about what happens without one.
     pub(super) default: fn() -> String,
     /// An example for the setting's variable or flag.
     pub(super) example: fn() -> String,

@@ -1,4 +1,4 @@
-//! Lines of batches: each is in the log like the request of a client.
+//! Lines of batches: each is in the access log like the request of a client.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -126,8 +126,8 @@ where
         }
     }
 
-    /// Whether every frame that is ready was taken. Otherwise a frame of the client should wait, so
-    /// that those for it do not pile up.
+    /// Whether every frame that is ready was taken. Otherwise, frames of the client should not be
+    /// read, so that frames for the client do not accumulate.
     pub fn can_receive(&self) -> bool {
         self.ready.is_empty()
     }
@@ -160,7 +160,7 @@ where
         self.ready.is_empty() && self.running() == 0 && !self.lanes.iter().any(waits)
     }
 
-    /// Makes no more responses: those that are asked for from now on are refused with this error.
+    /// Ends the session: requests from now on are refused with this error.
     pub fn close(&mut self, error: ApiError) {
         for at in 0..self.lanes.len() {
             let waiting = std::mem::take(&mut self.lanes[at].waiting);

@@ -193,7 +193,7 @@ impl Files {
         answered(&self.shown_now(object).await?, "")
     }
 
-    /// Stores that a batch is cancelled. It may have been before.
+    /// Stores that a batch is cancelled. It may be cancelled already.
     async fn note_cancellation(&self, kind: Kind, id: &str) -> Result<(), ApiError> {
         let cancel = Cancel { at: id::now() };
         let append = Change::Append {

@@ -100,8 +100,8 @@ struct RunningLines<'w> {
     running: FuturesUnordered<BoxFuture<'w, FinishedLine>>,
     /// The numbers of the running lines, with their offsets in the file.
     open: BTreeMap<u64, u64>,
-    /// Whether one was started although clients wait, because no line had been for long. It is not
-    /// stopped.
+    /// Whether a line was started although clients wait, because no line had run for a long time.
+    /// Such a line is not stopped.
     is_overdue: bool,
 }
 

@@ -19,7 +19,7 @@ const REQUESTS: &str = "requests";
 #[derive(Debug)]
 pub(super) struct RequestSplitter {
     state: State,
-    /// The value that has begun and not ended, and its text so far.
+    /// The value that is being read, and its text so far.
     open: Option<Open>,
     text: Vec<u8>,
     /// The longest text of a value.

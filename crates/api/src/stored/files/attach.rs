@@ -109,7 +109,7 @@ fn named(
     });
     files.filter_map(move |(place, file)| {
         let id = file.file_id.as_ref().filter(|_| file.file_data.is_none())?;
-        // An engine that takes files may have one with an id of its own.
+        // Engines that accept files may have files with ids of their own.
         let is_ours = id.starts_with("file-") || !takes_files;
         is_ours.then(|| (place, id.clone()))
     })

@@ -333,8 +333,8 @@ impl Files {
         begun.map_err(|error| self.failed(&error))
     }
 
-    /// Ends a content, and makes the changes that refer to it. If a change fails, the content is
-    /// deleted. If the client leaves, this goes on.
+    /// Finishes a content, and makes the changes that refer to it. If a change fails, the content
+    /// is deleted. A client that leaves does not interrupt this.
     pub(in crate::stored) async fn store(
         &self,
         writer: Box<dyn BlobWriter>,

@@ -154,7 +154,7 @@ impl VectorStores {
             vector_store_id: to.id.clone(),
             is_cancelled: false,
         };
-        // The batch comes first, so that no file names one that does not exist.
+        // The batch is created first, so that no file refers to a batch that does not exist.
         let changes = stored.creation()?;
         let written = self.files.store.write(&self.files.owner, changes);
         written.await.map_err(|error| self.files.failed(&error))?;

@@ -64,7 +64,8 @@ impl NewFile {
         Ok(vec![create, due_now(id)])
     }
 
-    /// Returns the changes that add the file to a vector store which has it: it is read again.
+    /// Returns the changes that add a file again to a vector store that already has it. The file is
+    /// read again.
     pub(super) fn replacement(&self, to: &StoredVectorStore) -> Result<Vec<Change>, ApiError> {
         let id = object_id(&to.id, &self.file.id);
         let kind = Kind::VectorStoreFile;

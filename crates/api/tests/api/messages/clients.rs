@@ -1,4 +1,4 @@
-//! Requests in the forms in which real clients were seen to send them: none may be an error.
+//! Requests in the forms that real clients send: none may be an error.
 
 use std::sync::Arc;
 

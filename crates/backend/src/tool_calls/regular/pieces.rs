@@ -86,8 +86,8 @@ impl Pieces {
         let place = self.place(piece);
         if place.is_none() && id.is_none() && name.is_none() && arguments.is_empty() && !self.whole
         {
-            // Some engines announce a call before anything of it is known. The index alone means
-            // nothing.
+            // Some engines announce a call by an index only, before its name is known. Such a piece
+            // is ignored.
             return None;
         }
         let place = place.unwrap_or_else(|| {

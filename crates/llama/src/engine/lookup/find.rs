@@ -1,4 +1,4 @@
-//! Finds where the end of a text has been before in it. Pure.
+//! Finds earlier occurrences of the end of a text. Pure.
 
 use crate::Token;
 

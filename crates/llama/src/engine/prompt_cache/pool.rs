@@ -1,5 +1,5 @@
-//! A bounded number of snapshots in memory. The least recently used ones make room for new ones,
-//! unless that would always remove the snapshot that is needed next. Pure.
+//! A bounded number of snapshots in memory. The least recently used ones are evicted for new ones,
+//! unless that would always evict the snapshot that is needed next. Pure.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub(in crate::engine) struct Pool {
 const MANY_REGRETS: u32 = 4;
 const MOST_REGRETS: u32 = 8;
 
-/// With many regrets, the latest snapshot makes room, but every so many times the least recently
-/// used one, so that conversations that have ended do not stay forever.
+/// With many regrets, the latest snapshot is evicted; only every fourth time it is the least
+/// recently used one, so that conversations that have ended do not stay forever.
 const OLDEST_EVERY: u64 = 4;
 
 /// The maximum number of remembered tokens of evicted snapshots.
@@ -102,8 +102,8 @@ impl Pool {
         })
     }
 
-    /// Records that a request found no snapshot. `usable` returns how many tokens the prompt could
-    /// have used of a snapshot, and `rest` tokens do not matter.
+    /// Records that a request found no snapshot. `usable` returns how many tokens of a snapshot the
+    /// prompt could have used; `rest` is the number of tokens that it may lack.
     pub(in crate::engine) fn missed(
         &mut self,
         scope: &Scope,

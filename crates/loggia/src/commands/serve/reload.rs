@@ -1,6 +1,5 @@
-//! Reloads what may change while the server runs, at SIGHUP or when a file changes: the certificate.
-//! Changed settings are named; they take effect after a restart. A mistake changes nothing and is
-//! logged.
+//! Reloads files while the server runs, at SIGHUP or when a file changes: the certificate. Changed
+//! settings are logged; they take effect after a restart. A mistake changes nothing and is logged.
 
 #[cfg(unix)]
 use std::io::IsTerminal as _;

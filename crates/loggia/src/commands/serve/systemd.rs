@@ -1,5 +1,5 @@
-//! systemd: a socket that it listens on already (socket activation), and when the server serves and
-//! stops (`Type=notify`). Without systemd, nothing happens.
+//! systemd: takes over a socket on which systemd listens already (socket activation), and reports
+//! when the server is ready and when it stops (`Type=notify`). Without systemd, nothing happens.
 
 #[cfg(unix)]
 mod unix {

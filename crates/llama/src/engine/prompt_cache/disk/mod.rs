@@ -250,7 +250,8 @@ type Deliver = Box<dyn FnOnce(Option<Snapshot>) + Send>;
 /// A file that is being read. If this is dropped, even by a panic, nothing is delivered.
 struct Reading {
     shared: Arc<Shared>,
-    /// Released before the delivery, so that the folder's lock is free once nobody waits for a file.
+    /// Dropped before the delivery, so that the folder's lock is released when no request waits for
+    /// a file any more.
     folder: Option<Arc<Folder>>,
     bytes: u64,
     deliver: Option<Deliver>,
