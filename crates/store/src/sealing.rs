@@ -17,7 +17,8 @@ pub(crate) struct Sealing {
     pub(crate) seals: bool,
 }
 
-/// The object or item of a body; a body in another place is not opened.
+/// Identifies where a sealed text is stored. A text that was sealed for one place cannot be opened
+/// in another.
 #[derive(Clone, Copy)]
 pub(crate) enum Place<'a> {
     Object(&'a str),

@@ -80,7 +80,7 @@ struct Kept {
 #[derive(Debug)]
 struct Used {
     segment: Arc<Segment>,
-    /// The number of the last use.
+    /// The number of the last use, which grows with every search.
     last: u64,
 }
 

@@ -75,7 +75,8 @@ pub(crate) struct Progress {
 #[derive(Clone, Debug)]
 struct Noted {
     ended: Ended,
-    /// The parts of the caller's limits that the request has reserved. Dropping them settles them.
+    /// The reservations of the request in the limits of its caller. Dropping them settles them with
+    /// the real usage.
     meters: Meters,
     /// The entry in which the server shows the running request.
     running: Option<Arc<Running>>,
