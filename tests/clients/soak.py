@@ -4,22 +4,25 @@
 
 It starts `loggia serve` with the default model, and lets USERS (8) send requests, each one after the other.
 At the end it reports. It fails if an answer or its usage is wrong, if a stream ends improperly, if a request
-is answered by anything but 200 or the queue's 503, if a process grows, or if a slot is still in use after all
-clients have left. The requests are streams and complete answers, with shared and private prefixes, next turns
-of a chat, several choices, log-probabilities, a schema, a forced call, and prompts that nearly fill the
-context.
+is answered by anything but 200 or the queue's 503, if a process grows, if a slot is still in use after all
+clients have left, or if the cache on disk was not used or outgrew its limit. The requests are streams and
+complete answers, with shared and private prefixes, next turns of a chat, several choices, log-probabilities,
+a schema, a forced call, text that repeats its prompt, and prompts that nearly fill the context. The cache in
+memory has room for two or three conversations, so conversations move to the disk and back all the time.
 
 It does not measure speed (`make bench` does), and is not part of `make test`.
 """
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import json
 import os
 import random
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -31,6 +34,8 @@ import targets
 GROWTH = 16 * 1024 * 1024
 PARALLEL = 4
 CONTEXT = 2048
+CACHE_MEMORY = 64 * 1024 * 1024
+CACHE_DISK = 256 * 1024 * 1024
 # A shared machine can be slow. A request that takes longer than this is stuck.
 STUCK = 300.0
 
@@ -54,6 +59,10 @@ def said(*messages: str) -> list[dict]:
     return [{"role": roles[i % 2], "content": message} for i, message in enumerate(messages)]
 
 
+def listed(count: int, seed: int) -> str:
+    return "\n".join(f"{i + 1}. {text(6, seed + i)}" for i in range(count))
+
+
 SYSTEM = {"role": "system", "content": "You are the keeper of a lighthouse. " + text(500, 1)}
 # Name and request. Requests with the same name have the same prompt, and so the same number of tokens.
 QUESTIONS: dict[str, dict] = {
@@ -63,6 +72,8 @@ QUESTIONS: dict[str, dict] = {
     "turn 2": {"messages": said(text(300, 2), text(20, 3), "And then?"), "max_tokens": 30},
     "long": {"messages": said(text(1200, 4)), "max_tokens": 20},
     "long too": {"messages": said(text(900, 5)), "max_tokens": 20},
+    **{f"private {i}": {"messages": said(text(250, 100 + i)), "max_tokens": 12} for i in range(24)},
+    "repeats": {"messages": said(f"Repeat this list exactly.\n{listed(14, 7)}"), "max_tokens": 160},
     "choices": {"messages": said("Name a boat."), "max_tokens": 16, "n": 3},
     "probabilities": {"messages": said("Count to ten."), "max_tokens": 24, "logprobs": True, "top_logprobs": 3},
     "schema": {
@@ -222,7 +233,17 @@ def children(pid: int) -> list[int]:
     return found
 
 
-async def soak(url: str, program: int, minutes: float, users: int) -> Seen:
+def kept_on_disk(data: Path) -> int:
+    """The bytes of conversations in the cache on disk."""
+    sizes = []
+    for path in data.rglob("*.prompt"):
+        # A file may be deleted at this moment.
+        with contextlib.suppress(FileNotFoundError):
+            sizes += [path.stat().st_size]
+    return sum(sizes)
+
+
+async def soak(url: str, program: int, minutes: float, users: int, data: Path) -> Seen:
     seen, begun = Seen(), time.monotonic()
     limits = httpx.Limits(max_connections=users + 2, max_keepalive_connections=users + 2)
     async with httpx.AsyncClient(base_url=url, timeout=STUCK + 10, limits=limits) as client:
@@ -243,6 +264,8 @@ async def soak(url: str, program: int, minutes: float, users: int) -> Seen:
         await nobody_waits(client, model, seen)
     await asyncio.sleep(1)
     tell(processes, seen, begun)
+    kept = kept_on_disk(data)
+    seen.must(0 < kept <= CACHE_DISK, "bytes of conversations on disk:", kept)
     for process, (files, threads) in zip(processes, before):
         seen.must(process.growth() <= GROWTH, process.name, "grew by", process.growth())
         seen.must(process.files() <= files + 2, process.name, "holds files:", process.files(), "at the beginning", files)
@@ -294,9 +317,10 @@ def tell(processes: list[Process], seen: Seen, begun: float) -> None:
 def main() -> None:
     minutes, users = float(sys.argv[1]), int((sys.argv[2:] or [8])[0])
     arguments = ["--model", str(targets.MODEL), "--context", str(CONTEXT), "--parallel", str(PARALLEL), "--threads", "2"]
-    with targets.loggia(*arguments) as url:
+    arguments += ["--cache-memory", str(CACHE_MEMORY), "--cache-disk", str(CACHE_DISK)]
+    with tempfile.TemporaryDirectory(prefix="loggia-soak-") as data, targets.loggia(*arguments, data=Path(data)) as url:
         [program] = children(os.getpid())
-        seen = asyncio.run(soak(f"{url}/v1", program, minutes, users))
+        seen = asyncio.run(soak(f"{url}/v1", program, minutes, users, Path(data)))
     print("soak:", "all of it was right" if not seen.wrong else f"{len(seen.wrong)} things were wrong")
     sys.exit(bool(seen.wrong))
 
