@@ -49,7 +49,7 @@ impl Door {
         self.json(answer, "model")
     }
 
-    /// Returns what this server adds to every model, which the lists of models report.
+    /// Returns the features that this server adds to every model, for the lists of models.
     fn offered(&self) -> Offered {
         Offered {
             batches: self.store.is_some() && self.blobs.is_some(),

@@ -247,7 +247,7 @@ impl AppState {
             .with_streams(streams.unwrap_or_default())
     }
 
-    /// Adds the keys that seal what clients carry for the server.
+    /// Adds the keys that seal data which clients keep for the server.
     #[must_use]
     pub fn with_keys(self, keys: Arc<Keys>) -> Self {
         Self {

@@ -1,5 +1,5 @@
-//! `/healthz` and `/readyz`, for the operator of the server, and what all routes of the server itself
-//! have in common: their paths, 404 and 405.
+//! `/healthz` and `/readyz`, for the operator of the server, and the common part of the server's
+//! own routes: their paths, 404 and 405.
 
 use std::sync::Arc;
 use std::time::Duration;

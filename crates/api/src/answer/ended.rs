@@ -102,7 +102,7 @@ impl Progress {
         }
     }
 
-    /// Lets a server that shows running requests read what becomes known.
+    /// Makes the state of the request readable for a server that shows running requests.
     #[must_use]
     pub(crate) fn shown_in(mut self, running: Option<Arc<Running>>) -> Self {
         if let (Some(running), Some(model)) = (&running, &self.noted.ended.model) {

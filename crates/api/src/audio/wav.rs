@@ -1,8 +1,9 @@
 //! Checks that the head of a WAV file tells the truth about its length. An engine that believes it
 //! would reserve memory for sound that is not there.
 
-/// The lengths from which on a head does not tell the length: what records to a pipe cannot go back
-/// and write it. ffmpeg writes 0xFFFFFFFF, arecord 0x80000000, `SoX` a little less than 0x7FFFFFFF.
+/// From this length on, the length in a head is not the real one: a program that records to a pipe
+/// cannot go back and correct it. ffmpeg writes 0xFFFFFFFF, arecord 0x80000000, `SoX` a little less
+/// than 0x7FFFFFFF.
 const UNKNOWN: u32 = 0x7FFF_0000;
 
 /// Returns the bytes of sound that a WAV file announces, if that is more than it has. `beginning` is

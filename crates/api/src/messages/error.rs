@@ -37,7 +37,7 @@ pub(crate) fn body(error: &ApiError, request_id: Option<&str>) -> ErrorResponse 
     body
 }
 
-/// Returns what the SDKs read of an error about a thread.
+/// Returns the `details` that the SDKs read in an error about a thread.
 fn details(error: &ApiError) -> Option<Value> {
     let code = error.error.code.as_deref()?;
     match code {

@@ -87,7 +87,7 @@ pub(crate) fn of(model: &Model, offered: Offered) -> ModelInfo {
     }
 }
 
-/// Returns what a model supports. `None` if its backend does not report it.
+/// Returns the capabilities of a model. `None` if its backend does not report them.
 fn capabilities(model: &Model, offered: Offered) -> Option<Value> {
     let list = model.extra.get("capabilities")?.as_array()?;
     let has = |names: &[&str]| {

@@ -55,7 +55,7 @@ impl Door {
         Ok(asked)
     }
 
-    /// Loads what a request refers to from the store, and turns both into a chat.
+    /// Loads the stored items that a request refers to, and turns both into a chat.
     pub(crate) async fn ask_for(
         &self,
         parts: Parts,

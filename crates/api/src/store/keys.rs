@@ -24,7 +24,8 @@ pub trait KeyStore: Send + Sync {
     /// Stores a new key. [`StoreError::Duplicate`] if a key that is not revoked has the name.
     fn create_key(&self, key: StoredKey) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Replaces the digest of a key that is not revoked, and what remains of the earlier one.
+    /// Replaces the digest of a key that is not revoked, and sets the secret that remains valid for
+    /// a while.
     fn rotate_key<'a>(
         &'a self,
         id: &'a str,

@@ -184,7 +184,7 @@ fn delivery(endpoint: String, event: String) -> Result<[Change; 2], StoreError> 
     Ok([create, schedule])
 }
 
-/// Returns what is stored as JSON, which never fails.
+/// Returns the stored form as JSON, which never fails.
 fn as_json(stored: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(stored).map_err(|error| StoreError::Unavailable {
         cause: error.to_string(),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Scripted, plain_model};
 
-/// Reads every PDF that is not broken, and fetches what is there.
+/// Reads every PDF that is not broken, and fetches the documents of the test.
 #[derive(Default)]
 pub(crate) struct Reader {
     fetched: Mutex<Vec<String>>,

@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns what becomes of these events: the events, and the tokens.
+    /// Returns the events that the client gets for these events, and the tokens.
     fn rewritten(told: &[&str]) -> Result<(Vec<Value>, Option<CompletionUsage>), BackendError> {
         let mut events = TranscriptEvents::new("gpu", "m");
         let mut pieces = Vec::new();

@@ -7,7 +7,7 @@ use crate::options::LlamaOptions;
 pub(super) struct ReadAhead {
     /// The tokens that an answer's grammar forces.
     pub(super) forced: bool,
-    /// Guesses from what the prompt and the answer already contain.
+    /// Whether tokens are guessed from the text of the prompt and the answer so far.
     pub(super) lookup: bool,
 }
 

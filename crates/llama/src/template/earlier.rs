@@ -7,8 +7,8 @@ use loggia_wire::openai::{Message, ToolCall};
 
 use crate::syntax::CallForm;
 
-/// Writes what the template does not show into the contents of the messages. `form` is the form of
-/// a call.
+/// Writes calls and results that the template does not show into the contents of the messages.
+/// `form` is the form of a call.
 pub(super) fn spelled_out(messages: &[Message], shows: Shows, form: CallForm) -> Vec<Message> {
     tool_calls::spelled_out(messages, shows, |calls| written(calls, form))
 }

@@ -140,7 +140,7 @@ fn only<'a: 'b, 'b>(
     }
 }
 
-/// Returns what a request could contain: quantisations, and the names of files without one.
+/// Returns the names that a request can contain: quantisations, and the names of files without one.
 fn choices(models: &[(&HubFile, FileName)]) -> Vec<String> {
     let mut choices: Vec<String> = models
         .iter()

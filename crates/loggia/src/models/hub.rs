@@ -229,7 +229,8 @@ impl Hub {
         Err(self.refusal(&response, repo, path))
     }
 
-    /// The error for a refusal. The hub also answers 401 for what does not exist.
+    /// The error for a refusal. The hub also answers 401 if the repository or the file does not
+    /// exist.
     fn refusal(&self, response: &Response, repo: &Repo, path: Option<&str>) -> HubError {
         let code = response
             .headers()

@@ -91,7 +91,7 @@ fn is_still(path: &Path, file: &File) -> bool {
     return there.len() == open.len();
 }
 
-/// A partly written file: what has arrived so far, and its digest.
+/// A partly written file: the data that has arrived so far, and its digest.
 pub(crate) struct Part {
     target: PathBuf,
     path: PathBuf,

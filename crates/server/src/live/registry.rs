@@ -64,7 +64,7 @@ pub(super) struct RunningRequest {
 }
 
 impl Live {
-    /// Adds a request. The door fills what is returned beside.
+    /// Adds a request. The door fills the returned [`Running`].
     pub(crate) fn open(
         &self,
         id: Option<RequestId>,

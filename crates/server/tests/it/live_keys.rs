@@ -236,7 +236,7 @@ async fn limits_are_told_in_the_headers_of_each_api() {
         .admin("POST /admin/keys", Some(&json!({"name": "bob"})))
         .await;
     let key = created["value"].as_str().expect("a key");
-    // A panic for each request, which gives back what was reserved.
+    // Each request panics, which gives back its reservation.
     let chat = json!({"model": "clumsy", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]});
     for (path, names) in [
         (

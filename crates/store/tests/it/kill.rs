@@ -60,7 +60,7 @@ async fn writes_until_it_is_killed() {
     futures_util::future::join_all(tasks).await;
 }
 
-/// Reports to the test what is stored.
+/// Reports to the test that an object is stored.
 fn tell(what: &str, id: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "\n{what} {id}");

@@ -194,7 +194,7 @@ async fn a_full_file_makes_room_for_the_next_object() {
         let created = store.create(&owner, object, text("i", 64 << 10)).await;
         assert_eq!(created, Ok(()));
     }
-    // The operator lowers the limit far below what is there.
+    // The operator lowers the limit far below the used size.
     let store = SqlStore::in_file(&path, limited(1 << 20));
     let first = store.create(&owner, conversation("d"), text("i", 200 << 10));
     assert_eq!(first.await, Err(StoreError::Full));

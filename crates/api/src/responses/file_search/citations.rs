@@ -82,7 +82,7 @@ mod tests {
         Cited::Text(text.to_owned())
     }
 
-    /// Takes a text in pieces of some characters, and joins what comes out.
+    /// Passes a text in pieces of `at_once` characters, and joins the results.
     fn taken(whole: &str, at_once: usize) -> Vec<Cited> {
         let letters: Vec<char> = whole.chars().collect();
         let mut citations = Citations::default();

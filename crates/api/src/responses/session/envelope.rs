@@ -1,4 +1,4 @@
-//! Frames of a client: what a session reads of them. The door reads the rest.
+//! Frames of a client: the fields that the session itself reads. The door reads the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

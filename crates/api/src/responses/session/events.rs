@@ -1,4 +1,5 @@
-//! The events of a response as the session sees them: its frames, and what goes on when it ends.
+//! The events of a response: the session turns them into frames, and starts the next response after
+//! the last one.
 
 use std::sync::Arc;
 

@@ -127,7 +127,7 @@ fn without_tags(html: &str) -> String {
     text
 }
 
-/// Returns what follows the end of an element.
+/// Returns the text after the end of an element.
 fn after_element<'a>(rest: &'a str, name: &str) -> &'a str {
     let mut after = rest;
     while let Some(at) = after.find("</") {

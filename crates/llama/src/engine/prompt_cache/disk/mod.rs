@@ -36,7 +36,7 @@ const MOST_READ_BYTES: u64 = MOST_WAITING as u64;
 /// How often the lock of the folder is tried while another process has it.
 const TRY_LOCK_EVERY: Duration = Duration::from_secs(5);
 
-/// The snapshots on disk. Dropping it writes what is waiting.
+/// The snapshots on disk. Dropping this writes the waiting ones.
 pub(in crate::engine) struct Disk {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,

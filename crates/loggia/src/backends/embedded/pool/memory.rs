@@ -100,8 +100,8 @@ fn together<'a>(models: impl Iterator<Item = (&'a Path, Forecast)>) -> u64 {
     bytes
 }
 
-/// The default memory limit: what is available now on the machine or in the container. `None` in
-/// GPU builds, because the weights may be in the GPU's memory.
+/// The default memory limit: the memory that is available now on the machine or in the container.
+/// `None` in GPU builds, because the weights may be in the GPU's memory.
 pub(in super::super) fn of_this_machine() -> Option<u64> {
     if cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan")) {
         return None;
