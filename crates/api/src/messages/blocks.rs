@@ -180,7 +180,7 @@ pub(crate) fn name_extras(place: &str, block: &Block, ignored: &mut Ignored) {
         name("citations");
     }
     for (key, value) in &block.extra {
-        // `caller` is who made a call, which answers contain.
+        // Answers contain `caller`, the origin of a call; it has no effect here.
         if key != "caller" && !value.is_null() {
             name(key);
         }

@@ -118,7 +118,7 @@ pub(crate) struct Earlier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Follower {
     Nothing,
-    /// More of the model's answer.
+    /// The rest of the model's answer.
     Answer,
     /// A message of the user or of the system.
     Message,

@@ -8,7 +8,7 @@ const LONGEST: usize = 32;
 /// An earlier place in the text that is like its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// The number of tokens that both have in common.
+    /// The number of tokens that the earlier place and the end of the text have in common.
     pub(super) matched: usize,
     /// The tokens that followed the earlier place.
     pub(super) tokens: Vec<Token>,
