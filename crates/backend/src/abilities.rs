@@ -176,7 +176,7 @@ pub enum SchemaEngine {
     Own,
     /// llama.cpp's converter from JSON schemas to grammars, which Ollama uses too.
     LlamaCpp,
-    /// llguidance, which vLLM and SGLang can use.
+    /// llguidance, which vLLM and `SGLang` can use.
     Llguidance,
 }
 
