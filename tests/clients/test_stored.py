@@ -84,7 +84,7 @@ def test_the_answers_are_what_the_strict_client_and_the_spec_want(kept):
     holds("ChatCompletionList", chats.list())
     items = [
         {"role": "user", "content": "Hi"},
-        {"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AA=="}]},
+        {"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}]},
         {"role": "assistant", "content": "Ho"},
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c", "output": "4"},

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use loggia_backend::{BackendError, NotDeleted, Phase, Profile, WorkKind};
 use loggia_wire::openai::{ErrorBody, ErrorObject};
 
-use crate::wording::Dialect;
+use crate::wording::{Dialect, Origins};
 use crate::{Body, messages, wording};
 
 /// The default wait before a retry: if an engine is busy or down, for the engine's rate limit, and
@@ -368,6 +368,11 @@ impl From<BackendError> for ApiError {
 impl ApiError {
     /// Converts a backend's failure to the error that clients of this dialect see.
     pub(crate) fn worded(error: BackendError, dialect: Dialect) -> Self {
+        Self::worded_at(error, dialect, &Origins::default())
+    }
+
+    /// The same about a chat whose fields come from there.
+    pub(crate) fn worded_at(error: BackendError, dialect: Dialect, origins: &Origins) -> Self {
         let message = error.to_string();
         match error {
             BackendError::ModelNotFound { .. } => {
@@ -381,7 +386,7 @@ impl ApiError {
             }
             BackendError::InvalidRequest { param, code, .. } => {
                 let mut refused = Self::new(StatusCode::BAD_REQUEST, message);
-                refused.error.param = param.map(|param| wording::param(dialect, param));
+                refused.error.param = param.map(|param| wording::param(dialect, origins, param));
                 refused.error.code = code;
                 refused
             }
@@ -414,7 +419,7 @@ impl ApiError {
                 ..
             } => {
                 let mut refused = Self::new(refusal_status(status), message);
-                let param = param.map(|param| wording::param(dialect, param));
+                let param = param.map(|param| wording::param(dialect, origins, param));
                 refused.error.param = param.map(bounded);
                 refused.error.code = code.map(bounded);
                 refused

@@ -39,7 +39,7 @@ use crate::responses::compaction_plan::{Compacting, CompactionPlan, plan_compact
 use crate::responses::server_tools::{self, ServerTools};
 use crate::store::Owner;
 use crate::stored::keep::{Keep, Keeping};
-use crate::wording::Dialect;
+use crate::wording::{Dialect, Origins};
 use crate::{ApiError, Body, Door, Ended, wording};
 
 /// The initial capacity of the buffer for a complete answer: a short one. It grows if needed.
@@ -148,7 +148,7 @@ fn keep<R: Generate>(
         return Ok(None);
     };
     let owner = Owner::new(asked.head.caller.clone());
-    let request_id = asked.refusals.request_id.clone();
+    let request_id = asked.refusals.request_id();
     Ok(Some(Box::new(Keep::new(store, owner, request_id, what))))
 }
 
@@ -422,7 +422,10 @@ impl Door {
 /// the client's names.
 fn ignored_late<R: Ask>(served_by: &ServedBy) -> Vec<String> {
     let names = served_by.ignored.iter().cloned();
-    names.map(|name| wording::param(R::DIALECT, name)).collect()
+    let origins = Origins::default();
+    names
+        .map(|name| wording::param(R::DIALECT, &origins, name))
+        .collect()
 }
 
 /// Returns a complete answer or an error, with the names of the ignored fields.

@@ -1,6 +1,8 @@
 //! Words the errors of backends in the terms of the request (a chat's messages, a completion's
 //! prompt, the input of embeddings), and in OpenAI's own words if it has some.
 
+use std::sync::Arc;
+
 use loggia_backend::WorkKind;
 
 use crate::{messages, responses::names};
@@ -28,11 +30,23 @@ pub(crate) fn prompt(dialect: Dialect) -> &'static str {
     }
 }
 
+/// Where the fields of a chat come from that was made of a request of another dialect.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Origins {
+    /// Of another kind of request, or not known.
+    #[default]
+    Unknown,
+    Response(Arc<names::Places>),
+    Messages(Arc<messages::names::Places>),
+}
+
 /// Converts the path of an invalid field, which backends report in the terms of a chat.
-pub(crate) fn param(dialect: Dialect, param: String) -> String {
-    match dialect {
-        Dialect::Responses => names::of_response(&param, &names::Places::default()),
-        Dialect::Messages => {
+pub(crate) fn param(dialect: Dialect, origins: &Origins, param: String) -> String {
+    match (dialect, origins) {
+        (_, Origins::Response(places)) => names::of_response(&param, places),
+        (_, Origins::Messages(places)) => messages::names::of_messages(&param, places),
+        (Dialect::Responses, _) => names::of_response(&param, &names::Places::default()),
+        (Dialect::Messages, _) => {
             messages::names::of_messages(&param, &messages::names::Places::default())
         }
         _ if param == "messages" => prompt(dialect).to_owned(),

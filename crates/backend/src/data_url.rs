@@ -42,6 +42,19 @@ impl DataUrl {
     }
 }
 
+/// Returns the first bytes of a `data:` URL: at least 48, unless it has fewer. The rest is neither
+/// decoded nor checked if the URL has the usual form. Returns `None` for invalid base64.
+pub fn first_bytes(url: &str) -> Option<Vec<u8>> {
+    const FIRST: usize = 64;
+    if let Some((_, base64)) = plain(url)
+        && let Some(first) = base64.get(..FIRST)
+        && let Ok(bytes) = STANDARD.decode(first)
+    {
+        return Some(bytes);
+    }
+    DataUrl::read(url).map(|url| url.bytes)
+}
+
 /// Returns whether a text is a `data:` URL, valid or not.
 pub fn is_data_url(url: &str) -> bool {
     url.trim_start()
@@ -124,6 +137,29 @@ mod tests {
                 .canonical(),
             "data:image/png;base64,aGVsbG8="
         );
+    }
+
+    #[test]
+    fn the_first_bytes_are_decoded_alone() {
+        let url = |base64: &str| format!("data:image/png;base64,{base64}");
+        let long = "aGVs".repeat(100);
+        assert_eq!(first_bytes(&url(&long)), Some(b"hel".repeat(16)));
+        // What comes after them is not read.
+        assert_eq!(first_bytes(&url(&(long + "*"))), Some(b"hel".repeat(16)));
+        for (base64, bytes) in [
+            ("aGVsbG8", &b"hello"[..]),
+            ("aGVs\r\nbG8=", b"hello"),
+            ("", b""),
+        ] {
+            assert_eq!(first_bytes(&url(base64)).as_deref(), Some(bytes));
+        }
+        // In lines, all is decoded.
+        let lines = "aGVs\n".repeat(100);
+        assert_eq!(first_bytes(&url(&lines)), Some(b"hel".repeat(100)));
+        for wrong in ["A", "?", "é"] {
+            assert_eq!(first_bytes(&url(wrong)), None);
+        }
+        assert_eq!(first_bytes("https://a.example"), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use loggia_backend::{Abilities, Ability, Profile, WorkKind};
 use loggia_wire::Extra;
 use loggia_wire::openai::ChatCompletionRequest;
 
-use crate::wording::Dialect;
+use crate::wording::{Dialect, Origins};
 use crate::{ApiError, Ceilings, Policy, Strictness};
 
 /// A request for work by a model: a chat, a completion or embeddings.
@@ -51,6 +51,11 @@ pub(crate) trait Ask: Clone + Send + Sync + Sized + 'static {
     /// instead.
     fn tell_service_tier(&mut self, tier: &'static str) {
         let _ = tier;
+    }
+
+    /// Returns where the fields of the chat come from, for the errors of backends.
+    fn origins(&self) -> Origins {
+        Origins::default()
     }
 
     /// Replaces the place in the chat that an error is about by the client's name for it.

@@ -14,7 +14,7 @@ use crate::admit::checks::{
 use crate::admit::messages;
 use crate::admit::original;
 use crate::admit::parse::{parsed_shared, profile_of, tracked, typed};
-use crate::admit::{ceilings, combinations, engine_options, fields, unpack_files};
+use crate::admit::{ceilings, combinations, engine_options, fields, images, unpack_files};
 use crate::answer::id;
 use crate::answer::writer::Shape;
 use crate::custom_tools::{self, CustomTools};
@@ -129,6 +129,7 @@ pub fn parse_chat(
     // The profile `original` accepts anything in a message, as the middleware of 2024 did.
     if profile == Profile::Openai {
         messages::check(&request.messages)?;
+        images::check_all(&request.messages)?;
     }
     ceilings::check(&request, &policy.ceilings)?;
     if let Some(stop) = &mut Arc::make_mut(&mut request).stop {

@@ -7,6 +7,7 @@
 //! | JSON that cannot be parsed, a missing or duplicate field, a wrong type | `parse.rs`, and the types in `loggia-wire` |
 //! | one value alone, whatever the model: a range, a length, a name's letters | `chat.rs`, `completion.rs`, `embedding.rs`, with the shared checks of `checks.rs` |
 //! | the order and the roles of messages | `messages.rs` |
+//! | data of images that is not an image | `images.rs` |
 //! | a limit that an operator can set | `ceilings.rs` |
 //! | two fields that exclude one another, or a value that only `--lenient` accepts | `combinations.rs` |
 //! | a field that some model or backend cannot honour | the table in `fields.rs` |
@@ -16,7 +17,7 @@
 //! | a field in the wrong message, a content part that the model cannot take | `misplaced.rs`, `placeholders.rs`, `unpack_files.rs` |
 //! | what the 2024 middleware accepted | `original.rs` |
 //!
-//! The first five do not need the model; a request that fails there is refused before any backend
+//! The first six do not need the model; a request that fails there is refused before any backend
 //! is asked. Everything else runs in [`admit`], once the model's abilities are known.
 
 pub(crate) mod allowed_values;
@@ -29,6 +30,7 @@ pub(crate) mod completion;
 pub(crate) mod embedding;
 pub(crate) mod engine_options;
 pub(crate) mod fields;
+pub(crate) mod images;
 pub(crate) mod messages;
 pub(crate) mod misplaced;
 pub(crate) mod original;
@@ -80,7 +82,7 @@ pub(crate) struct OfBatch;
 impl<R: Ask> ParsedRequest<R> {
     pub(crate) fn new(door: &Door, parts: Parts, request: Arc<R>, profile: Profile) -> Self {
         let strictness = door.strictness_for(&parts, request.model());
-        let refusals = Refusals::new(&parts, R::DIALECT);
+        let refusals = Refusals::with_origins(&parts, R::DIALECT, request.origins());
         let progress = Progress::new(request.model()).shown_in(Running::of(&parts));
         let report = parts.extensions.get::<Arc<LimitReport>>().cloned();
         let caller = parts.extensions.get::<Caller>();

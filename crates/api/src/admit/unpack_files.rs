@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use loggia_backend::data_url::{self, DataUrl};
+use loggia_backend::fetch_images::ImageKind;
 use loggia_backend::{Abilities, Ability};
 use loggia_wire::Extra;
 use loggia_wire::openai::{ChatCompletionRequest, Content, File, Part, PartKind};
@@ -30,13 +31,11 @@ const TEXT_ENDINGS: [&str; 10] = [
     "txt", "md", "csv", "json", "xml", "yaml", "yml", "toml", "html", "log",
 ];
 
-/// Media types of images that models read.
-const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
-
 /// Replaces files by their content.
 ///
 /// # Errors
-/// Fails for a file whose data is neither base64 nor a `data:` URL.
+/// Fails for a file whose data is neither base64 nor a `data:` URL, and for an image file whose data is
+/// not an image.
 pub(crate) fn unpack(request: &mut ChatCompletionRequest, can: &Abilities) -> Result<(), ApiError> {
     if can.has(Ability::Files) {
         return Ok(());
@@ -105,7 +104,12 @@ fn content(file: &File, can: &Abilities) -> Result<Option<PartKind>, &'static st
             .ok()
             .map(|text| PartKind::Text(titled(name, text))));
     }
-    if IMAGES.contains(&read.media_type.as_str()) && can.has(Ability::Images) {
+    let mut kinds = ImageKind::ALL.iter();
+    let is_image = kinds.any(|kind| kind.media_type() == read.media_type);
+    if is_image && ImageKind::of(&read.bytes).is_none() {
+        return Err("is not an image, although its media type is that of one");
+    }
+    if is_image && can.has(Ability::Images) {
         return Ok(Some(PartKind::ImageUrl {
             url: read.canonical(),
             detail: None,
@@ -191,9 +195,8 @@ mod tests {
 
     #[test]
     fn a_file_that_is_an_image_is_an_image_part_where_the_model_sees() {
-        let file = json!({"filename": "a.png", "file_data": "data:image/png;base64,AA=="});
-        let image =
-            json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}});
+        let file = json!({"filename": "a.png", "file_data": "data:image/png;base64,iVBORw0KGgo="});
+        let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}});
         assert_eq!(unpacked(&file, &[Ability::Images]).unwrap(), image);
         assert_eq!(
             unpacked(&file, &[]).unwrap()["type"],
@@ -221,7 +224,12 @@ mod tests {
 
     #[test]
     fn data_that_cannot_be_read_is_an_error_that_names_its_place() {
-        for data in ["data:text/plain", "data:text/plain;base64,?", "no base64!"] {
+        for data in [
+            "data:text/plain",
+            "data:text/plain;base64,?",
+            "data:image/png;base64,AA==",
+            "no base64!",
+        ] {
             let error = unpacked(&json!({"file_data": data}), &[]).unwrap_err();
             assert_eq!(
                 error.body().error.param.as_deref(),

@@ -6,29 +6,48 @@ use std::sync::Arc;
 use http::request::Parts;
 use loggia_backend::BackendError;
 
-use crate::wording::Dialect;
+use crate::wording::{Dialect, Origins};
 use crate::{ApiError, RequestId};
 
-/// Converts the errors of one request to those that its client sees.
+/// Converts the errors of one request to those that its client sees. Clones share one allocation,
+/// because a request that waits for an engine has several of them in its future.
 #[derive(Clone, Debug)]
-pub(crate) struct Refusals {
-    pub(crate) request_id: Option<Arc<str>>,
+pub(crate) struct Refusals(Arc<RequestFacts>);
+
+#[derive(Debug)]
+struct RequestFacts {
+    request_id: Option<Arc<str>>,
     dialect: Dialect,
+    origins: Origins,
 }
 
 impl Refusals {
     pub(crate) fn new(parts: &Parts, dialect: Dialect) -> Self {
-        Self {
+        Self::with_origins(parts, dialect, Origins::default())
+    }
+
+    /// Creates the refusals of a chat whose fields come from there.
+    pub(crate) fn with_origins(parts: &Parts, dialect: Dialect, origins: Origins) -> Self {
+        Self(Arc::new(RequestFacts {
             request_id: RequestId::of(parts),
             dialect,
-        }
+            origins,
+        }))
+    }
+
+    pub(crate) fn request_id(&self) -> Option<Arc<str>> {
+        self.0.request_id.clone()
+    }
+
+    fn worded(&self, error: BackendError) -> ApiError {
+        ApiError::worded_at(error, self.0.dialect, &self.0.origins)
     }
 
     /// Logs and converts an error before the answer has begun.
     pub(crate) fn refuse(&self, error: BackendError) -> ApiError {
         let cause = error.kind();
-        let error = ApiError::worded(error, self.dialect);
-        let (request_id, status) = (self.request_id.as_deref(), error.status.as_u16());
+        let error = self.worded(error);
+        let (request_id, status) = (self.0.request_id.as_deref(), error.status.as_u16());
         if error.status.is_server_error() {
             tracing::warn!(request_id, cause, status, "a request failed");
         } else {
@@ -40,10 +59,10 @@ impl Refusals {
     /// Logs and converts an error in a stream that has begun.
     pub(crate) fn fail(&self, error: BackendError) -> ApiError {
         tracing::warn!(
-            request_id = self.request_id.as_deref(),
+            request_id = self.0.request_id.as_deref(),
             cause = error.kind(),
             "a stream failed"
         );
-        ApiError::worded(error, self.dialect)
+        self.worded(error)
     }
 }

@@ -338,7 +338,7 @@ impl EventStream {
     /// Adds the id of the request to an error.
     fn named(&self, error: &ApiError) -> ApiError {
         ApiError {
-            request_id: self.refusals.request_id.clone(),
+            request_id: self.refusals.request_id(),
             ..error.clone()
         }
     }

@@ -25,7 +25,7 @@ use crate::messages::signature::Signer;
 use crate::messages::thread::Thread;
 use crate::responses::auto_compaction::AutoCompaction;
 use crate::stored::keep::ToStore;
-use crate::wording::Dialect;
+use crate::wording::{Dialect, Origins};
 use crate::{ApiError, Ceilings, Strictness};
 
 /// A request of `POST /v1/messages` that was parsed and became a chat.
@@ -144,6 +144,10 @@ impl Ask for MessageAsChat {
 
     fn chat(&mut self) -> Option<&mut ChatCompletionRequest> {
         Some(Self::chat(self))
+    }
+
+    fn origins(&self) -> Origins {
+        Origins::Messages(Arc::clone(&self.places))
     }
 
     fn named_place(&self, error: ApiError) -> ApiError {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::ApiError;
 use crate::admit::checks::{missing, not_among};
+use crate::admit::images;
 use crate::admit::parse::{typed, wrong_at};
 use crate::documents::check_url;
 use crate::responses::ignored::Ignored;
@@ -192,7 +193,11 @@ fn image(place: &str, source: Option<&Value>) -> Result<PartKind, ApiError> {
     let place = format!("{place}.source");
     let source = source.ok_or_else(|| missing(place.clone()))?;
     let url = match kind_of(source) {
-        "base64" => data_url(&place, source)?,
+        "base64" => {
+            let url = data_url(&place, source)?;
+            images::check_source(&place, needed(&place, source, "media_type")?, &url)?;
+            url
+        }
         "url" => needed(&place, source, "url")?.to_owned(),
         "file" => return stored_file(&place, source, None),
         other => {

@@ -31,7 +31,7 @@ use crate::responses::summary::Compaction;
 use crate::responses::truncation;
 use crate::responses::turn::Turn;
 use crate::stored::keep::ToStore;
-use crate::wording::Dialect;
+use crate::wording::{Dialect, Origins};
 use crate::{ApiError, Ceilings, Strictness};
 
 /// A request for a response that was parsed and became a chat.
@@ -179,6 +179,10 @@ impl Ask for ResponseAsChat {
     fn tell_service_tier(&mut self, tier: &'static str) {
         let shape = Arc::make_mut(&mut self.shape);
         tier.clone_into(&mut shape.template.service_tier);
+    }
+
+    fn origins(&self) -> Origins {
+        Origins::Response(Arc::clone(&self.places))
     }
 
     fn named_place(&self, error: ApiError) -> ApiError {

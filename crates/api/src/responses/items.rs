@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::ApiError;
 use crate::admit::checks::missing;
+use crate::admit::images;
 use crate::admit::parse::{typed, wrong_at};
 use crate::custom_tools;
 use crate::documents::check_url;
@@ -857,11 +858,15 @@ fn chat_part(place: &str, part: ItemPart) -> Result<Option<Part>, ApiError> {
             match (image_url, file_id) {
                 // The media type is detected from the content.
                 (None, Some(file_id)) => by_id(file_id, None),
-                (url, _) => PartKind::ImageUrl {
-                    url: url.ok_or_else(|| needed("image_url"))?,
-                    detail,
-                    extra: Extra::new(),
-                },
+                (url, _) => {
+                    let url = url.ok_or_else(|| needed("image_url"))?;
+                    images::check(|| format!("{place}.image_url"), &url)?;
+                    PartKind::ImageUrl {
+                        url,
+                        detail,
+                        extra: Extra::new(),
+                    }
+                }
             }
         }
         "input_file" => match (file_data, file_id, file_url) {

@@ -58,7 +58,9 @@ fn user(part: Value) -> Value {
 async fn a_word_that_the_specification_does_not_have_is_named_and_strict_refuses_it_with_those_it_has()
  {
     let image = |detail: Value| {
-        user(json!({"type": "image_url", "image_url": {"url": "data:,", "detail": detail}}))
+        user(
+            json!({"type": "image_url", "image_url": {"url": "https://a.example/a.png", "detail": detail}}),
+        )
     };
     let sound = |format: Value| {
         user(json!({"type": "input_audio", "input_audio": {"data": "AA==", "format": format}}))

@@ -27,8 +27,9 @@ fn user(part: &Value) -> Value {
 
 /// Fields that Ollama cannot honour for a plain model, with their names in `x-loggia-ignored`.
 fn without_effect() -> Vec<(&'static str, Value)> {
-    let image =
-        user(&json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}));
+    let image = user(
+        &json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}),
+    );
     let sound =
         user(&json!({"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}));
     let file = user(&json!({"type": "file", "file": {"file_id": "file-1"}}));
@@ -270,7 +271,7 @@ async fn a_part_that_the_model_cannot_take_is_replaced_by_a_note() {
     let unseen = "[An image was attached here, but this model cannot see images.]";
     for (parts, said) in [
         (
-            json!([image("data:image/png;base64,AA==")]),
+            json!([image("data:image/png;base64,iVBORw0KGgo=")]),
             unseen.to_owned(),
         ),
         (
@@ -281,7 +282,6 @@ async fn a_part_that_the_model_cannot_take_is_replaced_by_a_note() {
             ]),
             format!("See\n\n{unseen}\n\nthis"),
         ),
-        (json!([image("data:image/png;base64,?")]), unseen.to_owned()),
         (
             json!([sound]),
             "[A sound was attached here, but this model cannot hear sounds.]".to_owned(),
@@ -558,7 +558,7 @@ async fn roles_and_parts_become_ollamas() {
     let inner = Scripted::default().recorded("chat/whole");
     let messages = json!([
         {"role": "developer", "content": "be brief"},
-        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUI="}},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
             {"type": "text", "text": "b"}]},
         {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}}]},
         {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "42"}]},
@@ -572,7 +572,7 @@ async fn roles_and_parts_become_ollamas() {
     assert_eq!(answer.status(), 200, "{}", answer.text());
     let expected = json!([
         {"role": "system", "content": "be brief"},
-        {"role": "user", "content": "ab", "images": ["QUI="]},
+        {"role": "user", "content": "ab", "images": ["iVBORw0KGgo="]},
         {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "function": {"index": 0, "name": "f", "arguments": {"x": 1}}}]},
         {"role": "tool", "content": "42", "tool_name": "f", "tool_call_id": "c1"},
         {"role": "assistant", "content": "so", "thinking": "hm"}]);
@@ -1032,7 +1032,8 @@ async fn a_reference_that_leads_nowhere_is_a_400_about_its_own_schema() {
 #[tokio::test]
 async fn each_ceiling_is_a_400_that_names_field_and_number() {
     let message = json!({"role": "user", "content": "x"});
-    let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}});
+    let image =
+        json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}});
     let tool = json!({"type": "function", "function": {"name": "f"}});
     let mut deep = json!({"type": "string"});
     for _ in 0..40 {

@@ -18,6 +18,7 @@ mod engine_options;
 mod fields;
 mod files;
 mod heartbeats;
+mod images;
 mod messages;
 mod misplaced;
 mod moderations;

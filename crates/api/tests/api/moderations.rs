@@ -120,7 +120,8 @@ async fn shield_gemma_is_asked_about_each_policy() {
         "{prompt}"
     );
     assert!(prompt.contains("No Sexually Explicit"), "{prompt}");
-    let image = json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]);
+    let image =
+        json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]);
     let answer = moderate(
         &inner,
         by(ModerationFormat::ShieldGemma),

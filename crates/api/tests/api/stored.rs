@@ -244,7 +244,8 @@ async fn nothing_is_stored_unless_the_client_asks_for_it() {
 #[tokio::test]
 async fn messages_are_listed_as_the_client_sent_them() {
     let door = StoredDoor::new(plain_model(), memory());
-    let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}});
+    let image =
+        json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}});
     let parts = json!([{"type": "text", "text": "What is it?"}, image]);
     let messages = json!([
         {"role": "system", "content": "Be brief."},

@@ -232,7 +232,7 @@ async fn what_only_another_role_has_is_taken_out_and_named() {
 
 #[tokio::test]
 async fn unknown_fields_are_named_however_deep_they_are() {
-    let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,QUI=", "format": "image/png"}});
+    let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "format": "image/png"}});
     let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}", "parsed": null}});
     let messages = json!([
         {"role": "user", "content": [image]},

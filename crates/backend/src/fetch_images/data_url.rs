@@ -13,12 +13,12 @@ pub(super) fn of(kind: ImageKind, bytes: Vec<u8>) -> String {
     .canonical()
 }
 
-/// Returns the number of bytes in a `data:` URL. Checks the complete URL, because an engine would
-/// otherwise fail later with a less helpful error.
+/// Returns the number of bytes in the `data:` URL of an image. Checks the complete URL and the type of
+/// the image, because an engine would otherwise fail later with a less helpful error.
 pub(super) fn size(url: &str) -> Result<usize, Refusal> {
-    DataUrl::read(url)
-        .map(|url| url.bytes.len())
-        .ok_or(Refusal::NoBase64)
+    let DataUrl { bytes, .. } = DataUrl::read(url).ok_or(Refusal::NoBase64)?;
+    ImageKind::of(&bytes).ok_or(Refusal::NoImage)?;
+    Ok(bytes.len())
 }
 
 #[cfg(test)]
@@ -32,5 +32,6 @@ mod tests {
         assert_eq!(size(&url), Ok(6));
         assert_eq!(size("DATA:image/gif;base64,R0lG\nODlh"), Ok(6));
         assert_eq!(size("data:image/gif;base64,R"), Err(Refusal::NoBase64));
+        assert_eq!(size("data:image/gif;base64,R0lG"), Err(Refusal::NoImage));
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum Refusal {
         "the data: URL is not valid base64; it must have the form data:image/png;base64,… with the standard alphabet"
     )]
     NoBase64,
+    #[error("the data: URL is not an image of a supported type (PNG, JPEG, GIF, WebP)")]
+    NoImage,
     #[error("the request has more than {0} images to fetch")]
     TooManyFetches(usize),
     #[error("it is larger than {0} bytes")]
@@ -82,7 +84,7 @@ impl Refusal {
     /// Returns advice, if the reason does not contain it.
     fn advice(&self) -> Option<&'static str> {
         match self {
-            Self::NoUrl | Self::NoBase64 => None,
+            Self::NoUrl | Self::NoBase64 | Self::NoImage => None,
             Self::TooLarge(_) | Self::TooLargeTogether(_) => Some("send a smaller one"),
             _ => Some("send the image itself, as a data: URL (data:image/png;base64,…)"),
         }

@@ -641,8 +641,13 @@ async fn what_is_no_url_or_no_base64_is_refused_before_anything_is_fetched() {
         &[],
     );
     let gif = "data:image/gif;base64,R0lGODlh";
-    let small = "data:image/gif;base64,AA==";
-    let cases: [(&[&str], usize, &str); 5] = [
+    let small = "data:image/jpeg;base64,/9j/";
+    let cases: [(&[&str], usize, &str); 6] = [
+        (
+            &[small, "data:image/bmp;base64,Qk0="],
+            1,
+            "the data: URL is not an image of a supported type",
+        ),
         (
             &[small, "data:image/png;base64,A"],
             1,

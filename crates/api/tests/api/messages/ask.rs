@@ -157,7 +157,7 @@ async fn neighbouring_messages_of_the_model_are_one() {
 
 #[tokio::test]
 async fn images_come_as_data_and_by_address() {
-    let source = json!({"type": "base64", "media_type": "image/png", "data": "aGk="});
+    let source = json!({"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="});
     let content = json!([
         {"type": "text", "text": "What is this?"},
         {"type": "image", "source": source},
@@ -168,7 +168,7 @@ async fn images_come_as_data_and_by_address() {
         messages(asked).await[0]["content"],
         json!([
             {"type": "text", "text": "What is this?"},
-            {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
             {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
         ])
     );
@@ -298,11 +298,11 @@ async fn numbers_in_the_input_of_a_call_keep_their_digits() {
 
 #[tokio::test]
 async fn an_image_in_a_result_is_shown_after_it() {
-    let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}});
+    let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}});
     let linked =
         json!({"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}});
     let part = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
-    let shown = part("data:image/png;base64,aGk=");
+    let shown = part("data:image/png;base64,iVBORw0KGgo=");
     let fetched = part("https://example.com/a.png");
     let result = json!({"type": "tool_result", "tool_use_id": "t", "content": [image, linked]});
     let asked = |content: Value| {

@@ -73,7 +73,7 @@ async fn messages_of_every_role_come_with_and_without_a_type() {
 
 #[tokio::test]
 async fn images_sounds_and_files_are_parts() {
-    let image = "data:image/png;base64,aGk=";
+    let image = "data:image/png;base64,iVBORw0KGgo=";
     let items = json!([{"role": "user", "content": [
         {"type": "input_image", "image_url": image, "detail": "low"},
         {"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}},
@@ -124,7 +124,7 @@ async fn a_turn_of_the_assistants_is_one_message_and_outputs_follow_it() {
 
 #[tokio::test]
 async fn an_image_that_a_call_gave_is_shown_after_its_output() {
-    let image = "data:image/png;base64,aGk=";
+    let image = "data:image/png;base64,iVBORw0KGgo=";
     let items = json!([
         {"type": "function_call", "call_id": "call_1", "name": "view_image", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "call_1", "output": [{"type": "input_image", "image_url": image}]}
