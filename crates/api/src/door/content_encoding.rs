@@ -1,13 +1,15 @@
 //! Decompresses request bodies (`Content-Encoding`), within the limit for bodies and with bounded
 //! memory.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 
 use brotli_decompressor::Decompressor;
-use bytes::Bytes;
-use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use bytes::{Buf, Bytes};
+use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
+use tokio::sync::mpsc;
 
 use crate::ApiError;
 use crate::error::ACCEPTED_CODINGS;
@@ -62,6 +64,10 @@ fn unknown() -> ApiError {
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).coded("unsupported_content_encoding")
 }
 
+/// The bytes of a decompressed body that are passed on at once, and how many of these pieces wait.
+const PIECE: usize = 64 << 10;
+const PIECES: usize = 2;
+
 /// Decompresses a body on a blocking thread, because a small body can become large.
 ///
 /// # Errors
@@ -72,52 +78,85 @@ pub(crate) async fn unpack(
     limit: usize,
 ) -> Result<Bytes, ApiError> {
     let unpacking = move || {
-        let mut body = body;
-        for coding in codings.into_iter().rev() {
-            body = one(coding, &body, limit)?.into();
+        let most = limit as u64 + 1;
+        let mut unpacked = Vec::new();
+        let mut decoder = decoder(body.reader(), codings, most).map_err(|_| broken())?;
+        decoder.read_to_end(&mut unpacked).map_err(|_| broken())?;
+        if unpacked.len() > limit {
+            Err(ApiError::body_too_large(limit))
+        } else {
+            Ok(unpacked.into())
         }
-        Ok(body)
     };
     tokio::task::spawn_blocking(unpacking)
         .await
         .unwrap_or_else(|_| Err(broken()))
 }
 
-fn one(coding: Coding, packed: &[u8], limit: usize) -> Result<Vec<u8>, ApiError> {
-    match coding {
-        Coding::Gzip => within(MultiGzDecoder::new(packed), limit),
-        // The name means zlib. Some clients send raw deflate data.
-        Coding::Deflate if is_zlib(packed) => within(ZlibDecoder::new(packed), limit),
-        Coding::Deflate => within(DeflateDecoder::new(packed), limit),
-        Coding::Brotli => within(Decompressor::new(packed, BROTLI_BUFFER), limit),
-        Coding::Zstd => {
-            let mut decoder =
-                zstd::stream::read::Decoder::with_buffer(packed).map_err(|_| broken())?;
-            decoder
-                .window_log_max(ZSTD_WINDOW_LOG)
-                .map_err(|_| broken())?;
-            within(decoder, limit)
+/// Decompresses a body in a file on a blocking thread, which waits for the receiver. Returns the
+/// pieces, a 400 for invalid data, and an end after `most` bytes.
+pub(crate) fn unpack_file(
+    packed: File,
+    codings: Vec<Coding>,
+    most: u64,
+) -> mpsc::Receiver<Result<Bytes, ApiError>> {
+    let (sender, receiver) = mpsc::channel(PIECES);
+    tokio::task::spawn_blocking(move || {
+        let unpacking = || {
+            let mut decoder = decoder(BufReader::new(packed), codings, most)?;
+            loop {
+                let mut piece = Vec::with_capacity(PIECE);
+                decoder
+                    .by_ref()
+                    .take(PIECE as u64)
+                    .read_to_end(&mut piece)?;
+                // Without a receiver, the client has left, or the body is refused.
+                if piece.is_empty() || sender.blocking_send(Ok(piece.into())).is_err() {
+                    return io::Result::Ok(());
+                }
+            }
+        };
+        if unpacking().is_err() {
+            let _ = sender.blocking_send(Err(broken()));
         }
+    });
+    receiver
+}
+
+/// Returns a decoder of all codings, of which each writes at most `most` bytes. None keeps more than
+/// its window in memory.
+fn decoder(
+    packed: impl BufRead + Send + 'static,
+    codings: Vec<Coding>,
+    most: u64,
+) -> io::Result<Box<dyn BufRead + Send>> {
+    let mut packed: Box<dyn BufRead + Send> = Box::new(packed);
+    for coding in codings.into_iter().rev() {
+        let unpacked = one(coding, packed)?.take(most);
+        packed = Box::new(BufReader::new(unpacked));
     }
+    Ok(packed)
+}
+
+fn one(coding: Coding, mut packed: Box<dyn BufRead + Send>) -> io::Result<Box<dyn Read + Send>> {
+    Ok(match coding {
+        Coding::Gzip => Box::new(MultiGzDecoder::new(packed)),
+        // The name means zlib. Some clients send raw deflate data.
+        Coding::Deflate if is_zlib(packed.fill_buf()?) => Box::new(ZlibDecoder::new(packed)),
+        Coding::Deflate => Box::new(DeflateDecoder::new(packed)),
+        Coding::Brotli => Box::new(Decompressor::new(packed, BROTLI_BUFFER)),
+        Coding::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            Box::new(decoder)
+        }
+    })
 }
 
 /// Returns whether the data has a zlib header (RFC 1950): the method, and a checksum of the first
 /// two bytes.
 fn is_zlib(packed: &[u8]) -> bool {
     matches!(packed, [first, second, ..] if first & 0x0f == 8 && (u16::from(*first) << 8 | u16::from(*second)) % 31 == 0)
-}
-
-fn within(unpacked: impl Read, limit: usize) -> Result<Vec<u8>, ApiError> {
-    let mut body = Vec::new();
-    unpacked
-        .take(limit as u64 + 1)
-        .read_to_end(&mut body)
-        .map_err(|_| broken())?;
-    if body.len() > limit {
-        Err(ApiError::body_too_large(limit))
-    } else {
-        Ok(body)
-    }
 }
 
 fn broken() -> ApiError {

@@ -1,6 +1,8 @@
 //! Reads the body of a request, within limits.
 
 use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use http::request::Parts;
 use http::{HeaderMap, Request, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
+use tokio::sync::mpsc;
 
 use crate::door::content_encoding;
 use crate::{ApiError, Policy};
@@ -64,15 +67,15 @@ pub(crate) struct JsonPieces<B> {
 enum Source<B> {
     Body(Pin<Box<B>>),
     /// A body that was compressed.
-    Unpacked(Bytes),
+    Unpacked(mpsc::Receiver<Result<Bytes, ApiError>>),
 }
 
 impl<B> JsonPieces<B>
 where
     B: Body<Data: Buf, Error: Display> + Send,
 {
-    /// Begins to read a body of at most `limit` bytes. If it is compressed, it is read whole, with
-    /// the limit of other bodies.
+    /// Begins to read a body of at most `limit` bytes. If it is compressed, it is received in a
+    /// temporary file, because decompressing it would make a thread wait for the client.
     ///
     /// # Errors
     /// The errors of [`json_body`].
@@ -83,29 +86,61 @@ where
         policy: &Policy,
     ) -> Result<Self, ApiError> {
         check_type(headers)?;
-        let is_packed = !content_encoding::codings(headers)?.is_empty();
-        let source = if is_packed {
-            Source::Unpacked(json_body(headers, body, policy).await?)
-        } else {
-            Source::Body(Box::pin(body))
-        };
+        let codings = content_encoding::codings(headers)?;
         if length_of(headers).is_some_and(|length| length > limit) {
             return Err(too_large(limit));
         }
-        Ok(Self {
-            source,
+        let mut pieces = Self {
+            source: Source::Body(Box::pin(body)),
             limit,
             left: limit,
             pause: policy.body_within,
+        };
+        if !codings.is_empty() {
+            let packed = pieces.received().await?;
+            let unpacked = content_encoding::unpack_file(packed, codings, limit.saturating_add(1));
+            pieces.source = Source::Unpacked(unpacked);
+            pieces.left = limit;
+        }
+        Ok(pieces)
+    }
+
+    /// Returns all pieces in a temporary file without a name, which no crash leaves behind.
+    async fn received(&mut self) -> Result<File, ApiError> {
+        let mut file = on_disk(tempfile::tempfile).await?;
+        let mut buffer = BytesMut::new();
+        loop {
+            let piece = self.next().await?;
+            buffer.extend_from_slice(piece.as_deref().unwrap_or_default());
+            if piece.is_some() && buffer.len() < WRITTEN_AT_ONCE {
+                continue;
+            }
+            let bytes = buffer.split();
+            file = on_disk(move || {
+                file.write_all(&bytes)?;
+                Ok(file)
+            })
+            .await?;
+            if piece.is_none() {
+                break;
+            }
+        }
+        on_disk(move || {
+            file.seek(SeekFrom::Start(0))?;
+            Ok(file)
         })
+        .await
     }
 
     /// Returns the next piece. `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         let body = match &mut self.source {
-            Source::Unpacked(bytes) => {
-                let bytes = std::mem::take(bytes);
-                return Ok((!bytes.is_empty()).then_some(bytes));
+            Source::Unpacked(pieces) => {
+                let piece = pieces.recv().await.transpose()?;
+                if let Some(piece) = &piece {
+                    self.count(piece.len())?;
+                }
+                return Ok(piece);
             }
             Source::Body(body) => body,
         };
@@ -117,11 +152,33 @@ where
             let Ok(mut piece) = frame.map_err(|_| broken())?.into_data() else {
                 continue;
             };
-            let left = self.left.checked_sub(piece.remaining() as u64);
-            self.left = left.ok_or_else(|| too_large(self.limit))?;
-            return Ok(Some(piece.copy_to_bytes(piece.remaining())));
+            let piece = piece.copy_to_bytes(piece.remaining());
+            self.count(piece.len())?;
+            return Ok(Some(piece));
         }
     }
+
+    fn count(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let left = self.left.checked_sub(bytes as u64);
+        self.left = left.ok_or_else(|| too_large(self.limit))?;
+        Ok(())
+    }
+}
+
+/// The bytes of a compressed body that are written at once.
+const WRITTEN_AT_ONCE: usize = 256 << 10;
+
+/// Does something with a file on a blocking thread.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
+        .map_err(|error| {
+            tracing::error!(%error, "a compressed body cannot be kept in a temporary file");
+            let message = "The server has no space for the body at the moment; try again later.";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("store_full")
+        })
 }
 
 fn length_of(headers: &HeaderMap) -> Option<u64> {

@@ -24,25 +24,25 @@ const BROTLI: &str =
     "G0YAqIzDdKM9f4RwrTYRz9uO/IGtLqNA9y8I1zosXX3BIScCt7dAAoS6hGo9McCBn9edpfaJJMcdWSFWWHBh4Xc=";
 const BROTLI_SPACES: &str = "y///P/glQOKxQCD3/o///3/wSwDEYRGA7v0f////4JcAiMMCAN37P/7//8EvARCHBQC693/8//+DXwIgDgsAdO//+P//B78EQBwWAOje//H//w9+CYA4LADQvf/L//8//BIAcVgAoHv/Bw==";
 
-fn gzip(body: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(body: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(body).unwrap();
     encoder.finish().unwrap()
 }
 
-fn zlib(body: &[u8]) -> Vec<u8> {
+pub(crate) fn zlib(body: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(body).unwrap();
     encoder.finish().unwrap()
 }
 
-fn deflate(body: &[u8]) -> Vec<u8> {
+pub(crate) fn deflate(body: &[u8]) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(body).unwrap();
     encoder.finish().unwrap()
 }
 
-fn zstd(body: &[u8]) -> Vec<u8> {
+pub(crate) fn zstd(body: &[u8]) -> Vec<u8> {
     ::zstd::stream::encode_all(body, 1).unwrap()
 }
 

@@ -14,6 +14,7 @@ use loggia_api::{Policy, Store};
 use serde_json::{Value, json};
 
 use crate::batches::{BatchDoor, caller};
+use crate::content_encoding::{gzip, zlib, zstd};
 
 const PATH: &str = "/v1/messages/batches";
 
@@ -404,17 +405,24 @@ async fn sent_in_pieces(
     size: usize,
     length: Option<u64>,
 ) -> (u16, Value) {
-    let pieces: Vec<_> = body
-        .as_bytes()
-        .chunks(size)
-        .map(Bytes::copy_from_slice)
-        .collect();
+    let length = length.map(|length| ("content-length", length.to_string()));
+    sent(door, body.as_bytes(), size, length).await
+}
+
+/// Sends a body in pieces of this size, with a header.
+async fn sent(
+    door: &BatchDoor,
+    body: &[u8],
+    size: usize,
+    header: Option<(&str, String)>,
+) -> (u16, Value) {
+    let pieces: Vec<_> = body.chunks(size).map(Bytes::copy_from_slice).collect();
     let frames = pieces
         .into_iter()
         .map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
     let mut request = Request::post(PATH);
-    if let Some(length) = length {
-        request = request.header("content-length", length);
+    if let Some((name, value)) = header {
+        request = request.header(name, value);
     }
     let body = StreamBody::new(stream::iter(frames));
     let answer = door
@@ -473,6 +481,58 @@ async fn the_body_of_a_batch_of_messages_is_larger_than_that_of_a_request() {
         kept,
         "nothing is left of what was refused"
     );
+}
+
+#[tokio::test]
+async fn a_compressed_body_of_a_batch_is_unpacked_in_pieces() {
+    let mut policy = Policy {
+        body_limit: 1000,
+        ..Policy::default()
+    };
+    policy.files.key_bytes = 4 << 20;
+    let door = BatchDoor::with_policy(policy);
+    let packed = |coding: &str, body: &[u8]| match coding {
+        "gzip" => gzip(body),
+        "deflate" => zlib(body),
+        "zstd" => zstd(body),
+        _ => zstd(&gzip(body)),
+    };
+    let body = requests(3000).to_string();
+    // 64 MiB of spaces, which become a few kilobytes.
+    let bomb = [&b"{\"requests\": ["[..], &vec![b' '; 64 << 20]].concat();
+    let batches = |answer: &Value| answer["data"].as_array().map(Vec::len);
+    for (number, coding) in (1..).zip(["gzip", "deflate", "zstd", "gzip, zstd"]) {
+        let header = || Some(("content-encoding", coding.to_owned()));
+        let small = packed(coding, body.as_bytes());
+        assert!(small.len() * 3 < body.len());
+        let (status, batch) = sent(&door, &small, 777, header()).await;
+        assert_eq!(status, 200, "{coding}: {batch}");
+        assert_eq!(batch["request_counts"]["processing"], 3000);
+        let kept = door.blobs.places();
+
+        let bomb = packed(coding, &bomb);
+        assert!(bomb.len() < 1 << 20);
+        let cut = &small[..small.len() / 2];
+        for (body, status, error) in [
+            (&bomb[..], 413, "request_too_large"),
+            (cut, 400, "invalid_request_error"),
+            (b"{\"requests\": []}", 400, "invalid_request_error"),
+            (b"", 400, "invalid_request_error"),
+        ] {
+            let (answered, answer) = sent(&door, body, 10_000, header()).await;
+            assert_eq!(
+                (answered, answer["error"]["type"].as_str()),
+                (status, Some(error)),
+                "{coding}: {answer}"
+            );
+        }
+        assert_eq!(door.blobs.places(), kept, "{coding}: nothing is left");
+        let (_, list) = door.get(None, PATH).await;
+        assert_eq!(batches(&list), Some(number));
+    }
+    let header = Some(("content-encoding", "lzma".to_owned()));
+    let (status, _) = sent(&door, body.as_bytes(), 777, header).await;
+    assert_eq!(status, 415);
 }
 
 #[tokio::test(start_paused = true)]
