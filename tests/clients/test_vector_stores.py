@@ -1,6 +1,7 @@
 """Vector stores and `file_search` through the official Python client, with the embedded engine: the chat model and
 the embedding model are real."""
 
+import concurrent.futures
 import contextlib
 import subprocess
 import time
@@ -130,6 +131,24 @@ def test_file_search_is_made_for_the_model(client, store):
     assert kinds[begun : begun + 3] == [f"response.file_search_call.{what}" for what in ("in_progress", "searching", "completed")]
     with pytest.raises(openai.NotFoundError):
         client.responses.create(**asked | {"tools": [tool | {"vector_store_ids": ["vs_missing"]}]})
+
+
+def test_changes_at_the_same_time_are_all_kept(client):
+    vector_stores = client.vector_stores
+    with concurrent.futures.ThreadPoolExecutor(3) as threads:
+        for at in range(20):
+            store = vector_stores.create(name="before")
+            changes = [{"name": f"name {at}"}, {"metadata": {"at": str(at)}}, {"expires_after": {"anchor": "last_active_at", "days": at + 1}}]
+            done = [threads.submit(vector_stores.update, store.id, **change) for change in changes]
+            [each.result() for each in done]
+            changed = vector_stores.retrieve(store.id)
+            assert (changed.name, changed.metadata, changed.expires_after.days) == (f"name {at}", {"at": str(at)}, at + 1)
+            # One that is deleted stays deleted.
+            done = [threads.submit(vector_stores.delete, store.id), threads.submit(vector_stores.update, store.id, name="again")]
+            assert done[0].result().deleted
+            assert done[1].exception() is None or isinstance(done[1].exception(), openai.NotFoundError)
+            with pytest.raises(openai.NotFoundError):
+                vector_stores.retrieve(store.id)
 
 
 def test_files_that_a_killed_server_was_reading_are_read_by_the_next(tmp_path):

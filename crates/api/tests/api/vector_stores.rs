@@ -1,6 +1,7 @@
 //! Vector stores: files in, chunks and search results out.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -831,6 +832,57 @@ async fn a_long_text_is_divided_and_read_in_pieces_if_the_model_cannot_read_a_ch
     assert_eq!(
         door.search(&id, json!({"query": long})).await["object"],
         "vector_store.search_results.page"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_a_vector_store_waits_for_another_one() {
+    let door = VectorDoor::new();
+    let id = door.vector_store(&[]).await;
+    let path = format!("/v1/vector_stores/{id}");
+    let owner = Owner::new(Some("a".into()));
+    let kind = Kind::VectorStore;
+    let hold = |holder: &str| Change::Hold {
+        kind,
+        id: id.clone(),
+        holder: holder.to_owned(),
+        time: Duration::from_mins(5),
+    };
+    let release = || Change::Release {
+        kind,
+        id: id.clone(),
+        holder: None,
+    };
+    let write = async |change| door.store.write(&owner, vec![change]).await;
+    for (method, body) in [
+        (Method::POST, json!({"name": "later"})),
+        (Method::DELETE, Value::Null),
+    ] {
+        assert_eq!(write(hold("other")).await, Ok(()));
+        let mut waiting = pin!(door.send("a", method.clone(), &path, body.clone()));
+        let waited = tokio::time::timeout(Duration::from_secs(2), &mut waiting).await;
+        assert!(waited.is_err(), "{method} does not wait");
+        assert_eq!(write(release()).await, Ok(()));
+        let (status, answer) = waiting.await;
+        assert_eq!(status, 200, "{answer}");
+        if method == Method::POST {
+            // Not for ever.
+            assert_eq!(write(hold("other")).await, Ok(()));
+            let (status, answer) = door.send("a", method, &path, body).await;
+            assert_eq!(status, 409, "{answer}");
+            assert_eq!(write(release()).await, Ok(()));
+        }
+    }
+    // Neither a change nor a use brings back what was deleted.
+    let (status, _) = door
+        .send("a", Method::POST, &path, json!({"name": "x"}))
+        .await;
+    assert_eq!(status, 404);
+    assert_eq!(door.send("a", Method::GET, &path, Value::Null).await.0, 404);
+    assert_eq!(
+        write(hold("next")).await,
+        Ok(()),
+        "nothing holds it any more"
     );
 }
 

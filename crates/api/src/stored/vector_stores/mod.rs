@@ -20,6 +20,7 @@ mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Response, StatusCode};
 use loggia_wire::openai::{
@@ -28,6 +29,7 @@ use loggia_wire::openai::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tokio::time::{Instant, sleep};
 
 use super::files::{Files, Head, answered};
 use super::{damaged, metadata, page};
@@ -38,7 +40,7 @@ use crate::door::policy::FileLimits;
 use crate::door::query::Query;
 use crate::door::routes::VectorStoresHandler;
 use crate::store::{
-    Change, Filter, Kind, Listed, Metadata, Object, Order, Page as Part, StoreError,
+    Change, Filter, Kind, Listed, Metadata, NeededHold, Object, Order, Page as Part, StoreError,
 };
 use crate::{ApiError, Body, Documents};
 
@@ -78,6 +80,12 @@ const LONGEST_NAME: usize = 256;
 
 /// How old `last_active_at` may be before a search renews it, so that few searches write.
 const ACTIVE_SECONDS: u64 = 60;
+
+/// How long a change holds a vector store at most, how long another change waits for it, and how often
+/// that looks.
+const HELD_FOR: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(5);
+const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 /// The stored form of a vector store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -240,39 +248,92 @@ impl VectorStores {
         check_name(name.as_deref())?;
         check_expiry(expires_after.as_ref())?;
         let labels = metadata.is_some().then(|| metadata::checked(metadata));
-        let (_, mut stored) = self.find(head.route.id()).await?;
-        if let Some(name) = name {
-            stored.name = name;
-        }
-        if expires_after.is_some() || is_null(body, "expires_after") {
-            stored.expires_after = expires_after;
-        }
-        stored.last_active_at = id::now();
-        let mut changes = vec![stored.replacement()?, stored.schedule()];
-        if let Some(metadata) = labels.transpose()? {
-            changes.push(Change::Label {
-                kind: Kind::VectorStore,
-                id: stored.id.clone(),
-                metadata,
-            });
-        }
-        let written = self.files.store.write(&self.files.owner, changes).await;
-        written.map_err(|error| self.files.worded(&error, Kind::VectorStore, &stored.id))?;
-        let (object, _) = self.find(&stored.id).await?;
+        let id = head.route.id();
+        let relabel = labels.transpose()?.map(|metadata| Change::Label {
+            kind: Kind::VectorStore,
+            id: id.to_owned(),
+            metadata,
+        });
+        let removes_expiry = is_null(body, "expires_after");
+        let change = |stored: &mut StoredVectorStore| {
+            if let Some(name) = name {
+                stored.name = name;
+            }
+            if expires_after.is_some() || removes_expiry {
+                stored.expires_after = expires_after;
+            }
+            stored.last_active_at = id::now();
+        };
+        self.change(id, WAIT, relabel, change).await?;
+        let (object, _) = self.find(id).await?;
         answered(&self.shown(&object).await?, &ignored)
+    }
+
+    /// Changes a vector store, and writes another change with it. Nothing else changes it between its
+    /// reading and its writing: another request waits, but not longer than `wait`.
+    async fn change(
+        &self,
+        id: &str,
+        wait: Duration,
+        with: Option<Change>,
+        change: impl FnOnce(&mut StoredVectorStore) + Send,
+    ) -> Result<(), ApiError> {
+        let Files { store, owner, .. } = &self.files;
+        let worded = |error| self.files.worded(&error, Kind::VectorStore, id);
+        let holder = self.hold(id, wait).await.map_err(worded)?;
+        let release = Change::Release {
+            kind: Kind::VectorStore,
+            id: id.to_owned(),
+            holder: Some(holder.clone()),
+        };
+        let mut stored = match self.find(id).await {
+            Ok((_, stored)) => stored,
+            Err(error) => {
+                // If that fails, the hold runs out.
+                let _ = store.write(owner, vec![release]).await;
+                return Err(error);
+            }
+        };
+        change(&mut stored);
+        let replace = Change::Replace {
+            kind: Kind::VectorStore,
+            id: id.to_owned(),
+            body: stored.json()?,
+            items: Vec::new(),
+            needs: Some(NeededHold::Of(holder)),
+        };
+        let changes = [replace, stored.schedule(), release];
+        let changes = changes.into_iter().chain(with).collect();
+        store.write(owner, changes).await.map_err(worded)
+    }
+
+    /// Holds a vector store. Returns the name of the holder.
+    async fn hold(&self, id: &str, wait: Duration) -> Result<String, StoreError> {
+        let holder = id::item("hold_");
+        let until = Instant::now() + wait;
+        loop {
+            let hold = Change::Hold {
+                kind: Kind::VectorStore,
+                id: id.to_owned(),
+                holder: holder.clone(),
+                time: HELD_FOR,
+            };
+            match self.files.store.write(&self.files.owner, vec![hold]).await {
+                Err(StoreError::InUse) if Instant::now() < until => sleep(RETRY_AFTER).await,
+                done => return done.map(|()| holder),
+            }
+        }
     }
 
     /// `DELETE /v1/vector_stores/{vector_store_id}`. The vector store is no longer shown; the
     /// worker deletes it with its files.
     async fn delete(&self, head: &Head<'_>) -> Result<Response<Body>, ApiError> {
-        let (_, mut stored) = self.find(head.route.id()).await?;
-        stored.is_deleted = true;
-        let changes = vec![stored.replacement()?, stored.schedule()];
-        let written = self.files.store.write(&self.files.owner, changes).await;
-        written.map_err(|error| self.files.worded(&error, Kind::VectorStore, &stored.id))?;
+        let id = head.route.id();
+        let delete = |stored: &mut StoredVectorStore| stored.is_deleted = true;
+        self.change(id, WAIT, None, delete).await?;
         let deleted = Deleted {
             object: "vector_store.deleted".to_owned(),
-            id: stored.id,
+            id: id.to_owned(),
             deleted: true,
         };
         answered(&deleted, "")
@@ -311,16 +372,10 @@ impl VectorStores {
         if stored.last_active_at + ACTIVE_SECONDS > id::now() {
             return;
         }
-        let touched = StoredVectorStore {
-            last_active_at: id::now(),
-            ..stored.clone()
-        };
-        let Ok(replacement) = touched.replacement() else {
-            return;
-        };
-        let changes = vec![replacement, touched.schedule()];
-        if let Err(error) = self.files.store.write(&self.files.owner, changes).await {
-            tracing::debug!(%error, "the use of a vector store could not be noted");
+        let touch = |stored: &mut StoredVectorStore| stored.last_active_at = id::now();
+        // A request that changes it at the moment notes the time itself, or deletes it.
+        if let Err(error) = self.change(&stored.id, Duration::ZERO, None, touch).await {
+            tracing::debug!(?error, "the use of a vector store could not be noted");
         }
     }
 
@@ -447,17 +502,6 @@ impl StoredVectorStore {
             body: self.json()?,
             previous: None,
             is_held: false,
-        })
-    }
-
-    /// Returns the change that writes the vector store.
-    fn replacement(&self) -> Result<Change, ApiError> {
-        Ok(Change::Replace {
-            kind: Kind::VectorStore,
-            id: self.id.clone(),
-            body: self.json()?,
-            items: Vec::new(),
-            needs: None,
         })
     }
 
