@@ -56,11 +56,11 @@ def receiver():
 
 
 @contextlib.contextmanager
-def engine(receiver, folder):
+def engine(receiver, folder, says=lambda _: Said("Whales sing.")):
     """The arguments of a loggia that may call the receiver, in front of a scripted model."""
     config = folder / "loggia.toml"
     config.write_text(f'[images]\nports = [{receiver.port}]\nnetworks = ["127.0.0.1/32"]\n')
-    with scripted_model.engine("ollama", lambda _: Said("Whales sing.")) as (arguments, _):
+    with scripted_model.engine("ollama", says) as (arguments, _):
         yield [*arguments, "--config", str(config)]
 
 
@@ -140,22 +140,51 @@ def test_endpoints_are_listed_changed_tested_and_rotated(client, receiver):
         client.webhooks.verify_signature(body, headers, secret=rotated.signing_secret)
 
 
+@contextlib.contextmanager
+def killed(arguments, folder):
+    """The client of a loggia that is killed at the end."""
+    log = folder / "log"
+    command = [str(PROGRAM), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(folder), *arguments]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
+    try:
+        yield official.client(listening(process, log, "/readyz"))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_response_whose_server_is_killed_has_failed_and_nobody_has_to_fetch_it(receiver, tmp_path):
+    asked, ends = threading.Event(), threading.Event()
+
+    def never_answers(_):
+        asked.set()
+        ends.wait(120)
+        return Said("Too late.")
+
+    with engine(receiver, tmp_path, never_answers) as arguments:
+        with killed(arguments, tmp_path) as client:
+            endpoint = client.webhooks.create(name="mine", url=receiver.url, event_types=RESPONSES)
+            response = in_background(client)
+            assert asked.wait(30)
+        with loggia(*arguments, data=tmp_path) as url:
+            headers, body = receiver.got.get(timeout=90)
+            failed = official.client(url).responses.retrieve(response.id)
+            assert receiver.got.empty()
+        ends.set()
+    event = official.client("http://unused").webhooks.unwrap(body, headers, secret=endpoint.signing_secret)
+    assert (event.type, event.data.id) == ("response.failed", response.id)
+    assert (failed.status, failed.error.message) == ("failed", "The server was stopped before the response ended.")
+
+
 def test_an_event_survives_a_kill(receiver, tmp_path):
     with engine(receiver, tmp_path) as arguments:
-        log = tmp_path / "log"
-        command = [str(PROGRAM), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path), *arguments]
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path)
-        try:
-            client = official.client(listening(process, log, "/readyz"))
+        with killed(arguments, tmp_path) as client:
             endpoint = client.webhooks.create(name="mine", url=receiver.url, event_types=RESPONSES)
             receiver.usual = 503
             response = in_background(client)
             first, _ = receiver.next()
             # The next attempt is stored when the server is killed, or its hold runs out.
-        finally:
-            process.kill()
-            process.wait()
         receiver.usual = 200
         with loggia(*arguments, data=tmp_path):
             headers, body = receiver.got.get(timeout=90)

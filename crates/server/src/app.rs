@@ -197,6 +197,12 @@ impl AppState {
         self.door.clone().deliver_webhooks()
     }
 
+    /// Returns the work that ends background responses whose server was killed. It never ends; see
+    /// [`Door::end_abandoned_responses`].
+    pub fn end_abandoned_responses(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.door.clone().end_abandoned_responses()
+    }
+
     /// Returns the work on batches, with at most `parallel` requests at once, while fewer
     /// than `clients` requests of clients are running. It never ends; see [`Door::work_on_batches`].
     pub fn work_on_batches(

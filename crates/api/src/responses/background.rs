@@ -20,7 +20,7 @@ use crate::answer::writer::Writer;
 use crate::generate::{Admitted, Steps, admitted, respond, start};
 use crate::responses::ask::ResponseAsChat;
 use crate::responses::live::{Entry, Live, NotEntered, Running, Stop};
-use crate::responses::turn::{RENEWED_EVERY, is_added, renewed};
+use crate::responses::turn::{RENEWED_EVERY, abandoned_later, is_added, renewed};
 use crate::responses::writer::ResponseWriter;
 use crate::store::{Kind, Owner, StoreError};
 use crate::stored::damaged;
@@ -214,8 +214,7 @@ impl Task {
         match stored {
             Ok(()) => running.push(&mut last),
             Err(error) => {
-                // When the hold runs out, the next client that fetches the response finds that it
-                // failed.
+                // When the hold runs out, the response has failed: `abandoned.rs`.
                 tracing::warn!(response = %id, %error, "the end of a background response was not stored");
             }
         }
@@ -344,7 +343,8 @@ async fn make(
 async fn keep_held(keep: &Keep, id: &str) {
     loop {
         tokio::time::sleep(RENEWED_EVERY).await;
-        if keep.has_lost(renewed(Kind::Response, id, id)).await {
+        let renewal = vec![renewed(Kind::Response, id, id), abandoned_later(id)];
+        if keep.has_lost(renewal).await {
             return;
         }
     }

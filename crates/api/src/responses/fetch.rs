@@ -6,13 +6,12 @@ use futures_util::{StreamExt, stream};
 use loggia_wire::openai::Deleted;
 use loggia_wire::openai::responses::{Response, ResponseStatus};
 
-use crate::responses::background::server_stopped;
+use crate::ApiError;
 use crate::responses::live::{Running, Stop};
 use crate::responses::recall::is_open;
-use crate::responses::{replay, turn};
-use crate::store::{Change, Item, Kind, NeededHold, Order, Side, StoreError};
+use crate::responses::{abandoned, replay, turn};
+use crate::store::{Item, Kind, NeededHold, Order, Side, StoreError};
 use crate::stored::{Answer, StoredRequest, all_items, chats::listed, check_include, page};
-use crate::{ApiError, webhooks};
 
 const KIND: Kind = Kind::Response;
 
@@ -114,8 +113,7 @@ impl StoredRequest<'_> {
                 response.status = ResponseStatus::InProgress;
                 return Ok(response);
             }
-            response.status = ResponseStatus::Failed;
-            response.error = Some(server_stopped());
+            abandoned::fail(&mut response);
             match self.replace(&mut response, NeededHold::RunOut).await {
                 Ok(()) => return Ok(response),
                 // The response has just ended, or its server renewed the hold late: read it again.
@@ -144,29 +142,10 @@ impl StoredRequest<'_> {
         items.map_err(self.refused(KIND))
     }
 
-    /// Stores the end of a response whose task is gone or has to stop, and ends the hold of the
-    /// task. Fails with [`StoreError::InUse`] if there is no such hold any more.
+    /// Stores the end of a response whose task is gone or has to stop. Fails with
+    /// [`StoreError::InUse`] if there is no such hold any more.
     async fn replace(&self, response: &mut Response, needs: NeededHold) -> Result<(), StoreError> {
-        let (kind, id) = (KIND, response.id.clone());
-        let mut changes = vec![
-            Change::Replace {
-                kind,
-                id: id.clone(),
-                body: turn::body(response).map_err(|_| unwritable())?,
-                items: Vec::new(),
-                needs: Some(needs),
-            },
-            Change::Release {
-                kind,
-                id,
-                holder: None,
-            },
-        ];
-        if let Some(event_type) = webhooks::response_event(response.status) {
-            let queued = webhooks::queued(self.store, &self.owner, event_type, &response.id);
-            changes.extend(queued.await?);
-        }
-        self.store.write(&self.owner, changes).await
+        abandoned::end(self.store, &self.owner, response, needs).await
     }
 
     fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
@@ -199,12 +178,6 @@ async fn stop(running: &Arc<Running>) {
 fn not_streamed() -> ApiError {
     let message = "This response is still being made, and was not created with 'stream=true': fetch it without 'stream'.";
     ApiError::invalid("stream", "invalid_value", message)
-}
-
-/// The error for a response that cannot be written as JSON, which every response can.
-fn unwritable() -> StoreError {
-    let cause = "a response that cannot be written as JSON".to_owned();
-    StoreError::Unavailable { cause }
 }
 
 fn not_in_background() -> ApiError {

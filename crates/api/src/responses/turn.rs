@@ -9,6 +9,7 @@ use loggia_wire::openai::responses::{self, OutputItem, Response};
 use serde_json::Value;
 
 use crate::ApiError;
+use crate::answer::id::now;
 use crate::responses::live::Entry;
 use crate::store::{
     Change, Item, Kind, Metadata, NeededHold, Object, Owner, Side, Store, StoreError,
@@ -61,8 +62,10 @@ impl Turn {
     ) -> Result<Vec<Change>, ApiError> {
         let object = self.object(response)?;
         let items = self.input.clone();
-        let hold = hold(Kind::Response, &response.id, holder);
-        Ok(vec![Change::Create { object, items }, hold])
+        let id = &response.id;
+        let hold = hold(Kind::Response, id, holder);
+        let due = abandoned_later(id);
+        Ok(vec![Change::Create { object, items }, hold, due])
     }
 
     /// Returns the changes that store the end of a background response. `stream` has its events.
@@ -96,9 +99,10 @@ impl Turn {
             },
             Change::Release {
                 kind,
-                id,
+                id: id.clone(),
                 holder: Some(holder.to_owned()),
             },
+            never_abandoned(&id),
         ];
         changes.extend(to_conversation);
         Ok(changes)
@@ -175,6 +179,29 @@ pub(crate) fn is_added(response: &Response) -> bool {
         response.status,
         responses::ResponseStatus::Completed | responses::ResponseStatus::Incomplete
     )
+}
+
+/// When a background response counts as abandoned whose hold is not renewed any more. Later than its
+/// hold runs out, so that a server whose store was away for a moment goes on.
+const ABANDONED_AFTER: Duration = Duration::from_secs(30);
+
+/// Returns the change that makes a server look for the task of a background response later on.
+pub(crate) fn abandoned_later(id: &str) -> Change {
+    due(id, Some(now() + ABANDONED_AFTER.as_secs()))
+}
+
+/// Returns the change after which no server looks for the task of a response.
+pub(crate) fn never_abandoned(id: &str) -> Change {
+    due(id, None)
+}
+
+fn due(id: &str, due: Option<u64>) -> Change {
+    Change::Schedule {
+        kind: Kind::Response,
+        id: id.to_owned(),
+        due,
+        content: 0,
+    }
 }
 
 /// Returns the change that holds an object for some time.

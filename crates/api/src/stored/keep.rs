@@ -144,9 +144,9 @@ impl Keep {
         webhooks::queued(&*self.store, &self.owner, event_type, &response.id).await
     }
 
-    /// Makes a change that renews a hold. Returns whether the hold was lost.
-    pub(crate) async fn has_lost(&self, hold: Change) -> bool {
-        let written = self.store.write(&self.owner, vec![hold]).await;
+    /// Makes changes that renew a hold. Returns whether the hold was lost.
+    pub(crate) async fn has_lost(&self, renewal: Vec<Change>) -> bool {
+        let written = self.store.write(&self.owner, renewal).await;
         matches!(written, Err(StoreError::InUse | StoreError::NotFound))
     }
 

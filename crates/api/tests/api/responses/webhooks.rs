@@ -2,13 +2,14 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header::LOCATION};
 use loggia_api::Store;
-use loggia_api::store::{Filter, Kind, Metadata, Object, Order, Owner, Page};
+use loggia_api::store::{Change, Filter, Kind, Metadata, Object, Order, Owner, Page};
 use loggia_backend::fetch_images::{Limits, WebhookSender};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
@@ -205,6 +206,57 @@ async fn a_response_has_one_event_whoever_ends_it() {
         );
     }
     assert!(!receiver.has_more());
+    delivering.abort();
+}
+
+#[tokio::test]
+async fn responses_of_a_killed_server_fail_and_tell_their_endpoints() {
+    let mut receiver = Receiver::start().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let stand = stand(&receiver, StandIn::hello().behind(&gate));
+    create(&stand, Some("a"), &receiver.url(), &ALL).await;
+    let other = stand.second_server();
+    let background = async || {
+        let asked = hi(json!({"background": true}));
+        let answer = stand.ask_as(Some("a"), Method::POST, "/v1/responses", &asked);
+        id(&answer.await.json())
+    };
+    let status = async |id: &str| {
+        let path = format!("/v1/responses/{id}");
+        let answer = other.ask_as(Some("a"), Method::GET, &path, &Value::Null);
+        answer.await.json()["status"].clone()
+    };
+    let living = background().await;
+    let delivering = tokio::spawn(stand.door.clone().deliver_webhooks());
+    let ending = tokio::spawn(other.door.clone().end_abandoned_responses());
+    for _ in 0..2 {
+        let made = background().await;
+        let kind = Kind::Response;
+        let run_out = Change::Renew {
+            kind,
+            id: made.clone(),
+            holder: made.clone(),
+            time: Duration::ZERO,
+        };
+        let due = Change::Schedule {
+            kind,
+            id: made.clone(),
+            due: Some(1),
+            content: 0,
+        };
+        let owner = Owner::new(Some("a".into()));
+        let written = other.store.write(&owner, vec![run_out, due]).await;
+        written.expect("it is held");
+        let (_, event) = receiver.event().await;
+        assert_eq!(
+            (&event["type"], &event["data"]),
+            (&json!("response.failed"), &json!({"id": made}))
+        );
+        assert_eq!(status(&made).await, "failed");
+    }
+    assert_eq!(status(&living).await, "in_progress");
+    assert!(!receiver.has_more());
+    ending.abort();
     delivering.abort();
 }
 

@@ -234,6 +234,7 @@ async fn with_store(
     let sender = WebhookSender::new(config.images.limits());
     let state = state.with_webhooks(Arc::new(sender));
     runtime.spawn(state.deliver_webhooks());
+    runtime.spawn(state.end_abandoned_responses());
     let parallel = config.batch_parallel.get() as usize;
     let clients = config.batch_clients.get() as usize;
     runtime.spawn(state.work_on_batches(parallel, clients));
