@@ -13,7 +13,7 @@ import pytest
 import official
 import scripted_model
 from scripted_model import Said
-from targets import loggia
+from targets import MODEL, loggia
 
 
 def pdf(content: str) -> bytes:
@@ -118,12 +118,36 @@ def test_a_message_reads_documents(reading):
         assert client.models.retrieve("m").id == "m"
 
 
+def test_a_scan_is_shown_to_a_model_that_sees(reading):
+    url, _, asked = reading
+    client = official.client(url)
+    file = {"filename": "scan.pdf", "file_data": data_url(SCAN)}
+    client.chat.completions.create(model="m", messages=[{"role": "user", "content": [{"type": "file", "file": file}]}])
+    client.responses.create(model="m", input=[{"role": "user", "content": [{"type": "input_file", **file}]}])
+    with anthropic.Anthropic(base_url=url, api_key="unused", max_retries=0) as messages:
+        source = {"type": "base64", "media_type": "application/pdf", "data": base64.b64encode(SCAN).decode()}
+        content = [{"type": "document", "source": source, "title": "scan.pdf"}]
+        messages.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": content}])
+    for request in asked[-3:]:
+        message = request["messages"][-1]
+        assert message["content"].strip() == "[Page 1 of scan.pdf]"
+        assert [base64.b64decode(image)[:3] for image in message["images"]] == [b"\xff\xd8\xff"]
+
+
+def test_a_scan_is_refused_where_the_model_does_not_see(tmp_path):
+    """The embedded engine's model of these tests has no eyes."""
+    part = {"type": "file", "file": {"filename": "a.pdf", "file_data": data_url(SCAN)}}
+    with loggia("--model", str(MODEL), data=tmp_path) as url, pytest.raises(openai.BadRequestError) as refused:
+        official.client(url).chat.completions.create(model="smollm2:135m", messages=[{"role": "user", "content": [part]}])
+    assert "it has no text, and this model cannot see its pages" in refused.value.message
+    assert refused.value.param == "messages[0].content[0].file.file_data"
+
+
 @pytest.mark.parametrize(
     ("file", "reason"),
     [
-        (SCAN, "it has no text"),
         (b"%PDF-1.7\n" + bytes(range(256)) * 40, "it is not a valid PDF"),
-        (WHALE[: len(WHALE) // 3], "it has no text"),
+        (WHALE[: len(WHALE) // 3], "it is not a valid PDF"),
     ],
 )
 def test_a_pdf_that_cannot_be_read_is_refused(reading, file, reason):

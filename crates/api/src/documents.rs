@@ -1,5 +1,6 @@
 //! Documents that models cannot read themselves. A chat's files by URL are replaced by their
-//! contents, and PDFs by their text, before the chat is compared with what its model can read.
+//! contents, and PDFs by their text, before the chat is compared with what its model can read. Of a
+//! PDF without text, a scan, a model that sees gets the pages as images.
 //!
 //! [`Documents`] does the work. It is a trait because a PDF should be read in a process of its own,
 //! which a library cannot start.
@@ -8,8 +9,10 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use http::StatusCode;
 use loggia_backend::data_url::{self, DataUrl};
+use loggia_backend::fetch_images::ImageKind;
 use loggia_backend::{Abilities, Ability};
-use loggia_wire::openai::{ChatCompletionRequest, Content, File, PartKind};
+use loggia_wire::Extra;
+use loggia_wire::openai::{ChatCompletionRequest, Content, File, Part, PartKind};
 
 use crate::admit::ask::Ask;
 use crate::stored::files::attach::{PDF, PartPosition, file_at, media_type};
@@ -19,14 +22,23 @@ use crate::{ApiError, Door};
 /// The maximum number of documents of one request that are fetched or read.
 const MOST: usize = 16;
 
-/// Fetches documents, and reads the text of PDFs.
+/// Fetches documents, and reads PDFs. PDFs are not trusted: whatever a PDF contains, reading it has to
+/// end soon and with limited memory.
 pub trait Documents: Send + Sync {
     /// Returns the content of a document by its http(s) URL.
     fn fetch<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Bytes, DocumentError>>;
 
-    /// Returns the text of a PDF. PDFs are not trusted: whatever a PDF contains, this has to end
-    /// soon and with limited memory.
-    fn pdf_text(&self, pdf: Bytes) -> BoxFuture<'_, Result<String, DocumentError>>;
+    /// Returns the text of a PDF. Returns `None` if it has none, for example because its pages are
+    /// scans.
+    fn pdf_text(&self, pdf: Bytes) -> BoxFuture<'_, Result<Option<String>, DocumentError>>;
+
+    /// Returns the pages of a PDF as images in a format that models read. More than `most` pages are
+    /// an error.
+    fn pdf_pages(
+        &self,
+        pdf: Bytes,
+        most: usize,
+    ) -> BoxFuture<'_, Result<Vec<Bytes>, DocumentError>>;
 }
 
 /// Why a document cannot be read: the end of a sentence about it, for the client.
@@ -49,7 +61,25 @@ pub(crate) fn has_documents(door: &Door, chat: &ChatCompletionRequest, can: &Abi
     documents(door, chat, can).next().is_some()
 }
 
-/// Replaces the documents of a request by their text.
+/// What the documents of a request may still have.
+struct Left {
+    /// The bytes that are fetched or rendered.
+    bytes: usize,
+    /// The pages that become images.
+    pages: usize,
+}
+
+impl Left {
+    fn take(&mut self, bytes: usize) -> Result<(), DocumentError> {
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.ok_or_else(|| {
+            DocumentError::new("all documents of the request together are too large")
+        })?;
+        Ok(())
+    }
+}
+
+/// Replaces the documents of a request by their text, and scans by images of their pages.
 ///
 /// # Errors
 /// A 400 for a document that cannot be fetched or read.
@@ -60,7 +90,11 @@ pub(crate) async fn read_documents<R: Ask>(
 ) -> Result<(), ApiError> {
     let chat = request.chat();
     let found: Vec<_> = chat.map_or_else(Vec::new, |chat| documents(door, chat, can).collect());
-    let mut left = door.policy.ceilings.media_bytes;
+    let mut left = Left {
+        bytes: door.policy.ceilings.media_bytes,
+        pages: door.policy.ceilings.media,
+    };
+    let mut replacements = Vec::new();
     for (number, place) in found.into_iter().enumerate() {
         let file = request.chat().and_then(|chat| file_at(chat, &place));
         let Some(file) = file.cloned() else { continue };
@@ -72,12 +106,7 @@ pub(crate) async fn read_documents<R: Ask>(
             Err(DocumentError(reason))
         };
         match read {
-            Ok(read) => {
-                let file = request.chat().and_then(|chat| file_at(chat, &place));
-                if let Some(file) = file {
-                    *file = read;
-                }
-            }
+            Ok(read) => replacements.push((place, read)),
             Err(DocumentError(reason)) => {
                 let field = match R::DIALECT {
                     Dialect::Responses | Dialect::Messages if is_url => "file_url",
@@ -91,16 +120,31 @@ pub(crate) async fn read_documents<R: Ask>(
             }
         }
     }
+    if let Some(chat) = request.chat() {
+        // From the last one, because several parts in the place of one move those after it.
+        for ((message, part), mut parts) in replacements.into_iter().rev() {
+            let message = chat.messages.get_mut(message);
+            if let Some(Content::Parts(all)) = message.and_then(|one| one.content.as_mut())
+                && let Some(replaced) = all.get_mut(part)
+            {
+                if let Some(first) = parts.first_mut() {
+                    first.extra = std::mem::take(&mut replaced.extra);
+                }
+                all.splice(part..=part, parts);
+            }
+        }
+    }
     Ok(())
 }
 
-/// Returns a file with the text of its document. `left` are the bytes that may still be fetched.
+/// Returns the parts in the place of a file: the file with the text of its document, or the images of
+/// its pages.
 async fn replaced(
     door: &Door,
     mut file: File,
     can: &Abilities,
-    left: &mut usize,
-) -> Result<File, DocumentError> {
+    left: &mut Left,
+) -> Result<Vec<Part>, DocumentError> {
     let data = file.file_data.take().unwrap_or_default();
     let Some(documents) = &door.documents else {
         let reason = "this server does not fetch documents; send the document itself";
@@ -108,9 +152,7 @@ async fn replaced(
     };
     let (bytes, media_type) = if is_url(&data) {
         let bytes = documents.fetch(&data).await?;
-        *left = left.checked_sub(bytes.len()).ok_or_else(|| {
-            DocumentError::new("all documents of the request together are too large")
-        })?;
+        left.take(bytes.len())?;
         let media_type = media_type(&bytes)
             .ok_or_else(|| DocumentError::new("it is neither text, nor an image, nor a PDF"))?;
         file.filename = file.filename.or_else(|| name_of(&data));
@@ -123,14 +165,61 @@ async fn replaced(
         (bytes.into(), PDF)
     };
     let (bytes, media_type) = if media_type == PDF && !can.has(Ability::Files) {
-        (documents.pdf_text(bytes).await?.into(), "text/plain")
+        match documents.pdf_text(bytes.clone()).await? {
+            Some(text) => (text.into(), "text/plain"),
+            None if can.has(Ability::Images) => {
+                return pages(&**documents, bytes, &file, left).await;
+            }
+            None => return Err(DocumentError::new(NO_TEXT)),
+        }
     } else {
         (bytes, media_type)
     };
     let media_type = media_type.to_owned();
     let bytes = Vec::from(bytes);
     file.file_data = Some(DataUrl { media_type, bytes }.canonical());
-    Ok(file)
+    Ok(vec![part(PartKind::File(file))])
+}
+
+/// The error for a scan, if the model does not see.
+const NO_TEXT: &str = "it has no text, and this model cannot see its pages; send it to a model that sees images, or send its text";
+
+/// Returns the pages of a scan as images, each under its number.
+async fn pages(
+    documents: &dyn Documents,
+    pdf: Bytes,
+    file: &File,
+    left: &mut Left,
+) -> Result<Vec<Part>, DocumentError> {
+    let pages = documents.pdf_pages(pdf, left.pages).await?;
+    left.pages = left.pages.saturating_sub(pages.len());
+    let name = file.filename.as_deref().unwrap_or("the document");
+    let mut parts = Vec::new();
+    for (page, number) in pages.into_iter().zip(1..) {
+        left.take(page.len())?;
+        let kind = ImageKind::of(&page)
+            .ok_or_else(|| DocumentError::new("its pages cannot be shown as images"))?;
+        let image = DataUrl {
+            media_type: kind.media_type().to_owned(),
+            bytes: page.into(),
+        };
+        // The texts of parts are concatenated without a separator.
+        let title = format!("\n\n[Page {number} of {name}]\n\n");
+        parts.push(part(PartKind::Text(title)));
+        parts.push(part(PartKind::ImageUrl {
+            url: image.canonical(),
+            detail: None,
+            extra: Extra::new(),
+        }));
+    }
+    Ok(parts)
+}
+
+fn part(kind: PartKind) -> Part {
+    Part {
+        kind,
+        extra: Extra::new(),
+    }
 }
 
 /// Returns the documents that the model cannot read itself: those by URL, and PDFs. Without a reader,

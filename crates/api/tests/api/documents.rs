@@ -10,7 +10,7 @@ use loggia_api::{DocumentError, Documents, Door, MemoryBlobs, MemoryStore, Polic
 use loggia_backend::ollama::Ollama;
 use serde_json::{Value, json};
 
-use crate::support::{Scripted, plain_model};
+use crate::support::Scripted;
 
 /// Reads every PDF that is not broken, and fetches the documents of the test.
 #[derive(Default)]
@@ -32,12 +32,23 @@ impl Documents for Reader {
         Box::pin(std::future::ready(found))
     }
 
-    fn pdf_text(&self, pdf: Bytes) -> BoxFuture<'_, Result<String, DocumentError>> {
+    fn pdf_text(&self, pdf: Bytes) -> BoxFuture<'_, Result<Option<String>, DocumentError>> {
         let text = match pdf.strip_prefix(b"%PDF-1.7 ") {
-            Some(text) => Ok(String::from_utf8_lossy(text).into_owned()),
-            None => Err(DocumentError::new("it has no text")),
+            Some(text) => Ok(Some(String::from_utf8_lossy(text).into_owned())),
+            None if pdf.starts_with(b"%PDF-1.5") => Ok(None),
+            None => Err(DocumentError::new("it is damaged")),
         };
         Box::pin(std::future::ready(text))
+    }
+
+    fn pdf_pages(&self, _: Bytes, most: usize) -> BoxFuture<'_, Result<Vec<Bytes>, DocumentError>> {
+        let pages =
+            ["\u{1}", "\u{2}"].map(|page| Bytes::from([b"GIF89a", page.as_bytes()].concat()));
+        let pages = match most {
+            0 | 1 => Err(DocumentError::new("it has too many pages")),
+            _ => Ok(pages.to_vec()),
+        };
+        Box::pin(std::future::ready(pages))
     }
 }
 
@@ -54,10 +65,24 @@ impl Setup {
         setup
     }
 
+    /// A model that sees.
+    fn seeing(policy: Policy) -> Self {
+        let mut setup = Self::of(&["completion", "vision"], policy);
+        setup.door = setup.door.with_documents(setup.reader.clone());
+        setup
+    }
+
     fn without_reader() -> Self {
-        let inner = plain_model();
+        Self::of(&["completion"], Policy::default())
+    }
+
+    fn of(capabilities: &[&str], policy: Policy) -> Self {
+        let show = json!({"capabilities": capabilities, "model_info": {}, "details": {}});
+        let inner = Scripted::default()
+            .on("/api/show", 200, [show.to_string()])
+            .recorded("chat/whole");
         let backend = Arc::new(Ollama::new("ollama", inner.clone()));
-        let door = Door::new(backend, Policy::default())
+        let door = Door::new(backend, policy)
             .with_store(Arc::new(MemoryStore::new()))
             .with_blobs(Arc::new(MemoryBlobs::default()));
         Self {
@@ -126,6 +151,8 @@ fn message(source: &Value, title: Option<&str>) -> (&'static str, Value) {
 const SENT: &str = "JVBERi0xLjcgc2VudA==";
 /// `%PDF-1.3` in base64.
 const BROKEN: &str = "JVBERi0xLjM=";
+/// `%PDF-1.5` in base64: a scan with two pages.
+const SCAN: &str = "JVBERi0xLjU=";
 
 #[tokio::test]
 async fn a_model_gets_the_text_of_a_pdf() {
@@ -194,7 +221,17 @@ async fn a_document_that_cannot_be_read_is_an_error_at_its_place() {
         (
             chat(&json!({"file_data": BROKEN})),
             "messages[0].content[0].file.file_data",
-            "it has no text",
+            "it is damaged",
+        ),
+        (
+            chat(&json!({"file_data": SCAN})),
+            "messages[0].content[0].file.file_data",
+            "it has no text, and this model cannot see its pages",
+        ),
+        (
+            message(&pdf(SCAN), None),
+            "messages[0].content[0].source.data",
+            "it has no text, and this model cannot see its pages",
         ),
         (
             chat(&json!({"file_data": "data:application/pdf;base64,?"})),
@@ -204,7 +241,7 @@ async fn a_document_that_cannot_be_read_is_an_error_at_its_place() {
         (
             response(json!({"file_data": BROKEN})),
             "input[0].content[0].file_data",
-            "it has no text",
+            "it is damaged",
         ),
         (
             response(json!({"file_url": url("gone")})),
@@ -224,7 +261,7 @@ async fn a_document_that_cannot_be_read_is_an_error_at_its_place() {
         (
             message(&pdf(BROKEN), None),
             "messages[0].content[0].source.data",
-            "it has no text",
+            "it is damaged",
         ),
         (
             message(&json!({"type": "url", "url": url("gone")}), None),
@@ -245,6 +282,59 @@ async fn a_document_that_cannot_be_read_is_an_error_at_its_place() {
         assert!(is_named, "{asked}: {answer}");
     }
     assert!(setup.inner.chats().is_empty());
+}
+
+#[tokio::test]
+async fn a_model_that_sees_gets_the_pages_of_a_scan_as_images() {
+    let setup = Setup::seeing(Policy::default());
+    let id = setup.upload("%PDF-1.5 stored").await;
+    let pdf = json!({"type": "base64", "media_type": "application/pdf", "data": SCAN});
+    for ((path, asked), name) in [
+        (chat(&json!({"file_data": SCAN})), "the document"),
+        (chat(&json!({"file_id": id})), "up.pdf"),
+        (
+            response(json!({"filename": "a.pdf", "file_data": SCAN})),
+            "a.pdf",
+        ),
+        (message(&pdf, Some("Whales")), "Whales"),
+    ] {
+        let (status, answer) = setup.post(path, &asked).await;
+        assert_eq!(status, 200, "{asked}: {answer}");
+        let pages = format!("[Page 1 of {name}]\n\n\n\n[Page 2 of {name}]");
+        assert_eq!(setup.read(), pages, "{asked}");
+        let images = &setup.inner.last_chat()["messages"][0]["images"];
+        assert_eq!(images, &json!(["R0lGODlhAQ==", "R0lGODlhAg=="]));
+    }
+    // Parts around it stay where they are.
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let scan = json!({"type": "file", "file": {"file_data": SCAN}});
+    let read = json!({"type": "file", "file": {"file_data": SENT}});
+    let parts = json!([text("a"), scan, text("b"), read, scan, text("c")]);
+    let asked = json!({"model": "m", "messages": [{"role": "user", "content": parts}]});
+    assert_eq!(setup.post("/v1/chat/completions", &asked).await.0, 200);
+    let pages = "[Page 1 of the document]\n\n\n\n[Page 2 of the document]\n\n";
+    let expected = format!("a\n\n{pages}b\n\nsent\n\n{pages}c");
+    assert_eq!(setup.read(), expected);
+    let images = &setup.inner.last_chat()["messages"][0]["images"];
+    assert_eq!(images.as_array().map(Vec::len), Some(4));
+}
+
+#[tokio::test]
+async fn the_pages_of_the_scans_of_one_request_are_bounded() {
+    let mut policy = Policy::default();
+    policy.ceilings.media = 3;
+    let setup = Setup::seeing(policy);
+    let scan = json!({"type": "file", "file": {"file_data": SCAN}});
+    let asked = |number: usize| {
+        let parts = vec![scan.clone(); number];
+        json!({"model": "m", "messages": [{"role": "user", "content": parts}]})
+    };
+    assert_eq!(setup.post("/v1/chat/completions", &asked(1)).await.0, 200);
+    let (status, answer) = setup.post("/v1/chat/completions", &asked(2)).await;
+    assert_eq!(
+        (status, &answer["error"]["param"]),
+        (400, &json!("messages[0].content[1].file.file_data"))
+    );
 }
 
 #[tokio::test]

@@ -473,7 +473,7 @@ async fn pdfs_are_found_by_their_text() {
     assert_eq!(content["data"][0]["text"], "whales sing");
     let failed = door.get(&format!("{path}/{scan}")).await;
     let error =
-        json!({"code": "unsupported_file", "message": "The PDF cannot be read: it has no text."});
+        json!({"code": "unsupported_file", "message": "The PDF cannot be read: it is damaged."});
     assert_eq!(
         (&failed["status"], &failed["last_error"]),
         (&json!("failed"), &error)

@@ -1,9 +1,11 @@
-//! Documents that models cannot read themselves: fetches them, and reads the text of PDFs.
+//! Documents that models cannot read themselves: fetches them, and reads the text of PDFs, or shows
+//! their pages as images.
 //!
 //! `process.rs` starts a process for each PDF, which runs `pdf.rs`. `layout.rs` puts the glyphs of a
-//! page together as text.
+//! page together as text, and `pages.rs` renders pages.
 
 mod layout;
+mod pages;
 mod pdf;
 mod process;
 
@@ -43,11 +45,23 @@ impl Documents for ReadDocuments {
         })
     }
 
-    fn pdf_text(&self, pdf: Bytes) -> BoxFuture<'_, Result<String, DocumentError>> {
+    fn pdf_text(&self, pdf: Bytes) -> BoxFuture<'_, Result<Option<String>, DocumentError>> {
         Box::pin(async move {
             // The semaphore is never closed.
             let _place = self.reading.acquire().await;
             process::text(pdf).await.map_err(DocumentError::new)
+        })
+    }
+
+    fn pdf_pages(
+        &self,
+        pdf: Bytes,
+        most: usize,
+    ) -> BoxFuture<'_, Result<Vec<Bytes>, DocumentError>> {
+        Box::pin(async move {
+            let _place = self.reading.acquire().await;
+            let pages = process::pages(pdf, most).await;
+            pages.map_err(DocumentError::new)
         })
     }
 }

@@ -1,5 +1,5 @@
-//! The process that reads a PDF: the PDF comes over standard input, and its text leaves over standard
-//! output. The exit code says why a PDF cannot be read.
+//! The process that reads a PDF: the PDF comes over standard input, and its text or its pages leave
+//! over standard output. The exit code says why a PDF cannot be read.
 
 use std::fmt::{self, Write as _};
 use std::io::{Read as _, Write as _};
@@ -12,6 +12,7 @@ use hayro_interpret::{
 };
 
 use super::layout::PageText;
+use super::pages;
 
 /// The maximum number of pages of a PDF, as in Anthropic's API.
 const MOST_PAGES: usize = 600;
@@ -28,6 +29,9 @@ pub(crate) struct PdfLimits {
     /// The seconds that it may compute
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// Writes the pages as images, if there are no more than this number
+    #[arg(long)]
+    pages: Option<usize>,
 }
 
 /// The stack of the thread that reads, for PDFs with deeply nested objects.
@@ -41,15 +45,19 @@ pub(super) enum Failure {
     TooManyPages,
     TooLong,
     WithoutText,
+    TooManyImages,
+    TooLarge,
 }
 
 impl Failure {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Unreadable,
         Self::Encrypted,
         Self::TooManyPages,
         Self::TooLong,
         Self::WithoutText,
+        Self::TooManyImages,
+        Self::TooLarge,
     ];
 
     /// The exit code. 1 and 2 are those of an error of the program, 101 of a panic.
@@ -60,6 +68,8 @@ impl Failure {
             Self::TooManyPages => 12,
             Self::TooLong => 13,
             Self::WithoutText => 14,
+            Self::TooManyImages => 15,
+            Self::TooLarge => 16,
         }
     }
 
@@ -78,19 +88,25 @@ impl fmt::Display for Failure {
             Self::Encrypted => f.write_str("it is encrypted"),
             Self::TooManyPages => write!(f, "it has more than {MOST_PAGES} pages"),
             Self::TooLong => write!(f, "its text is longer than {LONGEST_TEXT} bytes"),
-            Self::WithoutText => f.write_str(
-                "it has no text; if its pages are scanned, send them as images to a model that sees",
+            Self::WithoutText => f.write_str("it has no text"),
+            Self::TooManyImages => f.write_str(
+                "it has no text, and more pages than a request may have images; send fewer pages",
+            ),
+            Self::TooLarge => f.write_str(
+                "it has no text, and its pages are too large as images; send fewer pages",
             ),
         }
     }
 }
 
-/// Reads a PDF from standard input and writes its text to standard output.
+/// Reads a PDF from standard input and writes its text, or its pages, to standard output.
 pub(crate) fn run(limits: &PdfLimits) -> anyhow::Result<ExitCode> {
     #[cfg(unix)]
     {
         use rlimit::Resource;
-        let PdfLimits { memory, seconds } = *limits;
+        let PdfLimits {
+            memory, seconds, ..
+        } = *limits;
         Resource::CPU.set(seconds, seconds)?;
         // macOS does not know this limit.
         let _ = Resource::AS.set(memory, memory);
@@ -99,31 +115,46 @@ pub(crate) fn run(limits: &PdfLimits) -> anyhow::Result<ExitCode> {
     let mut pdf = Vec::new();
     std::io::stdin().read_to_end(&mut pdf)?;
     let reading = std::thread::Builder::new().stack_size(STACK);
-    let reading = reading.spawn(move || text(pdf))?;
+    let most = limits.pages;
+    let reading = reading.spawn(move || {
+        let pdf = opened(pdf)?;
+        match most {
+            Some(most) => pages::of(&pdf, most),
+            None => text(&pdf).map(String::into_bytes),
+        }
+    })?;
     // A panic is a PDF that cannot be read.
     match reading.join().unwrap_or(Err(Failure::Unreadable)) {
-        Ok(text) => {
-            std::io::stdout().write_all(text.as_bytes())?;
+        Ok(output) => {
+            std::io::stdout().write_all(&output)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(failure) => Ok(ExitCode::from(failure.code())),
     }
 }
 
-/// Returns the text of a PDF, each page under its number.
-fn text(pdf: Vec<u8>) -> Result<String, Failure> {
-    let pdf = Pdf::new(pdf).map_err(|error| match error {
+fn opened(pdf: Vec<u8>) -> Result<Pdf, Failure> {
+    Pdf::new(pdf).map_err(|error| match error {
         LoadPdfError::Decryption(_) => Failure::Encrypted,
         LoadPdfError::Invalid => Failure::Unreadable,
-    })?;
+    })
+}
+
+/// The parts of a page that are read and shown.
+pub(super) fn settings() -> InterpreterSettings {
+    InterpreterSettings {
+        render_content: RenderContent::PAGE | RenderContent::ANNOTATIONS,
+        ..InterpreterSettings::default()
+    }
+}
+
+/// Returns the text of a PDF, each page under its number.
+fn text(pdf: &Pdf) -> Result<String, Failure> {
     let pages = pdf.pages();
     if pages.len() > MOST_PAGES {
         return Err(Failure::TooManyPages);
     }
-    let settings = InterpreterSettings {
-        render_content: RenderContent::PAGE | RenderContent::ANNOTATIONS,
-        ..InterpreterSettings::default()
-    };
+    let settings = settings();
     let cache = InterpreterCache::new();
     let (mut text, mut is_empty) = (String::new(), true);
     for (page, number) in pages.iter().zip(1..) {
@@ -158,11 +189,15 @@ fn text(pdf: Vec<u8>) -> Result<String, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
+    fn text_of(pdf: Vec<u8>) -> Result<String, Failure> {
+        text(&opened(pdf)?)
+    }
+
     /// Returns a PDF whose pages have these contents.
-    fn pdf(pages: &[&str]) -> Vec<u8> {
+    pub(crate) fn pdf(pages: &[&str]) -> Vec<u8> {
         let kids = (0..pages.len()).map(|page| format!("{} 0 R ", 4 + 2 * page));
         let kids = kids.collect::<Vec<_>>().concat();
         let mut objects = vec![
@@ -201,10 +236,10 @@ mod tests {
     #[test]
     fn the_text_of_a_pdf_has_its_words_lines_and_pages() {
         let first = page("(The whale) Tj 0 -14 Td [(is 3) -10 (0) -300 (m long.)] TJ");
-        let read = text(pdf(&[&first]));
+        let read = text_of(pdf(&[&first]));
         assert_eq!(read.as_deref(), Ok("The whale\nis 30 m long."));
         let second = page("(It sings.) Tj");
-        let read = text(pdf(&[&first, &second]));
+        let read = text_of(pdf(&[&first, &second]));
         let both = "[Page 1]\nThe whale\nis 30 m long.\n\n[Page 2]\nIt sings.";
         assert_eq!(read.as_deref(), Ok(both));
     }
@@ -219,7 +254,7 @@ mod tests {
             (b"%PDF-1.4".to_vec(), Failure::Unreadable),
             (Vec::new(), Failure::Unreadable),
         ] {
-            assert_eq!(text(pdf), Err(failure));
+            assert_eq!(text_of(pdf), Err(failure));
             assert_eq!(Failure::of_code(failure.code().into()), failure);
         }
         // A panic, and a signal as a shell reports it.

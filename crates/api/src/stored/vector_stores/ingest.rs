@@ -16,6 +16,7 @@ use super::embed::{AT_ONCE, Embedder, Failure};
 use super::files::stored_file;
 use super::{COMPLETED, FAILED, IN_PROGRESS, VectorStores, chunking, labels, stored, text};
 use crate::answer::id;
+use crate::documents::DocumentError;
 use crate::door::policy::FileLimits;
 use crate::store::{
     Change, Chunk, Claimed, Filter, Kind, Metadata, Object, Order, Owner, Page, StoreError,
@@ -152,7 +153,11 @@ impl VectorStores {
         match &self.documents {
             Some(documents) if text::is_pdf(&bytes) => {
                 let found = documents.pdf_text(bytes.into()).await;
-                found.map_err(|error| {
+                let text = found.and_then(|text| {
+                    let reason = "it has no text; its pages may be scans";
+                    text.ok_or_else(|| DocumentError::new(reason))
+                });
+                text.map_err(|error| {
                     let reason = error.reason();
                     Failure::unsupported(format!("The PDF cannot be read: {reason}."))
                 })
