@@ -11,6 +11,9 @@ use crate::ApiError;
 pub(crate) const UNSUPPORTED: &str = "thread_unsupported_request";
 pub(crate) const NOT_FOUND: &str = "thread_not_found";
 
+/// The code of the error for a prompt that does not fit.
+const TOO_LONG: &str = "context_length_exceeded";
+
 /// The status of a server that has no capacity left. HTTP does not define it.
 const OVERLOADED: u16 = 529;
 
@@ -25,9 +28,11 @@ pub(crate) fn status(error: &ApiError) -> StatusCode {
 
 /// Returns the error in Anthropic's format.
 pub(crate) fn body(error: &ApiError, request_id: Option<&str>) -> ErrorResponse {
+    // Clients look for Anthropic's words at the beginning of this one.
+    let is_anthropics = error.error.code.as_deref() == Some(TOO_LONG);
     let message = match &error.error.param {
         // Anthropic's messages begin with the field.
-        Some(param) if !error.error.message.contains(param.as_str()) => {
+        Some(param) if !is_anthropics && !error.error.message.contains(param.as_str()) => {
             format!("{param}: {}", error.error.message)
         }
         _ => error.error.message.clone(),
@@ -65,7 +70,10 @@ fn kind(error: &ApiError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use loggia_backend::BackendError;
+
     use super::*;
+    use crate::wording::Dialect;
 
     #[test]
     fn every_status_has_the_type_of_anthropics_api() {
@@ -102,6 +110,19 @@ mod tests {
         assert_eq!(
             message("Invalid 'max_tokens': no."),
             "Invalid 'max_tokens': no."
+        );
+    }
+
+    #[test]
+    fn the_error_for_a_prompt_that_does_not_fit_has_anthropics_words_alone() {
+        let error = BackendError::ContextLengthExceeded {
+            prompt_tokens: Some(9000),
+            context: Some(8192),
+        };
+        let error = ApiError::worded(error, Dialect::Messages);
+        assert_eq!(
+            body(&error, None).error.message,
+            "prompt is too long: 9000 tokens > 8192 maximum"
         );
     }
 }
