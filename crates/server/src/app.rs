@@ -381,7 +381,7 @@ fn console_routes(state: &AppState) -> Option<Router> {
 struct Routes {
     door: Door,
     own: Router,
-    /// The responses over WebSockets.
+    /// The responses over `WebSockets`.
     sessions: Arc<Sessions>,
     /// Whether OpenAI's routes require an API key. The routes for health never require one.
     keys: ApiKeys,
