@@ -1,15 +1,16 @@
 //! The body of a response, with a limit on the time between two pieces.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::error::Broken;
+use super::framing::Framing;
 use super::pool::Lease;
 use super::{Error, Limits};
 use crate::Phase;
@@ -30,31 +31,35 @@ pub struct Body {
 /// A body that has not ended, and its connection.
 #[derive(Debug)]
 struct Open {
-    incoming: Incoming,
+    /// Data that arrived with the head.
+    ahead: Bytes,
+    /// How the rest of the body ends.
+    framing: Framing,
     lease: Lease,
 }
 
 impl Open {
-    /// Returns the next frame. If none is available, drives the connection first.
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        // Only the connection can add data, and it is driven here, so it need not wake a task.
-        let mut unheard = Context::from_waker(Waker::noop());
-        let waiting = Pin::new(&mut self.incoming).poll_frame(&mut unheard);
-        if waiting.is_ready() {
-            return waiting;
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
+        if self.ahead.is_empty() {
+            self.lease.connection().poll_data(&mut self.framing, cx)
+        } else {
+            Poll::Ready(Ok(Some(std::mem::take(&mut self.ahead))))
         }
-        self.lease.connection().drive(cx);
-        Pin::new(&mut self.incoming).poll_frame(&mut unheard)
+    }
+
+    fn is_done(&self) -> bool {
+        self.ahead.is_empty() && self.framing.is_done()
     }
 }
 
 impl Body {
-    pub(super) fn new(incoming: Incoming, lease: Lease, limits: Limits) -> Self {
+    pub(super) fn new(ahead: Bytes, framing: Framing, lease: Lease, limits: Limits) -> Self {
         Self {
-            open: Some(Open { incoming, lease }),
+            open: Some(Open {
+                ahead,
+                framing,
+                lease,
+            }),
             limits,
             began: false,
             silent_since: None,
@@ -64,9 +69,8 @@ impl Body {
 
     /// Returns the connection to the pool after the end of the body.
     fn let_go(&mut self) {
-        if let Some(Open { incoming, lease }) = self.open.take() {
-            drop(incoming);
-            lease.give_back();
+        if let Some(open) = self.open.take() {
+            open.lease.give_back();
         }
     }
 
@@ -112,17 +116,17 @@ impl http_body::Body for Body {
         let Some(open) = &mut self.open else {
             return Poll::Ready(None);
         };
-        let error = match open.poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+        let error = match open.poll_data(cx) {
+            Poll::Ready(Ok(Some(data))) => {
                 self.began = true;
                 self.silent_since = None;
-                return Poll::Ready(Some(Ok(frame)));
+                return Poll::Ready(Some(Ok(Frame::data(data))));
             }
-            Poll::Ready(None) => {
+            Poll::Ready(Ok(None)) => {
                 self.let_go();
                 return Poll::Ready(None);
             }
-            Poll::Ready(Some(Err(error))) => Error::of_body(error),
+            Poll::Ready(Err(error)) => error.into(),
             Poll::Pending => ready!(self.poll_silence(cx)),
         };
         self.open = None;
@@ -130,15 +134,18 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.open
-            .as_ref()
-            .is_none_or(|open| open.incoming.is_end_stream())
+        self.open.as_ref().is_none_or(Open::is_done)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.open
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), |open| open.incoming.size_hint())
+        let Some(open) = &self.open else {
+            return SizeHint::with_exact(0);
+        };
+        let ahead = open.ahead.len() as u64;
+        match open.framing.left() {
+            Some(left) => SizeHint::with_exact(left.saturating_add(ahead)),
+            None => SizeHint::default(),
+        }
     }
 }
 

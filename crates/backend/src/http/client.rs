@@ -1,7 +1,6 @@
 //! A pooled HTTP client, as a `tower::Service`.
 
 use std::collections::HashSet;
-use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -10,13 +9,12 @@ use futures_core::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::uri::Authority;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt};
 
 use super::connect::Connector;
-use super::connection::{Connection, Unanswered};
-use super::error::find;
+use super::connection::{Answered, Connection, Unanswered, was_closed};
+use super::error::Broken;
 use super::pool::{Lease, Pool};
 use super::{Body, Error, Limits, RequestBody, TlsFault};
 use crate::Phase;
@@ -96,24 +94,22 @@ impl Service<Request<RequestBody>> for Client {
 }
 
 /// Returns whether the connection was closed before the head of a response.
-fn was_closed(error: &hyper::Error) -> bool {
-    let is_reset = || {
-        let cause = find::<std::io::Error>(error);
-        cause.is_some_and(|cause| matches!(cause.kind(), BrokenPipe | ConnectionReset))
-    };
-    error.is_incomplete_message() || is_reset()
+fn was_closed_early(unanswered: &Unanswered) -> bool {
+    match &unanswered.error {
+        Broken::Closed => true,
+        Broken::Io(error) => was_closed(error),
+        Broken::NotHttp(_) => false,
+    }
 }
 
 /// Returns whether the response is not from an engine: it is not HTTP, or it is the 400 without
 /// JSON of a server that requires TLS.
-fn is_no_answer(asked: &Result<Response<Incoming>, Box<Unanswered>>) -> bool {
+fn is_no_answer(asked: &Result<Answered, Unanswered>) -> bool {
     match asked {
-        Ok(response) if response.status() == StatusCode::BAD_REQUEST => {
-            let kind = response
-                .headers()
-                .get(CONTENT_TYPE)
-                .map(HeaderValue::as_bytes)
-                .unwrap_or_default();
+        Ok(answered) if answered.response.status() == StatusCode::BAD_REQUEST => {
+            let headers = answered.response.headers();
+            let kind = headers.get(CONTENT_TYPE);
+            let kind = kind.map(HeaderValue::as_bytes).unwrap_or_default();
             !kind.starts_with(b"application/json")
         }
         Ok(_) => false,
@@ -130,39 +126,35 @@ impl Shared {
             .map(Uri::from)
             .unwrap_or_default();
         while let Some(mut lease) = self.pool.take(&to) {
-            let (copy, since) = (request.clone(), Instant::now());
-            match lease.connection().ask(request).await {
-                Ok(response) => return Ok(self.answered(response, lease)),
-                Err(mut unanswered) => match unanswered.take_message() {
-                    Some(unsent) => request = unsent,
-                    None if was_closed(unanswered.error()) && since.elapsed() < CROSSED => {
-                        request = copy;
-                        break;
-                    }
-                    None => return Err(Error::of_request(unanswered.into_error())),
-                },
+            let since = Instant::now();
+            match lease.connection().ask(&request).await {
+                Ok(answered) => return Ok(self.answered(answered, lease)),
+                Err(unanswered) if !unanswered.was_sent => {}
+                Err(unanswered) if was_closed_early(&unanswered) && since.elapsed() < CROSSED => {
+                    break;
+                }
+                Err(unanswered) => return Err(unanswered.error.into()),
             }
         }
         // The future is boxed because it is rare and large: every call would reserve memory for it.
         let connection = Box::pin(self.connect(&to)).await?;
         let mut lease = self.pool.adopt(connection, &to);
-        let asked = lease.connection().ask(request).await;
+        let asked = lease.connection().ask(&request).await;
         if Box::pin(self.wants_tls(&to, &asked)).await {
             return Err(Error::Tls(TlsFault::AnswersTls));
         }
         match asked {
-            Ok(response) => Ok(self.answered(response, lease)),
-            Err(unanswered) => Err(Error::of_request(unanswered.into_error())),
+            Ok(answered) => Ok(self.answered(answered, lease)),
+            Err(unanswered) if !unanswered.was_sent => {
+                Err(Error::Unreachable(unanswered.error.into()))
+            }
+            Err(unanswered) => Err(unanswered.error.into()),
         }
     }
 
     /// Returns whether a server that was first contacted without TLS speaks TLS. Checked once per
     /// address.
-    async fn wants_tls(
-        &self,
-        to: &Uri,
-        asked: &Result<Response<Incoming>, Box<Unanswered>>,
-    ) -> bool {
+    async fn wants_tls(&self, to: &Uri, asked: &Result<Answered, Unanswered>) -> bool {
         let Some(authority) = to.authority() else {
             return false;
         };
@@ -192,10 +184,15 @@ impl Shared {
             .oneshot(to.clone())
             .await
             .map_err(Error::of_connecting)?;
-        Connection::over(stream).await.map_err(Error::of_request)
+        Ok(Connection::over(stream))
     }
 
-    fn answered(&self, response: Response<Incoming>, lease: Lease) -> Response<Body> {
-        response.map(|incoming| Body::new(incoming, lease, self.limits))
+    fn answered(&self, answered: Answered, lease: Lease) -> Response<Body> {
+        let Answered {
+            response,
+            ahead,
+            framing,
+        } = answered;
+        response.map(|()| Body::new(ahead, framing, lease, self.limits))
     }
 }

@@ -88,33 +88,31 @@ impl Error {
             (None, None) => Self::Unreachable(error),
         }
     }
+}
 
-    /// Converts an error that occurred before the head of the response.
-    pub(super) fn of_request(error: hyper::Error) -> Self {
-        // The request was never sent.
-        if error.is_canceled() {
-            return Self::Unreachable(error.into());
-        }
-        if error.is_parse() {
-            return Self::NotHttp(error.into());
-        }
-        Self::CutShort(error.into())
-    }
+/// A response that is not HTTP: the rule that it breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub(super) struct NotHttp(pub(super) &'static str);
 
-    /// Converts an error that occurred after the head of the response.
-    pub(super) fn of_body(error: hyper::Error) -> Self {
-        let malformed = |kind| {
-            matches!(
-                kind,
-                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
-            )
-        };
-        if error.is_parse()
-            || find::<io::Error>(&error).is_some_and(|cause| malformed(cause.kind()))
-        {
-            return Self::NotHttp(error.into());
+/// The reason why a connection could not be used further.
+#[derive(Debug, Error)]
+pub(super) enum Broken {
+    /// The server closed the connection before the end of the response.
+    #[error("the connection was closed")]
+    Closed,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    NotHttp(#[from] NotHttp),
+}
+
+impl From<Broken> for Error {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::NotHttp(rule) => Self::NotHttp(rule.into()),
+            closed => Self::CutShort(closed.into()),
         }
-        Self::CutShort(error.into())
     }
 }
 

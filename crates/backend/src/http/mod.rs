@@ -11,6 +11,8 @@ mod connect;
 mod connection;
 mod error;
 mod form;
+mod framing;
+mod head;
 mod limits;
 mod pool;
 mod request_body;

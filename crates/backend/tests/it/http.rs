@@ -124,6 +124,59 @@ async fn a_request_whose_connection_ends_later_is_not_sent_again() {
     assert_eq!(engine.requests().len(), 2);
 }
 
+/// Answers that end as HTTP says, and then a second one. `true`: on the same connection.
+#[tokio::test]
+async fn a_connection_is_used_again_if_the_end_of_the_answer_is_certain() {
+    let send = |text: &str| Step::Send(text.as_bytes().to_vec());
+    let cases = [
+        (vec![stream_head(), piece("1"), stream_end()], true),
+        (
+            vec![
+                stream_head(),
+                send("1;x=y\r\n1\r\n0\r\nx-trailer: 1\r\n\r\n"),
+            ],
+            true,
+        ),
+        // Every byte in a packet of its own.
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n"
+                .split_inclusive(|_| true)
+                .flat_map(|byte| [send(byte), Step::Pause(Duration::from_millis(1))])
+                .collect(),
+            true,
+        ),
+        (
+            vec![send(
+                "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1",
+            )],
+            true,
+        ),
+        (answer("200 OK", "connection: close\r\n", "1"), false),
+        (
+            vec![send("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1HTTP")],
+            false,
+        ),
+        (
+            vec![send(
+                "HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n",
+            )],
+            false,
+        ),
+        (vec![send("HTTP/1.1 200 OK\r\n\r\n1"), Step::Close], false),
+    ];
+    for (number, (first, is_used_again)) in cases.into_iter().enumerate() {
+        let engine = RawEngine::start([first, json("200 OK", "2")]).await;
+        let upstream = upstream(&engine.url, Limits::default());
+        for expected in ["1", "2"] {
+            let response = post(&upstream, "{}").await.unwrap();
+            let body = read(response.into_body(), 10).await.unwrap();
+            assert_eq!(body, expected, "case {number}");
+        }
+        let connections = if is_used_again { 1 } else { 2 };
+        assert_eq!(engine.connections(), connections, "case {number}");
+    }
+}
+
 /// Starts a server that speaks TLS up to the first record: it refuses every TLS greeting, and
 /// answers `to_plain` to anything else.
 async fn speaks_tls(to_plain: &'static [u8]) -> String {
