@@ -24,6 +24,9 @@ use crate::logs;
 
 pub(crate) use models::about_model;
 
+/// The open files that connections do not count: databases, logs, pipes to engines.
+const OWN_FILES: u64 = 100;
+
 /// Runs a command. Its exit code is that of the program.
 pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
@@ -56,7 +59,7 @@ fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
     logs::start(logs::SERVING);
     loggia_server::log_panics_without_messages();
     let config = Config::of_this_process(flags)?;
-    allow_many_files();
+    allow_many_files(config.max_connections.get().into());
     let runtime = runtime()?;
     runtime.block_on(serve::serve(flags, &config, runtime.handle()))?;
     Ok(ExitCode::SUCCESS)
@@ -126,12 +129,28 @@ fn check(flags: &Flags) -> anyhow::Result<ExitCode> {
 }
 
 /// Raises the limit of open files as far as possible: every connection to a client or a backend is
-/// one, and shells commonly allow 1,024.
-fn allow_many_files() {
+/// one, and shells commonly allow 1,024. Warns if it is too low for so many connections of clients.
+fn allow_many_files(connections: u64) {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(files) => tracing::debug!(files, "limit of open files"),
+        Ok(files) => {
+            tracing::debug!(files, "limit of open files");
+            if let Some(needed) = lacking_files(files, connections) {
+                tracing::warn!(
+                    files,
+                    needed,
+                    "the limit of open files is too low for max_connections = {connections}, because an answer may need two; raise it (`ulimit -n`, or LimitNOFILE in systemd), or lower max_connections"
+                );
+            }
+        }
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
+}
+
+/// Returns the number of open files that so many connections of clients need, if it is above the
+/// limit. Each may need another one to a backend.
+fn lacking_files(limit: u64, connections: u64) -> Option<u64> {
+    let needed = connections.saturating_mul(2).saturating_add(OWN_FILES);
+    (limit < needed).then_some(needed)
 }
 
 /// The program's runtime, on this thread. Tasks that outlive requests run here; the server has
@@ -150,5 +169,19 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
             Err(error).context("cannot write the result")
         }
         _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_open_files_is_enough_for_two_for_each_connection() {
+        assert_eq!(lacking_files(1024, 4096), Some(8292));
+        assert_eq!(lacking_files(8291, 4096), Some(8292));
+        assert_eq!(lacking_files(8292, 4096), None);
+        assert_eq!(lacking_files(1024, 100), None);
+        assert_eq!(lacking_files(1024, u64::MAX), Some(u64::MAX));
     }
 }
