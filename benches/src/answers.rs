@@ -77,13 +77,17 @@ pub(crate) fn ollama_stream(tokens: usize, delivery: Delivery) -> Answer {
     )
 }
 
-/// Returns Ollama's answers to requests of a gateway other than chats.
-pub(crate) fn ollama_about(path: &str) -> Answer {
+/// Returns the answers to requests of a gateway other than chats: Ollama's, and the models of an
+/// engine with OpenAI's API.
+pub(crate) fn about(path: &str) -> Answer {
     let details = r#"{"parent_model":"","format":"gguf","family":"llama","families":["llama"],"parameter_size":"134.52M","quantization_level":"Q4_1"}"#;
     let named = format!(
         r#""name":"{MODEL}","model":"{MODEL}","size":98362745,"digest":"fd5f44c0b5aff6453726119fc560d73a8a995a55b4a49804bc24b1969ecf1794","details":{details}"#
     );
     match path {
+        "/v1/models" => json(&format!(
+            r#"{{"object":"list","data":[{{"id":"{MODEL}","object":"model","created":1,"owned_by":"bench"}}]}}"#
+        )),
         "/api/version" => json(r#"{"version":"0.33.0"}"#),
         "/api/tags" => json(&format!(
             r#"{{"models":[{{{named},"modified_at":"2026-11-22T16:33:11.516304833Z","capabilities":["completion"]}}]}}"#

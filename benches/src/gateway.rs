@@ -19,6 +19,9 @@ use nix::{
 };
 use tempfile::TempDir;
 
+/// The API key of the client.
+pub(crate) const KEY: &str = "sk-of-the-benchmark-0123456789";
+
 /// A running gateway, stopped on drop.
 pub(crate) struct Gateway {
     pub(crate) name: &'static str,
@@ -30,29 +33,67 @@ pub(crate) struct Gateway {
 }
 
 /// Raises the limit of open files to the machine's maximum, for this process and those that it
-/// starts.
-pub(crate) fn allow_many_files() -> Result<()> {
+/// starts. Returns it.
+pub(crate) fn allow_many_files() -> Result<u64> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    Ok(())
+    Ok(most)
+}
+
+/// How Loggia is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setup {
+    /// Whether the stand-in is an Ollama, and not an engine with OpenAI's API.
+    pub(crate) is_ollama: bool,
+    /// Whether requests need an API key, and each key has limits.
+    pub(crate) has_keys: bool,
+}
+
+impl Setup {
+    /// An Ollama, and no keys.
+    pub(crate) const PLAIN: Self = Self {
+        is_ollama: true,
+        has_keys: false,
+    };
+
+    pub(crate) fn name(self) -> &'static str {
+        match (self.is_ollama, self.has_keys) {
+            (true, false) => "Loggia, Ollama",
+            (true, true) => "Loggia, Ollama, with API keys and limits",
+            (false, false) => "Loggia, an engine with OpenAI's API",
+            (false, true) => "Loggia, an engine with OpenAI's API, with API keys and limits",
+        }
+    }
 }
 
 /// Starts Loggia in front of the Ollama at `upstream`, with default settings except for the log,
 /// because nginx writes none either.
 pub(crate) fn loggia(program: &Path, upstream: SocketAddr) -> Result<Gateway> {
+    loggia_as(program, upstream, Setup::PLAIN)
+}
+
+/// Starts Loggia with this setup. It accepts as many connections as the machine allows.
+pub(crate) fn loggia_as(program: &Path, upstream: SocketAddr, setup: Setup) -> Result<Gateway> {
     let (folder, address) = (tempfile::tempdir()?, free_address()?);
+    let backend = if setup.is_ollama {
+        ["--ollama".to_owned(), format!("http://{upstream}")]
+    } else {
+        ["--openai".to_owned(), format!("engine=http://{upstream}")]
+    };
     let mut command = Command::new(program);
     command
-        .args([
-            "serve",
-            "--listen",
-            &address.to_string(),
-            "--ollama",
-            &format!("http://{upstream}"),
-            "--data-dir",
-        ])
+        .args(["serve", "--listen", &address.to_string()])
+        .args(backend)
+        .args(["--max-connections", "100000", "--data-dir"])
         .arg(folder.path())
         .env("LOGGIA_LOG", "error");
+    if setup.has_keys {
+        let limits = "requests_per_minute=1000000,tokens_per_minute=1000000000,streams=100000";
+        command
+            .env("LOGGIA_KEYS", "bench")
+            .env("LOGGIA_KEY_BENCH", KEY)
+            .args(["--limits", limits]);
+    }
     Gateway::start("Loggia", command, folder, address)
 }
 

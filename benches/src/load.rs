@@ -5,6 +5,7 @@
 //! CPU to the gateway.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -52,7 +53,7 @@ const USER: &str = "Tell me the story of a lighthouse keeper who had never seen 
 
 /// The bytes of a request, as a client of this API sends them. All ask for the same answer.
 pub(crate) fn request(api: Api, target: SocketAddr, stream: bool) -> Bytes {
-    let model = crate::answers::MODEL;
+    let (model, key) = (crate::answers::MODEL, crate::gateway::KEY);
     let user = format!(r#"{{"role":"user","content":"{USER}"}}"#);
     let (path, body) = match api {
         Api::Chat => (
@@ -75,7 +76,7 @@ pub(crate) fn request(api: Api, target: SocketAddr, stream: bool) -> Bytes {
         ),
     };
     format!(
-        "POST {path} HTTP/1.1\r\nhost: {target}\r\naccept: application/json\r\ncontent-type: application/json\r\nuser-agent: OpenAI/Python 2.0\r\nauthorization: Bearer none\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nhost: {target}\r\naccept: application/json\r\ncontent-type: application/json\r\nuser-agent: OpenAI/Python 2.0\r\nauthorization: Bearer {key}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into()
@@ -160,6 +161,72 @@ pub(crate) fn hold_open<T>(
         ensure!(tasks.len() == load.connections, "a stream was lost");
         tasks.shutdown().await;
         result
+    })
+}
+
+/// Streams that have ended.
+pub(crate) struct Ended<T> {
+    /// What was seen when all streams were open, and a while later.
+    pub(crate) looked: [T; 2],
+    /// The number of streams without a proper end, or with another length than the others.
+    pub(crate) broken: usize,
+}
+
+/// Opens `load.connections` streams and reads each to its end. Calls `look` when each has received
+/// at least `seen` bytes, and again after `during`, while all are still open.
+pub(crate) fn hold_to_the_end<T>(
+    load: &Load,
+    seen: usize,
+    during: Duration,
+    mut look: impl FnMut() -> Result<T>,
+) -> Result<Ended<T>> {
+    block_on(async {
+        let started = Arc::new(AtomicUsize::new(0));
+        let mut tasks = JoinSet::new();
+        for number in 0..load.connections {
+            let (load, started) = (load.clone(), Arc::clone(&started));
+            tasks.spawn(async move {
+                let begun = async {
+                    let mut connection = Connection::open(load.target, 14).await?;
+                    connection.begin(&load.request, seen).await?;
+                    Ok::<_, anyhow::Error>(connection)
+                };
+                let begun = begun.await;
+                started.fetch_add(1, Ordering::Relaxed);
+                begun?.finish().await
+            });
+            if number % 10 == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        while started.load(Ordering::Relaxed) < load.connections {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let first = look()?;
+        tokio::time::sleep(during).await;
+        let looked = [first, look()?];
+        ensure!(
+            tasks.len() == load.connections,
+            "the first stream ended before the last was measured; try fewer streams"
+        );
+        let (mut lengths, mut broken) = (BTreeMap::<usize, usize>::new(), 0);
+        while let Some(done) = tasks.join_next().await {
+            match done.context("a connection's task failed")? {
+                Ok(body) if body.tail.ends_with(b"data: [DONE]\n\n") => {
+                    *lengths.entry(body.bytes).or_default() += 1;
+                }
+                Ok(_) => broken += 1,
+                Err(error) => {
+                    if broken == 0 {
+                        eprintln!("the first broken stream: {error:#}");
+                    }
+                    broken += 1;
+                }
+            }
+        }
+        let most = lengths.values().max().copied().unwrap_or(0);
+        broken += lengths.values().sum::<usize>() - most;
+        Ok(Ended { looked, broken })
     })
 }
 

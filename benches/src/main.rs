@@ -8,8 +8,9 @@
 //! share the machine with it. This is not a load test: it does not measure the maximum number of
 //! requests per second.
 //!
-//! Reading order: `rounds` (the measurements), `stand_in` and `load` (the two ends), `gateway` (the
-//! two gateways), `cost` (CPU time and memory); `stored`, `engine` and `busy` for the other parts.
+//! Reading order: `rounds` and `open_streams` (the measurements), `stand_in` and `load` (the two
+//! ends), `gateway` (the two gateways), `cost` (CPU time and memory); `stored`, `engine` and `busy`
+//! for the other parts.
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -20,6 +21,7 @@ mod gateway;
 mod http;
 mod load;
 mod machine;
+mod open_streams;
 mod pacer;
 mod report;
 mod rounds;
@@ -59,6 +61,10 @@ struct Arguments {
     /// Only measure the kinds of work whose names contain this.
     #[arg(long)]
     only: Option<String>,
+    /// The number of streams that are open at once, of one token a second each. Fewer, if the limit
+    /// of open files is too low: in Loggia and in this program, each stream has two.
+    #[arg(long, default_value_t = 10_000)]
+    streams: u32,
     /// A twentieth of the work: to use a gateway with a profiler, not for published figures.
     #[arg(long)]
     brief: bool,
@@ -78,15 +84,16 @@ fn main() -> Result<()> {
 }
 
 fn measure_gateway(arguments: &Arguments) -> Result<()> {
-    gateway::allow_many_files()
-        .context("could not raise the limit of open files; try `ulimit -n 20000`")?;
+    let files = gateway::allow_many_files().context("could not raise the limit of open files")?;
     let only = arguments.only.as_deref();
     let share = if arguments.brief { 20 } else { 1 };
+    let streams = open_streams::allowed(arguments.streams, files) / u32::try_from(share)?;
     let measured = rounds::measure(
         &arguments.loggia,
         &arguments.nginx,
         arguments.pairs,
         share,
+        streams,
         only,
     )?;
     let machine = machine::describe(&arguments.nginx);

@@ -4,7 +4,10 @@ use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Context, Result};
 
-use crate::rounds::{Beside, Compared, Goal, Measured};
+use crate::{
+    open_streams::{Held, WEIGHED, Weight},
+    rounds::{Beside, Compared, Goal, Measured},
+};
 
 /// The parts of the page `docs/benchmarks.md`. The benchmarks generate it; do not edit it by hand.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,16 +114,53 @@ pub(crate) fn tables(measured: &Measured) -> String {
             &beside_itself,
         ),
     ];
-    if let Some(weight) = &measured.weight {
-        tables.push(format!(
-            "| resident memory | Loggia | nginx | goal |\n|---|---|---|---|\n| per open stream, at {} | {:.1} KiB | {:.1} KiB | < 30 KiB |\n",
-            weight.streams,
-            weight.loggia / 1024.0,
-            weight.nginx / 1024.0
-        ));
-    }
+    tables.push(of_weights(&measured.weights));
+    tables.push(of_held(&measured.held));
     tables.retain(|table| !table.is_empty());
     tables.join("\n")
+}
+
+/// The memory of open streams. Empty without rows.
+fn of_weights(weights: &[Weight]) -> String {
+    if weights.is_empty() {
+        return String::new();
+    }
+    let rows = weights.iter().map(|weight| {
+        let goal = if weight.name == "nginx" {
+            ""
+        } else {
+            "< 30 KiB"
+        };
+        let kibibytes = weight.bytes / 1024.0;
+        format!("| {} | {kibibytes:.1} KiB | {goal} |\n", weight.name)
+    });
+    format!(
+        "| resident memory per open stream, at {WEIGHED} streams | | goal |\n|---|---|---|\n{}",
+        rows.collect::<String>()
+    )
+}
+
+/// Many streams that were open at once. Empty without rows.
+fn of_held(held: &[Held]) -> String {
+    let Some(first) = held.first() else {
+        return String::new();
+    };
+    let rows = held.iter().map(|held| {
+        format!(
+            "| {} | {} | {:.1} KiB | {:.1} | {:.0} % |\n",
+            held.name,
+            held.broken,
+            held.bytes / 1024.0,
+            held.micros,
+            // Microseconds per token, and one token a second.
+            held.micros * f64::from(held.streams) / 1e4,
+        )
+    });
+    format!(
+        "| {} open streams, one token a second each | broken (goal: 0) | resident memory each (goal: ≤ 24 KiB) | CPU µs per token | CPU of one core |\n|---|---|---|---|---|\n{}",
+        first.streams,
+        rows.collect::<String>()
+    )
 }
 
 /// A table with one row for each kind of work. Empty without rows.

@@ -1,5 +1,5 @@
-//! The measurements: each kind of work in turns with what it is compared with, and the memory per
-//! open stream.
+//! The measurements: each kind of work in turns with what it is compared with. `open_streams` has
+//! those of many open streams.
 
 use std::{path::Path, time::Duration};
 
@@ -7,9 +7,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     answers::{self, Delivery},
-    cost::{self, CpuTime},
+    cost::CpuTime,
     gateway::{self, Gateway},
     load::{self, Api, Load},
+    open_streams::{self, Held, Weight},
     stand_in::{Plan, StandIn},
 };
 
@@ -56,21 +57,32 @@ pub(crate) struct Compared {
     pub(crate) other: Vec<f64>,
 }
 
-/// The memory of open streams: growth of resident memory in bytes per stream.
-pub(crate) struct MemoryPerStream {
-    pub(crate) streams: u32,
-    pub(crate) loggia: f64,
-    pub(crate) nginx: f64,
-}
-
 /// All results.
 pub(crate) struct Measured {
     pub(crate) compared: Vec<Compared>,
-    pub(crate) weight: Option<MemoryPerStream>,
+    pub(crate) weights: Vec<Weight>,
+    pub(crate) held: Vec<Held>,
 }
 
 const TOKEN_EVERY: Duration = Duration::from_millis(20);
-const OPEN_STREAMS: u32 = 2000;
+
+/// A stream of this many tokens, in as few writes as possible.
+pub(crate) fn quick_stream(tokens: usize) -> Work {
+    Work { tokens, ..AT_ONCE }
+}
+
+/// Streams of this many tokens, one each second, all at different times.
+pub(crate) fn slow_streams(streams: u32, tokens: usize) -> Work {
+    Work {
+        stream: Some(Delivery::Paced {
+            every: Duration::from_secs(1),
+            beats: streams,
+        }),
+        connections: streams as usize,
+        tokens,
+        ..STREAM
+    }
+}
 
 /// Streams of chats beside nginx, on which the other kinds of work are based.
 const STREAM: Work = Work {
@@ -195,12 +207,13 @@ fn stored() -> Vec<Work> {
 }
 
 /// Measures all kinds of work, or those whose names contain `only`. Of each, it does one part in
-/// `share`.
+/// `share`. `streams` is the number of streams that are open at once.
 pub(crate) fn measure(
     loggia: &Path,
     nginx: &Path,
     pairs: usize,
     share: usize,
+    streams: u32,
     only: Option<&str>,
 ) -> Result<Measured> {
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
@@ -216,12 +229,21 @@ pub(crate) fn measure(
         compared.push(compare(&stand_in, [&first, &second], work, pairs)?);
     }
     drop((first, second));
-    let weight = if wanted("memory") {
-        Some(weigh(&stand_in, loggia, nginx)?)
+    let weights = if wanted("memory") {
+        open_streams::weigh(&stand_in, loggia, nginx)?
     } else {
-        None
+        Vec::new()
     };
-    Ok(Measured { compared, weight })
+    let held = if wanted("streams") {
+        open_streams::hold(&stand_in, loggia, streams)?
+    } else {
+        Vec::new()
+    };
+    Ok(Measured {
+        compared,
+        weights,
+        held,
+    })
 }
 
 /// One of the two sides of a comparison.
@@ -278,7 +300,7 @@ fn compare(
 
 /// Requests one answer from Loggia, and prepares the stand-in to send nginx exactly the bytes of
 /// this answer. Returns their number.
-fn rehearse(stand_in: &StandIn, loggia: &Gateway, work: Work) -> Result<usize> {
+pub(crate) fn rehearse(stand_in: &StandIn, loggia: &Gateway, work: Work) -> Result<usize> {
     let at_once = Work {
         stream: work.stream.map(|_| Delivery::AtOnce),
         ..work
@@ -333,56 +355,7 @@ fn cost_of(stand_in: &StandIn, side: &Side<'_>, work: Work) -> Result<f64> {
     Ok(spent.as_secs_f64() * 1e6 / as_f64(units))
 }
 
-/// Measures how much a fresh process grows for each of many open streams with one token per second.
-fn weigh(stand_in: &StandIn, loggia: &Path, nginx: &Path) -> Result<MemoryPerStream> {
-    let every = Duration::from_secs(1);
-    let slow = Work {
-        stream: Some(Delivery::Paced {
-            every,
-            beats: OPEN_STREAMS,
-        }),
-        connections: OPEN_STREAMS as usize,
-        tokens: 60,
-        ..STREAM
-    };
-    let mut grown = Vec::new();
-    let mut first = gateway::loggia(loggia, stand_in.address)?;
-    rehearse(stand_in, &first, slow)?;
-    for turn in 0..2 {
-        if turn == 1 {
-            first = gateway::nginx(nginx, stand_in.address)?;
-        }
-        grown.push(
-            growth(&first, slow)
-                .with_context(|| format!("{} open streams by {}", OPEN_STREAMS, first.name))?,
-        );
-        eprintln!(
-            "  memory   {:>6}: {:7.2} KiB per open stream",
-            first.name,
-            grown[turn] / 1024.0
-        );
-    }
-    Ok(MemoryPerStream {
-        streams: OPEN_STREAMS,
-        loggia: grown[0],
-        nginx: grown[1],
-    })
-}
-
-fn growth(gateway: &Gateway, work: Work) -> Result<f64> {
-    let load = Load {
-        target: gateway.address,
-        request: load::request(work.api, gateway.address, true),
-        connections: work.connections,
-        answers: 0,
-        body_bytes: 0,
-    };
-    let before = cost::resident(gateway.pid)?;
-    let after = load::hold_open(&load, 600, || cost::resident(gateway.pid))?;
-    Ok(as_f64(usize::try_from(after.saturating_sub(before))?) / as_f64(work.connections))
-}
-
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-fn as_f64(count: usize) -> f64 {
+pub(crate) fn as_f64(count: usize) -> f64 {
     count as f64
 }

@@ -126,7 +126,7 @@ async fn serve(mut socket: TcpStream, shared: Arc<Shared>) {
         let Some(plan) = chat else {
             shared.asked_besides.fetch_add(1, Ordering::Relaxed);
             if socket
-                .write_all(&answers::ollama_about(&request).head)
+                .write_all(&answers::about(&request).head)
                 .await
                 .is_err()
             {
