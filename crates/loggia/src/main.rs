@@ -11,6 +11,7 @@ mod cli;
 mod commands;
 mod config;
 mod documents;
+mod files;
 mod logs;
 mod models;
 mod state;

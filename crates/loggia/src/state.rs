@@ -9,15 +9,13 @@ use anyhow::Context as _;
 use bytesize::ByteSize;
 use loggia_api::store::KeyStore as _;
 use loggia_seal::{Keys, KeysError};
-use loggia_store::{FileBlobs, OpenError, Retention, SqlStore, Survey};
+use loggia_store::{OpenError, Retention, SqlStore, Survey};
 
 use crate::config::Config;
+use crate::files;
 
 /// The file's name in the data folder.
 const FILE: &str = "state.db";
-
-/// The folder of the contents of files, in the data folder, unless a setting names another one.
-const FILES: &str = "files";
 
 /// The file with the keys, in the data folder, unless a setting names another file.
 const KEYS: &str = "keys";
@@ -52,13 +50,6 @@ pub(crate) async fn open(
         warn_of_missing_keys(&store).await;
     }
     Ok(Some(Arc::new(store)))
-}
-
-/// The contents of files. The folder is made when the first file is stored.
-pub(crate) fn blobs(config: &Config, keys: &Arc<Keys>) -> FileBlobs {
-    let folder = config.files_dir.value.clone();
-    let folder = folder.unwrap_or_else(|| config.data_dir.join(FILES));
-    FileBlobs::in_folder(folder).with_keys(Arc::clone(keys), config.store_encrypted.0)
 }
 
 /// The store, for commands that change its keys.
@@ -128,9 +119,11 @@ pub(crate) async fn clean(store: Arc<SqlStore>) {
 /// The lines of `loggia check` about the store and the keys, and whether both can be used.
 pub(crate) async fn report(config: &Config) -> (String, bool) {
     let (store, store_is_well) = report_store(config).await;
+    let (files, files_are_well) = files::report(config).await;
     let (keys, keys_are_well) = report_keys(&keys_path(config));
     let api_keys = report_api_keys(config).await;
-    (store + &keys + &api_keys, store_is_well && keys_are_well)
+    let is_well = store_is_well && files_are_well && keys_are_well;
+    (store + &files + &keys + &api_keys, is_well)
 }
 
 /// The number of API keys. A store that cannot be read is reported elsewhere.
@@ -225,7 +218,7 @@ fn amounts(found: &Survey, limit: u64) -> String {
     )
 }
 
-fn because(error: &dyn std::error::Error) -> String {
+pub(crate) fn because(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),

@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Collected, Full};
 use loggia_api::meter::LimitReport;
+use loggia_api::store::blobs::Leftovers;
 use loggia_api::store::{KeyStore, UsageStore};
 use loggia_api::{
     AnswerLine, Background, BatchWork, Blobs, Caller, Documents, Door, McpClient, Policy, Route,
@@ -173,7 +174,7 @@ impl AppState {
     }
 
     /// Returns the work that keeps the files in order. It never ends; see [`Door::keep_files`].
-    pub fn keep_files(&self, leftovers: Vec<String>) -> impl Future<Output = ()> + Send + 'static {
+    pub fn keep_files(&self, leftovers: Leftovers) -> impl Future<Output = ()> + Send + 'static {
         self.door.clone().keep_files(leftovers)
     }
 

@@ -5,7 +5,7 @@
 //! (both databases as one), `sealing.rs` (encryption). Then the two places: `file.rs` (how the file is opened), `batches.rs` (several
 //! writes in one transaction), and `postgres.rs`. `schema.rs` has the tables, and how an older
 //! database gets them, `retention.rs` what is deleted when, `error.rs` the databases' errors as the
-//! trait's. What is stored when, and how an answer looks, is `loggia-api`.
+//! trait's. `blobs/` keeps the contents of files, in a folder or in a bucket. What is stored when, and how an answer looks, is `loggia-api`.
 #![forbid(unsafe_code)]
 
 mod batches;
@@ -14,6 +14,7 @@ mod chunks;
 mod due;
 mod error;
 mod file;
+mod identity;
 mod keys;
 mod postgres;
 mod read;
@@ -27,7 +28,7 @@ mod usage;
 mod vectors;
 mod write;
 
-pub use blobs::FileBlobs;
+pub use blobs::{BucketError, FileBlobs, NotS3Address, S3Address, S3Blobs, S3Options};
 pub use error::OpenError;
 pub use retention::Retention;
 pub use store::SqlStore;

@@ -19,6 +19,7 @@ pub(crate) static SQLITE: Migrations = Migrations(&[
     include_str!("../migrations/sqlite/0008.sql"),
     include_str!("../migrations/sqlite/0009.sql"),
     include_str!("../migrations/sqlite/0010.sql"),
+    include_str!("../migrations/sqlite/0011.sql"),
 ]);
 
 pub(crate) static POSTGRES: Migrations = Migrations(&[
@@ -29,6 +30,7 @@ pub(crate) static POSTGRES: Migrations = Migrations(&[
     include_str!("../migrations/postgres/0005.sql"),
     include_str!("../migrations/postgres/0006.sql"),
     include_str!("../migrations/postgres/0007.sql"),
+    include_str!("../migrations/postgres/0008.sql"),
 ]);
 
 const VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM loggia_schema";

@@ -18,6 +18,17 @@ pub type Pieces = BoxStream<'static, Result<Bytes, StoreError>>;
 /// The location of a new content, and its writer.
 pub type NewBlob = (String, Box<dyn BlobWriter>);
 
+/// Places of contents, in pages. After an error there are no more.
+pub type Leftovers = BoxStream<'static, Result<Vec<String>, StoreError>>;
+
+/// The most places of a page of [`Leftovers`].
+const PAGE: usize = 1000;
+
+/// Returns these places in pages.
+pub fn in_pages(places: Vec<String>) -> Leftovers {
+    stream::iter(places).chunks(PAGE).map(Ok).boxed()
+}
+
 /// Keeps contents under names. A name is `files/ID` or `parts/UPLOAD/ID` with ids that the server
 /// made, so it has only letters, digits, `-`, `_` and `/`.
 pub trait Blobs: Send + Sync {
@@ -34,9 +45,10 @@ pub trait Blobs: Send + Sync {
     /// Deletes a content. A missing content is not an error.
     fn delete<'a>(&'a self, place: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Returns the places that a server which was killed may have left behind. It is called before
-    /// this server writes anything; it deletes contents that were never finished.
-    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
+    /// Returns the places of contents that belong to no object, or whose object has been stored long
+    /// since: no server is going to store an object for them. It deletes contents that were never
+    /// finished. It is called before this server writes anything, and now and then afterwards.
+    fn leftovers(&self) -> BoxFuture<'_, Result<Leftovers, StoreError>>;
 }
 
 /// Writes a content. If the writer is dropped, nothing remains of the content.
@@ -130,7 +142,8 @@ impl Blobs for MemoryBlobs {
         })
     }
 
-    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-        Box::pin(async { Ok(self.places()) })
+    /// Returns all places: a test decides when it writes, and when this is called.
+    fn leftovers(&self) -> BoxFuture<'_, Result<Leftovers, StoreError>> {
+        Box::pin(async { Ok(in_pages(self.places())) })
     }
 }

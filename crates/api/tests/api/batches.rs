@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
-use loggia_api::store::blobs::{NewBlob, Pieces};
+use loggia_api::store::blobs::{Leftovers, NewBlob, Pieces};
 use loggia_api::store::{Change, Kind, ObjectRef, Owner, StoreError};
 use loggia_api::{BatchWork, Blobs, Caller, Door, MemoryBlobs, MemoryStore, Policy, Store};
 use loggia_backend::ollama::Ollama;
@@ -762,7 +762,7 @@ impl Blobs for FullOnce {
         self.inner.delete(place)
     }
 
-    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+    fn leftovers(&self) -> BoxFuture<'_, Result<Leftovers, StoreError>> {
         self.inner.leftovers()
     }
 }

@@ -14,8 +14,11 @@ use futures_util::{StreamExt as _, stream};
 use http::{Method, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
+use loggia_api::store::blobs::in_pages;
 use loggia_api::store::{Change, Kind, Owner};
-use loggia_api::{Caller, Door, FileLimits, MemoryBlobs, MemoryStore, Policy, Store, Strictness};
+use loggia_api::{
+    Blobs as _, Caller, Door, FileLimits, MemoryBlobs, MemoryStore, Policy, Store, Strictness,
+};
 use loggia_backend::ollama::Ollama;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -707,7 +710,7 @@ async fn what_has_expired_is_gone_with_its_content() {
     let changes = vec![due(Kind::File, &file), due(Kind::Upload, &upload)];
     let scheduled = door.store.write(&Owner::NOBODY, changes).await;
     assert_eq!(scheduled, Ok(()));
-    let cleanup = tokio::spawn(door.door.clone().keep_files(Vec::new()));
+    let cleanup = tokio::spawn(door.door.clone().keep_files(in_pages(Vec::new())));
     while door.blobs.places().len() > 1 {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
@@ -721,7 +724,7 @@ async fn what_has_expired_is_gone_with_its_content() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn contents_without_a_file_are_swept_at_the_start_and_others_are_not() {
+async fn contents_without_a_file_are_swept_at_the_start_and_every_hour_and_others_are_not() {
     let door = FileDoor::new();
     let kept = id(&door.file(b"y", "user_data").await.json());
     let upload = door.upload(3).await;
@@ -731,22 +734,37 @@ async fn contents_without_a_file_are_swept_at_the_start_and_others_are_not() {
         "parts/upload_gone/part_1",
         "files/file-gone.sealed",
     ] {
-        use loggia_api::Blobs as _;
         let (_, writer) = door.blobs.create(place).await.expect("a writer");
         writer.finish().await.expect("written");
     }
-    let leftovers = door.blobs.places();
+    let leftovers = in_pages(door.blobs.places());
     let cleanup = tokio::spawn(door.door.clone().keep_files(leftovers));
     while door.blobs.places().len() > 2 {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
-    cleanup.abort();
-    let mut places = door.blobs.places();
-    places.sort();
+    let places = || {
+        let mut places = door.blobs.places();
+        places.sort();
+        places
+    };
     assert_eq!(
-        places,
+        places(),
         [format!("files/{kept}"), format!("parts/{upload}/{part}")]
     );
+    // Another server was killed meanwhile.
+    let (_, writer) = door
+        .blobs
+        .create("files/file-late")
+        .await
+        .expect("a writer");
+    writer.finish().await.expect("written");
+    let begun = tokio::time::Instant::now();
+    while places().iter().any(|place| place == "files/file-late") {
+        tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+        assert!(begun.elapsed() < std::time::Duration::from_mins(62));
+    }
+    assert!(places().contains(&format!("files/{kept}")));
+    cleanup.abort();
 }
 
 /// The ways in which a file is named in the API of chats and in that of responses.

@@ -86,7 +86,11 @@ impl Config {
         let unencrypted = (self.store_encrypted.0 && is_on_disk).then(|| {
             "store_encrypted does not encrypt cached prompts: cache_disk writes the text of conversations as it is".to_owned()
         });
-        dropped.map(notice).chain(keys).chain(unencrypted).collect()
+        let has_folder = self.files_url.is_some() && self.files_dir.is_some();
+        let folder =
+            has_folder.then(|| "files_dir has no effect: files_url is set, too".to_owned());
+        let others = unencrypted.into_iter().chain(folder);
+        dropped.map(notice).chain(keys).chain(others).collect()
     }
 
     /// Configures this model for the embedded engine, and no other.

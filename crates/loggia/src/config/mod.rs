@@ -14,6 +14,7 @@ mod entries;
 mod environment;
 mod error;
 mod file_errors;
+mod files_url;
 mod flags;
 mod keep_alive;
 mod key_limits;

@@ -16,6 +16,7 @@ use super::bounds::{CeilingsTable, ImagesTable};
 use super::database::Database;
 use super::environment::Environment;
 use super::error::ConfigError;
+use super::files_url::{FilesEndpoint, FilesUrl};
 use super::keep_alive::KeepAlive;
 use super::key_limits::{LimitsTable, LimitsUrl, TrustedHeaderName};
 use super::keys::ApiKey;
@@ -75,6 +76,33 @@ settings! {
         unset("files in the data folder"),
         example "/mnt/loggia/files"
     }
+
+    /// A bucket that holds the contents of files instead, for servers that share them; its keys come
+    /// from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+    #[arg(long, value_name = "s3://BUCKET/PREFIX", help_heading = STORE)]
+    files_url: FilesUrl { unset("the folder files_dir"), example "s3://files/loggia" }
+
+    /// The S3-compatible service that has the bucket
+    #[arg(long, value_name = "URL", help_heading = STORE)]
+    files_endpoint: FilesEndpoint {
+        unset("AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, else AWS"),
+        example "https://s3.example"
+    }
+
+    /// The region of the bucket
+    #[arg(long, value_name = "NAME", help_heading = STORE)]
+    files_region: String {
+        unset("AWS_REGION or AWS_DEFAULT_REGION, else us-east-1"),
+        example "eu-central-1"
+    }
+
+    /// Put the name of the bucket into the path of its URLs; false puts it into the host's name
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = STORE)]
+    files_path_style: Switch { default(Switch(true)), example "false" }
+
+    /// Reach that service on another machine without TLS, as in a network that only the servers use
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = STORE)]
+    files_plain_http: Switch { default(Switch(false)), example "true" }
 
     /// The largest file that a client may upload
     #[arg(long, value_name = "SIZE", help_heading = STORE)]

@@ -88,6 +88,14 @@ pub(crate) enum ValueError {
         "this is not the address of a PostgreSQL database; write postgres://user@host/database"
     )]
     Database,
+    // Without the text: it may have keys.
+    #[error(
+        "this is not the address of a bucket; write s3://BUCKET/PREFIX, and give the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )]
+    FilesUrl,
+    // Without the text: it may have keys.
+    #[error("this is not the URL of an S3-compatible service; write https://s3.example")]
+    FilesEndpoint,
     #[error(transparent)]
     ModelPattern(#[from] BadModelPattern),
 }

@@ -9,6 +9,7 @@ use loggia_backend::roster::Alias;
 use loggia_server::Scope;
 
 use super::database::Database;
+use super::files_url::{FilesEndpoint, FilesUrl};
 use super::keep_alive::KeepAlive;
 use super::key_limits::{self, LimitsTable, LimitsUrl, TrustedHeaderName};
 use super::keys::ApiKey;
@@ -55,6 +56,8 @@ macro_rules! one_value {
 one_value! {
     Listen => |it| text(it),
     Database => |it| text(it),
+    FilesUrl => |it| text(it),
+    FilesEndpoint => |it| text(it),
     String => |it| text(it),
     PathBuf => |it| text(it.display()),
     TrustedHeaderName => |it| text(it),

@@ -138,6 +138,8 @@ impl Hub {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .user_agent(concat!("loggia/", env!("CARGO_PKG_VERSION")))
+            // The windows of HTTP/2 would limit the speed of a download over a long distance.
+            .http1_only()
             .connect_timeout(Duration::from_secs(10))
             // The limit between two reads, not for the whole download: a large file may take hours.
             .read_timeout(Duration::from_mins(1))

@@ -11,9 +11,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use loggia_api::store::StoreError;
 use loggia_api::store::blobs::{BlobWriter, Pieces};
 use loggia_seal::Keys;
-use object_store::local::LocalFileSystem;
+use object_store::ObjectStore;
+use object_store::path::Path;
 
-use super::{FileWriter, pieces};
+use super::pieces;
 
 /// How the place of an encrypted content ends.
 pub(super) const ENDING: &str = ".sealed";
@@ -21,22 +22,67 @@ pub(super) const ENDING: &str = ".sealed";
 /// The bytes of a chunk before it is sealed.
 const CHUNK: usize = 64 << 10;
 
+/// The keys of contents, and whether new contents are encrypted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sealing {
+    keys: Option<Arc<Keys>>,
+    encrypts: bool,
+}
+
+impl Sealing {
+    pub(super) fn new(keys: Arc<Keys>, encrypts: bool) -> Self {
+        Self {
+            keys: Some(keys),
+            encrypts,
+        }
+    }
+
+    pub(super) fn keys(&self) -> Option<Arc<Keys>> {
+        self.keys.clone()
+    }
+
+    /// The keys that encrypt new contents, if they are encrypted.
+    fn encrypting(&self) -> Option<&Arc<Keys>> {
+        self.keys.as_ref().filter(|_| self.encrypts)
+    }
+
+    /// The place of a new content.
+    pub(super) fn place(&self, name: &str) -> String {
+        match self.encrypting() {
+            Some(_) => format!("{name}{ENDING}"),
+            None => name.to_owned(),
+        }
+    }
+
+    /// The writer of the content of such a place.
+    pub(super) fn writer(
+        &self,
+        inner: impl BlobWriter + 'static,
+        place: &str,
+    ) -> Box<dyn BlobWriter> {
+        match self.encrypting() {
+            Some(keys) => Box::new(SealedWriter::new(inner, Arc::clone(keys), place)),
+            None => Box::new(inner),
+        }
+    }
+}
+
 /// The context that a chunk is sealed with.
 fn purpose(place: &str, number: u64) -> String {
     format!("store/content/{place}/{number}")
 }
 
 /// Seals a content chunk by chunk.
-pub(super) struct SealedWriter {
-    inner: FileWriter,
+struct SealedWriter<W> {
+    inner: W,
     keys: Arc<Keys>,
     place: String,
     number: u64,
     waiting: BytesMut,
 }
 
-impl SealedWriter {
-    pub(super) fn new(inner: FileWriter, keys: Arc<Keys>, place: &str) -> Self {
+impl<W: BlobWriter> SealedWriter<W> {
+    fn new(inner: W, keys: Arc<Keys>, place: &str) -> Self {
         Self {
             inner,
             keys,
@@ -55,7 +101,7 @@ impl SealedWriter {
     }
 }
 
-impl BlobWriter for SealedWriter {
+impl<W: BlobWriter + 'static> BlobWriter for SealedWriter<W> {
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
         self.waiting.extend_from_slice(&bytes);
         Box::pin(async move {
@@ -78,7 +124,8 @@ impl BlobWriter for SealedWriter {
 
 /// Reads a range of the bytes before they were sealed.
 pub(super) async fn read(
-    files: Arc<LocalFileSystem>,
+    objects: Arc<dyn ObjectStore>,
+    path: Path,
     keys: Option<Arc<Keys>>,
     place: String,
     range: Range<u64>,
@@ -89,7 +136,7 @@ pub(super) async fn read(
     let chunk = CHUNK as u64;
     let numbers = range.start / chunk..range.end.div_ceil(chunk);
     let at = |number: u64| number * grown as u64;
-    let sealed = pieces(&files, &place, at(numbers.start)..at(numbers.end)).await?;
+    let sealed = pieces(&*objects, &path, at(numbers.start)..at(numbers.end)).await?;
     let chunks = Chunks {
         sealed,
         buffer: BytesMut::new(),

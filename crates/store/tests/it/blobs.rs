@@ -1,6 +1,6 @@
-//! The contents of files in a folder, as they are and encrypted.
+//! The contents of files in a folder and in a bucket, as they are and encrypted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,8 +10,37 @@ use loggia_api::store::StoreError;
 use loggia_seal::Keys;
 use loggia_store::FileBlobs;
 
+use crate::s3::{Bucket, bucket};
+
+/// Where contents are.
+enum Kept {
+    Folder(PathBuf),
+    Bucket(Bucket),
+}
+
+impl Kept {
+    /// The names of everything that is there, also of what was not finished.
+    fn names(&self) -> Vec<String> {
+        match self {
+            Self::Folder(folder) => files(folder),
+            Self::Bucket(bucket) => bucket.names(),
+        }
+    }
+}
+
+/// Runs a test over contents in a folder and in a bucket, as they are and encrypted.
+async fn each(test: impl AsyncFn(&dyn Blobs, &Kept)) {
+    each_folder(async |blobs, folder| test(blobs, &Kept::Folder(folder.to_owned())).await).await;
+    let (Some(plain), Some(sealed)) = (bucket(), bucket()) else {
+        return;
+    };
+    test(&plain.blobs(), &Kept::Bucket(plain)).await;
+    let blobs = sealed.blobs().with_keys(Arc::new(Keys::random()), true);
+    test(&blobs, &Kept::Bucket(sealed)).await;
+}
+
 /// Runs a test over contents in a folder, as they are and encrypted.
-async fn each(test: impl AsyncFn(&FileBlobs, &Path)) {
+async fn each_folder(test: impl AsyncFn(&FileBlobs, &Path)) {
     let folder = tempfile::tempdir().expect("a folder");
     let plain = folder.path().join("deeper/plain");
     test(&FileBlobs::in_folder(&plain), &plain).await;
@@ -22,11 +51,11 @@ async fn each(test: impl AsyncFn(&FileBlobs, &Path)) {
 }
 
 /// Bytes that differ from place to place.
-fn content(length: usize) -> Vec<u8> {
+pub(crate) fn content(length: usize) -> Vec<u8> {
     (0..=250).cycle().take(length).collect()
 }
 
-async fn write(blobs: &FileBlobs, name: &str, content: &[u8]) -> String {
+pub(crate) async fn write(blobs: &dyn Blobs, name: &str, content: &[u8]) -> String {
     let (place, mut writer) = blobs.create(name).await.expect("a writer");
     for piece in content.chunks(10_007) {
         let piece = Bytes::copy_from_slice(piece);
@@ -36,7 +65,7 @@ async fn write(blobs: &FileBlobs, name: &str, content: &[u8]) -> String {
     place
 }
 
-async fn read(blobs: &FileBlobs, place: &str, from: usize, to: usize) -> Vec<u8> {
+pub(crate) async fn read(blobs: &dyn Blobs, place: &str, from: usize, to: usize) -> Vec<u8> {
     let pieces = blobs.read(place, from as u64..to as u64).await;
     let pieces: Vec<Bytes> = pieces
         .expect("pieces")
@@ -58,6 +87,12 @@ fn files(folder: &Path) -> Vec<String> {
         }
     }
     files
+}
+
+async fn leftovers(blobs: &dyn Blobs) -> Vec<String> {
+    let pages = blobs.leftovers().await.expect("leftovers");
+    let pages: Vec<Vec<String>> = pages.try_collect().await.expect("all pages");
+    pages.concat()
 }
 
 #[tokio::test]
@@ -82,31 +117,31 @@ async fn a_content_is_read_whole_and_in_every_range_around_a_chunk() {
 
 #[tokio::test]
 async fn what_is_not_finished_leaves_nothing() {
-    each(async |blobs, folder| {
+    each(async |blobs, kept| {
         let (place, mut writer) = blobs.create("files/file-1").await.expect("a writer");
-        assert_eq!(writer.write(vec![1; 3 << 20].into()).await, Ok(()));
-        assert_eq!(files(folder).len(), 1, "the staged file");
+        assert_eq!(writer.write(vec![1; 11 << 20].into()).await, Ok(()));
+        assert_eq!(kept.names().len(), 1, "the staged file, or the parts");
         assert!(blobs.read(&place, 0..1).await.is_err());
         drop(writer);
-        // The file is deleted in a thread of its own.
+        // It is deleted in the background.
         for _ in 0..1000 {
-            if files(folder).is_empty() {
+            if kept.names().is_empty() {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        panic!("left behind: {:?}", files(folder));
+        panic!("left behind: {:?}", kept.names());
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_deleted_content_is_gone_and_may_be_deleted_again() {
-    each(async |blobs, folder| {
+    each(async |blobs, kept| {
         let place = write(blobs, "parts/upload_1/part_1", b"text").await;
         assert_eq!(blobs.delete(&place).await, Ok(()));
         assert_eq!(blobs.delete(&place).await, Ok(()));
-        assert!(files(folder).is_empty());
+        assert!(kept.names().is_empty());
         let read = blobs.read(&place, 0..4).await.map(|_| ());
         assert!(
             matches!(read, Err(StoreError::Unavailable { .. })),
@@ -118,14 +153,14 @@ async fn a_deleted_content_is_gone_and_may_be_deleted_again() {
 
 #[tokio::test]
 async fn leftovers_are_all_contents_and_staged_files_are_deleted() {
-    each(async |blobs, folder| {
-        assert_eq!(blobs.leftovers().await, Ok(Vec::new()));
+    each_folder(async |blobs, folder| {
+        assert!(leftovers(blobs).await.is_empty());
         let place = write(blobs, "files/file-1", b"text").await;
         std::fs::write(folder.join("files/file-2#1"), "half").expect("a file");
         // The folder is in use by this server itself.
-        assert_eq!(blobs.leftovers().await, Ok(Vec::new()));
+        assert!(leftovers(blobs).await.is_empty());
         let next = FileBlobs::in_folder(folder);
-        assert_eq!(next.leftovers().await, Ok(Vec::new()));
+        assert!(leftovers(&next).await.is_empty());
         assert_eq!(files(folder).len(), 2);
         // Once that server has ended, the next one finds its leftovers.
         let copy = tempfile::tempdir().expect("a folder");
@@ -133,7 +168,7 @@ async fn leftovers_are_all_contents_and_staged_files_are_deleted() {
         std::fs::rename(folder, &moved).expect("renamed");
         std::fs::remove_file(moved.join("lock")).expect("unlocked");
         let next = FileBlobs::in_folder(&moved);
-        assert_eq!(next.leftovers().await, Ok(vec![place]));
+        assert_eq!(leftovers(&next).await, [place]);
         assert_eq!(files(&moved).len(), 1);
     })
     .await;

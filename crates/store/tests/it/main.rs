@@ -13,6 +13,7 @@ mod keys;
 mod kill;
 mod postgres;
 mod retention;
+mod s3;
 mod suite;
 mod usage;
 mod webhooks;

@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
+use tokio::time::Instant;
+
 use super::{Files, StoredFile, stored, uploads};
 use crate::Door;
 use crate::answer::id;
-use crate::store::blobs::object_of;
+use crate::store::blobs::{Leftovers, in_pages, object_of};
 use crate::store::{Claimed, Kind, ObjectRef, Owner, StoreError};
 
 /// How often expired files are looked for.
@@ -15,21 +18,29 @@ const EVERY: Duration = Duration::from_secs(30);
 /// How long the deletion of one object may take, before another server tries it.
 const HELD_FOR: Duration = Duration::from_mins(1);
 
-/// How many contents are looked up at once.
-const AT_ONCE: usize = 1000;
+/// How often contents without an object are looked for.
+const SWEPT_EVERY: Duration = Duration::from_hours(1);
 
 impl Door {
-    /// Cleans up files until it is dropped: first it deletes the `leftovers` that belong to no
-    /// object, then, periodically, expired files. `leftovers` are those of
+    /// Cleans up files until it is dropped: it deletes the `leftovers` that belong to no object and,
+    /// periodically, expired files and further leftovers. `leftovers` are those of
     /// [`Blobs::leftovers`](crate::Blobs::leftovers), which was called before this server wrote
     /// anything.
-    pub async fn keep_files(self, leftovers: Vec<String>) {
+    pub async fn keep_files(self, leftovers: Leftovers) {
         let Some(files) = self.files_of(Owner::NOBODY) else {
             return;
         };
-        let mut leftovers = leftovers;
+        let mut sweep = Sweep::of(leftovers);
         loop {
-            if let Err(error) = files.sweep(&mut leftovers).await {
+            if sweep.begun.elapsed() >= SWEPT_EVERY {
+                match files.blobs.leftovers().await {
+                    Ok(leftovers) => sweep = Sweep::of(leftovers),
+                    Err(error) => {
+                        tracing::warn!(%error, "contents without a file cannot be looked for");
+                    }
+                }
+            }
+            if let Err(error) = files.sweep(&mut sweep).await {
                 tracing::warn!(%error, "contents without a file could not be deleted");
             }
             while let Some(expired) = files.expired().await {
@@ -40,25 +51,50 @@ impl Door {
     }
 }
 
+/// The deletion of contents that belong to no object.
+struct Sweep {
+    begun: Instant,
+    leftovers: Leftovers,
+    /// Places that are not looked up yet.
+    page: Vec<String>,
+}
+
+impl Sweep {
+    fn of(leftovers: Leftovers) -> Self {
+        Self {
+            begun: Instant::now(),
+            leftovers,
+            page: Vec::new(),
+        }
+    }
+}
+
 impl Files {
-    /// Deletes the contents that belong to no object, and forgets all of them.
-    async fn sweep(&self, leftovers: &mut Vec<String>) -> Result<(), StoreError> {
-        while !leftovers.is_empty() {
-            let some = leftovers.split_off(leftovers.len().saturating_sub(AT_ONCE));
-            let ids: HashSet<&str> = some.iter().map(|place| object_of(place)).collect();
-            let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
-            let existing = match self.store.existing(&ids).await {
-                Ok(existing) => HashSet::<String>::from_iter(existing),
-                Err(error) => {
-                    leftovers.extend(some);
-                    return Err(error);
+    /// Deletes the contents that belong to no object. If the store does not work, the next call goes
+    /// on.
+    async fn sweep(&self, sweep: &mut Sweep) -> Result<(), StoreError> {
+        loop {
+            if sweep.page.is_empty() {
+                match sweep.leftovers.try_next().await {
+                    Ok(Some(page)) => sweep.page = page,
+                    Ok(None) => return Ok(()),
+                    Err(error) => {
+                        // The next sweep looks for them again.
+                        sweep.leftovers = in_pages(Vec::new());
+                        return Err(error);
+                    }
                 }
-            };
-            for place in some.iter().filter(|one| !existing.contains(object_of(one))) {
+            }
+            let page = &sweep.page;
+            let ids: HashSet<&str> = page.iter().map(|place| object_of(place)).collect();
+            let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
+            let existing = self.store.existing(&ids).await?;
+            let existing = HashSet::<String>::from_iter(existing);
+            for place in page.iter().filter(|one| !existing.contains(object_of(one))) {
                 self.discard(place).await;
             }
+            sweep.page.clear();
         }
-        Ok(())
     }
 
     /// Takes a file, an upload or a content of a batch that has expired.

@@ -16,9 +16,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use loggia_api::Store;
 use loggia_api::store::KeyStore;
 use loggia_api::store::UsageStore;
-use loggia_api::{Blobs as _, Store};
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_backend::fetch_images::{FetchImages, WebhookSender};
@@ -33,6 +33,7 @@ use tokio::sync::oneshot;
 use crate::backends::{Backends, ModelError};
 use crate::config::{Config, Flags, Listen};
 use crate::documents::ReadDocuments;
+use crate::files;
 use crate::models::{self, Progress, Source, Store as ModelStore};
 use crate::state;
 
@@ -222,10 +223,8 @@ async fn with_store(
         .with_usage(Arc::clone(store) as Arc<dyn UsageStore>);
     let state = state.with_key_store(Arc::clone(store) as Arc<dyn KeyStore>);
     runtime.spawn(state::clean(Arc::clone(store)));
-    let blobs = Arc::new(state::blobs(config, keys));
     // Before anything is served: afterwards, files that are being received look the same.
-    let leftovers = blobs.leftovers().await;
-    let leftovers = leftovers.context("the folder of the files cannot be read; --files-dir names another folder, --store=false serves without files")?;
+    let (blobs, leftovers) = files::open(config, keys, store).await?;
     let state = state.with_store(Arc::clone(store) as Arc<dyn Store>);
     let state = state.with_blobs(blobs);
     runtime.spawn(state.keep_files(leftovers));
