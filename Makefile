@@ -44,7 +44,7 @@ test: ## install what is missing, then run every test: Rust, and the real Python
 
 test-rust: ## only the Rust tests
 	@echo "test: cargo test --workspace (the first time some minutes: llama.cpp is compiled)"
-	@. scripts/environment && LOGGIA_TEST_POSTGRES=required LOGGIA_TEST_VALKEY=required cargo test --workspace
+	@. scripts/environment && LOGGIA_TEST_POSTGRES=required LOGGIA_TEST_VALKEY=required LOGGIA_TEST_S3=required cargo test --workspace
 
 test-clients: ## only the real clients, against a running loggia
 	@scripts/test-clients
@@ -99,4 +99,4 @@ dist: ## build the release into dist/: the program, its libraries for every gene
 	@scripts/dist
 
 clean: ## remove all builds; the models under .loggia stay
-	rm -rf target dist tests/clients/.venv tests/clients/node/node_modules tests/clients/node/.runtime .loggia/tools .loggia/bench
+	rm -rf target dist tests/clients/.venv tests/clients/node/node_modules tests/clients/node/.runtime .loggia/tools .loggia/seaweedfs .loggia/bench
