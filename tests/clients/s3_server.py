@@ -32,8 +32,6 @@ class Bucket:
         # For the programs that use the bucket.
         self.environment = {"AWS_ACCESS_KEY_ID": "loggia", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"}
         self.arguments = ["--files-url", "s3://files/loggia", "--files-endpoint", self.endpoint]
-        self.start()
-        assert self.filer("POST", "/buckets/files/")[0] == 201
 
     def start(self) -> None:
         s3, filer, master, master_grpc, volume, volume_grpc, filer_grpc, s3_grpc = self.ports
@@ -115,6 +113,8 @@ def bucket():
     with tempfile.TemporaryDirectory(prefix="loggia-s3-") as folder:
         server = Bucket(weed, Path(folder))
         try:
+            server.start()
+            assert server.filer("POST", "/buckets/files/")[0] == 201
             yield server
         finally:
             server.kill()
