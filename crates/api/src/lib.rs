@@ -53,6 +53,7 @@ pub use error::ApiError;
 pub use layer::{EitherBody, OpenAi, OpenAiLayer};
 pub use mcp::McpClient;
 pub use moderations::format::ModerationFormat;
+pub use responses::accounts::{BackgroundListener, EndedResponse};
 pub use responses::background::Background;
 pub use responses::session::{Create, Session};
 pub use store::{Blobs, MemoryBlobs, MemoryStore, Store};

@@ -33,6 +33,38 @@ impl Trace {
         }))
     }
 
+    /// Returns the id of the trace, in hexadecimal.
+    pub fn trace_id(&self) -> &str {
+        self.part(3, 35)
+    }
+
+    /// Returns the id of the span that the request is a part of, in hexadecimal.
+    pub fn span_id(&self) -> &str {
+        self.part(36, 52)
+    }
+
+    /// Returns whether the sender records the trace.
+    pub fn is_sampled(&self) -> bool {
+        u8::from_str_radix(self.part(53, 55), 16).is_ok_and(|flags| flags & 1 == 1)
+    }
+
+    /// A part of the parent, whose form was checked.
+    fn part(&self, from: usize, to: usize) -> &str {
+        let parent = self.parent.to_str().ok();
+        parent.and_then(|parent| parent.get(from..to)).unwrap_or("")
+    }
+
+    /// Returns the same trace with another parent: the value of a `traceparent`. `None` if that is
+    /// invalid.
+    pub fn below(&self, parent: HeaderValue) -> Option<Box<Self>> {
+        is_traceparent(parent.as_bytes()).then(|| {
+            Box::new(Self {
+                parent,
+                state: self.state.clone(),
+            })
+        })
+    }
+
     /// Adds the headers to a request.
     pub(crate) fn add_to(&self, headers: &mut HeaderMap) {
         headers.insert(TRACEPARENT, self.parent.clone());
@@ -86,6 +118,20 @@ mod tests {
         let long = "a=".to_owned() + &"1".repeat(511);
         let found = trace(&[(TRACEPARENT, PARENT), (TRACESTATE, &long)]).unwrap();
         assert_eq!(found.state, None);
+    }
+
+    #[test]
+    fn the_parts_of_a_traceparent_are_read() {
+        let sampled = trace(&[(TRACEPARENT, PARENT), (TRACESTATE, "a=1")]).unwrap();
+        assert_eq!(sampled.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(sampled.span_id(), "00f067aa0ba902b7");
+        assert!(sampled.is_sampled());
+        let other = "00-4bf92f3577b34da6a3ce929d0e0e4736-1111111111111111-02";
+        let below = sampled.below(HeaderValue::from_static(other)).unwrap();
+        assert_eq!(below.span_id(), "1111111111111111");
+        assert!(!below.is_sampled());
+        assert_eq!(below.state, sampled.state);
+        assert_eq!(sampled.below(HeaderValue::from_static("x")), None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use loggia_backend::fetch_images::WebhookSender;
 use loggia_seal::Keys;
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 
+use crate::account::background::BackgroundAccounts;
 use crate::account::{AccountLayer, Listener, Listeners, Log};
 use crate::body::AnswerBody;
 use crate::cors::PagesLayer;
@@ -201,7 +202,9 @@ impl AppState {
     /// Returns the work that ends background responses whose server was killed. It never ends; see
     /// [`Door::end_abandoned_responses`].
     pub fn end_abandoned_responses(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.door.clone().end_abandoned_responses()
+        let door = self.door.clone();
+        door.with_background_listener(self.background_accounts())
+            .end_abandoned_responses()
     }
 
     /// Returns the work on batches, with at most `parallel` requests at once, while fewer
@@ -243,6 +246,13 @@ impl AppState {
                 });
                 Response::from_parts(head, body)
             })
+        })
+    }
+
+    fn background_accounts(&self) -> Arc<BackgroundAccounts> {
+        Arc::new(BackgroundAccounts {
+            listeners: listeners(self),
+            live: self.options.live.clone(),
         })
     }
 
@@ -306,6 +316,7 @@ impl AppState {
 pub fn app(state: AppState) -> Router {
     let accounts = state.accounts();
     let console = console_routes(&state);
+    let background = state.background_accounts();
     let AppState {
         backend,
         door,
@@ -313,6 +324,10 @@ pub fn app(state: AppState) -> Router {
         key_store,
         ..
     } = state;
+    let door = door.with_background_listener(background);
+    if let Some(metrics) = &options.metrics {
+        metrics.watch_background(door.background());
+    }
     let keys = options.keys.clone();
     let ready_within = options.ready_timeout;
     let admin = key_store.map(|store| admin::routes(keys.clone(), store));

@@ -29,6 +29,8 @@ enum Kind {
     /// Events that were written before, or that another task writes.
     Events {
         events: BoxStream<'static, Bytes>,
+        /// Whether the request has begun the work that writes them.
+        goes_on: bool,
         ended: Option<Box<Ended>>,
     },
     /// A content of known length, which is read as it is sent.
@@ -100,6 +102,22 @@ impl Body {
     pub(crate) fn events(events: BoxStream<'static, Bytes>) -> Self {
         Self(Kind::Events {
             events,
+            goes_on: false,
+            ended: None,
+        })
+    }
+
+    /// Creates a complete body, after which work goes on in the background.
+    pub(crate) fn going_on(bytes: impl Into<Bytes>) -> Self {
+        let ended = Ended::new(Outcome::Complete).going_on(true);
+        Self::ending(bytes, Box::new(ended))
+    }
+
+    /// Creates a body of the events of work that goes on in the background, if the client leaves.
+    pub(crate) fn events_going_on(events: BoxStream<'static, Bytes>) -> Self {
+        Self(Kind::Events {
+            events,
+            goes_on: true,
             ended: None,
         })
     }
@@ -162,6 +180,11 @@ impl Body {
                 ..Ended::clone(ended)
             },
             Kind::Stream(events) => events.so_far(),
+            Kind::Events {
+                ended: None,
+                goes_on,
+                ..
+            } => Ended::new(Outcome::Abandoned).going_on(*goes_on),
             Kind::Events { ended, .. } | Kind::Content { ended, .. } => match ended {
                 Some(ended) => Ended::clone(ended),
                 None => Ended::new(Outcome::Abandoned),
@@ -209,10 +232,14 @@ impl http_body::Body for Body {
             Kind::Ollama(answer) => answer
                 .poll_bytes(cx)
                 .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Events { events, ended } => {
+            Kind::Events {
+                events,
+                ended,
+                goes_on,
+            } => {
                 let next = std::task::ready!(events.as_mut().poll_next(cx));
                 if next.is_none() {
-                    *ended = Some(Box::new(Ended::new(Outcome::Complete)));
+                    *ended = Some(Box::new(Ended::new(Outcome::Complete).going_on(*goes_on)));
                 }
                 Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
             }

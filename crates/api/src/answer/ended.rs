@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loggia_backend::{Event, ServedBy};
+use loggia_backend::{Event, PromptUsage, ServedBy};
 use loggia_wire::openai::CompletionUsage;
 
 use crate::ApiError;
@@ -26,7 +26,8 @@ pub enum Outcome {
 pub struct Ended {
     /// The outcome.
     pub outcome: Outcome,
-    /// The number of tokens used, as far as known.
+    /// The number of tokens used, as far as known. Of an answer that did not reach its end, each
+    /// piece counts as one token.
     pub usage: Option<CompletionUsage>,
     /// When the first piece arrived from the engine, or the complete answer if it was not streamed.
     pub first_token_at: Option<Instant>,
@@ -39,6 +40,9 @@ pub struct Ended {
     pub waited: Option<Duration>,
     /// The code of the error that the client received, or its type if it has no code.
     pub error: Option<Arc<str>>,
+    /// Whether work goes on in the background after this answer. It has an account of its own: see
+    /// [`BackgroundListener`](crate::BackgroundListener).
+    pub goes_on: bool,
 }
 
 impl Ended {
@@ -60,7 +64,13 @@ impl Ended {
             model: None,
             waited: None,
             error: None,
+            goes_on: false,
         }
+    }
+
+    /// Returns the value with [`goes_on`](Self::goes_on).
+    pub(crate) fn going_on(self, goes_on: bool) -> Self {
+        Self { goes_on, ..self }
     }
 }
 
@@ -75,6 +85,10 @@ pub(crate) struct Progress {
 #[derive(Clone, Debug)]
 struct Noted {
     ended: Ended,
+    /// The number of pieces of the answer so far.
+    pieces: u64,
+    /// The tokens of the prompt, if the engine reported them before the end.
+    prompt: PromptUsage,
     /// The reservations of the request in the limits of its caller. Dropping them settles them with
     /// the real usage.
     meters: Meters,
@@ -96,6 +110,8 @@ impl Progress {
             arrived: Instant::now(),
             noted: Box::new(Noted {
                 ended,
+                pieces: 0,
+                prompt: PromptUsage::default(),
                 meters: Meters::default(),
                 running: None,
             }),
@@ -142,7 +158,13 @@ impl Progress {
             running.note(event);
         }
         match event {
-            Event::Chunk(_) if self.noted.ended.first_token_at.is_none() => self.has_begun(),
+            Event::Chunk(chunk) => {
+                self.noted.pieces += 1;
+                if self.noted.ended.first_token_at.is_none() {
+                    self.noted.prompt = chunk.prompt.unwrap_or_default();
+                    self.has_begun();
+                }
+            }
             Event::Usage(usage) => self.noted.ended.usage = Some(usage.clone()),
             _ => {}
         }
@@ -190,7 +212,26 @@ impl Progress {
     pub(crate) fn end(&self, outcome: Outcome) -> Box<Ended> {
         let mut ended = Box::new(self.noted.ended.clone());
         ended.outcome = outcome;
+        if outcome != Outcome::Complete && ended.usage.is_none() {
+            ended.usage = self.usage_so_far();
+        }
         ended
+    }
+
+    /// Returns the usage of an answer whose engine has not reported it.
+    fn usage_so_far(&self) -> Option<CompletionUsage> {
+        let Noted { pieces, prompt, .. } = *self.noted;
+        (pieces > 0).then(|| {
+            let mut usage = CompletionUsage::new(prompt.tokens, pieces);
+            let details = usage.prompt_tokens_details.get_or_insert_default();
+            details.cached_tokens = prompt.cached;
+            usage
+        })
+    }
+
+    /// Returns when the request arrived.
+    pub(crate) fn arrived(&self) -> Instant {
+        self.arrived
     }
 }
 

@@ -37,6 +37,7 @@ use crate::door::routes::{Handler, Offers};
 use crate::door::speaks::Speaks;
 use crate::mcp::McpClient;
 use crate::ollama;
+use crate::responses::accounts::BackgroundListener;
 use crate::responses::background::Background;
 use crate::responses::live::Live;
 use crate::responses::session::local::Budget;
@@ -109,6 +110,8 @@ pub struct Door {
     /// The runtime on which background responses are made. `None`: the thread that answers the
     /// request.
     pub(crate) runtime: Option<Handle>,
+    /// Gets the accounts of background responses.
+    pub(crate) background_listener: Option<Arc<dyn BackgroundListener>>,
     /// Calls the URLs of webhooks.
     pub(crate) webhooks: Option<Arc<WebhookSender>>,
     /// The bytes that all sessions keep.
@@ -154,6 +157,7 @@ impl Door {
             documents: None,
             live: Arc::default(),
             runtime: None,
+            background_listener: None,
             webhooks: None,
             sessions: Budget::default(),
             recordings: RecordingBytes::default(),
@@ -230,6 +234,15 @@ impl Door {
         }
     }
 
+    /// Sets who hears how each background response has ended.
+    #[must_use]
+    pub fn with_background_listener(self, listener: Arc<dyn BackgroundListener>) -> Self {
+        Self {
+            background_listener: Some(listener),
+            ..self
+        }
+    }
+
     /// Adds a sender of webhooks. With a store too, the door has the routes of webhook endpoints. Run
     /// [`Self::deliver_webhooks`] beside it.
     #[must_use]
@@ -263,6 +276,7 @@ impl Door {
             documents: None,
             live: Arc::default(),
             runtime: None,
+            background_listener: None,
             webhooks: None,
             sessions: Budget::default(),
             recordings: RecordingBytes::default(),
@@ -416,6 +430,7 @@ impl Door {
             documents: self.documents.clone(),
             live: Arc::clone(&self.live),
             runtime: self.runtime.clone(),
+            background_listener: self.background_listener.clone(),
             webhooks: self.webhooks.clone(),
             sessions: self.sessions.clone(),
             recordings: self.recordings.clone(),

@@ -7,6 +7,7 @@ use loggia_wire::openai::responses::{Response, ResponseStatus};
 use tokio::time::sleep;
 
 use crate::answer::id;
+use crate::responses::accounts::{BackgroundListener, close_orphan};
 use crate::responses::background::server_stopped;
 use crate::responses::recall::is_open;
 use crate::responses::turn;
@@ -27,10 +28,11 @@ impl Door {
         let Some(store) = self.store else {
             return;
         };
+        let listener = self.background_listener;
         let holder = id::item("abandoned_");
         let mut works = true;
         loop {
-            let ended = end_one(&*store, &holder).await;
+            let ended = end_one(&*store, listener.as_deref(), &holder).await;
             if let Err(error) = &ended
                 && works
             {
@@ -45,7 +47,11 @@ impl Door {
 }
 
 /// Ends one abandoned response. Returns whether there was one.
-async fn end_one(store: &dyn Store, holder: &str) -> Result<bool, StoreError> {
+async fn end_one(
+    store: &dyn Store,
+    listener: Option<&dyn BackgroundListener>,
+    holder: &str,
+) -> Result<bool, StoreError> {
     let claimed = store.claim(Kind::Response, holder, HELD_FOR).await?;
     let Some(Claimed { owner, object }) = claimed else {
         return Ok(false);
@@ -77,6 +83,9 @@ async fn end_one(store: &dyn Store, holder: &str) -> Result<bool, StoreError> {
     {
         Ok(()) => {
             tracing::info!(response = %id, "a background response of a stopped server has failed");
+            if let Some(listener) = listener {
+                close_orphan(listener, owner.key(), &response);
+            }
         }
         // It was deleted or cancelled meanwhile.
         Err(StoreError::InUse | StoreError::NotFound) => {}

@@ -18,6 +18,7 @@ use crate::answer::headers::{self, event_stream, name_ignored, name_truncated, w
 use crate::answer::refusal::Refusals;
 use crate::answer::writer::Writer;
 use crate::generate::{Admitted, Steps, admitted, respond, start};
+use crate::responses::accounts::Account;
 use crate::responses::ask::ResponseAsChat;
 use crate::responses::live::{Entry, Live, NotEntered, Running, Stop};
 use crate::responses::turn::{RENEWED_EVERY, abandoned_later, is_added, renewed};
@@ -54,7 +55,8 @@ async fn begin(
 ) -> Result<Response<Body>, ApiError> {
     let is_streamed = asked.request.is_streamed();
     let shape = Arc::clone(&asked.request.shape);
-    let owner = Owner::new(asked.head.caller.clone());
+    let caller = asked.head.caller.clone();
+    let owner = Owner::new(caller.clone());
     let Admitted {
         call,
         head,
@@ -76,6 +78,15 @@ async fn begin(
         let every = door.policy.heartbeat_every;
         Arc::clone(&entry.running).follow(0, Some(every))
     });
+    let account = Account {
+        listener: door.background_listener.clone(),
+        request_id: refusals.request_id(),
+        trace: call.head.trace.clone(),
+        caller,
+        is_stream: is_streamed,
+        arrived: progress.arrived(),
+        ended: None,
+    };
     let task = Task {
         backend: Arc::clone(&door.backend),
         steps,
@@ -83,6 +94,8 @@ async fn begin(
         refusals: refusals.clone(),
         writer,
         progress,
+        account,
+        error: None,
         keep,
         stores_stream: true,
         entry,
@@ -92,9 +105,9 @@ async fn begin(
         .unwrap_or_else(Handle::current)
         .spawn(task.run(call));
     let mut response = if let Some(events) = followed {
-        event_stream(Body::events(events))
+        event_stream(Body::events_going_on(events))
     } else {
-        headers::json(Body::whole(queued))
+        headers::json(Body::going_on(queued))
     };
     name_ignored(&mut response, &ignored);
     name_truncated(&mut response, &truncated);
@@ -151,6 +164,11 @@ impl Background {
         Self { live }
     }
 
+    /// Returns the number of background responses that are being made.
+    pub fn count(&self) -> usize {
+        self.live.in_background()
+    }
+
     /// Refuses new background responses, and waits until those that are being made have ended and
     /// are stored. Those that take longer are stopped and stored as failed, shortly before `within`
     /// is over. A program calls this before it stops.
@@ -167,6 +185,9 @@ struct Task {
     refusals: Refusals,
     writer: ResponseWriter,
     progress: Progress,
+    account: Account,
+    /// The code of the error, or its type, if the response has failed.
+    error: Option<Arc<str>>,
     keep: Box<Keep>,
     /// Whether the events are stored, if there is a log of them.
     stores_stream: bool,
@@ -222,9 +243,12 @@ impl Task {
             outcome = Outcome::Failed;
         }
         self.release().await;
-        let usage = self.progress.end(outcome).usage;
-        let tokens = usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens));
+        let mut ended = self.progress.end(outcome);
+        ended.error = self.error.take();
+        let tokens = ended.usage.as_ref();
+        let tokens = tokens.map(|usage| (usage.prompt_tokens, usage.completion_tokens));
         tracing::info!(response = %id, ?outcome, ?tokens, "a background response ended");
+        self.account.end(ended);
     }
 
     /// Ends the response, and writes its last event.
@@ -241,6 +265,7 @@ impl Task {
             }
             End::Stopped(Stop::ServerStops) => {
                 let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_STOPPED);
+                self.error = Some(error.label().into());
                 self.writer.fail(&error, last);
                 Outcome::Failed
             }
@@ -249,6 +274,7 @@ impl Task {
 
     fn fail(&mut self, error: BackendError, last: &mut Vec<u8>) -> Outcome {
         let error = self.refusals.fail(error);
+        self.error = Some(error.label().into());
         self.writer.fail(&error, last);
         Outcome::Failed
     }
@@ -273,6 +299,7 @@ impl Task {
                 // The response is too large, or its conversation was deleted.
                 has_failed = true;
                 let why = self.keep.worded(&error);
+                self.error = Some(why.label().into());
                 self.writer.fail_instead(&why, last);
                 if error == StoreError::Full {
                     self.writer.so_far().output.clear();

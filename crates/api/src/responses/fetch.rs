@@ -7,6 +7,7 @@ use loggia_wire::openai::Deleted;
 use loggia_wire::openai::responses::{Response, ResponseStatus};
 
 use crate::ApiError;
+use crate::responses::accounts::close_orphan;
 use crate::responses::live::{Running, Stop};
 use crate::responses::recall::is_open;
 use crate::responses::{abandoned, replay, turn};
@@ -115,7 +116,12 @@ impl StoredRequest<'_> {
             }
             abandoned::fail(&mut response);
             match self.replace(&mut response, NeededHold::RunOut).await {
-                Ok(()) => return Ok(response),
+                Ok(()) => {
+                    if let Some(listener) = self.background_listener {
+                        close_orphan(listener, self.owner.key(), &response);
+                    }
+                    return Ok(response);
+                }
                 // The response has just ended, or its server renewed the hold late: read it again.
                 Err(StoreError::InUse) => {}
                 Err(error) => return Err(self.refused(KIND)(error)),

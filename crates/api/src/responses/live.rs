@@ -97,6 +97,11 @@ impl Live {
         })
     }
 
+    /// Returns the number of responses that are being made in the background.
+    pub(crate) fn in_background(&self) -> usize {
+        self.lock().in_background().count()
+    }
+
     /// Accepts no more background responses, and waits until the running ones have ended and are
     /// stored. Shortly before `within` is over, it stops them.
     pub(crate) async fn finish(&self, within: Duration) {

@@ -10,10 +10,11 @@
 //! (compaction), `mcp.rs` and `server_tools.rs` (tools that the server runs). Those are functions
 //! of values. Then what is stored: `turn.rs` (a request with its answer), `live.rs` and
 //! `background.rs` (responses that are being made), `abandoned.rs` (those whose server was killed),
-//! `fetch.rs` (the routes of a stored response), `replay.rs` (a stored response as a stream).
-//! `session/` makes responses over a WebSocket.
+//! `accounts.rs` (the listener of their ends), `fetch.rs` (the routes of a stored response),
+//! `replay.rs` (a stored response as a stream). `session/` makes responses over a WebSocket.
 
 mod abandoned;
+pub(crate) mod accounts;
 mod ask;
 pub(crate) mod auto_compaction;
 pub(crate) mod background;

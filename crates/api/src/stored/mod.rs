@@ -34,6 +34,7 @@ use crate::door::host;
 use crate::door::query::Query;
 use crate::door::read;
 use crate::door::routes::StoredHandler;
+use crate::responses::accounts::BackgroundListener;
 use crate::responses::live::Live;
 use crate::store::{Item, Kind, Object, ObjectRef, Order, Owner, Page, Side, StoreError};
 use crate::{ApiError, Body, Caller, Door, RequestId, Route, Store, Strictness};
@@ -77,6 +78,8 @@ pub(crate) struct StoredRequest<'a> {
     pub(crate) store: &'a dyn Store,
     /// The responses that are being made.
     pub(crate) live: &'a Live,
+    /// Hears how background responses ended.
+    pub(crate) background_listener: Option<&'a dyn BackgroundListener>,
     /// Calls the URLs of webhooks.
     pub(crate) webhook_sender: Option<&'a WebhookSender>,
     pub(crate) owner: Owner,
@@ -138,6 +141,7 @@ impl Door {
         let asked = StoredRequest {
             store: &*store,
             live: &self.live,
+            background_listener: self.background_listener.as_deref(),
             webhook_sender: self.webhooks.as_deref(),
             owner: owner(&parts),
             handler,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use loggia_api::{Ended, RequestId};
+use loggia_backend::Trace;
 
 /// Gets the account of every request when its answer has ended.
 pub(crate) trait Listener: Send + Sync {
@@ -16,6 +17,8 @@ pub(crate) trait Listener: Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Closed<'a> {
     pub(crate) id: Option<&'a RequestId>,
+    /// The trace that the request is a part of, if it is one.
+    pub(crate) trace: Option<&'a Trace>,
     /// The name of the API key, if keys are configured.
     pub(crate) key: Option<&'a str>,
     pub(crate) method: &'a Method,
@@ -34,6 +37,18 @@ pub(crate) struct Closed<'a> {
     pub(crate) is_stream: bool,
     /// Whether the request is a line of a batch. No client waits for its answer.
     pub(crate) is_of_batch: bool,
+    /// Set if this is the account of a response in the background, and not that of the request
+    /// that asked for it.
+    pub(crate) background: Option<Background>,
+}
+
+/// Who made a response in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Background {
+    /// This server.
+    ThisServer,
+    /// A server that ended before the response, so that nothing is known of its engine.
+    EndedServer,
 }
 
 /// The listeners that get the account of every request, in this order.

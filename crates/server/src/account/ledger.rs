@@ -13,6 +13,7 @@ use loggia_api::Outcome;
 use loggia_api::store::{StoreError, Usage, UsageAmount, UsageStore};
 use tokio::time::MissedTickBehavior;
 
+use super::closed::Background;
 use super::{Closed, Listener};
 
 /// How often the ledger is written.
@@ -98,11 +99,18 @@ impl Ledger {
 
 impl Listener for Ledger {
     fn closed(&self, closed: &Closed<'_>) {
-        let (Some(key), Some(served_by)) = (closed.key, &closed.ended.served_by) else {
+        let ended = closed.ended;
+        let model = match &ended.served_by {
+            Some(served_by) => Some(&served_by.model),
+            // The best name that is known.
+            None if closed.background == Some(Background::EndedServer) => ended.model.as_ref(),
+            None => None,
+        };
+        let (Some(key), Some(model)) = (closed.key, model) else {
             return;
         };
         let amount = amount_of(closed);
-        self.add(today(), key.into(), Arc::clone(&served_by.model), amount);
+        self.add(today(), key.into(), Arc::clone(model), amount);
     }
 }
 

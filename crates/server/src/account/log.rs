@@ -1,12 +1,13 @@
 //! The access log: one line per request, written when its answer has ended.
 //!
-//! The line has the method, route, status, name of the API key, outcome, duration and tokens, and
-//! `batch=true` if the request is a line of a batch. Path,
-//! query, headers and body are never logged, because they contain what the client sent. What an open
-//! console asks for every second has no lines.
+//! The line has the ids of the request and of its trace, the method, route, status, name of the API
+//! key, outcome, duration and tokens. `batch=true` marks a line of a batch, `background=true` the end
+//! of a response in the background. Path, query, headers and body are never logged, because they
+//! contain what the client sent. What an open console asks for every second has no lines.
 
 use http::Method;
 use loggia_api::Outcome;
+use loggia_backend::Trace;
 
 use super::{Closed, Listener};
 use crate::live::routes as live;
@@ -29,20 +30,23 @@ impl Listener for Log {
         if is_polled(closed) {
             return;
         }
+        // An answer that broke off may have no number of prompt tokens.
         let usage = closed.ended.usage.as_ref();
         // The duration is rounded to microseconds.
         let ms = (closed.took.as_secs_f64() * 1e6).round() / 1e3;
         tracing::info!(
             target: TARGET,
             request_id = closed.id.map(|id| &*id.0),
+            trace_id = closed.trace.map(Trace::trace_id),
             method = known(closed.method),
             route = closed.route,
             status = closed.status.map(|status| status.as_u16()),
             key = closed.key,
             batch = closed.is_of_batch.then_some(true),
+            background = closed.background.map(|_| true),
             outcome = word(closed.ended.outcome),
             ms,
-            prompt_tokens = usage.map(|usage| usage.prompt_tokens),
+            prompt_tokens = usage.map(|usage| usage.prompt_tokens).filter(|tokens| *tokens > 0),
             completion_tokens = usage.map(|usage| usage.completion_tokens),
             "answered"
         );

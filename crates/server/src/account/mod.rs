@@ -1,11 +1,13 @@
 //! The account of a request: what is known about it from its head to the end of its answer. When
 //! the answer ends, for whatever reason, each [`Listener`] gets the closed account. The access log
 //! is a listener; metrics, limits and ledgers can be others. `listeners` in `app.rs` is the list of
-//! them. A line of a batch has an account like the request of a client.
+//! them. A line of a batch has an account like the request of a client. So has a response that is
+//! made in the background (`background.rs`), beside the account of the request that asked for it.
 //!
 //! The account lives in the response body, so it lasts exactly as long as the answer. Only the
 //! gauge of running requests lasts longer.
 
+pub(crate) mod background;
 pub(crate) mod closed;
 pub(crate) mod in_flight;
 pub(crate) mod ledger;
@@ -21,6 +23,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use loggia_api::{Caller, Ended, Outcome, RequestId, Route};
+use loggia_backend::Trace;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
@@ -132,6 +135,7 @@ where
 /// outcome is `Abandoned` unless another one was reported before.
 struct Account {
     id: Option<RequestId>,
+    trace: Option<Box<Trace>>,
     /// The name of the API key, if keys are configured.
     key: Option<Arc<str>>,
     method: Method,
@@ -154,6 +158,7 @@ struct Account {
 impl Account {
     fn open<B>(request: &mut Request<B>, layer: &AccountLayer) -> Self {
         let route = Route::of(request.method(), request.uri()).ok();
+        let own = own_route(request.uri().path());
         let generates = route.as_ref().is_some_and(Route::generates);
         let id: Option<RequestId> = request.extensions().get().cloned();
         let caller = request.extensions().get::<Caller>();
@@ -169,9 +174,10 @@ impl Account {
         };
         Self {
             id,
+            trace: Trace::of(request.headers()),
             key,
             method: request.method().clone(),
-            route: own_route(request.uri().path()).or(route.map(|route| route.path())),
+            route: own.or(route.map(|route| route.path())),
             status: None,
             ended: None,
             opened: Instant::now(),
@@ -191,6 +197,7 @@ impl Drop for Account {
         let ended = ended.unwrap_or_else(|| Box::new(Ended::new(Outcome::Abandoned)));
         let closed = Closed {
             id: self.id.as_ref(),
+            trace: self.trace.as_deref(),
             key: self.key.as_deref(),
             method: &self.method,
             route: self.route,
@@ -200,6 +207,7 @@ impl Drop for Account {
             took: self.opened.elapsed(),
             is_stream: self.streaming.is_some(),
             is_of_batch: self.is_of_batch,
+            background: None,
         };
         for listener in &*self.listeners {
             listener.closed(&closed);

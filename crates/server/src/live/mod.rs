@@ -58,6 +58,7 @@ struct EndedRequest {
     node: Option<Arc<str>>,
     stream: bool,
     batch: bool,
+    background: bool,
     status: Option<u16>,
     outcome: &'static str,
     error: Option<Arc<str>>,
@@ -94,7 +95,7 @@ impl Live {
     }
 
     /// Notes a request that has ended.
-    fn closed(&self, closed: &Closed<'_>, route: &'static str) {
+    pub(crate) fn closed(&self, closed: &Closed<'_>, route: &'static str) {
         let ended = closed.ended;
         let first_token = ended
             .first_token_at
@@ -110,6 +111,7 @@ impl Live {
             node: ended.served_by.as_ref().and_then(|by| by.node.clone()),
             stream: closed.is_stream,
             batch: closed.is_of_batch,
+            background: closed.background.is_some(),
             status: closed.status.map(|status| status.as_u16()),
             outcome: word(ended.outcome),
             error: ended.error.clone(),

@@ -106,7 +106,10 @@ impl Shown {
     /// Notes the end of the answer.
     pub(crate) fn close(&self, closed: &Closed<'_>) {
         self.live.0.registry.close(self.number);
-        self.live.closed(closed, self.route);
+        // What goes on in the background is shown when it has ended.
+        if !closed.ended.goes_on {
+            self.live.closed(closed, self.route);
+        }
     }
 }
 
@@ -221,6 +224,7 @@ mod tests {
     fn close(shown: &Shown) {
         shown.close(&Closed {
             id: None,
+            trace: None,
             key: None,
             method: &Method::POST,
             route: None,
@@ -230,6 +234,7 @@ mod tests {
             took: std::time::Duration::ZERO,
             is_stream: false,
             is_of_batch: false,
+            background: None,
         });
     }
 

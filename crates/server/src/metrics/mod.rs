@@ -19,6 +19,7 @@ use axum::body::Body;
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
+use loggia_api::Background;
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
@@ -149,6 +150,15 @@ impl Metrics {
         self.read_with(move || vec![gauge("loggia_requests_in_flight", help, &in_flight)]);
     }
 
+    /// Reports the number of background responses that are being made.
+    pub(crate) fn watch_background(&self, background: Background) {
+        let help = "Responses that are being made in the background.";
+        self.read_with(move || {
+            let count = as_value(background.count());
+            vec![Reading::new("loggia_background_responses", help, count)]
+        });
+    }
+
     /// Returns the gauge of open connections.
     pub(crate) fn connections(&self) -> InFlight {
         self.0.connections.clone()
@@ -162,7 +172,10 @@ impl Metrics {
 
 impl Listener for Metrics {
     fn closed(&self, closed: &Closed<'_>) {
-        self.0.recorder.record(closed);
+        // It is counted when its background response has ended.
+        if !closed.ended.goes_on {
+            self.0.recorder.record(closed);
+        }
     }
 }
 
@@ -177,9 +190,12 @@ pub fn metrics_app(metrics: Metrics) -> Router {
 }
 
 fn gauge(name: &'static str, help: &'static str, gauge: &InFlight) -> Reading {
-    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
-    let count = gauge.count() as f64;
-    Reading::new(name, help, count)
+    Reading::new(name, help, as_value(gauge.count()))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+fn as_value(count: usize) -> f64 {
+    count as f64
 }
 
 /// The metrics of one name.

@@ -37,6 +37,7 @@ impl Chat {
         ended.first_token_at = self.is_stream.then_some(first);
         metrics.closed(&Closed {
             id: None,
+            trace: None,
             key: None,
             method: &Method::POST,
             route: Some("/v1/chat/completions"),
@@ -46,6 +47,7 @@ impl Chat {
             took: Duration::from_millis(500),
             is_stream: self.is_stream,
             is_of_batch: self.is_of_batch,
+            background: None,
         });
     }
 }

@@ -53,8 +53,8 @@ async fn each_request_is_one_line_that_tells_how_it_ended() {
             r#"method="GET" route="/v1/models/{id}" status=404 outcome="failed""#,
             r#"method="other" status=404 outcome="failed""#,
             r#"method="POST" route="/v1/chat/completions" status=200 outcome="complete" prompt_tokens=3 completion_tokens=2"#,
-            r#"method="POST" route="/v1/chat/completions" status=200 outcome="failed""#,
-            r#"method="POST" route="/v1/chat/completions" status=200 outcome="abandoned""#,
+            r#"method="POST" route="/v1/chat/completions" status=200 outcome="failed" completion_tokens=1"#,
+            r#"method="POST" route="/v1/chat/completions" status=200 outcome="abandoned" completion_tokens=1"#,
             r#"method="POST" route="/v1/chat/completions" outcome="abandoned""#,
         ]
     );

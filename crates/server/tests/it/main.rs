@@ -1,6 +1,7 @@
 //! Tests of the server over sockets, with a backend that the tests control.
 
 mod answers;
+mod background;
 mod batches;
 mod browsers;
 mod connections;

@@ -245,7 +245,7 @@ async fn each_response_is_a_line_in_the_log_and_the_key_holds_for_all() {
             line(r#"101 key="alice" outcome="complete""#),
             line(r#"200 key="alice" outcome="complete" prompt_tokens=3 completion_tokens=2"#),
             line(r#"404 key="alice" outcome="failed""#),
-            line(r#"200 key="alice" outcome="abandoned""#),
+            line(r#"200 key="alice" outcome="abandoned" completion_tokens=1"#),
         ]
     );
     let text = log.text();
