@@ -65,6 +65,14 @@ impl Content {
         pieces.boxed()
     }
 
+    /// Returns a reader of all bytes, for threads that may block.
+    pub fn reader(&self) -> ContentReader {
+        ContentReader {
+            content: self.clone(),
+            at: 0,
+        }
+    }
+
     /// Returns all bytes at once.
     ///
     /// # Errors
@@ -79,6 +87,50 @@ impl Content {
             whole.extend_from_slice(&piece?);
         }
         Ok(whole.into())
+    }
+}
+
+/// Reads a [`Content`]. Blocks.
+#[derive(Debug)]
+pub struct ContentReader {
+    content: Content,
+    at: u64,
+}
+
+impl io::Read for ContentReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.content.length.saturating_sub(self.at);
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        let most = most.min(buffer.len());
+        let read = match &self.content.bytes {
+            Place::Memory(bytes) => {
+                // Cannot fail: the place is within the bytes, which are in memory.
+                let from = usize::try_from(self.at)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
+                buffer[..most].copy_from_slice(&bytes[from..from + most]);
+                most
+            }
+            Place::File(file) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.seek(SeekFrom::Start(self.at))?;
+                file.read(&mut buffer[..most])?
+            }
+        };
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl io::Seek for ContentReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(offset) => self.content.length.checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
     }
 }
 
@@ -128,6 +180,29 @@ mod tests {
         assert_eq!(other.next().await.unwrap().unwrap(), first);
         let rest: Vec<_> = one.map(|piece| piece.unwrap().len()).collect().await;
         assert_eq!(rest, [PIECE, 150_000 - 2 * PIECE]);
+    }
+
+    #[test]
+    fn a_reader_reads_from_where_it_was_set() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let in_memory = Content::from(Bytes::from_static(b"01234567"));
+        for content in [Content::in_file(file, 8), in_memory] {
+            let (mut reader, mut other) = (content.reader(), content.reader());
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "01234567");
+            assert_eq!(reader.seek(SeekFrom::End(-2)).unwrap(), 6);
+            other.seek(SeekFrom::Start(3)).unwrap();
+            let mut two = [0; 2];
+            other.read_exact(&mut two).unwrap();
+            assert_eq!(&two, b"34");
+            reader.read_exact(&mut two).unwrap();
+            assert_eq!(&two, b"67");
+            assert_eq!(reader.seek(SeekFrom::Current(20)).unwrap(), 28);
+            assert_eq!(reader.read(&mut two).unwrap(), 0);
+            assert!(reader.seek(SeekFrom::Current(-29)).is_err());
+        }
     }
 
     #[tokio::test]

@@ -51,7 +51,7 @@ pub use abilities::{
 pub use audio::{Audio, AudioCall, AudioPiece, AudioReply, AudioTask, Recording};
 pub use backend::Backend;
 pub use call::{Call, CallHead, ChatCall, CompletionCall, EmbeddingCall, Priority, Profile, Work};
-pub use content::Content;
+pub use content::{Content, ContentReader};
 pub use count::TokenCount;
 pub use embedding::{Embeddings, normalise};
 pub use error::{BackendError, NotDeleted, Phase, WorkKind};

@@ -4,16 +4,21 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
 use loggia_wire::frame::Lines;
-use loggia_wire::openai::{InputGrammar, Model, Vector};
+use loggia_wire::openai::{CompletionUsage, InputGrammar, Model, Vector};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::LONGEST_LINE;
-use crate::{Abilities, BackendError, Embeddings, Event, Profile, ServedBy, TokenCount, WorkKind};
+use crate::{
+    Abilities, AudioPiece, AudioReply, BackendError, Embeddings, Event, Profile, ServedBy,
+    TokenCount, WorkKind,
+};
 
 /// The number of a call, chosen by the caller.
 pub(super) type CallNumber = u64;
@@ -37,10 +42,49 @@ pub(super) enum ToHost {
         /// none at all.
         input_grammars: Vec<Option<InputGrammar>>,
     },
+    /// A call about a recording. The host asks for the pieces of the file.
+    Recording {
+        call: CallNumber,
+        id: Arc<str>,
+        caller: Option<Arc<str>>,
+        strict: bool,
+        recording: SentRecording,
+    },
+    /// The next piece of a recording.
+    Piece { call: CallNumber, piece: Base64 },
     /// The reader has consumed this number of events.
     Taken { call: CallNumber, events: u32 },
     /// The reader has dropped the reply.
     Left { call: CallNumber },
+}
+
+/// A recording, without the content of its file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SentRecording {
+    pub(super) model: String,
+    pub(super) translates: bool,
+    pub(super) name: String,
+    pub(super) media_type: Option<String>,
+    pub(super) length: u64,
+    pub(super) fields: Vec<(String, String)>,
+    pub(super) stream: bool,
+}
+
+/// Bytes, as base64.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Base64(String);
+
+impl From<&[u8]> for Base64 {
+    fn from(bytes: &[u8]) -> Self {
+        Self(BASE64_STANDARD.encode(bytes))
+    }
+}
+
+impl From<Base64> for Bytes {
+    /// Invalid base64 becomes no bytes: the other side writes only valid one.
+    fn from(text: Base64) -> Self {
+        BASE64_STANDARD.decode(text.0).unwrap_or_default().into()
+    }
 }
 
 /// A message from the process with the backend.
@@ -67,6 +111,16 @@ pub(super) struct Hello {
 pub(super) enum CallMessage {
     Accepted(ServedBy),
     Event(Event),
+    /// The host wants the next piece of the recording.
+    Wants,
+    /// The answer to a call about a recording has begun.
+    AudioBegun(AudioHead),
+    /// Bytes of an answer about a recording.
+    AudioBytes(Base64),
+    /// The tokens of an answer about a recording.
+    AudioUsage(CompletionUsage),
+    /// The backend does not hear. The last message of the call.
+    NoAudio,
     /// The embeddings. The last message of the call.
     Embedded(Packed),
     /// The number of tokens of the prompt. The last message of the call.
@@ -75,6 +129,33 @@ pub(super) enum CallMessage {
     Failed(BackendError),
     /// The call succeeded. The last message of the call.
     End,
+}
+
+/// The head of an answer about a recording.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct AudioHead {
+    pub(super) served_by: ServedBy,
+    pub(super) media_type: String,
+    pub(super) length: Option<u64>,
+}
+
+impl AudioHead {
+    pub(super) fn of(reply: &AudioReply) -> Self {
+        Self {
+            served_by: reply.served_by.clone(),
+            media_type: reply.media_type.clone(),
+            length: reply.length,
+        }
+    }
+}
+
+impl From<AudioPiece> for CallMessage {
+    fn from(piece: AudioPiece) -> Self {
+        match piece {
+            AudioPiece::Bytes(bytes) => Self::AudioBytes((&bytes[..]).into()),
+            AudioPiece::Usage(usage) => Self::AudioUsage(usage),
+        }
+    }
 }
 
 /// Embeddings with their vectors in base64, which is half as long as decimals and faster to parse.

@@ -1,10 +1,11 @@
 //! The process with the backend: reads calls from one pipe and writes their events to the other.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _};
 use loggia_wire::frame::ndjson;
 use loggia_wire::openai::{ChatCompletionRequest, InputGrammar};
@@ -15,10 +16,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
 use super::WINDOW;
-use super::frames::{CallMessage, CallNumber, Frames, FromHost, Hello, ToHost};
+use super::frames::{
+    AudioHead, CallMessage, CallNumber, Frames, FromHost, Hello, SentRecording, ToHost,
+};
 use crate::{
-    Abilities, Backend, BackendError, Call, CallHead, ChatCall, EmbeddingCall, Event, Reply, Work,
-    WorkKind,
+    Abilities, Audio, AudioCall, AudioReply, AudioTask, Backend, BackendError, Call, CallHead,
+    ChatCall, Content, EmbeddingCall, Recording, Reply, Work, WorkKind,
 };
 
 /// The maximum number of messages that wait for the pipe.
@@ -102,6 +105,8 @@ enum ReceivedCall {
     Start(Call),
     Embed(EmbeddingCall),
     Count(ChatCall),
+    /// A recording, and the pieces of its file.
+    Hear(CallHead, SentRecording, mpsc::Receiver<Bytes>),
 }
 
 impl ReceivedCall {
@@ -143,6 +148,8 @@ impl ReceivedCall {
 struct UnderWay {
     task: AbortHandle,
     room: Arc<Semaphore>,
+    /// Takes the pieces of a recording.
+    pieces: Option<mpsc::Sender<Bytes>>,
 }
 
 struct Calls {
@@ -174,7 +181,34 @@ impl Calls {
                     };
                     let received =
                         ReceivedCall::parse(head, work, counts, &request, input_grammars);
-                    self.begin(call, received);
+                    self.begin(call, received, None);
+                }
+                ToHost::Recording {
+                    call,
+                    id,
+                    caller,
+                    strict,
+                    recording,
+                } => {
+                    let head = CallHead {
+                        caller,
+                        strict,
+                        ..CallHead::new(id)
+                    };
+                    // One piece at a time is asked for.
+                    let (pieces, file) = mpsc::channel(1);
+                    let received = ReceivedCall::Hear(head, recording, file);
+                    self.begin(call, Ok(received), Some(pieces));
+                }
+                ToHost::Piece { call, piece } => {
+                    if let Some(UnderWay {
+                        pieces: Some(pieces),
+                        ..
+                    }) = lock(&self.under_way).get(&call)
+                    {
+                        // A piece that nobody asked for is dropped.
+                        let _ = pieces.try_send(piece.into());
+                    }
                 }
                 ToHost::Taken { call, events } => self.give_room(call, events),
                 ToHost::Left { call } => self.end(call),
@@ -182,7 +216,12 @@ impl Calls {
         }
     }
 
-    fn begin(&self, call: CallNumber, asked: serde_json::Result<ReceivedCall>) {
+    fn begin(
+        &self,
+        call: CallNumber,
+        asked: serde_json::Result<ReceivedCall>,
+        pieces: Option<mpsc::Sender<Bytes>>,
+    ) {
         let room = Arc::new(Semaphore::new(WINDOW as usize));
         let sender = CallSender {
             call,
@@ -208,6 +247,7 @@ impl Calls {
             UnderWay {
                 task: task.abort_handle(),
                 room,
+                pieces,
             },
         );
     }
@@ -276,7 +316,69 @@ impl CallSender {
                 Ok(count) => CallMessage::Counted(count),
                 Err(error) => CallMessage::Failed(error),
             },
+            ReceivedCall::Hear(head, recording, pieces) => {
+                match self.received(recording, pieces).await {
+                    Ok(work) => {
+                        self.heard(backend.audio(AudioCall { head, work }).await)
+                            .await
+                    }
+                    Err(error) => CallMessage::Failed(error),
+                }
+            }
         }
+    }
+
+    /// Receives the file of a recording, into a temporary file without a name.
+    async fn received(
+        &self,
+        sent: SentRecording,
+        mut pieces: mpsc::Receiver<Bytes>,
+    ) -> Result<Audio, BackendError> {
+        let cannot = |error: std::io::Error| {
+            tracing::error!(%error, "a recording cannot be kept");
+            failed("the engine's process cannot keep the recording")
+        };
+        let mut file = tempfile::tempfile().map_err(cannot)?;
+        let mut length = 0;
+        while length < sent.length {
+            self.say(CallMessage::Wants).await;
+            let piece = pieces.recv().await.filter(|piece| !piece.is_empty());
+            let piece = piece.ok_or_else(|| failed("the recording ended too early"))?;
+            length += piece.len() as u64;
+            file.write_all(&piece).map_err(cannot)?;
+        }
+        let recording = Recording {
+            name: sent.name,
+            media_type: sent.media_type,
+            content: Content::in_file(file, length),
+            fields: sent.fields,
+            stream: sent.stream,
+        };
+        Ok(Audio {
+            model: sent.model,
+            task: if sent.translates {
+                AudioTask::Translate(recording)
+            } else {
+                AudioTask::Transcribe(recording)
+            },
+        })
+    }
+
+    async fn heard(&self, begun: Result<Option<AudioReply>, BackendError>) -> CallMessage {
+        let mut reply = match begun {
+            Ok(Some(reply)) => reply,
+            Ok(None) => return CallMessage::NoAudio,
+            Err(error) => return CallMessage::Failed(error),
+        };
+        self.say(CallMessage::AudioBegun(AudioHead::of(&reply)))
+            .await;
+        while let Some(piece) = reply.pieces.next().await {
+            match piece {
+                Ok(piece) => self.say_with_room(piece.into()).await,
+                Err(error) => return CallMessage::Failed(error),
+            }
+        }
+        CallMessage::End
     }
 
     async fn answer(&self, begun: Result<Reply, BackendError>) -> CallMessage {
@@ -292,18 +394,19 @@ impl CallSender {
     async fn relay(&self, mut events: crate::Events) -> CallMessage {
         while let Some(event) = events.next().await {
             match event {
-                Ok(event) => self.event(event).await,
+                Ok(event) => self.say_with_room(CallMessage::Event(event)).await,
                 Err(error) => return CallMessage::Failed(error),
             }
         }
         CallMessage::End
     }
 
-    async fn event(&self, event: Event) {
+    /// Sends a message as soon as the reader has room for it.
+    async fn say_with_room(&self, said: CallMessage) {
         if let Ok(room) = self.room.acquire().await {
             room.forget();
         }
-        self.say(CallMessage::Event(event)).await;
+        self.say(said).await;
     }
 
     async fn say(&self, said: CallMessage) {

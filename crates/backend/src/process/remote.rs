@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
+use futures_util::StreamExt as _;
 use loggia_wire::frame::ndjson;
 use loggia_wire::openai::{ChatCompletionRequest, InputGrammar, Model};
 use serde::Serialize;
@@ -17,10 +18,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 
 use super::WINDOW;
-use super::frames::{CallMessage, CallNumber, Frames, FromHost, Hello, ToHost};
+use super::frames::{
+    AudioHead, CallMessage, CallNumber, Frames, FromHost, Hello, SentRecording, ToHost,
+};
 use crate::{
-    Abilities, Backend, BackendError, Call, CallHead, ChatCall, EmbeddingCall, Embeddings, Event,
-    Reply, TokenCount, Work, WorkKind,
+    Abilities, AudioCall, AudioPiece, AudioReply, AudioTask, Backend, BackendError, Call, CallHead,
+    ChatCall, Content, EmbeddingCall, Embeddings, Event, Reply, TokenCount, Work, WorkKind,
 };
 
 /// The reason why there is no backend at the other end.
@@ -157,31 +160,13 @@ impl Shared {
         request: &impl Serialize,
         input_grammars: Vec<Option<InputGrammar>>,
     ) -> Result<Answer, BackendError> {
-        let number = self.next_call.fetch_add(1, Ordering::Relaxed);
-        // The window, plus `Accepted` and the last message.
-        let (sender, said) = mpsc::channel(WINDOW as usize + 2);
-        {
-            let mut readers = self.readers();
-            if readers.over {
-                return Err(self.cut_short());
-            }
-            readers.of_calls.insert(number, sender);
-        }
-        // The answer is created before the message is sent, so that the call is cancelled whatever
-        // happens.
-        let answer = Answer {
-            shared: Arc::clone(self),
-            number,
-            said,
-            taken: 0,
-            over: false,
-        };
+        let answer = self.expect_answer()?;
         let request = to_raw_value(request);
         let request = request.map_err(|error| BackendError::Engine {
             message: error.to_string(),
         })?;
         let frame = ToHost::Call {
-            call: number,
+            call: answer.number,
             id: head.id,
             caller: head.caller,
             profile: head.profile,
@@ -193,6 +178,73 @@ impl Shared {
         };
         self.outgoing.send(frame).map_err(|_| self.cut_short())?;
         Ok(answer)
+    }
+
+    /// Creates the receiver of the answer to a call that is about to be sent. The call is cancelled
+    /// when it is dropped, whatever happens.
+    fn expect_answer(self: &Arc<Self>) -> Result<Answer, BackendError> {
+        let number = self.next_call.fetch_add(1, Ordering::Relaxed);
+        // The window, plus `Accepted` and the last message.
+        let (sender, said) = mpsc::channel(WINDOW as usize + 2);
+        {
+            let mut readers = self.readers();
+            if readers.over {
+                return Err(self.cut_short());
+            }
+            readers.of_calls.insert(number, sender);
+        }
+        Ok(Answer {
+            shared: Arc::clone(self),
+            number,
+            said,
+            taken: 0,
+            over: false,
+        })
+    }
+
+    /// Sends a recording, piece by piece as the other side asks for it, and waits until the answer
+    /// begins.
+    async fn hear(self: &Arc<Self>, call: AudioCall) -> Result<Option<AudioReply>, BackendError> {
+        let translates = matches!(call.work.task, AudioTask::Translate(_));
+        let (AudioTask::Transcribe(recording) | AudioTask::Translate(recording)) = call.work.task
+        else {
+            return Ok(None);
+        };
+        let mut answer = self.expect_answer()?;
+        let frame = ToHost::Recording {
+            call: answer.number,
+            id: call.head.id,
+            caller: call.head.caller,
+            strict: call.head.strict,
+            recording: SentRecording {
+                model: call.work.model,
+                translates,
+                name: recording.name,
+                media_type: recording.media_type,
+                length: recording.content.length(),
+                fields: recording.fields,
+                stream: recording.stream,
+            },
+        };
+        self.outgoing.send(frame).map_err(|_| self.cut_short())?;
+        let AudioHead {
+            served_by,
+            media_type,
+            length,
+        } = match answer.send_file(&recording.content).await? {
+            CallMessage::AudioBegun(head) => head,
+            CallMessage::NoAudio => {
+                answer.over = true;
+                return Ok(None);
+            }
+            _ => return Err(self.cut_short()),
+        };
+        Ok(Some(AudioReply {
+            served_by,
+            media_type,
+            length,
+            pieces: Box::pin(AudioAnswer(answer)),
+        }))
     }
 
     fn tell(&self, call: CallNumber, said: CallMessage) {
@@ -251,6 +303,10 @@ impl Backend for Remote {
         })
     }
 
+    fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        Box::pin(self.shared.hear(call))
+    }
+
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
         Box::pin(async move {
             let ChatCall { head, work } = call;
@@ -307,6 +363,26 @@ impl Answer {
         }
     }
 
+    /// Sends the pieces of a file that the other side wants. Returns the first message that is
+    /// about something else.
+    async fn send_file(&mut self, content: &Content) -> Result<CallMessage, BackendError> {
+        let mut pieces = content.pieces();
+        loop {
+            match self.first().await? {
+                CallMessage::Wants => {}
+                other => return Ok(other),
+            }
+            // Nothing, at the end or after an error, tells the other side that the file is broken.
+            let piece = pieces.next().await.transpose().unwrap_or_default();
+            let frame = ToHost::Piece {
+                call: self.number,
+                piece: piece.as_deref().unwrap_or_default().into(),
+            };
+            let sent = self.shared.outgoing.send(frame);
+            sent.map_err(|_| self.shared.cut_short())?;
+        }
+    }
+
     /// Returns the reply, after the other side has accepted the call.
     async fn begun(mut self) -> Result<Reply, BackendError> {
         match self.first().await? {
@@ -350,6 +426,34 @@ impl Stream for Answer {
             Some(CallMessage::Failed(error)) => Some(Err(error)),
             _ => Some(Err(self.shared.cut_short())),
         })
+    }
+}
+
+/// The rest of the answer to a call about a recording.
+struct AudioAnswer(Answer);
+
+impl Stream for AudioAnswer {
+    type Item = Result<AudioPiece, BackendError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let answer = &mut self.0;
+        if answer.over {
+            return Poll::Ready(None);
+        }
+        let piece = match ready!(answer.said.poll_recv(cx)) {
+            Some(CallMessage::AudioBytes(bytes)) => AudioPiece::Bytes(bytes.into()),
+            Some(CallMessage::AudioUsage(usage)) => AudioPiece::Usage(usage),
+            last => {
+                answer.over = true;
+                return Poll::Ready(match last {
+                    Some(CallMessage::End) => None,
+                    Some(CallMessage::Failed(error)) => Some(Err(error)),
+                    _ => Some(Err(answer.shared.cut_short())),
+                });
+            }
+        };
+        answer.take_note();
+        Poll::Ready(Some(Ok(piece)))
     }
 }
 

@@ -14,8 +14,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;
 use crate::{
-    Abilities, Ability, AbilitySet, Backend, BackendError, Call, ChatCall, Chunk, EmbeddingCall,
-    Embeddings, Event, Reply, ServedBy, TokenCount, Waiting, Work,
+    Abilities, Ability, AbilitySet, Audio, AudioCall, AudioPiece, AudioReply, AudioTask, Backend,
+    BackendError, Call, CallHead, ChatCall, Chunk, Content, EmbeddingCall, Embeddings, Event,
+    Recording, Reply, ServedBy, TokenCount, Waiting, Work,
 };
 
 /// A backend that counts up to the requested number, and counts its running calls.
@@ -140,6 +141,50 @@ impl Backend for Counting {
                 return Err(BackendError::Busy { retry_after: None });
             }
             Ok(TokenCount::exact(7, served_by()))
+        })
+    }
+
+    /// Tells what it received of a recording, once or, by the model `endless`, for ever.
+    fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        Box::pin(async move {
+            let is_endless = match &*call.work.model {
+                "deaf" => return Ok(None),
+                "wrong" => return Err(BackendError::NoModels),
+                model => model == "endless",
+            };
+            let translates = matches!(call.work.task, AudioTask::Translate(_));
+            let (AudioTask::Transcribe(recording) | AudioTask::Translate(recording)) =
+                call.work.task
+            else {
+                return Ok(None);
+            };
+            let bytes = recording.content.whole().await.unwrap();
+            let sum: u64 = bytes.iter().map(|byte| u64::from(*byte)).sum();
+            let told = format!(
+                "{} {} {sum} {} {translates} {}",
+                recording.name,
+                bytes.len(),
+                recording.field("language").unwrap_or_default(),
+                call.head.strict && recording.stream
+            );
+            self.under_way.fetch_add(1, Ordering::SeqCst);
+            let guard = UnderWay(Arc::clone(&self.under_way));
+            let pieces = [
+                AudioPiece::Bytes(told.into()),
+                AudioPiece::Usage(CompletionUsage::new(0, 7)),
+            ];
+            let pieces = futures_util::stream::iter(pieces.into_iter().cycle());
+            let pieces = pieces.take(if is_endless { usize::MAX } else { 2 });
+            let pieces = pieces.map(move |piece| {
+                let _ = &guard;
+                Ok(piece)
+            });
+            Ok(Some(AudioReply {
+                served_by: served_by(),
+                media_type: "text/plain".to_owned(),
+                length: None,
+                pieces: pieces.boxed(),
+            }))
         })
     }
 
@@ -457,4 +502,86 @@ async fn what_is_no_frame_ends_the_connection() {
         std::future::pending::<()>().await;
     });
     connect(ours).await.expect("it serves").ended().await;
+}
+
+/// A recording of this length in a temporary file, with bytes that differ.
+fn recording(length: u32) -> AudioCall {
+    use std::io::Write as _;
+    let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&bytes).unwrap();
+    let recording = Recording {
+        name: "a.wav".to_owned(),
+        media_type: Some("audio/wav".to_owned()),
+        content: Content::in_file(file, u64::from(length)),
+        fields: vec![("language".to_owned(), "en".to_owned())],
+        stream: true,
+    };
+    AudioCall {
+        head: CallHead {
+            strict: true,
+            ..CallHead::new("audio-1")
+        },
+        work: Audio {
+            model: "m".to_owned(),
+            task: AudioTask::Translate(recording),
+        },
+    }
+}
+
+/// Returns the texts and the tokens of an answer.
+async fn pieces_of(reply: AudioReply) -> Vec<Result<AudioPiece, BackendError>> {
+    reply.pieces.collect().await
+}
+
+#[tokio::test]
+async fn a_recording_reaches_the_other_process_whole_and_its_answer_comes_back() {
+    let backend = Arc::new(Counting::default());
+    let remote = connected(Arc::clone(&backend) as Arc<dyn Backend>).await;
+    for length in [1, 65_536, 1_000_000] {
+        let reply = remote.audio(recording(length)).await.unwrap().unwrap();
+        assert_eq!((&*reply.media_type, reply.length), ("text/plain", None));
+        assert_eq!(reply.served_by, served_by());
+        let sum: u64 = (0..length).map(|at| u64::from(at % 251)).sum();
+        let told = format!("a.wav {length} {sum} en true true");
+        let expected = [
+            Ok(AudioPiece::Bytes(told.into())),
+            Ok(AudioPiece::Usage(CompletionUsage::new(0, 7))),
+        ];
+        assert_eq!(pieces_of(reply).await, expected);
+    }
+    let mut spoken = recording(1);
+    spoken.work.task = AudioTask::Speak(loggia_wire::Extra::default());
+    assert!(remote.audio(spoken).await.unwrap().is_none());
+    let mut deaf = recording(1);
+    deaf.work.model = "deaf".to_owned();
+    assert!(remote.audio(deaf).await.unwrap().is_none());
+    let mut wrong = recording(1);
+    wrong.work.model = "wrong".to_owned();
+    assert_eq!(
+        remote.audio(wrong).await.unwrap_err(),
+        BackendError::NoModels
+    );
+}
+
+#[tokio::test]
+async fn a_recording_that_cannot_be_read_is_an_error_and_a_client_that_leaves_ends_its_call() {
+    let backend = Arc::new(Counting::default());
+    let remote = connected(Arc::clone(&backend) as Arc<dyn Backend>).await;
+    let mut broken = recording(100);
+    let (AudioTask::Translate(sent) | AudioTask::Transcribe(sent)) = &mut broken.work.task else {
+        unreachable!()
+    };
+    sent.content = Content::in_file(tempfile::tempfile().unwrap(), 100);
+    let error = remote.audio(broken).await.unwrap_err();
+    assert!(matches!(error, BackendError::Engine { .. }), "{error:?}");
+    let mut endless = recording(1);
+    endless.work.model = "endless".to_owned();
+    let mut reply = remote.audio(endless).await.unwrap().unwrap();
+    reply.pieces.next().await.unwrap().unwrap();
+    assert_eq!(backend.under_way.load(Ordering::SeqCst), 1);
+    drop(reply);
+    while backend.under_way.load(Ordering::SeqCst) > 0 {
+        tokio::task::yield_now().await;
+    }
 }
