@@ -38,6 +38,7 @@ test: ## install what is missing, then run every test: Rust, and the real Python
 	@scripts/setup test
 	@scripts/default-model
 	@scripts/embedding-model
+	@scripts/whisper-model
 	@$(MAKE) --no-print-directory test-rust
 	@$(MAKE) --no-print-directory test-clients
 	@echo "test: everything passed: cargo test --workspace, then tests/clients with Python and with Node"
@@ -58,10 +59,11 @@ test-live: ## the Python clients with a running Ollama: make test-live OLLAMA=ht
 setup: ## install what is missing to build and test
 	@scripts/setup test
 
-model: ## fetch and verify the default model, and the embedding model of the tests
+model: ## fetch and verify the default model, and the embedding and Whisper models of the tests
 	@scripts/setup run
 	@scripts/default-model
 	@scripts/embedding-model
+	@scripts/whisper-model
 
 lint: ## formatting, clippy, licences, the direction of dependencies, public items
 	@scripts/lint
