@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::answer;
 use crate::error::{LoadError, Stopped};
-use crate::load::{Files, Loaded};
+use crate::load::{Files, Loaded, describe};
 use crate::model::Model;
 use crate::request::{Request, invalid};
 use crate::sound::{self, Spectrum};
@@ -212,7 +212,7 @@ impl Backend for Whisper {
 /// The description of a model.
 fn card(name: &str, files: &Files, is_multilingual: bool) -> Card {
     let mut card = Card::new(name, files.changed(), "embedded");
-    files.describe(&mut card);
+    describe(&mut card);
     let languages = if is_multilingual {
         "multilingual"
     } else {

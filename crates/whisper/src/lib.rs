@@ -25,4 +25,4 @@ mod words;
 
 pub use backend::{Whisper, WhisperOptions};
 pub use error::LoadError;
-pub use load::{Files, Memory};
+pub use load::{Files, Memory, describe};

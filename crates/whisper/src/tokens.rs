@@ -214,34 +214,33 @@ fn class(character: char) -> Class {
 /// `'s`, and further spaces.
 fn pieces(text: &str) -> Vec<&str> {
     let (mut pieces, mut rest) = (Vec::new(), text);
-    while let Some(first) = rest.chars().next() {
-        let endings = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
-        let length = match endings.iter().find(|ending| rest.starts_with(**ending)) {
-            Some(ending) => ending.len(),
-            None => {
-                let after = if first == ' ' { &rest[1..] } else { rest };
-                match after.chars().next().map(class) {
-                    Some(kind) if kind != Class::Space => {
-                        rest.len() - after.len() + run(after, kind)
-                    }
-                    // The last space belongs to the next word.
-                    _ => {
-                        let spaces = run(rest, Class::Space);
-                        let last = rest[..spaces].chars().next_back().map_or(0, char::len_utf8);
-                        if spaces == rest.len() || spaces == last {
-                            spaces
-                        } else {
-                            spaces - last
-                        }
-                    }
-                }
-            }
-        };
-        let (piece, after) = rest.split_at(length);
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(first_piece(rest));
         pieces.push(piece);
         rest = after;
     }
     pieces
+}
+
+/// Returns the length of the first piece of a text, which is not empty.
+fn first_piece(text: &str) -> usize {
+    let endings = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
+    if let Some(ending) = endings.iter().find(|ending| text.starts_with(**ending)) {
+        return ending.len();
+    }
+    let after = text.strip_prefix(' ').unwrap_or(text);
+    let kind = after.chars().next().map_or(Class::Space, class);
+    if kind != Class::Space {
+        return text.len() - after.len() + run(after, kind);
+    }
+    // The last space belongs to the next word.
+    let spaces = run(text, Class::Space);
+    let last = text[..spaces].chars().next_back().map_or(0, char::len_utf8);
+    if spaces == text.len() || spaces == last {
+        spaces
+    } else {
+        spaces - last
+    }
 }
 
 /// Returns the length of the characters of a class at the beginning.

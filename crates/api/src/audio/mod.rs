@@ -145,6 +145,7 @@ impl Door {
         let reply = self.backend.audio(call).await;
         let reply = reply.map_err(|error| refusals.refuse(error))?;
         if let Some(reply) = reply {
+            *ignored = listed(&reply.served_by.ignored);
             return self.answered_audio(asked, reply).await;
         }
         let (audio, takes_sound) = (asked.audio.clone(), can.has(Ability::Audio));
@@ -235,9 +236,14 @@ impl Door {
             .take(MOST_LISTED);
         let others: Vec<String> = others.collect();
         let advice = if others.is_empty() {
-            "No other model of this server may either; add an engine that can, such as vLLM or speaches, with \
-             `--openai NAME=URL`."
-                .to_owned()
+            let add = match audio.task {
+                AudioTask::Speak(_) => "",
+                _ => "a Whisper model with `--model FOLDER`, or ",
+            };
+            format!(
+                "No other model of this server may either; add {add}an engine that can, such as vLLM or speaches, with \
+                 `--openai NAME=URL`."
+            )
         } else {
             format!("Models that may: {}.", others.join(", "))
         };

@@ -25,6 +25,8 @@ struct Models {
     pieces: Vec<Result<AudioPiece, BackendError>>,
     media_type: &'static str,
     length: Option<u64>,
+    /// The fields without effect, as the engine names them.
+    ignored: Vec<String>,
 }
 
 impl Backend for Models {
@@ -85,7 +87,10 @@ impl Backend for Models {
         let is_engine = call.work.model == "whisper";
         self.asked.lock().expect("asked").push(call.work);
         let reply = is_engine.then(|| AudioReply {
-            served_by: ServedBy::new("gpu", "whisper"),
+            served_by: ServedBy {
+                ignored: self.ignored.clone(),
+                ..ServedBy::new("gpu", "whisper")
+            },
             media_type: self.media_type.to_owned(),
             length: self.length,
             pieces: stream::iter(self.pieces.clone()).boxed(),
@@ -272,6 +277,17 @@ async fn every_field_of_a_transcription_reaches_the_engine() {
     assert_eq!((&*recording.name, recording.stream), ("a.wav", false));
     assert_eq!(recording.media_type.as_deref(), Some("audio/wav"));
     assert_eq!(recording.content.whole().await.expect("a content"), wav());
+}
+
+#[tokio::test]
+async fn the_fields_that_a_model_ignored_are_listed() {
+    let backend = Arc::new(Models {
+        ignored: vec!["chunking_strategy".to_owned(), "vad".to_owned()],
+        media_type: "text/plain",
+        ..Models::default()
+    });
+    let answer = transcribe(&backend, &[("model", "whisper"), ("vad", "1")]).await;
+    assert_eq!(answer.headers["x-loggia-ignored"], "chunking_strategy, vad");
 }
 
 #[tokio::test]

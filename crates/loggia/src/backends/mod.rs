@@ -6,6 +6,7 @@
 mod embedded;
 mod model_files;
 mod readings;
+mod whisper;
 
 use std::sync::Arc;
 

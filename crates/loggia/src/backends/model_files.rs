@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use loggia_backend::nearest;
 use serde::{Deserialize, Serialize};
 
+use super::whisper::Files;
 use crate::config::{Config, Lora, Mmproj, ModelName, PerModel};
 use crate::models::{self, FileFormat, FolderError, Model, Source, Store, StoreError};
 
@@ -15,6 +16,8 @@ pub(crate) struct EmbeddedModel {
     pub(crate) file: PathBuf,
     /// Whether the model was found by its name in the model folder, not by its path.
     pub(crate) stored: bool,
+    /// The files, if it is a Whisper model.
+    pub(crate) whisper: Option<Files>,
     /// The model's LoRA adapter.
     pub(crate) adapter: Option<Adapter>,
     /// The model's projector, for pictures and sounds.
@@ -168,6 +171,9 @@ fn find_adapted(lora: &Lora, store: &Store) -> Result<EmbeddedModel, ModelError>
 
 /// Sets the configured projector, if there is one.
 fn with_projector(mut model: EmbeddedModel, asked: &str, config: &Config) -> EmbeddedModel {
+    if model.whisper.is_some() {
+        return model;
+    }
     let base = model.adapter.as_ref().map(|adapter| adapter.base.as_str());
     let is_meant = |name: &str| name == model.name || name == asked || Some(name) == base;
     let named = config
@@ -289,6 +295,9 @@ fn find(asked: &ModelName, store: &Store) -> Result<EmbeddedModel, ModelError> {
         return Err(ModelError::NoEngine);
     }
     let path = Path::new(&asked.0);
+    if let Some(model) = find_whisper(asked, store) {
+        return Ok(model);
+    }
     let (model, stored) = match asked.file().filter(|file| file.is_file()) {
         Some(file) => (loose(file)?, false),
         None => match store.find(&asked.0) {
@@ -309,10 +318,45 @@ fn find(asked: &ModelName, store: &Store) -> Result<EmbeddedModel, ModelError> {
         name: model.name,
         file: model.file,
         stored,
+        whisper: None,
         adapter: None,
         mmproj,
         draft: None,
     })
+}
+
+/// Finds a Whisper model: at its path, or by its name in the model folder.
+fn find_whisper(asked: &ModelName, store: &Store) -> Option<EmbeddedModel> {
+    let named = [asked.0.clone(), format!("{}.bin", asked.0)].map(|name| store.root().join(name));
+    let [folder, file] = named;
+    let places = [PathBuf::from(&asked.0), folder, file];
+    let mut found = places
+        .iter()
+        .filter_map(|place| Some((place, Files::recognize(place)?)));
+    found
+        .next()
+        .map(|(place, files)| whisper_model(place, files))
+}
+
+/// A Whisper model, named by its folder, or by its file without the ending.
+fn whisper_model(path: &Path, whisper: Files) -> EmbeddedModel {
+    // A folder may be written as `.` or with a slash at the end.
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = if whole.is_dir() {
+        whole.file_name()
+    } else {
+        whole.file_stem()
+    };
+    let name = name.unwrap_or_default().to_string_lossy().into_owned();
+    EmbeddedModel {
+        name,
+        file: path.to_owned(),
+        stored: false,
+        whisper: Some(whisper),
+        adapter: None,
+        mmproj: None,
+        draft: None,
+    }
 }
 
 /// A model outside of the model folder. It must be a GGUF file by its first bytes; its name does
@@ -380,4 +424,24 @@ fn beside(path: &Path) -> Option<PathBuf> {
         .collect();
     let name = path.file_name()?.to_str()?;
     nearest(name, files.iter().map(String::as_str)).map(|file| path.with_file_name(file))
+}
+
+#[cfg(all(test, feature = "whisper"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whisper_model_is_found_by_its_path_and_by_its_name_in_the_model_folder() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("models").join("whisper-x");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("config.json"), r#"{"model_type": "whisper"}"#).unwrap();
+        let store = Store::new(data.path());
+        for asked in [folder.display().to_string(), "whisper-x".to_owned()] {
+            let model = find(&ModelName(asked), &store).unwrap();
+            assert_eq!((&*model.name, &model.file), ("whisper-x", &folder));
+            assert!(model.whisper.is_some() && !model.stored);
+        }
+        assert!(find(&ModelName("whisper-y".to_owned()), &store).is_err());
+    }
 }

@@ -158,8 +158,8 @@ settings! {
     #[arg(long, value_name = "openai|original")]
     sampling_profile: SamplingProfile { default(SamplingProfile::Openai) }
 
-    /// A model for the built-in engine, by its name, its GGUF file or a folder with one; may be
-    /// repeated
+    /// A model for the built-in engine, by its name, its GGUF file or a folder with one; a Whisper
+    /// model by its folder or its ggml-….bin; may be repeated
     #[arg(short, long = "model", value_name = "NAME|FILE.gguf", help_heading = ENGINE)]
     #[serde(deserialize_with = "list")]
     models: Vec<ModelName> {
@@ -374,6 +374,10 @@ settings! {
     /// The largest recording that a client may send for a transcription or a translation
     #[arg(long, value_name = "SIZE", help_heading = LIMITS)]
     recording_size: Size { default(Size::of(usize::try_from(Policy::default().recording_bytes).unwrap_or(usize::MAX))), example "1GiB" }
+
+    /// The longest recording that a Whisper model on this machine transcribes
+    #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
+    recording_length: Span { default(Span(Duration::from_hours(2))), example "30min" }
 
     /// The most connections open at once; others wait in the kernel's queue
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = LIMITS)]

@@ -53,7 +53,7 @@ pub(super) fn load(file: &Path) -> Result<Loaded, LoadError> {
         let name = name_at_hugging_face(&name)
             .ok_or_else(|| reader.invalid(&format!("unknown tensor `{name}`")))?;
         // Biases of convolutions are columns here.
-        let dims = if name.contains(".conv") && name.ends_with(".bias") {
+        let dims = if name.contains(".conv") && name.ends_with("bias") {
             vec![dims.iter().product()]
         } else {
             dims

@@ -77,14 +77,6 @@ impl Files {
         LoadError::invalid(self.path(), why)
     }
 
-    /// Adds what clients may know of a Whisper model to its entry in the list of models.
-    pub fn describe(&self, card: &mut Card) {
-        let task = "automatic-speech-recognition";
-        card.extra.insert("task".to_owned(), task.into());
-        card.extra
-            .insert("capabilities".to_owned(), vec!["transcription"].into());
-    }
-
     /// Returns when the model was last changed, in seconds since 1970.
     pub(crate) fn changed(&self) -> u64 {
         let changed = self
@@ -96,6 +88,14 @@ impl Files {
             .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         age.map_or(0, |age| age.as_secs())
     }
+}
+
+/// Adds what clients may know of every Whisper model to its entry in the list of models.
+pub fn describe(card: &mut Card) {
+    let task = "automatic-speech-recognition";
+    card.extra.insert("task".to_owned(), task.into());
+    card.extra
+        .insert("capabilities".to_owned(), vec!["transcription"].into());
 }
 
 /// The memory of a loaded model, in bytes.

@@ -22,7 +22,7 @@ fn weights() -> BTreeMap<String, Tensor> {
 
 /// The type that whisper.cpp's quantizer gives a tensor.
 fn dtype(tensor: &Tensor, of_matrices: GgmlDType) -> GgmlDType {
-    let is_matrix = tensor.rank() == 2 && tensor.dims()[1] % 32 == 0 && tensor.dims()[0] % 32 == 0;
+    let is_matrix = tensor.rank() == 2 && tensor.dims().iter().all(|size| size.is_multiple_of(32));
     if is_matrix {
         of_matrices
     } else {

@@ -76,6 +76,11 @@ fn wav(rate: u32, channels: u16, samples: &[i16]) -> Vec<u8> {
     file.into_inner()
 }
 
+/// A WAV file of silence.
+fn silence(samples: usize) -> Vec<u8> {
+    wav(16_000, 1, &vec![0; samples])
+}
+
 fn call(file: Vec<u8>, fields: &[(&str, &str)]) -> AudioCall {
     let fields = fields
         .iter()

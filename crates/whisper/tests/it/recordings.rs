@@ -3,7 +3,7 @@
 use loggia_backend::BackendError;
 use serde_json::Value;
 
-use super::{WHISPER, answer, call, repository, samples, speech, text, wav};
+use super::{WHISPER, answer, call, repository, samples, silence, speech, text, wav};
 
 #[tokio::test]
 async fn a_recording_is_understood_in_each_format_that_is_read() {
@@ -25,20 +25,17 @@ async fn a_recording_is_understood_in_each_format_that_is_read() {
 
 #[tokio::test]
 async fn silence_is_empty_text_and_so_is_noise() {
-    assert_eq!(text(wav(16_000, 1, &[0; 16_000])).await.unwrap(), "");
+    assert_eq!(text(silence(16_000)).await.unwrap(), "");
     let json = answer(
         &WHISPER,
-        call(
-            wav(16_000, 1, &[0; 40_000]),
-            &[("response_format", "verbose_json")],
-        ),
+        call(silence(40_000), &[("response_format", "verbose_json")]),
     )
     .await
     .unwrap();
     assert!(json.contains(r#""segments":[]"#), "{json}");
     let srt = answer(
         &WHISPER,
-        call(wav(16_000, 1, &[0; 40_000]), &[("response_format", "srt")]),
+        call(silence(40_000), &[("response_format", "srt")]),
     )
     .await
     .unwrap();
@@ -88,13 +85,9 @@ async fn what_cannot_be_heard_is_refused() {
             "WAV (PCM",
         ),
         (broken, "invalid_file", "not a valid WAV file"),
+        (silence(1_000), "invalid_file", "shorter than 0.1 seconds"),
         (
-            wav(16_000, 1, &[0; 1_000]),
-            "invalid_file",
-            "shorter than 0.1 seconds",
-        ),
-        (
-            wav(16_000, 1, &[0; 16_000 * 121]),
+            silence(16_000 * 121),
             "invalid_file",
             "longer than 2 minutes",
         ),

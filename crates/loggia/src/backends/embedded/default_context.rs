@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 
 use bytesize::ByteSize;
-use loggia_llama::Forecast;
 
 use super::model_spec::ModelSpec;
 use crate::config::Config;
@@ -43,7 +42,7 @@ pub(super) fn give_contexts(specs: &mut [ModelSpec], config: &Config, memory: Op
 
 /// `None` for embedding models, and for files that cannot be read.
 fn need(spec: &ModelSpec) -> Option<Need> {
-    let forecast = Forecast::of(&spec.options()).ok()?;
+    let forecast = spec.forecast().ok()?;
     // Without the trained context in the file, it is unknown whether the model supports longer
     // contexts.
     let trained = forecast.trained_context?;
@@ -93,10 +92,10 @@ fn contexts(needs: &[Option<Need>], memory: u64) -> Vec<Option<u32>> {
 pub(super) fn report(specs: &[ModelSpec]) -> String {
     let mut text = String::new();
     for spec in specs {
-        let Ok(forecast) = Forecast::of(&spec.options()) else {
+        let Ok(forecast) = spec.forecast() else {
             continue;
         };
-        if !forecast.embeds {
+        if !forecast.embeds && spec.whisper.is_none() {
             let (name, context, parallel) = (&spec.name, forecast.context, spec.parallel);
             let memory = ByteSize(forecast.cache).display().iec();
             let _ = writeln!(

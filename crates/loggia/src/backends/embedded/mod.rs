@@ -15,16 +15,16 @@ mod pool;
 mod process;
 mod prompt_cache;
 mod start;
+mod whisper;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt as _, stream};
 use loggia_backend::{
-    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, Event, Reply,
-    TokenCount,
+    Abilities, AudioCall, AudioPiece, AudioReply, Backend, BackendError, Call, ChatCall,
+    EmbeddingCall, Embeddings, Event, Reply, TokenCount,
 };
 use loggia_llama::{Forecast, LlamaOptions};
 use loggia_server::Reading;
@@ -76,11 +76,11 @@ impl Embedded {
     pub(crate) async fn load(&self) -> anyhow::Result<()> {
         for (at, spec) in self.pool.specs().iter().enumerate() {
             let file = spec.file.display();
-            match Forecast::of(&spec.options()) {
+            match spec.forecast() {
                 Ok(forecast) => self.pool.foresee(at, forecast),
                 // The model was deleted in the meantime.
                 Err(_) if !self.pool.has(at) => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot load {file}")),
+                Err(error) => anyhow::bail!("cannot load {file}: {error}"),
             }
         }
         self.pool
@@ -144,7 +144,7 @@ fn specs(models: &[EmbeddedModel], config: &Config, memory: Option<u64>) -> Vec<
 /// The lines of `loggia check` about contexts and the prompt cache.
 pub(super) fn report_caches(embedded: &Embedded, config: &Config) -> String {
     let specs = embedded.pool.specs();
-    default_context::report(specs) + &prompt_cache::report(specs, config)
+    default_context::report(specs) + &prompt_cache::report(specs, config) + &whisper::report(specs)
 }
 
 /// The number of threads that a model computes with.
@@ -164,8 +164,13 @@ pub(crate) fn threads(config: &Config) -> i32 {
 /// The message about the first one that does not.
 pub(super) fn check_adapters(models: &[EmbeddedModel], config: &Config) -> Result<(), String> {
     for model in models.iter().filter(|model| model.adapter.is_some()) {
-        Forecast::of(&ModelSpec::of(model, config).options())
-            .map_err(|why| format!("lora.{}: {why}", model.name))?;
+        let spec = ModelSpec::of(model, config);
+        let checked = if spec.whisper.is_some() {
+            Err("a Whisper model takes no adapter".to_owned())
+        } else {
+            spec.forecast().map(drop)
+        };
+        checked.map_err(|why| format!("lora.{}: {why}", model.name))?;
     }
     Ok(())
 }
@@ -204,6 +209,18 @@ fn holding((reply, lease): (Reply, Lease)) -> Reply {
             events: reply.events,
             _lease: lease,
         }),
+        ..reply
+    }
+}
+
+/// Keeps the lease until the answer about a recording ends.
+fn holding_audio(reply: AudioReply, lease: Lease) -> AudioReply {
+    let pieces = reply.pieces.inspect(move |_: &Result<AudioPiece, _>| {
+        // Captured, so that it lives as long as the stream.
+        let _lease = &lease;
+    });
+    AudioReply {
+        pieces: pieces.boxed(),
         ..reply
     }
 }
@@ -253,6 +270,20 @@ impl Backend for Embedded {
                 backend.embed(call.clone())
             });
             asked.await.map(|(embeddings, _)| embeddings)
+        })
+    }
+
+    fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        Box::pin(async move {
+            let model = &call.work.model;
+            let at = self.pool.find(model)?;
+            if self.pool.specs()[at].whisper.is_none() {
+                return Ok(None);
+            }
+            let extra = Extra::default();
+            let asked = self.ask(model, &extra, |backend| backend.audio(call.clone()));
+            let (reply, lease) = asked.await?;
+            Ok(reply.map(|reply| holding_audio(reply, lease)))
         })
     }
 
@@ -310,7 +341,9 @@ fn unloaded(spec: &ModelSpec, forecast: Option<Forecast>) -> Model {
         age.map_or(0, |age| age.as_secs()),
         "embedded",
     );
-    if let Some(forecast) = forecast {
+    if let Some(files) = &spec.whisper {
+        whisper::describe(files, &mut card);
+    } else if let Some(forecast) = forecast {
         card.extra
             .insert("context_length".to_owned(), forecast.context.into());
         if forecast.embeds {

@@ -1,11 +1,14 @@
 //! [`ModelSpec`]: how to load a model. It is sent to the engine's process.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use loggia_llama::{CacheDisk, Draft, LlamaOptions, Lora};
+use loggia_llama::{CacheDisk, Draft, Forecast, LlamaOptions, Lora};
 use serde::{Deserialize, Serialize};
 
 use super::super::model_files::{self, Adapter, EmbeddedModel};
+use super::super::whisper::Files;
+use super::whisper;
 use crate::config::{CacheScope, CacheType, Config, Count, Size, Tokens};
 
 /// A model, its files, and its options.
@@ -13,6 +16,11 @@ use crate::config::{CacheScope, CacheType, Config, Count, Size, Tokens};
 pub(crate) struct ModelSpec {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
+    /// The files, if it is a Whisper model.
+    pub(crate) whisper: Option<Files>,
+    /// The longest recording that a Whisper model transcribes, and how many recordings wait for it.
+    pub(crate) longest_recording: Duration,
+    pub(crate) recordings_waiting: usize,
     pub(crate) adapter: Option<Adapter>,
     pub(crate) mmproj: Option<PathBuf>,
     pub(crate) draft: Option<model_files::Draft>,
@@ -39,6 +47,9 @@ impl ModelSpec {
         Self {
             name: model.name.clone(),
             file: model.file.clone(),
+            whisper: model.whisper.clone(),
+            longest_recording: config.recording_length.0,
+            recordings_waiting: usize::try_from(config.queue.get()).unwrap_or(usize::MAX),
             adapter: model.adapter.clone(),
             mmproj: model.mmproj.clone(),
             draft: model.draft.clone(),
@@ -57,6 +68,18 @@ impl ModelSpec {
             cache_scope: *config.cache_scope,
             cache_type_k: type_k.unwrap_or(*config.cache_type_k),
             cache_type_v: type_v.unwrap_or(*config.cache_type_v),
+        }
+    }
+
+    /// Reads the heads of the model's files and estimates its memory.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or invalid, or does not fit the others.
+    pub(super) fn forecast(&self) -> Result<Forecast, String> {
+        match &self.whisper {
+            Some(files) => whisper::forecast(files),
+            None => Forecast::of(&self.options()).map_err(|error| error.to_string()),
         }
     }
 

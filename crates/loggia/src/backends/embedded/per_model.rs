@@ -1,7 +1,7 @@
 //! Checks the `per_model` entries of embedded models: the engine must be able to honour them.
 
 use loggia_backend::roster::Alias;
-use loggia_llama::{Forecast, check_options};
+use loggia_llama::check_options;
 
 use super::super::model_files::EmbeddedModel;
 use super::model_spec::ModelSpec;
@@ -25,8 +25,12 @@ pub(in crate::backends) fn check(
             its.draft.is_some() || its.cache_type_k.is_some() || its.cache_type_v.is_some()
         });
         if is_special {
-            Forecast::of(&spec.options())
-                .map_err(|why| format!("per_model.{}: {why}", model.name))?;
+            let checked = if spec.whisper.is_some() {
+                Err("a Whisper model has neither a draft model nor a cache".to_owned())
+            } else {
+                spec.forecast().map(drop)
+            };
+            checked.map_err(|why| format!("per_model.{}: {why}", model.name))?;
         }
     }
     for (name, its) in &config.per_model.0 {
@@ -36,12 +40,13 @@ pub(in crate::backends) fn check(
             continue;
         };
         // An unreadable file is reported when it is loaded.
-        let Ok(forecast) = Forecast::of(&ModelSpec::of(model, config).options()) else {
+        let spec = ModelSpec::of(model, config);
+        let Ok(forecast) = spec.forecast() else {
             continue;
         };
-        if forecast.embeds {
+        if forecast.embeds || spec.whisper.is_some() {
             return Err(format!(
-                "per_model.{name}: options: embedding models on the embedded engine have no options"
+                "per_model.{name}: options: embedding models and Whisper models on the embedded engine have no options"
             ));
         }
         check_options(&options, forecast.context)
@@ -102,6 +107,7 @@ mod tests {
             stored: true,
             adapter: None,
             mmproj: None,
+            whisper: None,
             draft: None,
             name: name.to_owned(),
         };

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
+use loggia_backend::Backend;
 use loggia_backend::process::{ConnectError, Host, Remote};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use super::model_spec::ModelSpec;
 use super::start::{Start, Started};
+use super::whisper;
 
 /// Starts engines as child processes.
 pub(super) struct Processes;
@@ -53,6 +55,7 @@ async fn start(spec: &ModelSpec) -> Result<Started, String> {
             .iter()
             .copied(),
     );
+    whisper::set_threads(&mut command, spec);
     // Ctrl-C must only reach the main process, so that running answers can finish.
     #[cfg(unix)]
     command.process_group(0);
@@ -64,13 +67,13 @@ async fn start(spec: &ModelSpec) -> Result<Started, String> {
         return Err("its process has no pipes".to_owned());
     };
     match Remote::connect("embedded", spec, output, input).await {
-        Ok(remote) => Ok(started(remote, child)),
+        Ok(remote) => Ok(started(remote, spec, child)),
         Err(ConnectError::Failed(why)) => Err(why),
         Err(ConnectError::Ended) => Err(ended_while_loading(&mut child).await),
     }
 }
 
-fn started(remote: Remote, mut child: Child) -> Started {
+fn started(remote: Remote, spec: &ModelSpec, mut child: Child) -> Started {
     let kill = Arc::new(Notify::new());
     let asked_to = Arc::clone(&kill);
     let exited = async move {
@@ -85,7 +88,7 @@ fn started(remote: Remote, mut child: Child) -> Started {
     };
     Started {
         known: remote.known().to_vec(),
-        backend: Arc::new(remote),
+        backend: whisper::queued(remote, spec),
         exited: Box::pin(exited),
         kill,
     }
@@ -116,15 +119,24 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let Some(spec) = spec else {
         anyhow::bail!("`loggia engine` is only for `loggia serve`, which starts it");
     };
-    let options = spec.options();
-    tracing::info!(model = options.name, file = %options.path.display(), "loading a model");
-    match tokio::task::spawn_blocking(move || loggia_llama::open(&options)).await? {
-        Ok(llama) => Ok(host.serve(llama).await?),
-        Err(error) => {
-            host.failed(&error.to_string()).await;
+    tracing::info!(model = spec.name, file = %spec.file.display(), "loading a model");
+    match tokio::task::spawn_blocking(move || open(&spec)).await? {
+        Ok(backend) => Ok(host.serve(backend).await?),
+        Err(why) => {
+            host.failed(&why).await;
             Ok(())
         }
     }
+}
+
+/// Loads the model. The error is the reason.
+fn open(spec: &ModelSpec) -> Result<Arc<dyn Backend>, String> {
+    if let Some(files) = &spec.whisper {
+        whisper::limit(files);
+        return whisper::open(files, spec).map_err(|error| error.to_string());
+    }
+    let llama = loggia_llama::open(&spec.options()).map_err(|error| error.to_string())?;
+    Ok(llama)
 }
 
 /// Standard input and output, as pipes: each read and write is one system call, without a helper

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use bytesize::ByteSize;
-use loggia_llama::Forecast;
 
 use super::model_spec::{ModelSpec, prompt_cache_folder};
 use super::pool;
@@ -24,14 +23,14 @@ pub(super) fn give_memory(specs: &mut [ModelSpec], config: &Config, memory: Opti
     let Some(memory) = memory.or_else(pool::available_memory) else {
         return;
     };
-    let forecast = |spec: &ModelSpec| Forecast::of(&spec.options()).ok();
-    let forecasts: Vec<_> = specs.iter().map(forecast).collect();
-    let needed = |forecast: &Option<Forecast>| forecast.map_or(0, |forecast| forecast.bytes());
-    let needs: Vec<u64> = forecasts.iter().map(needed).collect();
+    let forecasts: Vec<_> = specs.iter().map(|spec| spec.forecast().ok()).collect();
+    let needs = forecasts.iter();
+    let needs = needs.map(|forecast| forecast.as_ref().map_or(0, loggia_llama::Forecast::bytes));
+    let needs: Vec<u64> = needs.collect();
     for ((spec, forecast), of_model) in specs.iter_mut().zip(forecasts).zip(shares(&needs, memory))
     {
-        // Embedding models cache no prompts.
-        if forecast.is_some_and(|forecast| !forecast.embeds) {
+        // Embedding models and Whisper models cache no prompts.
+        if forecast.is_some_and(|forecast| !forecast.embeds) && spec.whisper.is_none() {
             spec.cache_memory = of_model;
         }
     }
@@ -61,7 +60,7 @@ fn shares(needs: &[u64], memory: u64) -> Vec<u64> {
 pub(super) fn report(specs: &[ModelSpec], config: &Config) -> String {
     let show = |bytes| ByteSize(bytes).display().iec().to_string();
     let mut text = String::new();
-    for spec in specs {
+    for spec in specs.iter().filter(|spec| spec.whisper.is_none()) {
         let memory = show(spec.cache_memory);
         let _ = writeln!(
             text,

@@ -97,6 +97,7 @@ fn with_context(model: &Model) -> String {
 enum ToTry {
     Chat(String),
     Embeddings(String),
+    Recording(String),
 }
 
 /// Whether a model can chat according to its `capabilities`. A model without them is assumed to.
@@ -105,7 +106,8 @@ pub(crate) fn can_chat(capabilities: Option<&Value>) -> bool {
     capabilities.is_none_or(|can| can.is_empty() || can.iter().any(|can| can == "completion"))
 }
 
-/// The first model that can chat, else the first that makes embeddings. Ollama lists both.
+/// The first model that can chat, else the first that makes embeddings or transcribes. Ollama lists
+/// the first two.
 async fn model_to_try(backend: &dyn Backend, models: &[Model]) -> Option<ToTry> {
     let mut otherwise = models.first().map(|model| ToTry::Chat(model.id.clone()));
     for model in models {
@@ -116,11 +118,15 @@ async fn model_to_try(backend: &dyn Backend, models: &[Model]) -> Option<ToTry> 
         if can_chat(capabilities) {
             return Some(ToTry::Chat(model.id.clone()));
         }
-        let embeds = capabilities
-            .and_then(Value::as_array)
-            .is_some_and(|can| can.iter().any(|can| can == "embedding"));
-        if embeds && !matches!(otherwise, Some(ToTry::Embeddings(_))) {
+        if !matches!(otherwise, None | Some(ToTry::Chat(_))) {
+            continue;
+        }
+        let capabilities = capabilities.and_then(Value::as_array);
+        let can = |what: &str| capabilities.is_some_and(|all| all.iter().any(|can| can == what));
+        if can("embedding") {
             otherwise = Some(ToTry::Embeddings(model.id.clone()));
+        } else if can("transcription") {
+            otherwise = Some(ToTry::Recording(model.id.clone()));
         }
     }
     otherwise
@@ -146,6 +152,12 @@ fn curl(url: &str, model: &ToTry, requires_key: bool) -> String {
             r#""stream":true,"max_tokens":200,"messages":[{"role":"user","content":"Say hello."}]"#,
         ),
         ToTry::Embeddings(model) => ("embeddings", model, r#""input":"Say hello.""#),
+        ToTry::Recording(model) => {
+            let model = model.replace('\'', r"'\''");
+            return format!(
+                "  curl {url}/v1/audio/transcriptions{key} -F 'model={model}' -F file=@recording.wav"
+            );
+        }
     };
     let body = format!(r#"{{"model":{},{rest}}}"#, Value::from(model.as_str()));
     // A single quote in a model's name must be escaped for the shell.
@@ -186,6 +198,11 @@ mod tests {
             "{line}"
         );
         assert!(line.contains("/v1/embeddings "), "{line}");
+        let line = curl(url, &ToTry::Recording("it's".to_owned()), false);
+        assert!(
+            line.contains(r"/v1/audio/transcriptions -F 'model=it'\''s' -F file=@"),
+            "{line}"
+        );
     }
 
     #[test]

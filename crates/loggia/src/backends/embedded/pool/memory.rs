@@ -65,6 +65,16 @@ fn too_large(spec: &ModelSpec, forecast: &Forecast, memory: u64) -> String {
     } = *forecast;
     let (parallel, name) = (spec.parallel, &spec.name);
     let show = |bytes| ByteSize(bytes).display().iec().to_string();
+    if spec.whisper.is_some() {
+        return format!(
+            "the model `{name}` needs {} of memory ({} of weights as 32-bit numbers, {} to compute) and {} may be used: take \
+             a smaller Whisper model, or raise --memory",
+            show(forecast.bytes()),
+            show(weights),
+            show(compute),
+            show(memory),
+        );
+    }
     let of_draft = if draft > 0 {
         format!(", {} for its draft", show(draft))
     } else {
