@@ -22,8 +22,8 @@ const REVOKE: &str =
 const USE: &str = "UPDATE api_keys SET used = used + $1 WHERE id = $2 RETURNING used";
 
 impl SqlStore {
-    /// Whether there can be keys. Looking for some must not make the file.
-    fn may_have_keys(&self) -> bool {
+    /// Whether there can be something. Looking for it must not make the file.
+    pub(crate) fn may_have_rows(&self) -> bool {
         self.path().is_none_or(std::path::Path::exists)
     }
 
@@ -59,7 +59,7 @@ impl Writer {
 impl KeyStore for SqlStore {
     fn keys(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, StoreError>> {
         Box::pin(async {
-            if !self.may_have_keys() {
+            if !self.may_have_rows() {
                 return Ok(Vec::new());
             }
             let all = Statement::new(ALL);
@@ -74,7 +74,7 @@ impl KeyStore for SqlStore {
 
     fn key_version(&self) -> BoxFuture<'_, Result<i64, StoreError>> {
         Box::pin(async {
-            if !self.may_have_keys() {
+            if !self.may_have_rows() {
                 return Ok(0);
             }
             let mut reader = self.reader().await?;

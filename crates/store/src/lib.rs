@@ -16,6 +16,7 @@ mod error;
 mod file;
 mod identity;
 mod keys;
+mod nodes;
 mod postgres;
 mod read;
 mod retention;

@@ -20,6 +20,7 @@ pub(crate) static SQLITE: Migrations = Migrations(&[
     include_str!("../migrations/sqlite/0009.sql"),
     include_str!("../migrations/sqlite/0010.sql"),
     include_str!("../migrations/sqlite/0011.sql"),
+    include_str!("../migrations/sqlite/0012.sql"),
 ]);
 
 pub(crate) static POSTGRES: Migrations = Migrations(&[
@@ -31,6 +32,7 @@ pub(crate) static POSTGRES: Migrations = Migrations(&[
     include_str!("../migrations/postgres/0006.sql"),
     include_str!("../migrations/postgres/0007.sql"),
     include_str!("../migrations/postgres/0008.sql"),
+    include_str!("../migrations/postgres/0009.sql"),
 ]);
 
 const VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM loggia_schema";

@@ -10,6 +10,7 @@ pub mod blobs;
 mod chunks;
 pub mod keys;
 mod memory;
+pub mod nodes;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub use blobs::{BlobWriter, Blobs, MemoryBlobs};
 pub use chunks::{Chunk, ChunkSearch, FoundChunk, similarity};
 pub use keys::{EarlierSecret, KeyStore, MemoryKeyStore, StoredKey, StoredSecret};
 pub use memory::MemoryStore;
+pub use nodes::{MemoryNodeStore, NodeStore, NodeWish, StoredNode};
 pub use usage::{Usage, UsageAmount, UsageStore};
 
 /// Keeps objects for their owners.

@@ -11,6 +11,7 @@ mod file;
 mod holds;
 mod keys;
 mod kill;
+mod nodes;
 mod postgres;
 mod retention;
 mod s3;

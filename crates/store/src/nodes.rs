@@ -1,0 +1,97 @@
+//! The nodes of backends as SQL: the trait [`NodeStore`].
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_core::future::BoxFuture;
+use futures_util::TryStreamExt as _;
+use loggia_api::store::{NodeStore, NodeWish, StoreError, StoredNode};
+
+use crate::SqlStore;
+use crate::sql::{Row, Statement};
+
+const ALL: &str = "SELECT backend, place, wish, changed FROM backend_nodes ORDER BY backend, place";
+const VERSION: &str =
+    "SELECT CAST(COALESCE(SUM(stamp), 0) AS BIGINT) AS version FROM backend_nodes";
+const PUT: &str = "INSERT INTO backend_nodes (backend, place, wish, changed, stamp) \
+    VALUES ($1, $2, $3, $4, $5) ON CONFLICT (backend, place) DO UPDATE \
+    SET wish = excluded.wish, changed = excluded.changed, stamp = excluded.stamp";
+const FORGET: &str = "DELETE FROM backend_nodes \
+    WHERE backend = $1 AND place = $2 AND wish = $3 AND changed = $4";
+
+/// Stamps are below this, so that their sum is a number.
+const LARGEST_STAMP: u128 = 1 << 40;
+
+impl NodeStore for SqlStore {
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<StoredNode>, StoreError>> {
+        Box::pin(async {
+            if !self.may_have_rows() {
+                return Ok(Vec::new());
+            }
+            let all = Statement::new(ALL);
+            let mut reader = self.reader().await?;
+            let mut sql = reader.sql();
+            let rows: Vec<Row> = sql.rows(&all).try_collect().await?;
+            // A later version may have other wishes.
+            rows.iter()
+                .filter_map(|row| node(row).transpose())
+                .collect()
+        })
+    }
+
+    fn node_version(&self) -> BoxFuture<'_, Result<i64, StoreError>> {
+        Box::pin(async {
+            if !self.may_have_rows() {
+                return Ok(0);
+            }
+            let mut reader = self.reader().await?;
+            let row = reader.sql().row(&Statement::new(VERSION)).await?;
+            row.map_or(Ok(0), |row| row.number("version"))
+        })
+    }
+
+    fn put_node(&self, node: StoredNode) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let put = Statement::new(PUT)
+                .with(node.backend)
+                .with(node.place)
+                .with(node.wish.name())
+                .with(node.changed)
+                .with(stamp());
+            let mut writer = self.writer().await?;
+            let done = writer.sql().run(&put).await.map(|_| ());
+            writer.end(done).await
+        })
+    }
+
+    fn forget_node(&self, node: StoredNode) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let forget = Statement::new(FORGET)
+                .with(node.backend)
+                .with(node.place)
+                .with(node.wish.name())
+                .with(node.changed);
+            let mut writer = self.writer().await?;
+            let done = writer.sql().run(&forget).await.map(|_| ());
+            writer.end(done).await
+        })
+    }
+}
+
+/// A number that is another one for each change.
+fn stamp() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanoseconds = since.map_or(1, |since| since.as_nanos());
+    i64::try_from(nanoseconds % LARGEST_STAMP).unwrap_or(1)
+}
+
+fn node(row: &Row) -> Result<Option<StoredNode>, StoreError> {
+    let Some(wish) = NodeWish::named(&row.text("wish")?) else {
+        return Ok(None);
+    };
+    Ok(Some(StoredNode {
+        backend: row.text("backend")?,
+        place: row.text("place")?,
+        wish,
+        changed: row.number("changed")?,
+    }))
+}
