@@ -154,9 +154,10 @@ def test_with_keys_a_scraper_needs_one_unless_metrics_have_their_own_address(tmp
 
 
 def away():
-    """A server whose two nodes are away, with a queue before them."""
+    """A server whose two nodes are away, with a queue before them, and a backend by a DNS name."""
     nodes = [f"gpu=http://127.0.0.1:{port}/v1" for port in (9, 10)]
-    return loggia("--openai", nodes[0], "--openai", nodes[1], "--at-once", "2", until="/healthz")
+    backends = ("--openai", nodes[0], "--openai", nodes[1], "--ollama", "named=dns+http://localhost:9")
+    return loggia(*backends, "--at-once", "2", until="/healthz")
 
 
 def test_nodes_and_queues_have_gauges():
@@ -166,6 +167,7 @@ def test_nodes_and_queues_have_gauges():
         for node in ("1", "2"):
             assert scrape.value("loggia_node_up", backend="gpu", node=node) == 0
             assert scrape.value("loggia_node_requests_in_flight", backend="gpu", node=node) == 0
+        assert scrape.value("loggia_dns_up", host="localhost") == scrape.value("loggia_dns_addresses", host="localhost") == 1
         assert scrape.value("loggia_queue_requests_running", backend="gpu") == 0
         assert scrape.value("loggia_queue_requests_waiting", backend="gpu") == 0
 

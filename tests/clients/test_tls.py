@@ -159,9 +159,10 @@ def test_mistakes_change_nothing_and_are_named(tmp_path):
         config.write_text(good + "wrong = 1\n")
         server.hang_up()
         server.logged("the configuration has a mistake, and nothing was changed: .*wrong")
-        config.write_text(good + 'body_limit = "1MiB"\n')
+        config.write_text(good + 'body_limit = "1MiB"\nworkers = 7\n')
         server.hang_up()
-        server.logged('settings have changed and take effect after a restart.*body_limit')
+        server.logged("`workers` has changed, and takes effect after a restart")
+        server.logged("the configuration was reloaded, and settings have changed.*body_limit")
         assert server.shown_name() == "CN=first"
 
 

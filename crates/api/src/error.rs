@@ -482,9 +482,9 @@ fn failure(error: &BackendError, message: String) -> ApiError {
             *phase == Phase::Connect,
         ),
         BackendError::BadAnswer { .. } => (StatusCode::BAD_GATEWAY, "backend_bad_answer", false),
-        BackendError::CutShort { .. } | BackendError::Unfinished => {
-            (StatusCode::BAD_GATEWAY, "backend_cut_short", true)
-        }
+        BackendError::CutShort { .. }
+        | BackendError::NodeRemoved { .. }
+        | BackendError::Unfinished => (StatusCode::BAD_GATEWAY, "backend_cut_short", true),
         BackendError::Overdue { .. } => (StatusCode::GATEWAY_TIMEOUT, "backend_timeout", false),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "engine_error", true),
     };

@@ -145,6 +145,14 @@ pub enum BackendError {
         /// The name of the backend.
         backend: String,
     },
+    /// The operator removed the node that was answering.
+    #[error(
+        "the operator removed the node of the backend `{backend}` that was answering; send the request again"
+    )]
+    NodeRemoved {
+        /// The name of the backend.
+        backend: String,
+    },
     /// The answer ended, but a choice has no `finish_reason`.
     #[error("the engine's answer is incomplete: it has no finish reason")]
     Unfinished,
@@ -346,6 +354,7 @@ impl BackendError {
             } => "timed_out_in_the_answer",
             Self::BadAnswer { .. } => "bad_answer",
             Self::CutShort { .. } => "cut_short",
+            Self::NodeRemoved { .. } => "node_removed",
             Self::Unfinished => "unfinished",
             Self::Overdue { .. } => "overdue",
             Self::Engine { .. } => "engine",

@@ -61,6 +61,15 @@ pub(crate) fn key_store(config: &Config) -> anyhow::Result<SqlStore> {
     Ok(store(config)?)
 }
 
+/// The store, for commands that change the nodes of backends.
+pub(crate) fn node_store(config: &Config) -> anyhow::Result<SqlStore> {
+    anyhow::ensure!(
+        config.store.0,
+        "changes of nodes are kept in the store, and the setting `store` turns it off"
+    );
+    Ok(store(config)?)
+}
+
 /// The store, for reading how much API keys have used.
 pub(crate) fn usage_store(config: &Config) -> anyhow::Result<SqlStore> {
     anyhow::ensure!(

@@ -1,7 +1,7 @@
 // The page of the models, and of the backends with their nodes.
 
-import { call } from './api.js';
-import { h, problem, put, table, tag } from './dom.js';
+import { call, keys } from './api.js';
+import { confirmed, h, problem, put, table, tag, toast } from './dom.js';
 import * as format from './format.js';
 
 const EVERY = 5000;
@@ -49,7 +49,7 @@ export function open(place, context) {
     const why = state.not_ready_because ?? state.models_error;
     put(backends, ...[
       why && problem({ title: 'No model can answer now. ', message: why }),
-      state.backends?.length && h('section.card', { 'aria-label': 'Backends' }, h('div.card-head', {}, h('h2', {}, 'Backends')), backendTable(state.backends)),
+      state.backends?.length && h('section.card', { 'aria-label': 'Backends' }, h('div.card-head', {}, h('h2', {}, 'Backends')), backendTable(state.backends, poll)),
       state.engines.length && h('section.card', { 'aria-label': 'Engine processes' }, h('div.card-head', {}, h('h2', {}, 'Engine processes')), engineTable(state.engines)),
     ].filter(Boolean));
     put(models,
@@ -58,15 +58,47 @@ export function open(place, context) {
   }
 }
 
-function backendTable(backends) {
+function backendTable(backends, changed) {
   const rows = backends.flatMap(backend => backend.nodes.map((node, at) => h('tr', {},
     h('td', {}, at ? '' : h('strong', {}, backend.name)),
     h('td.mono', {}, node.place),
-    h('td.wide', {}, h('span.tags', {}, node.up ? tag('up', 'good') : tag('down', 'bad'), !node.up && backend.nodes.length === 1 && h('span.small.muted', {}, backend.not_ready_because))),
+    h('td.wide', {}, h('span.tags', {}, health(node), node.state === 'active' && !node.up && backend.nodes.length === 1 && h('span.small.muted', {}, backend.not_ready_because))),
     h('td.number', {}, format.whole(node.in_flight)),
     h('td.number', {}, at || !backend.queue ? '–' : format.whole(backend.queue.running)),
-    h('td.number', {}, at || !backend.queue ? '–' : format.whole(backend.queue.waiting)))));
-  return table('Backends', ['Backend', 'Node', 'Health', ['In flight', 'number'], ['Past the queue', 'number'], ['In the queue', 'number']], rows, 'There is no backend.');
+    h('td.number', {}, at || !backend.queue ? '–' : format.whole(backend.queue.waiting)),
+    h('td', {}, h('span.tags', {}, ...actions(node, changed))))));
+  return table('Backends', ['Backend', 'Node', 'Health', ['In flight', 'number'], ['Past the queue', 'number'], ['In the queue', 'number'], h('span.hidden', {}, 'Actions')], rows, 'There is no backend.');
+}
+
+function health(node) {
+  if (node.state !== 'active') return tag(node.state);
+  return node.up ? tag('up', 'good') : tag('down', 'bad');
+}
+
+// The embedded engine counts no requests in flight: it has no nodes to change.
+function actions(node, changed) {
+  const isEngine = node.state === 'active' && node.in_flight === null;
+  if (isEngine || !keys.admin) return [];
+  const button = (text, kind, act) => h(kind, { type: 'button', onclick: act, 'aria-label': `${text} ${node.place}` }, text);
+  const drain = () => change(`admin/nodes/${node.id}/drain`, 'POST', `${node.place} gets no more requests.`, changed);
+  const again = () => change('admin/nodes', 'POST', `${node.place} gets requests.`, changed, { backend: node.backend, url: node.place });
+  const remove = async () => {
+    const text = 'Its streams end with an error. Requests that have not begun are made at other nodes.';
+    if (await confirmed(`Remove ${node.place}?`, text, 'Remove')) await change(`admin/nodes/${node.id}`, 'DELETE', `${node.place} is removed.`, changed);
+  };
+  if (node.state === 'drained') return [button('Use again', 'button.small', again)];
+  const both = [button('Drain', 'button.small', drain), button('Remove', 'button.small.danger', remove)];
+  return node.state === 'draining' ? both.slice(1) : both;
+}
+
+async function change(path, method, done, changed, body) {
+  try {
+    await call(path, { method, body });
+    toast(done);
+  } catch (error) {
+    toast(error.message, 'bad');
+  }
+  changed();
 }
 
 function engineTable(engines) {

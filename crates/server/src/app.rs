@@ -33,14 +33,15 @@ use crate::cors::PagesLayer;
 use crate::keys::holder::{self, Scope, Scopes};
 use crate::keys::{self, CallerLayer, Keys as ApiKeys, admin};
 use crate::limits::meter::LimitMeter;
-use crate::live::backends::{ReadBackends, ShownBackend, ShownBackends};
+use crate::live::backends::{ListBackends, ReadBackends, ShownBackend, ShownBackends};
 use crate::live::routes::Sources;
+use crate::nodes::Nodes;
 use crate::request_id::RequestIdLayer;
 use crate::shutdown::{self, EndNow};
 use crate::websocket::Sessions;
 use crate::{
-    InFlight, Ledger, Metrics, Reading, ServerOptions, SharedLimits, console, health, limits, live,
-    local, metrics, metrics_app, panic,
+    InFlight, LastReload, Ledger, Metrics, Reading, ServerOptions, SharedLimits, console, health,
+    limits, live, local, metrics, metrics_app, nodes, panic,
 };
 
 /// The paths of the admin API begin with this.
@@ -49,15 +50,16 @@ const ADMIN: &str = "/admin/";
 /// Everything that the app needs: a backend, the policy of the API, and the server's options.
 #[derive(Clone)]
 pub struct AppState {
-    backend: Arc<dyn Backend>,
     door: Door,
     options: ServerOptions,
     store: Option<Arc<dyn Store>>,
     key_store: Option<Arc<dyn KeyStore>>,
     usage: Option<Arc<dyn UsageStore>>,
-    /// The backends that the admin API shows, and the function that reads their metrics.
-    backends: Vec<ShownBackend>,
+    /// Return the backends that the admin API shows, and their metrics.
+    list_backends: Option<ListBackends>,
     read_backends: Option<ReadBackends>,
+    nodes: Option<Arc<dyn Nodes>>,
+    last_reload: Option<LastReload>,
     in_flight: InFlight,
     /// The running requests that an engine works on.
     generating: InFlight,
@@ -81,21 +83,22 @@ fn listeners(state: &AppState) -> Listeners {
 impl AppState {
     /// Creates an app that serves the API over `backend` under `policy`.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy, options: ServerOptions) -> Self {
-        let door = Door::new(backend.clone(), policy);
+        let door = Door::new(backend, policy);
         let door = door.with_meter(Arc::new(LimitMeter::new(options.keys.clone(), None)));
         let in_flight = InFlight::default();
         if let Some(metrics) = &options.metrics {
             metrics.watch_requests(&in_flight);
         }
         Self {
-            backend,
             door,
             options,
             store: None,
             key_store: None,
             usage: None,
-            backends: Vec::new(),
+            list_backends: None,
             read_backends: None,
+            nodes: None,
+            last_reload: None,
             in_flight,
             generating: InFlight::default(),
             ledger: None,
@@ -122,19 +125,43 @@ impl AppState {
         }
     }
 
-    /// Adds the single backends, so that the admin API shows them. `read` returns the metrics of their
-    /// nodes, queues and engines; it must not block.
+    /// Adds the single backends, so that the admin API shows them. `list` returns them, and `read` the
+    /// metrics of their nodes, queues and engines; neither may block.
     #[must_use]
     pub fn with_backends(
         self,
-        backends: Vec<ShownBackend>,
+        list: impl Fn() -> Vec<ShownBackend> + Send + Sync + 'static,
         read: impl Fn() -> Vec<Reading> + Send + Sync + 'static,
     ) -> Self {
         Self {
-            backends,
+            list_backends: Some(Arc::new(list)),
             read_backends: Some(Arc::new(read)),
             ..self
         }
+    }
+
+    /// Adds the nodes of the backends, so that the admin API adds and removes them.
+    #[must_use]
+    pub fn with_nodes(self, nodes: Arc<dyn Nodes>) -> Self {
+        Self {
+            nodes: Some(nodes),
+            ..self
+        }
+    }
+
+    /// Adds what is known of the last reload of the configuration, so that the admin API shows it.
+    #[must_use]
+    pub fn with_last_reload(self, last: LastReload) -> Self {
+        Self {
+            last_reload: Some(last),
+            ..self
+        }
+    }
+
+    /// Returns the door. Its backend and its policy may change while the app serves
+    /// ([`Door::change`]).
+    pub fn door(&self) -> &Door {
+        &self.door
     }
 
     /// Adds the store in which the usage of API keys is kept, so that the admin API shows it.
@@ -228,7 +255,7 @@ impl AppState {
     fn answers_lines(&self) -> AnswerLine {
         let door = self.door.clone();
         let routes = service_fn(move |request: http::Request<Full<Bytes>>| {
-            answer_guarded(door.clone(), request).map(Ok::<_, Infallible>)
+            answer_guarded(door.current(), request).map(Ok::<_, Infallible>)
         });
         let lines = self.accounts().of_batches().layer(routes);
         Arc::new(move |request| {
@@ -318,10 +345,10 @@ pub fn app(state: AppState) -> Router {
     let console = console_routes(&state);
     let background = state.background_accounts();
     let AppState {
-        backend,
         door,
         options,
         key_store,
+        nodes,
         ..
     } = state;
     let door = door.with_background_listener(background);
@@ -329,17 +356,19 @@ pub fn app(state: AppState) -> Router {
         metrics.watch_background(door.background());
     }
     let keys = options.keys.clone();
-    let ready_within = options.ready_timeout;
+    let (ready, ready_within) = (door.clone(), options.ready_timeout);
     let admin = key_store.map(|store| admin::routes(keys.clone(), store));
+    let nodes = nodes.map(nodes::routes);
     let metrics = options.metrics.clone().filter(|_| options.metrics_route);
     let has_metrics = metrics.is_some();
     let own = Router::new()
         .route("/healthz", get(health::healthz))
         .route(
             "/readyz",
-            get(move || health::readyz(backend, ready_within)),
+            get(move || health::readyz(ready.current(), ready_within)),
         )
         .merge(admin.unwrap_or_default())
+        .merge(nodes.unwrap_or_default())
         .merge(console.unwrap_or_default())
         .merge(metrics.map(metrics_app).unwrap_or_default())
         .fallback(health::unknown)
@@ -377,8 +406,8 @@ fn console_routes(state: &AppState) -> Option<Router> {
     let sources = Sources {
         live,
         backends: ShownBackends {
-            all: Arc::clone(&state.backend),
-            single: state.backends.clone(),
+            door: state.door.clone(),
+            single: state.list_backends.clone(),
             read: state.read_backends.clone(),
         },
         keys: state.options.keys.clone(),
@@ -386,6 +415,8 @@ fn console_routes(state: &AppState) -> Option<Router> {
         requests: state.in_flight.clone(),
         has_store: state.store.is_some(),
         has_key_store: state.key_store.is_some(),
+        has_nodes: state.nodes.is_some(),
+        last_reload: state.last_reload.clone(),
     };
     let responses = state.store.clone().map(console::responses::routes);
     let routes = console::routes(state.options.keys.clone()).merge(live::routes::routes(sources));
@@ -456,7 +487,8 @@ impl Service<Request> for Routes {
                 }
             });
         }
-        let door = self.door.clone();
+        // The settings of this request, whatever changes while it runs.
+        let door = self.door.current();
         let is_open = Route::is_open(request.uri().path());
         let refusal = if is_open {
             None

@@ -1,20 +1,18 @@
 //! `/healthz` and `/readyz`, for the operator of the server, and the common part of the server's
 //! own routes: their paths, 404 and 405.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
-use loggia_api::ApiError;
-use loggia_backend::Backend;
+use loggia_api::{ApiError, Door};
 use serde_json::Value;
 
 use crate::keys::admin;
 use crate::live::routes as live;
-use crate::{console, metrics};
+use crate::{console, metrics, nodes};
 
 /// Returns the path if it is one of the server's own routes, else `None`.
 pub(crate) fn own_route(path: &str) -> Option<&'static str> {
@@ -22,6 +20,7 @@ pub(crate) fn own_route(path: &str) -> Option<&'static str> {
     let mut own = own.into_iter().chain(live::PATHS);
     own.find(|own| *own == path)
         .or_else(|| admin::route(path))
+        .or_else(|| nodes::route(path))
         .or_else(|| console::route(path))
 }
 
@@ -32,8 +31,8 @@ pub(crate) async fn healthz() -> Response<Body> {
 }
 
 /// Answers 200 if a model could answer now, else 503 with the reason.
-pub(crate) async fn readyz(backend: Arc<dyn Backend>, limit: Duration) -> Response<Body> {
-    let reason = match tokio::time::timeout(limit, backend.ready()).await {
+pub(crate) async fn readyz(door: Door, limit: Duration) -> Response<Body> {
+    let reason = match tokio::time::timeout(limit, door.backend().ready()).await {
         Ok(Ok(())) => return json(r#"{"status":"ready"}"#),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!(
@@ -51,9 +50,10 @@ pub(crate) async fn readyz(backend: Arc<dyn Backend>, limit: Duration) -> Respon
 /// Answers 405 to other methods.
 pub(crate) async fn only_get(request: Request) -> Response<Body> {
     let path = request.uri().path();
-    let methods = match admin::route(path) {
-        Some(admin::PATH) => "GET, HEAD, POST",
+    let methods = match admin::route(path).or_else(|| nodes::route(path)) {
+        Some(admin::PATH | nodes::PATH) => "GET, HEAD, POST",
         Some(admin::KEY) => "GET, HEAD, POST, DELETE",
+        Some(nodes::NODE) => "GET, HEAD, DELETE",
         Some(_) => "POST",
         None => "GET, HEAD",
     };
@@ -71,11 +71,13 @@ pub(crate) async fn only_get(request: Request) -> Response<Body> {
     response
 }
 
-/// Answers 404: the app has no store of keys, or no console.
+/// Answers 404: the app has no store of keys, no nodes, or no console.
 pub(crate) async fn unknown(request: Request) -> Response<Body> {
     let path = request.uri().path();
     let lacks = if admin::route(path).is_some() {
         "store of API keys"
+    } else if nodes::route(path).is_some() {
+        "nodes that can be changed"
     } else {
         "console"
     };

@@ -192,7 +192,7 @@ impl Upgrade {
         let keys = sessions.keys.clone();
         let answering = service_fn(
             move |request: http::Request<Create>| -> BoxFuture<'static, _> {
-                let door = door.clone();
+                let door = door.current();
                 let caller = request.extensions().get::<Caller>();
                 if caller.is_some_and(|caller| !keys.is_valid(&caller.name)) {
                     // The key was revoked after the connection was opened.

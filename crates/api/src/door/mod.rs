@@ -13,7 +13,7 @@ pub(crate) mod speaks;
 
 use std::fmt::Display;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Buf;
@@ -96,6 +96,8 @@ pub struct Door {
     /// Computes the vectors of vector stores, whatever models the caller may use.
     pub(crate) embeds: Arc<dyn Backend>,
     pub(crate) policy: Arc<Policy>,
+    /// The settings of requests that begin now.
+    latest: Arc<RwLock<Latest>>,
     pub(crate) store: Option<Arc<dyn Store>>,
     /// Keeps the contents of files.
     pub(crate) blobs: Option<Arc<dyn Blobs>>,
@@ -124,6 +126,13 @@ pub struct Door {
     pub(crate) forwards_head: bool,
 }
 
+/// The settings of a door that may change while it serves.
+#[derive(Clone)]
+struct Latest {
+    backend: Arc<dyn Backend>,
+    policy: Arc<Policy>,
+}
+
 /// The format in which the client of a request reads errors: that of OpenAI's API or of Anthropic's.
 #[derive(Clone, Debug)]
 pub struct ErrorFormat {
@@ -143,13 +152,24 @@ impl ErrorFormat {
     }
 }
 
+impl Latest {
+    fn of(backend: &Arc<dyn Backend>, policy: &Arc<Policy>) -> Arc<RwLock<Self>> {
+        Arc::new(RwLock::new(Self {
+            backend: Arc::clone(backend),
+            policy: Arc::clone(policy),
+        }))
+    }
+}
+
 impl Door {
     /// Creates a door for this backend.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy) -> Self {
+        let policy = Arc::new(policy);
         Self {
             embeds: Arc::clone(&backend),
+            latest: Latest::of(&backend, &policy),
             backend,
-            policy: Arc::new(policy),
+            policy,
             store: None,
             blobs: None,
             keys: None,
@@ -267,6 +287,7 @@ impl Door {
     ) -> Self {
         Self {
             embeds: Arc::clone(&backend),
+            latest: Latest::of(&backend, &policy),
             backend,
             policy,
             store: None,
@@ -283,6 +304,38 @@ impl Door {
             meter: None,
             forwards_head: true,
         }
+    }
+
+    /// Changes the backend and the policy of this door and all its clones, for requests that begin
+    /// from now on. Running ones keep those with which they began.
+    pub fn change(&self, backend: Arc<dyn Backend>, policy: Policy) {
+        let policy = Arc::new(policy);
+        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        *latest = Latest { backend, policy };
+    }
+
+    /// Returns the door for a request that begins now, with the backend and the policy of the last
+    /// [`change`](Self::change). A door that serves for a long time is asked for each request.
+    #[must_use]
+    pub fn current(&self) -> Self {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        // Each change has a policy of its own.
+        if Arc::ptr_eq(&latest.policy, &self.policy) {
+            return self.clone();
+        }
+        let Latest { backend, policy } = latest.clone();
+        drop(latest);
+        Self {
+            embeds: Arc::clone(&backend),
+            backend,
+            policy,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the backend of this door.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
     }
 
     /// Returns the maximum size of a request's body in bytes.
@@ -423,6 +476,7 @@ impl Door {
             backend,
             embeds: Arc::clone(&self.embeds),
             policy: Arc::clone(&self.policy),
+            latest: Arc::clone(&self.latest),
             store: self.store.clone(),
             blobs: self.blobs.clone(),
             keys: self.keys.clone(),

@@ -160,6 +160,7 @@ fn every_kind() -> Vec<(BackendError, u16)> {
             502,
         ),
         (BackendError::CutShort { backend: backend() }, 502),
+        (BackendError::NodeRemoved { backend: backend() }, 502),
         (BackendError::Unfinished, 502),
         (BackendError::Overdue { after: second }, 504),
         (BackendError::Engine { message: text() }, 500),
@@ -185,6 +186,7 @@ fn is_in_the_list(error: &BackendError) {
         | BackendError::TimedOut { .. }
         | BackendError::BadAnswer { .. }
         | BackendError::CutShort { .. }
+        | BackendError::NodeRemoved { .. }
         | BackendError::Unfinished
         | BackendError::Overdue { .. }
         | BackendError::Engine { .. } => {}

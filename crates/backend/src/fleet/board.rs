@@ -2,7 +2,7 @@
 //! gives the time.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use super::breaker::{Breaker, Standing};
@@ -17,9 +17,12 @@ const WORTH_OF_LOADED: usize = 4;
 const WORTH_OF_BEGINNING: usize = 2;
 
 /// The states of the nodes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Board {
-    nodes: Vec<Node>,
+    /// By their numbers, which are never used again.
+    nodes: BTreeMap<usize, Node>,
+    /// The number of the next node.
+    next: usize,
     pub(super) prefixes: Prefixes,
     /// The number of choices so far.
     choices: u64,
@@ -35,6 +38,8 @@ struct Node {
     loaded: Option<HashSet<String>>,
     /// The number of the last choice that fell on the node.
     chosen: u64,
+    /// Whether it gets no more calls, and is removed when those in flight have ended.
+    is_draining: bool,
 }
 
 /// The result of a call, as evidence about its node.
@@ -51,12 +56,34 @@ pub(super) enum Outcome {
 }
 
 impl Board {
-    pub(super) fn new(nodes: usize) -> Self {
-        Self {
-            nodes: std::iter::repeat_with(Node::default).take(nodes).collect(),
-            prefixes: Prefixes::default(),
-            choices: 0,
+    /// Adds a node. Returns its number.
+    pub(super) fn add(&mut self) -> usize {
+        let at = self.next;
+        self.next += 1;
+        self.nodes.insert(at, Node::default());
+        at
+    }
+
+    /// Lets a node end its calls and get no more. Returns whether it has none, and is removed now.
+    pub(super) fn drain(&mut self, at: usize) -> bool {
+        if let Some(node) = self.nodes.get_mut(&at) {
+            node.is_draining = true;
         }
+        self.remove_if_drained(at)
+    }
+
+    /// Removes a node.
+    pub(super) fn remove(&mut self, at: usize) {
+        self.nodes.remove(&at);
+    }
+
+    fn remove_if_drained(&mut self, at: usize) -> bool {
+        let node = self.nodes.get(&at);
+        let is_drained = node.is_some_and(|node| node.is_draining && node.in_flight == 0);
+        if is_drained {
+            self.nodes.remove(&at);
+        }
+        is_drained
     }
 
     /// Chooses the node for a call and counts it. `None` if no node may be used that is not in
@@ -71,9 +98,8 @@ impl Board {
         tried: &[usize],
     ) -> Option<usize> {
         let beginning = self.prefixes.node(beginnings);
-        let some_has = self.usable(model).any(|at| self.nodes[at].has(model));
-        let cost = |at: &usize| {
-            let node = &self.nodes[*at];
+        let some_has = self.usable(model).any(|(_, node)| node.has(model));
+        let cost = |(at, node): &(usize, &Node)| {
             let mut calls = node.in_flight;
             if !node.has_loaded(model) {
                 calls += WORTH_OF_LOADED;
@@ -88,13 +114,13 @@ impl Board {
             };
             (standing, calls, node.chosen)
         };
-        let at = self
+        let (at, _) = self
             .usable(model)
-            .filter(|at| !tried.contains(at))
-            .filter(|at| !some_has || self.nodes[*at].has(model))
+            .filter(|(at, _)| !tried.contains(at))
+            .filter(|(_, node)| !some_has || node.has(model))
             .min_by_key(cost)?;
         self.choices += 1;
-        let node = &mut self.nodes[at];
+        let node = self.nodes.get_mut(&at)?;
         node.chosen = self.choices;
         node.in_flight += 1;
         node.breaker.begin();
@@ -103,46 +129,47 @@ impl Board {
 
     /// Returns the nodes that may be used for this model: those that have it, and those whose
     /// models are unknown; or all nodes if there is no such node.
-    fn usable(&self, model: &str) -> impl Iterator<Item = usize> {
-        let up = |node: &Node| node.breaker.standing() != Standing::Down;
+    fn usable(&self, model: &str) -> impl Iterator<Item = (usize, &Node)> {
+        let up = |node: &Node| !node.is_draining && node.breaker.standing() != Standing::Down;
         let may_have = |node: &Node| node.models.is_none() || node.has(model);
-        let some_may = self.nodes.iter().any(|node| up(node) && may_have(node));
-        (0..self.nodes.len()).filter(move |&at| {
-            let node = &self.nodes[at];
-            up(node) && (!some_may || may_have(node))
-        })
+        let some_may = self.nodes.values().any(|node| up(node) && may_have(node));
+        let nodes = self.nodes.iter().map(|(at, node)| (*at, node));
+        nodes.filter(move |(_, node)| up(node) && (!some_may || may_have(node)))
     }
 
     /// Returns the nodes in the order in which facts about a model are asked: always the same, so
     /// that a node's answer is in its cache.
     pub(super) fn in_order(&self, model: &str) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
-        order.sort_by_key(|&at| {
-            let node = &self.nodes[at];
-            (
-                node.breaker.standing() == Standing::Down,
-                Reverse(node.has(model)),
-                at,
-            )
-        });
-        order
+        let nodes = self.nodes.iter().filter(|(_, node)| !node.is_draining);
+        let mut order: Vec<_> = nodes
+            .map(|(at, node)| {
+                let is_down = node.breaker.standing() == Standing::Down;
+                (is_down, Reverse(node.has(model)), *at)
+            })
+            .collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, _, at)| at).collect()
     }
 
     /// Notes the result of a call. Returns whether the node is no longer used.
     pub(super) fn note(&mut self, at: usize, outcome: Outcome, now: Instant) -> bool {
-        let breaker = &mut self.nodes[at].breaker;
+        let Some(node) = self.nodes.get_mut(&at) else {
+            return false;
+        };
         match outcome {
-            Outcome::Answered => breaker.answered(),
-            Outcome::Failed => return breaker.failed(now),
-            Outcome::Away => return breaker.went_away(now),
-            Outcome::Unknown => breaker.abandon(),
+            Outcome::Answered => node.breaker.answered(),
+            Outcome::Failed => return node.breaker.failed(now),
+            Outcome::Away => return node.breaker.went_away(now),
+            Outcome::Unknown => node.breaker.abandon(),
         }
         false
     }
 
     /// Notes that a node answered a call for this model, whose conversation it now has.
     pub(super) fn begun(&mut self, at: usize, model: &str, beginnings: &Beginnings) {
-        let node = &mut self.nodes[at];
+        let Some(node) = self.nodes.get_mut(&at) else {
+            return;
+        };
         node.breaker.answered();
         if let Some(loaded) = &mut node.loaded
             && !loaded.contains(model)
@@ -152,31 +179,49 @@ impl Board {
         self.prefixes.remember(beginnings, at);
     }
 
-    /// Notes that a call has ended.
-    pub(super) fn ended(&mut self, at: usize) {
-        let node = &mut self.nodes[at];
-        node.in_flight = node.in_flight.saturating_sub(1);
+    /// Notes that a call has ended. Returns whether it was the last one of a node that is drained,
+    /// which is removed now.
+    pub(super) fn ended(&mut self, at: usize) -> bool {
+        if let Some(node) = self.nodes.get_mut(&at) {
+            node.in_flight = node.in_flight.saturating_sub(1);
+        }
+        self.remove_if_drained(at)
     }
 
     /// Notes the models that a node listed: it answers.
     pub(super) fn listed(&mut self, at: usize, models: HashSet<String>, now: Instant) {
-        let node = &mut self.nodes[at];
-        node.models = Some(models);
-        node.breaker.probed(now);
+        if let Some(node) = self.nodes.get_mut(&at) {
+            node.models = Some(models);
+            node.breaker.probed(now);
+        }
     }
 
     /// Notes the models that are loaded at a node.
     pub(super) fn loaded(&mut self, at: usize, models: Option<HashSet<String>>) {
-        self.nodes[at].loaded = models;
+        if let Some(node) = self.nodes.get_mut(&at) {
+            node.loaded = models;
+        }
     }
 
     /// Returns the number of calls in flight at a node.
     pub(super) fn in_flight(&self, at: usize) -> usize {
-        self.nodes[at].in_flight
+        self.nodes.get(&at).map_or(0, |node| node.in_flight)
     }
 
+    /// Returns whether a node gets no more calls, for good.
+    pub(super) fn is_draining(&self, at: usize) -> bool {
+        self.nodes.get(&at).is_some_and(|node| node.is_draining)
+    }
+
+    /// Returns whether a node is not used until it answers again.
     pub(super) fn is_down(&self, at: usize) -> bool {
-        self.nodes[at].breaker.standing() == Standing::Down
+        let standing = self.nodes.get(&at).map(|node| node.breaker.standing());
+        standing == Some(Standing::Down)
+    }
+
+    /// Returns whether a node is not removed.
+    pub(super) fn has(&self, at: usize) -> bool {
+        self.nodes.contains_key(&at)
     }
 }
 
@@ -205,8 +250,9 @@ mod tests {
     }
 
     fn board(lists: &[&[&str]]) -> Board {
-        let mut board = Board::new(lists.len());
-        for (at, list) in lists.iter().enumerate() {
+        let mut board = Board::default();
+        for list in lists {
+            let at = board.add();
             board.listed(at, models(list), Instant::now());
         }
         board
@@ -267,6 +313,24 @@ mod tests {
         assert_eq!(choose(&mut board), None);
     }
 
+    #[test]
+    fn a_node_that_is_drained_gets_no_call_and_is_removed_after_its_last() {
+        let mut board = board(&[&["m"], &["m"]]);
+        let chosen = [choose(&mut board), choose(&mut board)];
+        assert_eq!(chosen, [Some(0), Some(1)]);
+        assert!(!board.drain(0), "a call is in flight");
+        assert_eq!(choose(&mut board), Some(1));
+        assert_eq!(board.in_order("m"), [1]);
+        assert!(board.is_draining(0) && board.ended(0));
+        assert!(!board.has(0) && !board.ended(0));
+        assert_eq!(board.add(), 2, "no number is used again");
+        assert!(board.drain(2), "no call is in flight");
+        board.remove(1);
+        assert_eq!(choose(&mut board), None);
+        board.begun(1, "m", &Beginnings::default());
+        assert!(!board.note(1, Outcome::Away, Instant::now()), "it is gone");
+    }
+
     proptest! {
         /// Whatever happens, no call is given to a node that is down or was tried, calls in flight
         /// are counted, and the nodes' calls differ by no more than the leans are worth.
@@ -280,13 +344,13 @@ mod tests {
                     0..=2 => {
                         let up: Vec<usize> = (0..3).filter(|&at| !board.is_down(at)).collect();
                         let fewest = up.iter().filter(|&&other| other != at)
-                            .map(|&at| board.nodes[at].in_flight).min();
+                            .map(|&at| board.nodes[&at].in_flight).min();
                         let chosen = board.choose("m", &Beginnings::default(), &[at]);
                         prop_assert_eq!(chosen.is_none(), fewest.is_none());
                         if let Some(chosen) = chosen {
                             prop_assert!(chosen != at && up.contains(&chosen));
-                            let node = &board.nodes[chosen];
-                            if node.breaker.standing() == Standing::Up && up.iter().all(|&at| board.nodes[at].breaker.standing() == Standing::Up) {
+                            let node = &board.nodes[&chosen];
+                            if node.breaker.standing() == Standing::Up && up.iter().all(|&at| board.nodes[&at].breaker.standing() == Standing::Up) {
                                 prop_assert!(node.in_flight - 1 <= fewest.unwrap_or(0) + WORTH_OF_LOADED + WORTH_OF_BEGINNING);
                             }
                             running.push(chosen);
@@ -301,7 +365,7 @@ mod tests {
                 }
                 for at in 0..3 {
                     let here = running.iter().filter(|&&node| node == at).count();
-                    prop_assert_eq!(board.nodes[at].in_flight, here);
+                    prop_assert_eq!(board.nodes[&at].in_flight, here);
                 }
             }
         }

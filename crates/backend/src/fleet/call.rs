@@ -8,13 +8,15 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::board::Outcome;
+use super::node::Node;
 use super::prefixes::Beginnings;
 use super::{Shared, outcome};
-use crate::{AudioReply, Backend, BackendError, Call, Event, Events, OllamaReply, Reply};
+use crate::{AudioReply, Backend, BackendError, Call, Event, OllamaReply, Reply};
 
-/// The pieces of an answer that is not a chat.
+/// The pieces of an answer.
 type Pieces<P> = BoxStream<'static, Result<P, BackendError>>;
 
 /// Makes a call at the best node, and then at others as long as that is safe.
@@ -54,25 +56,31 @@ impl<'a> Attempts<'a> {
 
     /// Chooses the next node, if there is one.
     pub(super) fn another(&mut self) -> Option<InFlight> {
-        let at = self
-            .shared
-            .board()
+        let mut state = self.shared.state();
+        let chosen = state
+            .board
             .choose(self.model, &self.beginnings, &self.tried)?;
-        self.tried.push(at);
+        let node = Arc::clone(state.node(chosen)?);
+        let is_single = state.is_single;
+        drop(state);
+        self.tried.push(chosen);
         self.shared.ask_if_old();
         Some(InFlight {
             shared: Arc::clone(self.shared),
-            at,
-            is_noted: false,
+            node,
+            is_single,
+            is_noted: is_single,
         })
     }
 
     /// Notes that the node answers.
     pub(super) fn begun(&self, mut call: InFlight) -> InFlight {
         call.is_noted = true;
-        let mut board = self.shared.board();
-        board.begun(call.at, self.model, &self.beginnings);
-        drop(board);
+        let mut state = self.shared.state();
+        state
+            .board
+            .begun(call.node.at, self.model, &self.beginnings);
+        drop(state);
         call
     }
 
@@ -88,7 +96,9 @@ impl<'a> Attempts<'a> {
         call.note(outcome(&error));
         let is_safe = match &error {
             BackendError::CutShort { .. } => !std::mem::replace(&mut self.was_cut_short, true),
-            BackendError::ModelNotFound { .. } | BackendError::Tls { .. } => true,
+            BackendError::ModelNotFound { .. }
+            | BackendError::Tls { .. }
+            | BackendError::NodeRemoved { .. } => true,
             other => other.may_try_again(),
         };
         if !is_safe {
@@ -102,116 +112,141 @@ impl<'a> Attempts<'a> {
 /// A call that is in flight at a node.
 pub(super) struct InFlight {
     shared: Arc<Shared>,
-    at: usize,
+    node: Arc<Node>,
+    /// Whether the fleet has had only one node, whose health is not watched and which is not named.
+    is_single: bool,
     /// Whether the result of the call is noted for its node.
     is_noted: bool,
 }
 
 impl InFlight {
-    /// Starts the call, and waits for the first event. Also returns itself.
+    /// Starts the call, and waits for the first event. Also returns itself. A single node is not
+    /// waited for: no other could replace it.
     pub(super) async fn begin(
         self,
         call: Call,
     ) -> (Self, Result<(Reply, Option<Event>), BackendError>) {
         let begun = async {
             let mut reply = self.backend().start(call).await?;
-            let first = reply.first_word().await?;
+            let first = if self.is_single {
+                None
+            } else {
+                reply.first_word().await?
+            };
             Ok((reply, first))
         };
-        let begun = begun.await;
+        let begun = self.unless_removed(begun).await;
         (self, begun)
     }
 
     pub(super) fn backend(&self) -> &dyn Backend {
-        &*self.shared.nodes[self.at].backend
+        &*self.node.backend
     }
 
-    /// Returns the name of the node.
-    pub(super) fn name(&self) -> Arc<str> {
-        Arc::clone(&self.shared.nodes[self.at].name)
+    /// Waits for the node until it is removed.
+    pub(super) async fn unless_removed<T>(
+        &self,
+        answer: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let answered = self.node.is_removed.run_until_cancelled(answer).await;
+        answered.unwrap_or_else(|| Err(removed(&self.shared)))
+    }
+
+    /// Returns the name of the node, if it has one for clients.
+    pub(super) fn name(&self) -> Option<Arc<str>> {
+        (!self.is_single).then(|| Arc::clone(&self.node.name))
     }
 
     fn note(&mut self, outcome: Outcome) {
         self.is_noted = true;
-        self.shared.note(self.at, outcome);
+        self.shared.note(&self.node, outcome);
     }
 
     /// Returns the reply whose first event was `first`. The call is in flight until the reply has
     /// ended or is dropped.
     pub(super) fn reply(self, mut reply: Reply, first: Option<Event>) -> Reply {
-        reply.served_by.node = Some(self.name());
-        reply.events = Box::pin(Answer {
-            first,
-            events: reply.events,
-            call: Some(self),
-        });
+        reply.served_by.node = self.name();
+        reply.events = self.answer(first, reply.events);
         reply
     }
 
     /// Returns the reply of a node that hears or speaks. The call is in flight until the reply has
     /// ended or is dropped.
     pub(super) fn audio_reply(self, mut reply: AudioReply) -> AudioReply {
-        reply.served_by.node = Some(self.name());
-        reply.pieces = self.pieces(reply.pieces);
+        reply.served_by.node = self.name();
+        reply.pieces = self.answer(None, reply.pieces);
         reply
     }
 
     /// Returns the reply of a node to a call of Ollama's own API. The call is in flight until the
     /// reply has ended or is dropped.
     pub(super) fn ollama_reply(self, mut reply: OllamaReply) -> OllamaReply {
-        reply.served_by.node = Some(self.name());
-        reply.pieces = self.pieces(reply.pieces);
+        reply.served_by.node = self.name();
+        reply.pieces = self.answer(None, reply.pieces);
         reply
     }
 
-    /// Returns the pieces of an answer. The call notes their error, and is in flight until they
-    /// have ended or are dropped.
-    fn pieces<P: 'static>(mut self, pieces: Pieces<P>) -> Pieces<P> {
-        pieces
-            .inspect(move |piece| {
-                if let Err(error) = piece {
-                    self.note(outcome(error));
-                }
-            })
-            .boxed()
+    fn answer<P: Send + Unpin + 'static>(self, first: Option<P>, pieces: Pieces<P>) -> Pieces<P> {
+        Box::pin(Answer {
+            first,
+            pieces,
+            is_removed: Box::pin(self.node.is_removed.clone().cancelled_owned()),
+            call: Some(self),
+        })
+    }
+}
+
+/// The error of a call whose node was removed.
+fn removed(shared: &Shared) -> BackendError {
+    BackendError::NodeRemoved {
+        backend: shared.name.to_string(),
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.is_noted {
-            self.shared.note(self.at, Outcome::Unknown);
+            self.shared.note(&self.node, Outcome::Unknown);
         }
-        self.shared.board().ended(self.at);
+        let mut state = self.shared.state();
+        if state.board.ended(self.node.at) {
+            state.nodes.retain(|node| node.at != self.node.at);
+        }
     }
 }
 
-/// The events of an answer that has begun.
-struct Answer {
-    first: Option<Event>,
-    events: Events,
+/// The pieces of an answer that has begun. The call notes their error. They end with an error if the
+/// node is removed.
+struct Answer<P> {
+    first: Option<P>,
+    pieces: Pieces<P>,
+    is_removed: Pin<Box<WaitForCancellationFutureOwned>>,
     /// The running call. `None` if the answer has ended.
     call: Option<InFlight>,
 }
 
-impl Stream for Answer {
-    type Item = Result<Event, BackendError>;
+impl<P: Unpin> Stream for Answer<P> {
+    type Item = Result<P, BackendError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(first)));
         }
-        if self.call.is_none() {
+        let this = &mut *self;
+        let Some(call) = &mut this.call else {
             return Poll::Ready(None);
-        }
-        let next = std::task::ready!(self.events.poll_next_unpin(cx));
-        if let Some(Err(error)) = &next
-            && let Some(call) = &mut self.call
-        {
+        };
+        // First, so that an engine that always has a piece ready does not hide it.
+        let next = if this.is_removed.as_mut().poll(cx).is_ready() {
+            Some(Err(removed(&call.shared)))
+        } else {
+            std::task::ready!(this.pieces.poll_next_unpin(cx))
+        };
+        if let Some(Err(error)) = &next {
             call.note(outcome(error));
         }
         if !matches!(next, Some(Ok(_))) {
-            self.call = None;
+            this.call = None;
         }
         Poll::Ready(next)
     }

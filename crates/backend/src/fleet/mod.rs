@@ -1,22 +1,26 @@
 //! [`Fleet`]: several servers with the same models as one backend.
 //!
-//! Reading order: [`Fleet`], `call.rs` (a call, at one node after the other), `board.rs` (which node
-//! gets a call), `breaker.rs` (whether a node may be used), `prefixes.rs` (which node had the
-//! beginning of a conversation).
+//! Reading order: [`Fleet`], `call.rs` (a call, at one node after the other), `node.rs` (a node),
+//! `board.rs` (which node gets a call), `breaker.rs` (whether a node may be used), `prefixes.rs`
+//! (which node had the beginning of a conversation).
 //!
 //! A call that fails is made again at another node only before its answer has begun, and only if
 //! nothing is done twice: the node could not be reached, is busy or lacks the model. If the
 //! connection broke, it is made once more, so that a prompt that ends an engine ends two at most.
 //! The models and the loaded models of nodes are asked in the background while there are calls. A
 //! node that does not answer is asked until it does.
+//!
+//! Nodes come and go while calls run: a node that is drained ends its calls and gets no more, and the
+//! calls of a node that is removed end with an error, or are made elsewhere if no answer has begun.
 
 mod board;
 mod breaker;
 mod call;
+mod node;
 mod prefixes;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +33,7 @@ use tokio::runtime::Handle;
 
 use self::board::{Board, Outcome};
 use self::call::Attempts;
+use self::node::Node;
 use self::prefixes::{Beginnings, Prefixes};
 use crate::backend::one_ready;
 use crate::{
@@ -36,109 +41,151 @@ use crate::{
     Embeddings, OllamaCall, OllamaReply, Phase, Reply, RerankCall, Reranked, TokenCount,
 };
 
-/// The age of a node's lists after which they are asked again, in the background.
-const BELIEVED_FOR: Duration = Duration::from_secs(5);
-
 /// How often a node that is not used is asked whether it is back.
 const PROBED_EVERY: Duration = Duration::from_millis(500);
 
 /// The time limit for a node's lists.
 const LISTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Several servers with the same models as one backend. A node is named in
-/// [`ServedBy::node`](crate::ServedBy::node).
+/// Several servers with the same models as one backend. Clones share it. A node is named in
+/// [`ServedBy::node`](crate::ServedBy::node), by the lowest number that no other node has.
+///
+/// A fleet that has had only one node passes calls on: it does not watch the health of the node, and
+/// does not name it.
+#[derive(Clone)]
 pub struct Fleet(Arc<Shared>);
 
 struct Shared {
     name: Arc<str>,
-    nodes: Vec<Node>,
-    board: Mutex<Board>,
-    /// After how long without an event a second node is asked, too.
-    hedge_after: Option<Duration>,
+    state: Mutex<State>,
     runtime: Handle,
 }
 
-/// The state of a node, for metrics.
+struct State {
+    nodes: Vec<Arc<Node>>,
+    board: Board,
+    /// Whether there has been only one node.
+    is_single: bool,
+    /// After how long without an event a second node is asked, too.
+    hedge_after: Option<Duration>,
+}
+
+/// The state of a node, for metrics and operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeState {
     /// The name of the node.
     pub name: Arc<str>,
-    /// Whether the node gets calls.
-    pub is_used: bool,
+    /// The location of the node.
+    pub place: Arc<str>,
+    /// Whether the node gets calls. `None` if its health is not watched, because it is the only node.
+    pub is_used: Option<bool>,
+    /// Whether the node is removed when its calls have ended.
+    pub is_draining: bool,
     /// The number of calls in flight at the node.
     pub in_flight: usize,
 }
 
-struct Node {
-    name: Arc<str>,
-    backend: Arc<dyn Backend>,
-    /// When the node was last asked for its lists.
-    asked: Mutex<Option<Instant>>,
-    is_asked: AtomicBool,
-}
-
 impl Fleet {
-    /// Creates the backend `name` of these nodes, with a name for each. All of them must be reached
-    /// by this name, because it is in their errors. Tasks run on `runtime`.
-    pub fn new(
-        name: impl Into<Arc<str>>,
-        nodes: impl IntoIterator<Item = (Arc<str>, Arc<dyn Backend>)>,
-        runtime: Handle,
-    ) -> Self {
-        let nodes: Vec<Node> = nodes
-            .into_iter()
-            .map(|(name, backend)| Node {
-                name,
-                backend,
-                asked: Mutex::default(),
-                is_asked: AtomicBool::new(false),
-            })
-            .collect();
+    /// Creates the backend `name`, without nodes. All nodes must be reached by this name, because it
+    /// is in their errors. Tasks run on `runtime`.
+    pub fn new(name: impl Into<Arc<str>>, runtime: Handle) -> Self {
         Self(Arc::new(Shared {
             name: name.into(),
-            board: Mutex::new(Board::new(nodes.len())),
-            nodes,
-            hedge_after: None,
+            state: Mutex::new(State {
+                nodes: Vec::new(),
+                board: Board::default(),
+                is_single: true,
+                hedge_after: None,
+            }),
             runtime,
         }))
     }
 
+    /// Names and watches the nodes also while there is only one.
+    pub fn watch_nodes(&self) {
+        self.0.state().is_single = false;
+    }
+
     /// Sets after how long without an event a call is made at a second node, too. The first one that
     /// begins to answer wins, and the other call is dropped.
-    #[must_use]
-    pub fn with_hedging(mut self, after: Option<Duration>) -> Self {
-        // The value is not shared yet.
-        if let Some(shared) = Arc::get_mut(&mut self.0) {
-            shared.hedge_after = after;
+    pub fn hedge_after(&self, after: Option<Duration>) {
+        self.0.state().hedge_after = after;
+    }
+
+    /// Adds a node at this place.
+    pub fn add(&self, place: impl Into<Arc<str>>, backend: Arc<dyn Backend>) {
+        let mut state = self.0.state();
+        let at = state.board.add();
+        let is_free = |name: &String| state.nodes.iter().all(|node| *node.name != **name);
+        // One of them is free.
+        let mut names = (1..=state.nodes.len() + 1).map(|number| number.to_string());
+        let name = names.find(is_free).unwrap_or_default();
+        let node = Node::new(at, name.into(), place.into(), backend);
+        state.nodes.push(Arc::new(node));
+        state.is_single &= state.nodes.len() == 1;
+    }
+
+    /// Lets the nodes at this place end their calls and get no more. Each is removed after its last
+    /// call. Returns whether there was one.
+    pub fn drain(&self, place: &str) -> bool {
+        let mut state = self.0.state();
+        let at: Vec<usize> = state.at(place).map(|node| node.at).collect();
+        let mut is_one = false;
+        for at in at {
+            is_one |= !state.board.is_draining(at);
+            if state.board.drain(at) {
+                state.nodes.retain(|node| node.at != at);
+            }
         }
-        self
+        is_one
+    }
+
+    /// Removes the nodes at this place at once, those that are drained too: their answers end with an
+    /// error, and calls whose answer has not begun are made elsewhere. Returns whether there was one.
+    pub fn remove(&self, place: &str) -> bool {
+        let mut state = self.0.state();
+        let removed: Vec<_> = state.at(place).cloned().collect();
+        for node in &removed {
+            state.board.remove(node.at);
+            state.nodes.retain(|other| other.at != node.at);
+        }
+        drop(state);
+        for node in &removed {
+            node.is_removed.cancel();
+        }
+        !removed.is_empty()
     }
 
     /// Returns the state of each node.
     pub fn nodes(&self) -> Vec<NodeState> {
-        let board = self.0.board();
-        let state = |(at, node): (usize, &Node)| NodeState {
+        let state = self.0.state();
+        let board = &state.board;
+        let shown = state.nodes.iter().map(|node| NodeState {
             name: Arc::clone(&node.name),
-            is_used: !board.is_down(at),
-            in_flight: board.in_flight(at),
-        };
-        self.0.nodes.iter().enumerate().map(state).collect()
+            place: Arc::clone(&node.place),
+            is_used: (!state.is_single)
+                .then(|| !board.is_down(node.at) && !board.is_draining(node.at)),
+            is_draining: board.is_draining(node.at),
+            in_flight: board.in_flight(node.at),
+        });
+        shown.collect()
     }
 
     /// Asks the nodes in order for a fact about a model, until one answers.
     fn first<'a, T: Send + 'a>(
         &'a self,
         model: &'a str,
-        ask: impl Fn(&'a dyn Backend) -> BoxFuture<'a, Result<T, BackendError>> + Send + 'a,
+        ask: impl for<'n> Fn(&'n dyn Backend, &'n str) -> BoxFuture<'n, Result<T, BackendError>>
+        + Send
+        + 'a,
     ) -> BoxFuture<'a, Result<T, BackendError>> {
         Box::pin(async move {
-            let order = self.0.board().in_order(model);
             let mut first_error = None;
-            for at in order {
-                match ask(&*self.0.nodes[at].backend).await {
+            for node in self.0.in_order(model) {
+                match ask(&*node.backend, model).await {
                     Ok(fact) => return Ok(fact),
                     Err(error) => {
-                        self.0.note(at, outcome(&error));
+                        self.0.note(&node, outcome(&error));
                         first_error.get_or_insert(error);
                     }
                 }
@@ -165,6 +212,7 @@ fn outcome(error: &BackendError) -> Outcome {
         | BackendError::Engine { .. } => Outcome::Failed,
         BackendError::Busy { .. }
         | BackendError::RateLimited { .. }
+        | BackendError::NodeRemoved { .. }
         | BackendError::Overdue { .. } => Outcome::Unknown,
         BackendError::ModelNotFound { .. }
         | BackendError::NoModels
@@ -178,9 +226,27 @@ fn outcome(error: &BackendError) -> Outcome {
     }
 }
 
+impl State {
+    /// Returns the nodes at a place.
+    fn at<'a>(&'a self, place: &str) -> impl Iterator<Item = &'a Arc<Node>> {
+        self.nodes.iter().filter(move |node| *node.place == *place)
+    }
+
+    fn node(&self, at: usize) -> Option<&Arc<Node>> {
+        self.nodes.iter().find(|node| node.at == at)
+    }
+}
+
 impl Shared {
-    fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the nodes that get calls, in the order in which facts about a model are asked.
+    fn in_order(&self, model: &str) -> Vec<Arc<Node>> {
+        let state = self.state();
+        let order = state.board.in_order(model).into_iter();
+        order.filter_map(|at| state.node(at).cloned()).collect()
     }
 
     /// The error if no node may be used.
@@ -191,23 +257,38 @@ impl Shared {
     }
 
     /// Notes the result of a call. A node that is no longer used is probed until it is back.
-    fn note(self: &Arc<Self>, at: usize, outcome: Outcome) {
-        if !self.board().note(at, outcome, Instant::now()) {
+    fn note(self: &Arc<Self>, node: &Arc<Node>, outcome: Outcome) {
+        let mut state = self.state();
+        if state.is_single || !state.board.note(node.at, outcome, Instant::now()) {
             return;
         }
-        let (backend, node) = (&*self.name, &*self.nodes[at].name);
-        tracing::warn!(backend, node, "a node is not used until it answers again");
-        let weak = Arc::downgrade(self);
+        drop(state);
+        let backend = &*self.name;
+        tracing::warn!(
+            backend,
+            node = &*node.name,
+            place = &*node.place,
+            "a node is not used until it answers again"
+        );
+        let (weak, node) = (Arc::downgrade(self), Arc::clone(node));
         self.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(PROBED_EVERY).await;
                 let Some(shared) = weak.upgrade() else {
                     return;
                 };
-                let asked = shared.ask(at).await;
-                if asked.is_ok() && !shared.board().is_down(at) {
-                    let (backend, node) = (&*shared.name, &*shared.nodes[at].name);
-                    tracing::info!(backend, node, "a node answers again");
+                let asked = shared.ask(&node).await;
+                let board = &shared.state().board;
+                if !board.has(node.at) {
+                    return;
+                }
+                if asked.is_ok() && !board.is_down(node.at) {
+                    tracing::info!(
+                        backend = &*shared.name,
+                        node = &*node.name,
+                        place = &*node.place,
+                        "a node answers again"
+                    );
                     return;
                 }
             }
@@ -216,34 +297,36 @@ impl Shared {
 
     /// Asks the nodes whose lists are old for new ones, in the background.
     fn ask_if_old(self: &Arc<Self>) {
-        for (at, node) in self.nodes.iter().enumerate() {
-            let asked = *node.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_old = asked.is_none_or(|asked| asked.elapsed() >= BELIEVED_FOR);
-            if !is_old || self.board().is_down(at) || node.is_asked.swap(true, Ordering::Relaxed) {
-                continue;
-            }
+        let state = self.state();
+        if state.is_single {
+            return;
+        }
+        let is_up = |node: &&Arc<Node>| !state.board.is_down(node.at);
+        let up = state.nodes.iter().filter(is_up);
+        let old: Vec<_> = up.filter(|node| node.begins_to_ask()).cloned().collect();
+        drop(state);
+        for node in old {
             let shared = Arc::clone(self);
             self.runtime.spawn(async move {
-                if let Err(error) = shared.ask(at).await {
-                    shared.note(at, outcome(&error));
+                if let Err(error) = shared.ask(&node).await {
+                    shared.note(&node, outcome(&error));
                 }
-                shared.nodes[at].is_asked.store(false, Ordering::Relaxed);
+                node.is_asked.store(false, Ordering::Relaxed);
             });
         }
     }
 
     /// Asks a node for its models and its loaded models.
-    async fn ask(&self, at: usize) -> Result<Vec<Model>, BackendError> {
-        let node = &self.nodes[at];
+    async fn ask(&self, node: &Node) -> Result<Vec<Model>, BackendError> {
         *node.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let asking = async {
             let models = node.backend.models().await?;
             let names = models.iter().map(|model| model.id.clone()).collect();
-            self.board().listed(at, names, Instant::now());
+            self.state().board.listed(node.at, names, Instant::now());
             // Optional: without this list, no node is preferred for a loaded model.
             let loaded = node.backend.loaded_models().await.unwrap_or_default();
-            self.board()
-                .loaded(at, loaded.map(|names| names.into_iter().collect()));
+            let loaded = loaded.map(|names| names.into_iter().collect());
+            self.state().board.loaded(node.at, loaded);
             Ok(models)
         };
         let asked = tokio::time::timeout(LISTED_WITHIN, asking).await;
@@ -262,16 +345,20 @@ impl Backend for Fleet {
         &'a self,
         model: &'a str,
     ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
-        self.first(model, move |node| node.abilities(model))
+        self.first(model, |node, model| node.abilities(model))
     }
 
     /// Resolves with the first event, so that a node that fails before it can be replaced.
     fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
-            let hashing = self.0.board().prefixes.hashing();
-            let beginnings = Prefixes::beginnings(&hashing, &call.work);
+            let (hashing, mut hedge_after) = {
+                let state = self.0.state();
+                let hashing = (!state.is_single).then(|| state.board.prefixes.hashing());
+                (hashing, state.hedge_after)
+            };
+            let beginnings = hashing.map(|hashing| Prefixes::beginnings(&hashing, &call.work));
+            let beginnings = beginnings.unwrap_or_default();
             let mut attempts = Attempts::new(&self.0, call.work.model(), beginnings);
-            let mut hedge_after = self.0.hedge_after;
             // One call, or two while it is hedged.
             let mut running = FuturesUnordered::new();
             running.push(attempts.next()?.begin(call.clone()));
@@ -308,9 +395,12 @@ impl Backend for Fleet {
             let mut attempts = Attempts::new(&self.0, &call.work.model, none);
             loop {
                 let attempt = attempts.next()?;
-                match attempt.backend().embed(call.clone()).await {
+                match attempt
+                    .unless_removed(attempt.backend().embed(call.clone()))
+                    .await
+                {
                     Ok(mut made) => {
-                        made.served_by.node = Some(attempts.begun(attempt).name());
+                        made.served_by.node = attempts.begun(attempt).name();
                         return Ok(made);
                     }
                     Err(error) => attempts.failed(attempt, error)?,
@@ -326,7 +416,10 @@ impl Backend for Fleet {
             let mut attempts = Attempts::new(&self.0, &call.work.model, none);
             loop {
                 let attempt = attempts.next()?;
-                match attempt.backend().audio(call.clone()).await {
+                match attempt
+                    .unless_removed(attempt.backend().audio(call.clone()))
+                    .await
+                {
                     Ok(reply) => {
                         let attempt = attempts.begun(attempt);
                         return Ok(reply.map(|reply| attempt.audio_reply(reply)));
@@ -348,7 +441,10 @@ impl Backend for Fleet {
             let mut attempts = Attempts::new(&self.0, model, none);
             loop {
                 let attempt = attempts.next()?;
-                match attempt.backend().ollama_api(call.clone()).await {
+                match attempt
+                    .unless_removed(attempt.backend().ollama_api(call.clone()))
+                    .await
+                {
                     Ok(reply) => {
                         let attempt = attempts.begun(attempt);
                         return Ok(reply.map(|reply| attempt.ollama_reply(reply)));
@@ -365,11 +461,14 @@ impl Backend for Fleet {
             let mut attempts = Attempts::new(&self.0, &call.work.model, none);
             loop {
                 let attempt = attempts.next()?;
-                match attempt.backend().rerank(call.clone()).await {
+                match attempt
+                    .unless_removed(attempt.backend().rerank(call.clone()))
+                    .await
+                {
                     Ok(mut reranked) => {
                         let begun = attempts.begun(attempt);
                         if let Some(reranked) = &mut reranked {
-                            reranked.served_by.node = Some(begun.name());
+                            reranked.served_by.node = begun.name();
                         }
                         return Ok(reranked);
                     }
@@ -385,9 +484,12 @@ impl Backend for Fleet {
             let mut attempts = Attempts::new(&self.0, &call.work.model, none);
             loop {
                 let attempt = attempts.next()?;
-                match attempt.backend().count_tokens(call.clone()).await {
+                match attempt
+                    .unless_removed(attempt.backend().count_tokens(call.clone()))
+                    .await
+                {
                     Ok(mut count) => {
-                        count.served_by.node = Some(attempts.begun(attempt).name());
+                        count.served_by.node = attempts.begun(attempt).name();
                         return Ok(count);
                     }
                     Err(error) => attempts.failed(attempt, error)?,
@@ -400,11 +502,17 @@ impl Backend for Fleet {
     fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
         Box::pin(async move {
             let shared = &self.0;
-            let asked = join_all((0..shared.nodes.len()).map(|at| shared.ask(at))).await;
+            let nodes = shared.in_order("");
+            if let [only] = &nodes[..]
+                && shared.state().is_single
+            {
+                return only.backend.models().await;
+            }
+            let asked = join_all(nodes.iter().map(|node| shared.ask(node))).await;
             let mut listed: Option<Vec<Model>> = None;
             let mut known = HashSet::new();
             let mut first_error = None;
-            for (at, answer) in asked.into_iter().enumerate() {
+            for (node, answer) in nodes.iter().zip(asked) {
                 match answer {
                     Ok(models) => listed.get_or_insert_default().extend(
                         models
@@ -412,28 +520,32 @@ impl Backend for Fleet {
                             .filter(|model| known.insert(model.id.clone())),
                     ),
                     Err(error) => {
-                        shared.note(at, outcome(&error));
+                        shared.note(node, outcome(&error));
                         first_error.get_or_insert(error);
                     }
                 }
             }
-            listed.ok_or_else(|| first_error.unwrap_or(BackendError::NoModels))
+            listed.ok_or_else(|| first_error.unwrap_or_else(|| shared.nobody()))
         })
     }
 
     fn loaded_models(&self) -> BoxFuture<'_, Result<Option<Vec<String>>, BackendError>> {
-        self.first("", |node| node.loaded_models())
+        self.first("", |node, _| node.loaded_models())
     }
 
     fn model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Model, BackendError>> {
-        self.first(id, move |node| node.model(id))
+        self.first(id, |node, id| node.model(id))
     }
 
     /// Deletes the model at all nodes that have it.
     fn delete_model<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), BackendError>> {
         Box::pin(async move {
-            let nodes = self.0.nodes.iter();
-            let deleted = join_all(nodes.map(|node| node.backend.delete_model(id))).await;
+            let nodes = self.0.in_order(id);
+            if nodes.is_empty() {
+                return Err(self.0.nobody());
+            }
+            let deleted = nodes.iter().map(|node| node.backend.delete_model(id));
+            let deleted = join_all(deleted).await;
             let is_missing =
                 |answer: &Result<_, _>| matches!(answer, Err(BackendError::ModelNotFound { .. }));
             if deleted.iter().all(is_missing) {
@@ -447,14 +559,18 @@ impl Backend for Fleet {
     }
 
     fn is_called(&self, listed: &str, asked: &str) -> bool {
-        let first = self.0.nodes.first();
+        let first = self.0.state().nodes.first().cloned();
         first.is_some_and(|node| node.backend.is_called(listed, asked))
     }
 
     /// The fleet is ready if one node is.
     fn ready(&self) -> BoxFuture<'_, Result<(), BackendError>> {
-        Box::pin(one_ready(
-            self.0.nodes.iter().map(|node| node.backend.ready()),
-        ))
+        Box::pin(async move {
+            let nodes = self.0.in_order("");
+            if nodes.is_empty() {
+                return Err(self.0.nobody());
+            }
+            one_ready(nodes.iter().map(|node| node.backend.ready())).await
+        })
     }
 }

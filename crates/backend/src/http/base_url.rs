@@ -140,6 +140,15 @@ impl BaseUrl {
         Uri::from_parts(parts).unwrap_or_default()
     }
 
+    /// Returns the host: a name, or an address without brackets.
+    pub fn host_name(&self) -> &str {
+        let host = self.authority.host();
+        let address = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        address.unwrap_or(host)
+    }
+
     /// Returns the value of the `host` header.
     pub(super) fn host(&self) -> Option<HeaderValue> {
         HeaderValue::from_str(self.authority.as_str()).ok()

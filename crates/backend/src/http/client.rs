@@ -1,6 +1,7 @@
 //! A pooled HTTP client, as a `tower::Service`.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -44,7 +45,16 @@ struct Shared {
 impl Client {
     /// Creates an empty pool. Calls need a tokio runtime.
     pub fn new(limits: Limits) -> Self {
-        let connector = Connector::new(limits.connect);
+        Self::over(Connector::new(limits.connect, None), limits)
+    }
+
+    /// Creates an empty pool of connections to this address, whatever the host of a URL. The host is
+    /// the name in the head of requests and in TLS.
+    pub fn to_address(address: IpAddr, limits: Limits) -> Self {
+        Self::over(Connector::new(limits.connect, Some(address)), limits)
+    }
+
+    fn over(connector: Connector, limits: Limits) -> Self {
         Self(Arc::new(Shared {
             connector,
             pool: Pool::default(),

@@ -2,7 +2,8 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::LazyLock;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,13 +11,16 @@ use futures_core::future::BoxFuture;
 use http::Uri;
 use http::uri::Scheme;
 use hyper::rt::{Read, Write};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio_rustls::rustls::ClientConfig;
 use tower::Service;
 
+use super::resolver::Addresses;
 use super::tls;
 
 /// Connects with or without TLS.
@@ -26,11 +30,14 @@ pub(super) struct Connector {
     limit: Duration,
 }
 
+/// Connects to the addresses of a host.
+pub(super) type Tcp = HttpConnector<Addresses>;
+
 /// Without root certificates, a machine can still use plain HTTP.
 #[derive(Clone, Debug)]
 enum Transport {
-    Any(HttpsConnector<HttpConnector>),
-    PlainOnly(HttpConnector),
+    Any(HttpsConnector<Tcp>),
+    PlainOnly(Tcp),
 }
 
 /// A connection with or without TLS. Boxed, because the state of TLS takes a kilobyte that plain
@@ -55,16 +62,11 @@ pub(super) struct ConnectTimedOut {
 #[error("https needs root certificates, which this machine does not have; install ca-certificates")]
 struct NoCertificates;
 
-/// Shared by all clients, because reading the root certificates takes a while.
-static TRANSPORT: LazyLock<Transport> = LazyLock::new(|| {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    // Without this, a streamed answer waits 40 ms for a delayed acknowledgement.
-    tcp.set_nodelay(true);
-    match HttpsConnectorBuilder::new().with_native_roots() {
-        Ok(builder) => Transport::Any(builder.https_or_http().enable_http1().wrap_connector(tcp)),
-        Err(_) => Transport::PlainOnly(tcp),
-    }
+/// The settings of TLS. Shared by all clients, because reading the root certificates takes a while.
+/// `None` if the machine has none.
+static TLS: LazyLock<Option<Arc<ClientConfig>>> = LazyLock::new(|| {
+    let roots = ClientConfig::builder().with_native_roots().ok()?;
+    Some(Arc::new(roots.with_no_client_auth()))
 });
 
 type Connecting = BoxFuture<
@@ -73,11 +75,20 @@ type Connecting = BoxFuture<
 >;
 
 impl Connector {
-    pub(super) fn new(limit: Duration) -> Self {
-        Self {
-            transport: TRANSPORT.clone(),
-            limit,
-        }
+    /// With an address, every connection goes to it, whatever the host of the URL; the host is the
+    /// name in TLS.
+    pub(super) fn new(limit: Duration, address: Option<IpAddr>) -> Self {
+        let system = || Addresses::System(GaiResolver::new());
+        let addresses = address.map_or_else(system, Addresses::Only);
+        let mut tcp = HttpConnector::new_with_resolver(addresses);
+        tcp.enforce_http(false);
+        // Without this, a streamed answer waits 40 ms for a delayed acknowledgement.
+        tcp.set_nodelay(true);
+        let transport = match &*TLS {
+            Some(tls) => Transport::Any(HttpsConnector::from((tcp, Arc::clone(tls)))),
+            None => Transport::PlainOnly(tcp),
+        };
+        Self { transport, limit }
     }
 }
 

@@ -16,6 +16,7 @@ mod head;
 mod limits;
 mod pool;
 mod request_body;
+mod resolver;
 mod tls;
 mod upstream;
 

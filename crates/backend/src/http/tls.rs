@@ -7,10 +7,11 @@ use std::io;
 use http::Uri;
 use http::uri::Scheme;
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
 use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls;
 use tower::ServiceExt;
+
+use super::connect::Tcp;
 
 /// A mismatch between the URL of a backend and its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +52,7 @@ impl TlsFault {
 
 /// Returns whether a server that was contacted without TLS speaks TLS: it completes a handshake, or
 /// refuses with a TLS alert.
-pub(super) async fn answers_tls(to: &Uri, https: HttpsConnector<HttpConnector>) -> bool {
+pub(super) async fn answers_tls(to: &Uri, https: HttpsConnector<Tcp>) -> bool {
     let mut parts = to.clone().into_parts();
     parts.scheme = Some(Scheme::HTTPS);
     let Ok(to) = Uri::from_parts(parts) else {

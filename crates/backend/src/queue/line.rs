@@ -65,6 +65,12 @@ impl Line {
         }
     }
 
+    /// Changes how many requests run at once and wait. Those that run or wait already stay.
+    pub(super) fn resize(&mut self, at_once: usize, places: usize) {
+        self.at_once = at_once;
+        self.places = places;
+    }
+
     /// Lets a request enter. `cost` is the number of tokens of its prompt.
     pub(super) fn enter(&mut self, entrant: &Entrant, cost: u64) -> Entered {
         let runs = self.running < self.at_once;

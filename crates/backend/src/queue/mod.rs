@@ -68,6 +68,12 @@ impl Queue {
 }
 
 impl Queue {
+    /// Changes how many requests are answered at once and wait. Those that run or wait already stay.
+    pub fn resize(&self, at_once: usize, places: usize) {
+        self.turns.state().line.resize(at_once, places);
+        self.turns.go_on();
+    }
+
     /// Returns how many requests run, and how many wait.
     pub fn counts(&self) -> (usize, usize) {
         self.turns.state().line.counts()

@@ -52,6 +52,20 @@ async fn a_path_is_asked_for_at_the_engines_address_with_its_key() {
     );
 }
 
+/// A node that is one address of a DNS name.
+#[tokio::test]
+async fn a_client_for_an_address_connects_to_it_and_names_the_host() {
+    let engine = RawEngine::start([json("200 OK", "1")]).await;
+    let port = engine.url.rsplit(':').next().unwrap();
+    let url = format!("http://gpu.invalid:{port}");
+    let client = Client::to_address([127, 0, 0, 1].into(), Limits::default());
+    let upstream = Upstream::new(client, url.parse().unwrap(), None);
+    let response = post(&upstream, "{}").await.unwrap();
+    assert_eq!(read(response.into_body(), 10).await.unwrap(), "1");
+    let host = format!("\r\nhost: gpu.invalid:{port}\r\n");
+    assert!(engine.requests()[0].contains(&host), "{host}");
+}
+
 #[tokio::test]
 async fn a_connection_serves_one_request_after_another() {
     let engine = RawEngine::start([

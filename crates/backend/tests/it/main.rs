@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 mod fetch_images;
+mod fleet;
 mod http;
 mod openai;
 mod raw;

@@ -6,22 +6,18 @@
 mod embedded;
 mod model_files;
 mod readings;
+mod servers;
 mod whisper;
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use loggia_backend::Backend;
-use loggia_backend::fleet::Fleet;
-use loggia_backend::http::{Client, Limits, Upstream};
-use loggia_backend::ollama::Ollama;
-use loggia_backend::openai::OpenAi;
-use loggia_backend::queue::Queue;
 use loggia_backend::roster::{Roster, RosterError};
-use loggia_server::{Reading, ShownBackend};
+use loggia_server::{Node, NodeStatus, Reading, ShownBackend};
 use tokio::runtime::Handle;
 
-use crate::config::{Alias, Config, Count};
+use crate::config::{Alias, Config};
 use crate::models;
 #[cfg(feature = "embedded")]
 use embedded::{Embedded, check_adapters, check_per_model, report_caches};
@@ -29,14 +25,13 @@ use embedded::{Embedded, check_adapters, check_per_model, report_caches};
 pub(crate) use embedded::{run as run_engine, threads};
 use model_files::EmbeddedModel;
 pub(crate) use model_files::{Draft, ModelError, about_model};
+pub(crate) use servers::{Servers, node_place, nodes_of};
 
 /// The backends of a configuration.
 pub(crate) struct Backends {
     pub(crate) roster: Arc<Roster>,
-    /// The location of each backend, by its name in the roster.
-    pub(crate) places: Vec<(String, String)>,
-    /// Each backend alone, for the console.
-    pub(crate) shown: Vec<ShownBackend>,
+    /// What the roster is made of, so that it can be made again.
+    pub(crate) parts: Parts,
     /// Configured embedded models that are missing, and why.
     pub(crate) missing: Vec<(String, ModelError)>,
     /// The names of the embedded models.
@@ -51,8 +46,17 @@ pub(crate) struct Backends {
     pub(crate) unload: BoxFuture<'static, ()>,
     /// The lines of `loggia check` about contexts and the prompt cache.
     pub(crate) caches: String,
-    /// Read the metrics of embedded models, nodes and queues.
-    pub(crate) readings: Vec<Readings>,
+}
+
+/// The parts of a roster. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    engine: Option<Named>,
+    /// Reads the metrics of the embedded models.
+    engine_readings: Option<Readings>,
+    /// The names of the embedded models.
+    embedded: Vec<String>,
+    pub(crate) servers: Servers,
 }
 
 /// Reads metrics.
@@ -84,62 +88,113 @@ impl Backends {
     pub(crate) fn of(config: &Config, runtime: &Handle) -> Result<Self, SetupError> {
         let (mut here, missing) = model_files::find_all(config);
         model_files::give_drafts(&mut here, &missing, config).map_err(SetupError::PerModel)?;
-        let aliases = aliases(config, &here);
+        let embedded: Vec<String> = here.iter().map(|model| model.name.clone()).collect();
+        let aliases = aliases(config, &embedded);
         model_files::check_projectors(&here, &missing, config).map_err(SetupError::Projector)?;
         check_adapters(&here, config).map_err(SetupError::Adapter)?;
         check_per_model(&here, &aliases, config).map_err(SetupError::PerModel)?;
         let engine = engine(&here, config, runtime);
-        let mut readings: Vec<Readings> = engine.readings.into_iter().collect();
-        let mut all: Vec<Named> = engine.named.into_iter().collect();
-        for servers in [ollama(config), openai(config)] {
-            all.extend(servers.backends(config, runtime, &mut readings));
-        }
-        let places = all
-            .iter()
-            .map(|(name, place, _)| (name.clone(), place.clone()))
-            .collect();
-        let shown = all.iter().map(shown).collect();
-        let members = all
-            .into_iter()
-            .map(|(name, _, backend)| (name.into(), backend));
-        let roster = Arc::new(Roster::new(members, aliases)?);
-        let embedded = here.iter().map(|model| model.name.clone()).collect();
+        let parts = Parts {
+            engine: engine.named,
+            engine_readings: engine.readings,
+            embedded: embedded.clone(),
+            servers: Servers::new(config, runtime),
+        };
+        let roster = parts.roster(config, parts.servers.named())?;
         let drafts = here
             .into_iter()
             .filter_map(|model| Some((model.name, model.draft?)))
             .collect();
         Ok(Backends {
             roster,
-            places,
-            shown,
+            parts,
             missing,
             embedded,
             drafts,
             load: engine.load,
             unload: engine.unload,
             caches: engine.caches,
-            readings,
         })
     }
 }
 
-/// A backend for the console.
-fn shown((name, place, backend): &Named) -> ShownBackend {
-    ShownBackend {
-        name: name.clone(),
-        places: place.split(", ").map(str::to_owned).collect(),
-        backend: Arc::clone(backend),
+impl Parts {
+    /// Applies another configuration to the servers and the aliases. The embedded models stay.
+    ///
+    /// # Errors
+    /// Fails if it has a mistake. Then nothing has changed.
+    pub(crate) fn reload(&self, config: &Config) -> Result<Arc<Roster>, SetupError> {
+        let next = self.servers.next(config);
+        let roster = self.roster(config, next.named())?;
+        self.servers.apply(next);
+        Ok(roster)
+    }
+
+    /// Returns a roster of the engine and these servers.
+    fn roster(&self, config: &Config, servers: Vec<Named>) -> Result<Arc<Roster>, SetupError> {
+        let all = self.engine.iter().cloned().chain(servers);
+        let members = all.map(|(name, _, backend)| (name.into(), backend));
+        let aliases = aliases(config, &self.embedded);
+        Ok(Arc::new(Roster::new(members, aliases)?))
+    }
+
+    fn all(&self) -> Vec<Named> {
+        let servers = self.servers.named();
+        self.engine.iter().cloned().chain(servers).collect()
+    }
+
+    /// Returns the location of each backend, by its name in the roster.
+    pub(crate) fn places(&self) -> Vec<(String, String)> {
+        let all = self.all().into_iter();
+        all.map(|(name, place, _)| (name, place)).collect()
+    }
+
+    /// Returns each backend alone, for the console.
+    pub(crate) fn shown(&self) -> Vec<ShownBackend> {
+        let all = self.all().into_iter();
+        let shown = all.map(|(name, place, backend)| {
+            let mut nodes = self.servers.nodes_of(Some(&name));
+            if nodes.is_empty() {
+                nodes.push(only_node(&name, place));
+            }
+            ShownBackend {
+                name,
+                nodes,
+                backend,
+            }
+        });
+        shown.collect()
+    }
+
+    /// Returns the metrics of embedded models, nodes, queues and DNS names.
+    pub(crate) fn readings(&self) -> Vec<Reading> {
+        let engine = self.engine_readings.iter().flat_map(|read| read());
+        engine.chain(self.servers.readings()).collect()
+    }
+}
+
+/// The node of a backend that has no others: the embedded engine, or a name without addresses.
+fn only_node(backend: &str, place: String) -> Node {
+    Node {
+        id: loggia_server::node_id(backend, &place),
+        backend: backend.to_owned(),
+        name: Some("1".to_owned()),
+        place,
+        is_configured: true,
+        state: NodeStatus::Active,
+        is_up: None,
+        in_flight: None,
     }
 }
 
 /// The configured aliases, and the short name without the size for each embedded model: `smollm2`
 /// for `smollm2:135m`.
-fn aliases(config: &Config, here: &[EmbeddedModel]) -> Vec<Alias> {
+fn aliases(config: &Config, embedded: &[String]) -> Vec<Alias> {
     let mut aliases = config.aliases.to_vec();
-    for model in here {
-        if let Some(family) = models::family(&model.name)
+    for model in embedded {
+        if let Some(family) = models::family(model)
             && !aliases.iter().any(|alias| alias.from() == family)
-            && let Ok(alias) = Alias::new(family, &model.name)
+            && let Ok(alias) = Alias::new(family, model)
         {
             aliases.push(alias);
         }
@@ -216,116 +271,4 @@ fn check_adapters(_: &[EmbeddedModel], _: &Config) -> Result<(), String> {
 #[cfg(not(feature = "embedded"))]
 fn engine(_: &[EmbeddedModel], _: &Config, _: &Handle) -> Engine {
     Engine::none()
-}
-
-/// A server, as a node of a backend: its location and the backend at it alone.
-type NodeAt = (String, Arc<dyn Backend>);
-
-/// The servers by the name of their backend, in the order of the first of each.
-#[derive(Default)]
-struct ByName(Vec<(String, Vec<NodeAt>)>);
-
-impl ByName {
-    fn add(&mut self, name: String, node: NodeAt) {
-        match self.0.iter_mut().find(|(other, _)| *other == name) {
-            Some((_, nodes)) => nodes.push(node),
-            None => self.0.push((name, vec![node])),
-        }
-    }
-
-    /// The backends: a single server as it is, several as a fleet. With `at_once`, a queue is before
-    /// each.
-    fn backends(
-        self,
-        config: &Config,
-        runtime: &Handle,
-        readings: &mut Vec<Readings>,
-    ) -> Vec<Named> {
-        let mut all = Vec::new();
-        for (name, nodes) in self.0 {
-            let places: Vec<String> = nodes.iter().map(|(place, _)| place.clone()).collect();
-            let backend: Arc<dyn Backend> = match only(nodes) {
-                Ok(backend) => backend,
-                Err(nodes) => {
-                    let fleet = Arc::new(fleet(&name, nodes, config, runtime));
-                    readings.push(readings::of_nodes(&name, &fleet));
-                    fleet
-                }
-            };
-            let number = |count: Count| usize::try_from(count.get()).unwrap_or(usize::MAX);
-            let backend: Arc<dyn Backend> = match *config.at_once {
-                Some(at_once) => {
-                    let at_once = number(at_once).saturating_mul(places.len());
-                    let queue = Arc::new(Queue::new(backend, at_once, number(*config.queue)));
-                    readings.push(readings::of_queue(&name, &queue));
-                    queue
-                }
-                None => backend,
-            };
-            all.push((name, places.join(", "), backend));
-        }
-        all
-    }
-}
-
-/// Returns the backend of the only node, or several nodes.
-fn only(mut nodes: Vec<NodeAt>) -> Result<Arc<dyn Backend>, Vec<NodeAt>> {
-    match nodes.pop() {
-        Some((_, only)) if nodes.is_empty() => Ok(only),
-        last => {
-            nodes.extend(last);
-            Err(nodes)
-        }
-    }
-}
-
-fn fleet(name: &str, nodes: Vec<NodeAt>, config: &Config, runtime: &Handle) -> Fleet {
-    // Numbers, because clients see the names of nodes.
-    let number = |(at, (_, node)): (usize, NodeAt)| (Arc::from((at + 1).to_string()), node);
-    let nodes = nodes.into_iter().enumerate().map(number);
-    let hedge_after = config.hedge_after.as_ref().map(|after| after.0);
-    Fleet::new(name, nodes, runtime.clone()).with_hedging(hedge_after)
-}
-
-fn ollama(config: &Config) -> ByName {
-    let client = client(config);
-    let mut all = ByName::default();
-    for (at, server) in config.ollama.iter().enumerate() {
-        let name = match &server.name {
-            Some(name) => name.clone(),
-            None if at == 0 => "ollama".to_owned(),
-            None => format!("ollama-{}", at + 1),
-        };
-        let upstream = Upstream::new(client.clone(), server.url.base.clone(), None);
-        let backend = Arc::new(Ollama::new(name.as_str(), upstream));
-        all.add(name, (server.url.to_string(), backend));
-    }
-    all
-}
-
-fn openai(config: &Config) -> ByName {
-    let client = client(config);
-    let mut all = ByName::default();
-    for engine in config.openai.iter() {
-        let key = engine.key.as_ref().map(|secret| secret.0.clone());
-        let backend = OpenAi::new(
-            engine.name.as_str(),
-            client.clone(),
-            engine.url.base.clone(),
-            key,
-        );
-        all.add(
-            engine.name.clone(),
-            (engine.url.to_string(), Arc::new(backend)),
-        );
-    }
-    all
-}
-
-fn client(config: &Config) -> Client {
-    Client::new(Limits {
-        connect: config.connect_timeout.0,
-        headers: config.headers_timeout.0,
-        idle: config.idle_timeout.0,
-    })
 }

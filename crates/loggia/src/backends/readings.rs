@@ -1,54 +1,54 @@
 //! The metrics of nodes and queues.
 
-use std::sync::Arc;
-
 use loggia_backend::fleet::Fleet;
 use loggia_backend::queue::Queue;
 use loggia_server::Reading;
 
-use super::Readings;
-
-/// Reads the metrics of the nodes of a backend.
-pub(super) fn of_nodes(backend: &str, fleet: &Arc<Fleet>) -> Readings {
-    let (backend, fleet) = (backend.to_owned(), Arc::clone(fleet));
-    Arc::new(move || {
-        let nodes = fleet.nodes().into_iter();
-        let readings = nodes.flat_map(|node| {
-            let up = usize::from(node.is_used);
-            [
-                reading("loggia_node_up", "Whether a node gets requests.", up),
-                reading(
-                    "loggia_node_requests_in_flight",
-                    "Requests that a node answers.",
-                    node.in_flight,
-                ),
-            ]
-            .map(|reading| reading.with("backend", &*backend).with("node", &*node.name))
-        });
-        readings.collect()
-    })
+/// Returns the metrics of the nodes of a backend. A single server has none.
+pub(super) fn of_nodes(backend: &str, fleet: &Fleet) -> Vec<Reading> {
+    let mut all = Vec::new();
+    for node in fleet.nodes() {
+        let Some(is_used) = node.is_used else {
+            continue;
+        };
+        let up = reading(
+            "loggia_node_up",
+            "Whether a node gets requests.",
+            usize::from(is_used),
+        );
+        let in_flight = reading(
+            "loggia_node_requests_in_flight",
+            "Requests that a node answers.",
+            node.in_flight,
+        );
+        // A node that is drained is not missing.
+        let up = (!node.is_draining).then_some(up);
+        let readings = up.into_iter().chain([in_flight]);
+        all.extend(
+            readings.map(|reading| reading.with("backend", backend).with("node", &*node.name)),
+        );
+    }
+    all
 }
 
-/// Reads the metrics of the queue before a backend.
-pub(super) fn of_queue(backend: &str, queue: &Arc<Queue>) -> Readings {
-    let (backend, queue) = (backend.to_owned(), Arc::clone(queue));
-    Arc::new(move || {
-        let (running, waiting) = queue.counts();
-        let readings = [
-            reading(
-                "loggia_queue_requests_running",
-                "Requests that have their turn at a backend with a queue.",
-                running,
-            ),
-            reading(
-                "loggia_queue_requests_waiting",
-                "Requests that wait for their turn at a backend.",
-                waiting,
-            ),
-        ];
-        let readings = readings.map(|reading| reading.with("backend", &*backend));
-        readings.into()
-    })
+/// Returns the metrics of the queue before a backend.
+pub(super) fn of_queue(backend: &str, queue: &Queue) -> Vec<Reading> {
+    let (running, waiting) = queue.counts();
+    let readings = [
+        reading(
+            "loggia_queue_requests_running",
+            "Requests that have their turn at a backend with a queue.",
+            running,
+        ),
+        reading(
+            "loggia_queue_requests_waiting",
+            "Requests that wait for their turn at a backend.",
+            waiting,
+        ),
+    ];
+    readings
+        .map(|reading| reading.with("backend", backend))
+        .into()
 }
 
 fn reading(name: &'static str, help: &'static str, count: usize) -> Reading {

@@ -166,6 +166,14 @@ Examples:
   loggia keys rotate alice --overlap 1h              a new key; the old one is valid for an hour more
   loggia keys revoke alice";
 
+const NODES_AFTER: &str = "\
+Examples:
+  loggia nodes list --config loggia.toml             the nodes of the file, and the changes
+  loggia nodes add gpu http://gpu-3:11434            another node for the backend gpu
+  loggia nodes drain gpu http://gpu-1:11434          it ends its requests and gets no more
+  loggia nodes remove gpu http://gpu-1:11434         its requests end with an error
+  loggia nodes add gpu http://gpu-1:11434            it gets requests again";
+
 const USAGE_AFTER: &str = "\
 Examples:
   loggia usage                                       the last 30 days, by day, by key and by model
@@ -231,6 +239,12 @@ pub(crate) enum Command {
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
+    },
+    /// Add, list, drain and remove the nodes of backends; running servers notice within a second
+    #[command(after_help = NODES_AFTER)]
+    Nodes {
+        #[command(subcommand)]
+        command: NodesCommand,
     },
     /// Print how much each API key has used: requests and tokens, by day, key and model
     #[command(after_help = USAGE_AFTER)]
@@ -332,6 +346,35 @@ pub(crate) enum KeysCommand {
         #[command(flatten)]
         place: DatabaseFlags,
     },
+}
+
+/// The commands of `nodes`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodesCommand {
+    /// List the nodes of the configuration, and those that were added, drained and removed
+    #[command(alias = "ls")]
+    List {
+        #[command(flatten)]
+        place: DatabaseFlags,
+    },
+    /// Add a node to a backend, or use one again that was drained or removed
+    Add(NodeArgs),
+    /// Let a node end its requests, and give it no more
+    Drain(NodeArgs),
+    /// Take a node from a backend at once: its requests end with an error
+    #[command(aliases = ["rm", "delete"])]
+    Remove(NodeArgs),
+}
+
+/// A node of a backend.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NodeArgs {
+    /// The name of the backend
+    pub(crate) backend: String,
+    /// The URL of the node, as the configuration has it
+    pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) place: DatabaseFlags,
 }
 
 /// The arguments of `keys create`.

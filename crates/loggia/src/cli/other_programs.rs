@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::models;
 
 /// The names and aliases of all commands.
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 28] = [
     "chat",
     "serve",
     "run",
@@ -34,6 +34,7 @@ const COMMANDS: [&str; 27] = [
     "completions",
     "man",
     "keys",
+    "nodes",
     "read-pdf",
 ];
 

@@ -41,7 +41,7 @@ pub(crate) async fn run(
     let input = Input::read(&args.file)?;
     let mut outputs = Outputs::open(args)?;
     let backends = configured_backends(config, config.names_no_backend(), runtime).await?;
-    let door = Door::new(backend(&backends, config), policy(config));
+    let door = Door::new(backend(&backends.roster, config), policy(config));
     let load = backends.load;
     runtime.spawn(async move {
         if let Err(error) = load.await {

@@ -15,7 +15,7 @@ use crate::state;
 pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, bool), SetupError> {
     let Backends {
         roster,
-        places,
+        parts,
         mut missing,
         drafts,
         caches,
@@ -60,8 +60,9 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
     text.push_str(&caches);
     let (store, store_is_well) = state::report(config).await;
     text.push_str(&store);
+    parts.servers.resolve().await;
     let survey = roster.survey().await;
-    text.push_str(&report(&survey, &places));
+    text.push_str(&report(&survey, &parts.places()));
     let all_well = store_is_well
         && missing.is_empty()
         && survey.backends.iter().all(|backend| backend.models.is_ok())

@@ -10,6 +10,7 @@ mod connect;
 mod keys;
 mod manual;
 mod models;
+mod nodes;
 mod serve;
 mod usage;
 
@@ -44,6 +45,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         } => batch(&args),
         Command::Bench(args) => bench(&args),
         Command::Keys { command } => keys::run(&command),
+        Command::Nodes { command } => nodes::run(&command),
         Command::Usage(args) => usage::run(&args),
         Command::Connect(args) => connect(&args),
         Command::Check(args) => check(&args.into_flags()),

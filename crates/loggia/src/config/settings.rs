@@ -247,7 +247,8 @@ settings! {
     cache_type_v: CacheType { default(CacheType::F16) }
 
     /// An Ollama server to put behind the API, as http://127.0.0.1:11434; servers with one name, as
-    /// gpu=http://a:11434, are nodes of one backend; may be repeated
+    /// gpu=http://a:11434, are nodes of one backend; with dns+http:// each address of the host is a
+    /// node; may be repeated
     #[arg(long, value_name = "URL|NAME=URL", help_heading = BACKENDS)]
     #[serde(deserialize_with = "list")]
     ollama: Vec<OllamaServer> { empty("empty"), example "http://127.0.0.1:11434" }
@@ -261,6 +262,10 @@ settings! {
         example "vllm=http://127.0.0.1:8000/v1",
         table r#"[{ name = "vllm", url = "http://127.0.0.1:8000/v1" }]"#
     }
+
+    /// How often the names in dns+ URLs, of which each address is a node, are resolved again
+    #[arg(long, value_name = "DURATION", help_heading = BACKENDS)]
+    dns_refresh: Span { default(Span(Duration::from_secs(5))), example "30s" }
 
     /// How many requests each of these servers answers at once; others wait in a queue, in which
     /// the API keys take turns

@@ -323,7 +323,12 @@ pub(crate) struct Url {
     pub(crate) base: BaseUrl,
     /// The path of a route that was removed from the end, such as `/chat/completions`.
     pub(crate) dropped: Option<String>,
+    /// Whether each address of its host is a node: `dns+http://…`.
+    pub(crate) by_dns: bool,
 }
+
+/// The beginning of a URL of which each address is a node.
+const BY_DNS: &str = "dns+";
 
 /// Routes that people copy together with the URL of an OpenAI engine.
 const OPENAI_ROUTES: [&str; 5] = [
@@ -354,7 +359,7 @@ impl Url {
     }
 
     /// Removes the path of a route, for an Ollama server.
-    fn of_ollama(self) -> Self {
+    pub(crate) fn of_ollama(self) -> Self {
         self.without(&OPENAI_ROUTES).without(&OLLAMA_ROUTES)
     }
 
@@ -366,6 +371,7 @@ impl Url {
             Some((base, route)) => Self {
                 base,
                 dropped: Some([route, &self.dropped.unwrap_or_default()].concat()),
+                ..self
             },
             None => self,
         }
@@ -376,9 +382,11 @@ impl FromStr for Url {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
+        let by_dns = text.trim_start().strip_prefix(BY_DNS);
         Ok(Url {
-            base: text.parse()?,
+            base: by_dns.unwrap_or(text).parse()?,
             dropped: None,
+            by_dns: by_dns.is_some(),
         })
     }
 }
@@ -393,6 +401,9 @@ impl TryFrom<String> for Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.by_dns {
+            f.write_str(BY_DNS)?;
+        }
         self.base.fmt(f)
     }
 }
@@ -600,6 +611,7 @@ mod tests {
             ("http://a:1/api", None, "http://a:1"),
             ("http://a:1/x=y", None, "http://a:1/x=y"),
             ("gpu=http://a:1/v1", Some("gpu"), "http://a:1"),
+            ("gpu=dns+http://a:1/api", Some("gpu"), "dns+http://a:1"),
         ] {
             let server = server(text).unwrap();
             assert_eq!(server.name.as_deref(), name, "{text}");

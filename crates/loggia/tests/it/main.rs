@@ -13,15 +13,19 @@ mod check;
 mod completions;
 mod connect;
 mod deletion;
+#[cfg(target_os = "linux")]
+mod dns;
 mod draft;
 mod engine;
 mod fleet;
 mod lora;
 mod media;
 mod newcomer;
+mod nodes;
 #[cfg(target_os = "linux")]
 mod pdf;
 mod prompt_cache;
 mod pull;
+mod reload;
 mod serve;
 mod support;

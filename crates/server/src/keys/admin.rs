@@ -63,7 +63,7 @@ pub(crate) fn routes(keys: Keys, store: Arc<dyn KeyStore>) -> Router {
         .with_state(Admin { keys, store })
 }
 
-type Answer = Result<Response<Body>, Response<Body>>;
+pub(crate) type Answer = Result<Response<Body>, Response<Body>>;
 
 /// A key as the routes show it.
 #[derive(Serialize)]
@@ -245,7 +245,9 @@ impl Admin {
     }
 }
 
-async fn body<T: DeserializeOwned + 'static>(request: Request) -> Result<T, Response<Body>> {
+pub(crate) async fn body<T: DeserializeOwned + 'static>(
+    request: Request,
+) -> Result<T, Response<Body>> {
     let reading = to_bytes(request.into_body(), LARGEST_BODY);
     let Ok(Ok(bytes)) = tokio::time::timeout(BODY_WITHIN, reading).await else {
         let message = format!(
@@ -319,6 +321,6 @@ fn unavailable(error: StoreError) -> Response<Body> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "errors are made in the call")]
-fn refused(error: ApiError) -> Response<Body> {
+pub(crate) fn refused(error: ApiError) -> Response<Body> {
     error.response().map(Body::new)
 }

@@ -59,15 +59,33 @@ pub struct Keys(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    configured: Vec<(KeyDigest, Arc<Holder>)>,
-    required: Option<bool>,
-    limits: Option<Arc<KeyLimits>>,
-    trusted: Option<TrustedHeader>,
+    rules: RwLock<Arc<Rules>>,
     /// Whether a request can have a holder at all.
     knows_holders: AtomicBool,
     /// Whether a request can have limits at all.
     has_limits: AtomicBool,
     live: RwLock<Arc<Table>>,
+}
+
+/// The rules, with holders that requests share.
+#[derive(Debug, Default)]
+struct Rules {
+    keys: Vec<(KeyDigest, Arc<Holder>)>,
+    required: Option<bool>,
+    limits: Option<Arc<KeyLimits>>,
+    trusted: Option<TrustedHeader>,
+}
+
+impl From<KeyRules> for Rules {
+    fn from(rules: KeyRules) -> Self {
+        let keys = rules.keys.into_iter();
+        Self {
+            keys: keys.map(|(key, holder)| (key, Arc::new(holder))).collect(),
+            required: rules.required,
+            limits: rules.limits.map(Arc::new),
+            trusted: rules.trusted,
+        }
+    }
 }
 
 impl Keys {
@@ -82,51 +100,63 @@ impl Keys {
 
     /// Accepts the keys of these rules.
     pub fn of(rules: KeyRules) -> Self {
-        let keys = rules.keys.into_iter();
-        let keys = Self(Arc::new(Inner {
-            configured: keys.map(|(key, holder)| (key, Arc::new(holder))).collect(),
-            required: rules.required,
-            limits: rules.limits.map(Arc::new),
-            trusted: rules.trusted,
-            ..Inner::default()
-        }));
-        keys.replace(Arc::default());
+        let keys = Self::default();
+        keys.change(rules);
         keys
+    }
+
+    /// Replaces the rules, for requests that begin from now on. Keys of a store stay.
+    pub fn change(&self, rules: KeyRules) {
+        let rules = Arc::new(Rules::from(rules));
+        *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        self.replace(self.table());
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.0.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether a request needs a key.
     pub fn are_required(&self) -> bool {
-        let inner = &*self.0;
-        let found = || inner.knows_holders.load(Ordering::Relaxed);
-        inner.required.unwrap_or_else(found)
+        let found = || self.0.knows_holders.load(Ordering::Relaxed);
+        self.rules().required.unwrap_or_else(found)
+    }
+
+    /// Whether a request would need a key under these rules.
+    pub fn would_be_required(&self, rules: &KeyRules) -> bool {
+        let has_any = !rules.keys.is_empty() || rules.trusted.is_some() || self.table().has_any;
+        rules.required.unwrap_or(has_any)
     }
 
     /// Whether there is a key: in the configuration, or in the store that was read, revoked ones
     /// included.
     pub fn have_any(&self) -> bool {
-        !self.0.configured.is_empty() || self.table().has_any
+        !self.rules().keys.is_empty() || self.table().has_any
     }
 
     /// Whether the address of a client matters.
     pub(crate) fn trust_peers(&self) -> bool {
-        self.0.trusted.is_some()
+        self.rules().trusted.is_some()
     }
 
     /// Whether a key of the configuration has this name.
     pub(crate) fn is_configured(&self, name: &str) -> bool {
-        let mut configured = self.0.configured.iter();
+        let rules = self.rules();
+        let mut configured = rules.keys.iter();
         configured.any(|(_, holder)| &*holder.caller.name == name)
     }
 
     /// The names of the keys of the configuration.
-    pub(crate) fn configured_names(&self) -> Vec<&str> {
-        let configured = self.0.configured.iter();
-        configured.map(|(_, holder)| &*holder.caller.name).collect()
+    pub(crate) fn configured_names(&self) -> Vec<Arc<str>> {
+        let rules = self.rules();
+        let names = rules.keys.iter().map(|(_, holder)| &holder.caller.name);
+        names.cloned().collect()
     }
 
     /// The holder of the key with this name.
     pub(crate) fn named(&self, name: &str) -> Option<Arc<Holder>> {
-        let mut configured = self.0.configured.iter().map(|(_, holder)| holder);
+        let rules = self.rules();
+        let mut configured = rules.keys.iter().map(|(_, holder)| holder);
         if let Some(holder) = configured.find(|holder| &*holder.caller.name == name) {
             return Some(Arc::clone(holder));
         }
@@ -147,7 +177,7 @@ impl Keys {
         let (limits, budget) = holder.map_or((None, None), |holder| {
             (holder.limits.clone(), holder.budget.clone())
         });
-        let limits = limits.or_else(|| self.0.limits.clone());
+        let limits = limits.or_else(|| self.rules().limits.clone());
         (limits.is_some() || budget.is_some()).then_some(Allowance { limits, budget })
     }
 
@@ -159,27 +189,13 @@ impl Keys {
     /// The holder of a request; `None` without a valid key.
     fn holder(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Option<Arc<Holder>> {
         let table = self.0.live.read().unwrap_or_else(PoisonError::into_inner);
+        let rules = self.0.rules.read().unwrap_or_else(PoisonError::into_inner);
         let mut keys = keys(headers);
-        let holder = keys.find_map(|key| table.holder(key).or_else(|| self.configured(key)));
+        let holder = keys.find_map(|key| table.holder(key).or_else(|| rules.holder(key)));
         if let Some(holder) = holder {
             return Some(Arc::clone(holder));
         }
-        self.0.trusted.as_ref()?.user(headers, peer)
-    }
-
-    /// Compares a key with every configured one, and every byte of it, so that the time does not
-    /// depend on which key matches.
-    fn configured(&self, key: &[u8]) -> Option<&Arc<Holder>> {
-        let configured = &self.0.configured;
-        if configured.is_empty() {
-            return None;
-        }
-        let theirs = KeyDigest::of(key);
-        let mut place = u32::MAX;
-        for (at, (digest, _)) in (0..u32::MAX).zip(configured.iter()) {
-            place.conditional_assign(&at, digest.same(&theirs));
-        }
-        configured.get(place as usize).map(|(_, holder)| holder)
+        rules.trusted.as_ref()?.user(headers, peer)
     }
 
     fn table(&self) -> Arc<Table> {
@@ -188,14 +204,29 @@ impl Keys {
     }
 
     fn replace(&self, table: Arc<Table>) {
-        let inner = &*self.0;
-        let knows = table.has_any || !inner.configured.is_empty() || inner.trusted.is_some();
-        let mut holders = inner.configured.iter().map(|(_, holder)| holder);
+        let (inner, rules) = (&*self.0, self.rules());
+        let knows = table.has_any || !rules.keys.is_empty() || rules.trusted.is_some();
+        let mut holders = rules.keys.iter().map(|(_, holder)| holder);
         let has_limits =
-            table.has_limits || inner.limits.is_some() || holders.any(|one| one.limits.is_some());
+            table.has_limits || rules.limits.is_some() || holders.any(|one| one.limits.is_some());
         *inner.live.write().unwrap_or_else(PoisonError::into_inner) = table;
         inner.knows_holders.store(knows, Ordering::Relaxed);
         inner.has_limits.store(has_limits, Ordering::Relaxed);
+    }
+}
+
+impl Rules {
+    /// Compares a key with every configured one, to the last byte, whichever matches.
+    fn holder(&self, key: &[u8]) -> Option<&Arc<Holder>> {
+        if self.keys.is_empty() {
+            return None;
+        }
+        let theirs = KeyDigest::of(key);
+        let mut place = u32::MAX;
+        for (at, (digest, _)) in (0..u32::MAX).zip(self.keys.iter()) {
+            place.conditional_assign(&at, digest.same(&theirs));
+        }
+        self.keys.get(place as usize).map(|(_, holder)| holder)
     }
 }
 

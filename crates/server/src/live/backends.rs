@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
+use loggia_api::Door;
 use loggia_backend::{Backend, BackendError};
 use serde_json::{Map, Value, json};
 
 use crate::Reading;
+use crate::nodes::{Node, NodeStatus};
 
 /// How long the backends are asked.
 const ASKED_FOR: Duration = Duration::from_secs(5);
@@ -23,11 +25,14 @@ const MODELS_AT_ONCE: usize = 8;
 pub struct ShownBackend {
     /// The backend's name.
     pub name: String,
-    /// The addresses of the backend's nodes, in the configured order.
-    pub places: Vec<String>,
+    /// The nodes of the backend.
+    pub nodes: Vec<Node>,
     /// The backend.
     pub backend: Arc<dyn Backend>,
 }
+
+/// Lists the backends.
+pub(crate) type ListBackends = Arc<dyn Fn() -> Vec<ShownBackend> + Send + Sync>;
 
 /// Reads the metrics of nodes, queues and engines.
 pub(crate) type ReadBackends = Arc<dyn Fn() -> Vec<Reading> + Send + Sync>;
@@ -35,9 +40,9 @@ pub(crate) type ReadBackends = Arc<dyn Fn() -> Vec<Reading> + Send + Sync>;
 /// The backends that the admin API shows.
 #[derive(Clone)]
 pub(crate) struct ShownBackends {
-    /// All backends as one.
-    pub(crate) all: Arc<dyn Backend>,
-    pub(crate) single: Vec<ShownBackend>,
+    /// The door, whose backend is all backends as one.
+    pub(crate) door: Door,
+    pub(crate) single: Option<ListBackends>,
     pub(crate) read: Option<ReadBackends>,
 }
 
@@ -51,10 +56,12 @@ impl ShownBackends {
     /// Returns the answer of the route.
     pub(crate) async fn shown(&self) -> Value {
         let readings = Readings(self.read.as_ref().map_or_else(Vec::new, |read| read()));
+        let door = self.door.current();
+        let single = self.single.as_ref().map_or_else(Vec::new, |list| list());
         let (models, not_ready, single) = tokio::join!(
-            within(models(&self.all)),
-            within(self.all.ready()),
-            join_all(self.single.iter().map(|one| one.shown(&readings)))
+            within(models(door.backend())),
+            within(door.backend().ready()),
+            join_all(single.iter().map(|one| one.shown(&readings)))
         );
         let (models, models_error) = match models {
             Ok(models) => (models, None),
@@ -79,17 +86,12 @@ impl ShownBackend {
         let queue = of("loggia_queue_requests_running").map(
             |running| json!({"running": running, "waiting": of("loggia_queue_requests_waiting")}),
         );
-        let nodes = self.places.iter().enumerate().map(|(at, place)| {
-            // Nodes have numbers, because clients see their names.
-            let name = (at + 1).to_string();
-            let of = |metric| readings.of(metric, &[("backend", &self.name), ("node", &name)]);
-            let is_used = of("loggia_node_up").map(|up| up > 0);
-            json!({
-                "name": name,
-                "place": place,
-                "up": is_used.unwrap_or(ready.is_ok()),
-                "in_flight": of("loggia_node_requests_in_flight"),
-            })
+        let nodes = self.nodes.iter().map(|node| {
+            let mut shown = node.shown();
+            if node.is_up.is_none() && node.state == NodeStatus::Active {
+                shown["up"] = json!(ready.is_ok());
+            }
+            shown
         });
         json!({
             "name": self.name,

@@ -22,7 +22,7 @@ use super::backends::ShownBackends;
 use super::{Live, unix_now};
 use crate::account::ledger::today;
 use crate::keys::holder::Scopes;
-use crate::{InFlight, Keys, json_answer};
+use crate::{InFlight, Keys, LastReload, json_answer};
 
 pub(crate) const SERVER: &str = "/admin/server";
 pub(crate) const LIVE: &str = "/admin/live";
@@ -49,6 +49,8 @@ pub(crate) struct Sources {
     pub(crate) requests: InFlight,
     pub(crate) has_store: bool,
     pub(crate) has_key_store: bool,
+    pub(crate) has_nodes: bool,
+    pub(crate) last_reload: Option<LastReload>,
 }
 
 /// Returns the routes.
@@ -76,6 +78,8 @@ async fn server(State(sources): State<Sources>, request: Request) -> Response<Bo
         "configured_keys": sources.keys.configured_names(),
         "has_store": sources.has_store,
         "has_key_store": sources.has_key_store,
+        "has_nodes": sources.has_nodes,
+        "last_reload": sources.last_reload.as_ref().and_then(LastReload::shown),
         "has_usage": sources.usage.is_some(),
     }))
 }

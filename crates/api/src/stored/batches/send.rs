@@ -57,7 +57,7 @@ impl Door {
     pub fn answers_lines(&self) -> AnswerLine {
         let door = self.clone();
         Arc::new(move |request| {
-            let door = door.clone();
+            let door = door.current();
             Box::pin(async move {
                 let (head, body) = door.serve(request.map(Full::new)).await.into_parts();
                 match body.collect().await {

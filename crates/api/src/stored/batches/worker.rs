@@ -72,7 +72,7 @@ impl Worker {
     }
 
     pub(super) fn longest_line(&self) -> usize {
-        self.door.policy.body_limit
+        self.door.current().policy.body_limit
     }
 
     /// Whether a line may be started now. If so, it counts as started.

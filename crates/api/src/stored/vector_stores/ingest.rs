@@ -82,10 +82,10 @@ impl Door {
         let Some(files) = self.files_of(Owner::NOBODY) else {
             return;
         };
-        let stores = self.vector_stores(files);
         let holder = id::item("vectors_");
         let mut works = true;
         loop {
+            let stores = self.current().vector_stores(files.clone());
             let worked = stores.work(&holder).await;
             if let Err(error) = &worked
                 && works

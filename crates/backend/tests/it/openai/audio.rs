@@ -295,17 +295,16 @@ impl Backend for Node {
 
 #[tokio::test]
 async fn a_fleet_sends_a_recording_to_the_next_node_if_one_is_away() {
-    let nodes = [("one", true), ("two", false)].map(|(name, is_away)| {
-        let node: Arc<dyn Backend> = Arc::new(Node { is_away });
-        (Arc::from(name), node)
-    });
-    let fleet = Fleet::new("gpu", nodes, tokio::runtime::Handle::current());
+    let fleet = Fleet::new("gpu", tokio::runtime::Handle::current());
+    for (place, is_away) in [("one", true), ("two", false)] {
+        fleet.add(place, Arc::new(Node { is_away }));
+    }
     let work = Audio {
         model: "whisper".to_owned(),
         task: AudioTask::Transcribe(recording(&[], false)),
     };
     let reply = fleet.audio(AudioCall::new("audio-7", work)).await;
     let reply = reply.unwrap().expect("a reply");
-    assert_eq!(reply.served_by.node.as_deref(), Some("two"));
+    assert_eq!(reply.served_by.node.as_deref(), Some("2"));
     assert_eq!(read(reply).await.unwrap().0, "RIFF");
 }

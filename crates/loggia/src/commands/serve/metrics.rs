@@ -1,13 +1,11 @@
 //! `/metrics` at an address of its own, for `metrics_listen`.
 
-use std::sync::Arc;
-
 use loggia_server::{Metrics, ServerOptions, metrics_app};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use super::{listen, print_line};
-use crate::backends::Backends;
+use crate::backends::Parts;
 use crate::config::Config;
 
 /// The maximum number of connections to this address. A scraper needs one.
@@ -24,17 +22,15 @@ pub(super) async fn listener(config: &Config) -> anyhow::Result<Option<TcpListen
     Ok(Some(listener))
 }
 
-/// Adds the metrics of the embedded models, and serves all metrics at this address, if there is one.
+/// Adds the metrics of the backends, and serves all metrics at this address, if there is one.
 pub(super) fn start(
     metrics: &Metrics,
-    backends: &Backends,
+    parts: &Parts,
     listener: Option<TcpListener>,
     runtime: &Handle,
 ) {
-    for readings in &backends.readings {
-        let readings = Arc::clone(readings);
-        metrics.read_with(move || readings());
-    }
+    let parts = parts.clone();
+    metrics.read_with(move || parts.readings());
     if let Some(listener) = listener {
         runtime.spawn(serve(listener, metrics.clone()));
     }

@@ -17,20 +17,20 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use loggia_api::Store;
-use loggia_api::store::KeyStore;
-use loggia_api::store::UsageStore;
+use loggia_api::store::{KeyStore, NodeStore, UsageStore};
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_backend::fetch_images::{FetchImages, WebhookSender};
+use loggia_backend::roster::Roster;
 use loggia_mcp::HttpMcpClient;
 use loggia_seal::Keys;
-use loggia_server::{AppState, Ledger, ServerOptions, SharedLimits, app};
+use loggia_server::{AppState, LastReload, Ledger, ServerOptions, SharedLimits, app};
 use loggia_store::SqlStore;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::backends::{Backends, ModelError};
+use crate::backends::{Backends, ModelError, Parts, Servers};
 use crate::config::{Config, Flags, Listen};
 use crate::documents::ReadDocuments;
 use crate::files;
@@ -68,13 +68,12 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
     // Signals are handled from here on. Before, nothing needs to be shut down, and a signal may end
     // the process as usual.
     let shutdown = stop_signal()?;
-    let backend = backend(&backends, config);
+    let backend = backend(&backends.roster, config);
     let state = AppState::new(backend.clone(), policy, options.clone());
     let state = with_services(state, &keys, config, runtime)?;
-    let readings = backends.readings.clone();
-    let state = state.with_backends(backends.shown.clone(), move || {
-        readings.iter().flat_map(|read| read()).collect()
-    });
+    let last_reload = LastReload::of_start();
+    let state = with_backends(state, &backends.parts).with_last_reload(last_reload.clone());
+    follow_nodes(&backends.parts.servers, store.as_ref(), runtime).await;
     let (state, ledger) = match &store {
         Some(store) => {
             let (state, ledger) = with_store(state, store, &keys, config, runtime).await?;
@@ -82,20 +81,37 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
         }
         None => (state, None),
     };
-    start_figures(&options, &backends, metrics_listener, runtime);
+    if let Some(metrics) = &options.metrics {
+        let last_reload = last_reload.clone();
+        metrics.read_with(move || last_reload.readings());
+    }
+    start_figures(&options, &backends.parts, metrics_listener, runtime);
     let url = format!("{}://{address}", scheme(&options));
     print_line(&format!("loggia: listening on {url}"));
     systemd::ready();
     warn_if_open(requires_key, address);
     // Runs in parallel with the server, and ends with it.
-    let Backends { load, unload, .. } = backends;
+    let Backends {
+        load,
+        unload,
+        parts,
+        ..
+    } = backends;
     let loading = async {
         load.await?;
         let url = format!("{}://{}", scheme(&options), reachable(address));
         start_message::print(&*backend, &settings, &url, requires_key).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
-    let reload = Reload::new(flags, config, options.tls.clone());
+    let reload = Reload {
+        flags: flags.clone(),
+        address,
+        door: state.door().clone(),
+        keys: options.keys.clone(),
+        parts,
+        tls: options.tls.clone(),
+        last: last_reload,
+    };
     let serving = run(listener, state, shutdown, &options);
     let ended = tokio::select! {
         served = serving => served,
@@ -120,7 +136,7 @@ async fn listener(config: &Config) -> anyhow::Result<TcpListener> {
 /// Starts to collect the figures of the console and of the metrics.
 fn start_figures(
     options: &ServerOptions,
-    backends: &Backends,
+    parts: &Parts,
     metrics_listener: Option<TcpListener>,
     runtime: &Handle,
 ) {
@@ -128,8 +144,29 @@ fn start_figures(
         runtime.spawn(live.keep());
     }
     if let Some(metrics) = &options.metrics {
-        metrics::start(metrics, backends, metrics_listener, runtime);
+        metrics::start(metrics, parts, metrics_listener, runtime);
     }
+}
+
+/// Adds the single backends and their nodes, for the admin API.
+fn with_backends(state: AppState, parts: &Parts) -> AppState {
+    let (shown, read) = (parts.clone(), parts.clone());
+    state
+        .with_backends(move || shown.shown(), move || read.readings())
+        .with_nodes(Arc::new(parts.servers.clone()))
+}
+
+/// Reads the nodes that operators added and drained, and then notices changes of them and of DNS
+/// names. Without a store, they are kept until the program ends.
+async fn follow_nodes(servers: &Servers, store: Option<&Arc<SqlStore>>, runtime: &Handle) {
+    if let Some(store) = store {
+        let store = Arc::clone(store) as Arc<dyn NodeStore>;
+        if let Err(error) = servers.load(store).await {
+            tracing::warn!(%error, "the nodes that operators added and drained cannot be read");
+        }
+        runtime.spawn(servers.clone().follow());
+    }
+    runtime.spawn(servers.follow_names());
 }
 
 /// Serves until `shutdown` resolves, and until background responses have ended.
@@ -284,8 +321,8 @@ fn mcp(config: &Config) -> Arc<HttpMcpClient> {
 
 /// The roster, wrapped from the inside out. The images are fetched once for all parallel calls of a
 /// request.
-pub(super) fn backend(backends: &Backends, config: &Config) -> Arc<dyn Backend> {
-    let emulating = Emulate::new(backends.roster.clone());
+pub(super) fn backend(roster: &Arc<Roster>, config: &Config) -> Arc<dyn Backend> {
+    let emulating = Emulate::new(Arc::clone(roster) as Arc<dyn Backend>);
     Arc::new(FetchImages::new(
         Arc::new(emulating),
         config.images.limits(),
@@ -319,13 +356,14 @@ pub(super) async fn configured_backends(
         })?;
         backends = Backends::of(config, runtime)?;
     }
-    match backends.missing.into_iter().next() {
-        Some((_, error)) => Err(error.into()),
-        None => Ok(Backends {
-            missing: Vec::new(),
-            ..backends
-        }),
+    if let Some((_, error)) = backends.missing.into_iter().next() {
+        return Err(error.into());
     }
+    backends.parts.servers.resolve().await;
+    Ok(Backends {
+        missing: Vec::new(),
+        ..backends
+    })
 }
 
 async fn fetch(source: &str, config: &Config) -> anyhow::Result<()> {

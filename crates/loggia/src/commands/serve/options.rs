@@ -54,17 +54,22 @@ pub(super) fn options(config: &Config) -> anyhow::Result<ServerOptions> {
         websocket_timeout: config.websocket_timeout.0,
         websocket_idle_timeout: config.websocket_idle_timeout.0,
         origins,
-        keys: Keys::of(KeyRules {
-            keys: config::keys(&config.key),
-            required: config.require_key.as_ref().map(|required| required.0),
-            limits: config.limits.value.clone().map(|limits| limits.0),
-            trusted: trusted(config)?,
-        }),
+        keys: Keys::of(key_rules(config, trusted(config)?)),
         tls: tls(config)?,
         metrics: config.metrics.0.then(Metrics::default),
         metrics_route: config.metrics_listen.value.is_none(),
         live: config.console.0.then(Live::default),
     })
+}
+
+/// The API keys and their limits.
+pub(super) fn key_rules(config: &Config, trusted: Option<TrustedHeader>) -> KeyRules {
+    KeyRules {
+        keys: config::keys(&config.key),
+        required: config.require_key.as_ref().map(|required| required.0),
+        limits: config.limits.value.clone().map(|limits| limits.0),
+        trusted,
+    }
 }
 
 /// The certificate, if there is one.
@@ -77,7 +82,7 @@ fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {
 }
 
 /// The header by which a proxy names users.
-fn trusted(config: &Config) -> anyhow::Result<Option<TrustedHeader>> {
+pub(super) fn trusted(config: &Config) -> anyhow::Result<Option<TrustedHeader>> {
     let Some(header) = config.trusted_header.value.clone() else {
         return Ok(None);
     };

@@ -57,7 +57,7 @@ pub(crate) async fn start_own_server(
     let backends = configured_backends(config, may_download, runtime).await?;
     let embedded = backends.embedded.clone();
     let app = app(AppState::new(
-        backend(&backends, config),
+        backend(&backends.roster, config),
         policy,
         options.clone(),
     ));

@@ -1,72 +1,138 @@
-//! Reloads files while the server runs, at SIGHUP or when a file changes: the certificate. Changed
+//! Reloads files while the server runs, at SIGHUP or when a file changes: the certificate, and the
+//! settings in [`LIVE`]. Running requests keep the settings with which they began. Other changed
 //! settings are logged; they take effect after a restart. A mistake changes nothing and is logged.
 
 #[cfg(unix)]
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use loggia_server::Tls;
+use loggia_api::{Door, Policy};
+use loggia_backend::Backend as _;
+use loggia_server::{Keys, LastReload, Tls, TlsError};
+use tokio::time::MissedTickBehavior;
 
+use super::options::{key_rules, policy, trusted};
+use super::{backend, refuse_to_be_open};
+use crate::backends::Parts;
 use crate::config::{Config, Flags};
 
-/// How often the files are looked at.
-const LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
+/// The settings that take effect without a restart.
+pub(super) const LIVE: [&str; 28] = [
+    "file_size",
+    "files_size",
+    "embedding_model",
+    "moderation_model",
+    "moderation_format",
+    "strict",
+    "lenient",
+    "sampling_profile",
+    "ollama",
+    "openai",
+    "dns_refresh",
+    "at_once",
+    "hedge_after",
+    "queue",
+    "key",
+    "require_key",
+    "ollama_api",
+    "limits",
+    "aliases",
+    "body_limit",
+    "recording_size",
+    "body_timeout",
+    "connect_timeout",
+    "headers_timeout",
+    "idle_timeout",
+    "heartbeat_after",
+    "heartbeat_every",
+    "ceilings",
+];
 
-/// The files that are watched, and the certificate that is reloaded from them.
+/// How often the files are looked at.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+
+/// How long new requests wait for the lists of models after a reload, at most.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The parts of the running server that a reload changes.
 pub(super) struct Reload {
     /// The flags that the program was started with.
-    flags: Flags,
-    tls: Option<Tls>,
-    files: Vec<WatchedFile>,
+    pub(super) flags: Flags,
+    /// The address that the server listens on.
+    pub(super) address: SocketAddr,
+    pub(super) door: Door,
+    pub(super) keys: Keys,
+    pub(super) parts: Parts,
+    pub(super) tls: Option<Tls>,
+    pub(super) last: LastReload,
 }
 
-/// A file, and when it was last changed.
+/// A file, and its state when it was last looked at.
 struct WatchedFile {
     path: PathBuf,
+    loaded: Option<Stamp>,
+    seen: Option<Stamp>,
+}
+
+/// The properties by which a change of a file is noticed. An editor may replace the file by another
+/// one with the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
     changed: Option<SystemTime>,
+    length: u64,
+    #[cfg(unix)]
+    number: u64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let file = std::fs::metadata(path).ok()?;
+        Some(Self {
+            changed: file.modified().ok(),
+            length: file.len(),
+            #[cfg(unix)]
+            number: std::os::unix::fs::MetadataExt::ino(&file),
+        })
+    }
 }
 
 impl WatchedFile {
     fn new(path: &Path) -> Self {
+        let stamp = Stamp::of(path);
         Self {
             path: path.to_owned(),
-            changed: changed(path),
+            loaded: stamp,
+            seen: stamp,
         }
     }
 
-    /// Returns whether the file has changed since the last check. A missing file counts as
-    /// unchanged, because a program may be replacing it.
+    /// Returns whether the file has changed, and not since the last check: a program may still be
+    /// writing it. A missing file counts as unchanged, because a program may be replacing it.
     fn has_changed(&mut self) -> bool {
-        let now = changed(&self.path);
-        let has_changed = now.is_some() && now != self.changed;
+        let Some(now) = Stamp::of(&self.path) else {
+            return false;
+        };
+        let is_settled = self.seen.replace(now) == Some(now);
+        let has_changed = is_settled && self.loaded != Some(now);
         if has_changed {
-            self.changed = now;
+            self.loaded = Some(now);
         }
         has_changed
     }
 }
 
-fn changed(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).ok()?.modified().ok()
-}
-
 impl Reload {
-    pub(super) fn new(flags: &Flags, config: &Config, tls: Option<Tls>) -> Self {
-        let file = flags.file();
-        let tls_files = [&config.tls_cert.value, &config.tls_key.value];
+    /// Reloads at each SIGHUP, and when a file has changed. Never ends.
+    pub(super) async fn watch(self, started: &Config) -> anyhow::Result<()> {
+        let file = self.flags.file();
+        let tls_files = [&started.tls_cert.value, &started.tls_key.value];
         let tls_files = tls_files.into_iter().filter_map(Option::as_deref);
         let files = file.as_deref().into_iter().chain(tls_files);
-        Self {
-            flags: flags.clone(),
-            tls,
-            files: files.map(WatchedFile::new).collect(),
-        }
-    }
-
-    /// Reloads at each SIGHUP, and when a file has changed. Never ends.
-    pub(super) async fn watch(mut self, running: &Config) -> anyhow::Result<()> {
+        let mut files: Vec<_> = files.map(WatchedFile::new).collect();
         let mut looks = tokio::time::interval(LOOKED_AT_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         #[cfg(unix)]
         let mut hang_ups = {
             use tokio::signal::unix::{SignalKind, signal};
@@ -75,6 +141,7 @@ impl Reload {
             let hang_ups = is_service.then(|| signal(SignalKind::hangup()));
             hang_ups.transpose()?
         };
+        let mut applied = None;
         loop {
             #[cfg(unix)]
             let is_asked = tokio::select! {
@@ -87,38 +154,121 @@ impl Reload {
                 false
             };
             // Compares all of them, so that each change is noticed once.
-            let changed = self
-                .files
+            let changed = files
                 .iter_mut()
                 .filter_map(|file| file.has_changed().then_some(()));
             if changed.count() > 0 || is_asked {
-                self.reload(running);
+                self.reload(started, &mut applied).await;
             }
         }
     }
 
-    fn reload(&self, running: &Config) {
+    async fn reload(&self, started: &Config, applied: &mut Option<Config>) {
+        let certificate = self.reload_certificate();
+        let config = match self.load(started).await {
+            Ok(config) => config,
+            Err(error) => {
+                self.last.failed(format!("{error:#}"));
+                tracing::warn!(
+                    "the configuration has a mistake, and nothing was changed: {error:#}"
+                );
+                return;
+            }
+        };
+        let before = applied.as_ref().unwrap_or(started);
+        let is_live = |setting: &&str| LIVE.contains(setting);
+        let mut changed = config.changed_since(before);
+        changed.retain(is_live);
+        let mut after_restart = config.changed_since(started);
+        after_restart.retain(|setting| !is_live(setting));
+        if changed.is_empty() {
+            tracing::info!("the configuration was reloaded; no setting has changed that can");
+        } else {
+            let settings = changed.join(", ");
+            tracing::info!(
+                settings,
+                "the configuration was reloaded, and settings have changed"
+            );
+        }
+        for setting in &after_restart {
+            tracing::warn!("`{setting}` has changed, and takes effect after a restart");
+        }
+        match certificate {
+            Ok(()) => self.last.succeeded(after_restart),
+            Err(error) => self.last.failed(error.to_string()),
+        }
+        *applied = Some(config);
+    }
+
+    fn reload_certificate(&self) -> Result<(), TlsError> {
         match self.tls.as_ref().map(Tls::reload) {
             Some(Ok(true)) => tracing::info!("new connections use the new certificate"),
             Some(Err(error)) => {
                 tracing::warn!(%error, "the certificate was not reloaded; the one from before stays");
+                return Err(error);
             }
             Some(Ok(false)) | None => {}
         }
-        match Config::of_this_process(&self.flags) {
-            Ok(config) => match &config.changed_since(running)[..] {
-                [] => tracing::info!("reloaded; no setting has changed"),
-                changed => {
-                    let settings = changed.join(", ");
-                    tracing::warn!(
-                        settings,
-                        "settings have changed and take effect after a restart"
-                    );
-                }
-            },
-            Err(error) => {
-                tracing::warn!("the configuration has a mistake, and nothing was changed: {error}");
-            }
+        Ok(())
+    }
+
+    /// Reads the configuration again, and applies it.
+    ///
+    /// # Errors
+    /// Fails if it has a mistake. Then nothing has changed.
+    async fn load(&self, started: &Config) -> anyhow::Result<Config> {
+        let config = Config::of_this_process(&self.flags)?;
+        // The trusted header takes effect after a restart.
+        let rules = key_rules(&config, trusted(started)?);
+        let requires_key = self.keys.would_be_required(&rules);
+        refuse_to_be_open(&config, requires_key, self.address)?;
+        let roster = self.parts.reload(&config)?;
+        self.parts.servers.resolve().await;
+        // So that the first request does not wait for a backend that is away. Its error is found
+        // again by the requests that need it.
+        let _ = tokio::time::timeout(LISTED_WITHIN, roster.models()).await;
+        let policy = Policy {
+            models: policy(started).models,
+            deletes_without_key: self.address.ip().is_loopback(),
+            ..policy(&config)
+        };
+        self.door.change(backend(&roster, started), policy);
+        self.keys.change(rules);
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::find;
+
+    #[test]
+    fn every_live_setting_exists() {
+        for setting in LIVE {
+            assert!(find(setting).is_some(), "{setting}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_written_is_reloaded_once_it_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("loggia.toml");
+        std::fs::write(&path, "strict = true").unwrap();
+        let mut file = WatchedFile::new(&path);
+        assert!(!file.has_changed());
+        std::fs::write(&path, "").unwrap();
+        assert!(!file.has_changed(), "it may not be complete");
+        std::fs::write(&path, "strict = false").unwrap();
+        assert!(!file.has_changed());
+        assert!(file.has_changed());
+        assert!(!file.has_changed(), "it is reloaded once");
+        let other = folder.path().join("other");
+        std::fs::write(&other, "strict = false").unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert!(!file.has_changed());
+        assert!(file.has_changed(), "an editor has replaced it");
+        std::fs::remove_file(&path).unwrap();
+        assert!(!file.has_changed());
     }
 }

@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Program {
     folder: tempfile::TempDir,
     variables: Vec<(String, String)>,
+    /// A shell command that runs before the program, in a mount namespace of their own.
+    prepare: Option<String>,
 }
 
 impl Program {
@@ -30,7 +32,15 @@ impl Program {
         Program {
             folder: tempfile::tempdir().unwrap(),
             variables: Vec::new(),
+            prepare: None,
         }
+    }
+
+    /// Runs the program in a mount namespace of its own, after this shell command. Needs root.
+    #[must_use]
+    pub(crate) fn in_namespace(mut self, prepare: &str) -> Self {
+        self.prepare = Some(prepare.to_owned());
+        self
     }
 
     /// Adds a variable to its environment.
@@ -84,10 +94,21 @@ impl Program {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_loggia"));
+        let program = env!("CARGO_BIN_EXE_loggia");
+        let mut command = match &self.prepare {
+            None => Command::new(program),
+            Some(prepare) => {
+                let mut command = Command::new("unshare");
+                let script = format!("{prepare} && exec \"$0\" \"$@\"");
+                command.args(["-m", "sh", "-c", &script, program]);
+                command
+            }
+        };
+        let paths = std::env::var_os("PATH").filter(|_| self.prepare.is_some());
         command
             .args(arguments)
             .env_clear()
+            .envs(paths.map(|paths| ("PATH", paths)))
             .current_dir(self.folder.path())
             .env("LOGGIA_DATA_DIR", self.path("data"));
         for (name, value) in &self.variables {

@@ -11,7 +11,7 @@ use super::{Program, Running};
 pub(crate) struct Served {
     pub(crate) running: Running,
     pub(crate) address: SocketAddr,
-    _program: Option<Program>,
+    program: Option<Program>,
 }
 
 impl Served {
@@ -40,7 +40,7 @@ impl Served {
         Self {
             running,
             address,
-            _program: Some(program),
+            program: Some(program),
         }
     }
 
@@ -54,8 +54,19 @@ impl Served {
         Self {
             running,
             address,
-            _program: None,
+            program: None,
         }
+    }
+
+    /// Its data folder and environment.
+    pub(crate) fn program(&self) -> &Program {
+        self.program.as_ref().unwrap()
+    }
+
+    /// Ends the program. Returns its data folder and environment, to start it again.
+    pub(crate) fn end(self) -> Program {
+        drop(self.running);
+        self.program.unwrap()
     }
 
     /// Sends a request. Returns the status, and the body as JSON.

@@ -1,0 +1,154 @@
+//! The wishes of operators about nodes: followed in the store, so that all servers that share it have
+//! the same nodes within a second, and changed by the admin API.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::BoxFuture;
+use loggia_api::store::{NodeStore, NodeWish, StoreError, StoredNode};
+use loggia_server::{Node, NodeChange, NodeChangeError, Nodes};
+
+use super::Servers;
+use crate::config::Url;
+
+/// How often the store is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+
+/// After how long the wish about a node that is not in the configuration is forgotten. All servers
+/// have long noticed it.
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
+
+impl Servers {
+    /// Reads the wishes that a store keeps, and uses it for new ones.
+    pub(crate) async fn load(&self, store: Arc<dyn NodeStore>) -> Result<(), StoreError> {
+        self.0.state().store = Arc::clone(&store);
+        self.read(&*store).await
+    }
+
+    /// Reads the wishes whenever they have changed. It never ends. While the store is away, those
+    /// that were read last hold.
+    pub(crate) async fn follow(self) {
+        let store = Arc::clone(&self.0.state().store);
+        let mut known = None;
+        let mut works = true;
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let read = match store.node_version().await {
+                Ok(version) if known == Some(version) => Ok(()),
+                Ok(version) => {
+                    // Read after the version, so that no change between the two is missed.
+                    let read = self.read(&*store).await;
+                    known = read.is_ok().then_some(version);
+                    read
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &read
+                && works
+            {
+                tracing::warn!(%error, "the nodes that operators added and drained cannot be read");
+            }
+            works = read.is_ok();
+        }
+    }
+
+    async fn read(&self, store: &dyn NodeStore) -> Result<(), StoreError> {
+        let wishes = store.nodes().await?;
+        let mut state = self.0.state();
+        state.wishes = wishes;
+        state.sync();
+        Ok(())
+    }
+
+    /// Returns the wish to store, or the one to forget.
+    fn checked(&self, change: &NodeChange) -> Result<Change, NodeChangeError> {
+        let state = self.0.state();
+        let mut servers = state.servers.iter();
+        let server = servers.find(|server| server.name == change.backend);
+        let server =
+            server.ok_or_else(|| NodeChangeError::UnknownBackend(change.backend.clone()))?;
+        let place = server.kind.place(&change.place);
+        let backend = change.backend.clone();
+        let is_here = state.configured(server).iter().any(|it| it.place == place);
+        if change.wish == NodeWish::Added {
+            if server.present.iter().any(|spec| spec.place == place) {
+                return Err(NodeChangeError::Twice { backend, place });
+            }
+            let earlier = state
+                .wishes
+                .iter()
+                .find(|wish| wish.backend == backend && server.kind.place(&wish.place) == place);
+            if let (true, Some(earlier)) = (is_here, earlier) {
+                return Ok(Change::Forget(earlier.clone()));
+            }
+            let url = place.parse::<Url>();
+            let url = url.map_err(|error| NodeChangeError::Url(error.to_string()))?;
+            if url.by_dns {
+                let why = "a name whose addresses are nodes belongs into the configuration, which is reloaded without a restart";
+                return Err(NodeChangeError::Url(why.to_owned()));
+            }
+        } else if !is_here && !server.fleet.nodes().iter().any(|it| *it.place == *place) {
+            return Err(NodeChangeError::Unknown { backend, place });
+        }
+        Ok(Change::Put(StoredNode {
+            backend,
+            place,
+            wish: change.wish,
+            changed: now(),
+        }))
+    }
+
+    /// Returns the wishes about nodes that are gone everywhere.
+    fn outdated(&self) -> Vec<StoredNode> {
+        let state = self.0.state();
+        let before = now() - i64::try_from(FORGOTTEN_AFTER.as_secs()).unwrap_or(0);
+        let is_configured = |wish: &StoredNode| {
+            let mut servers = state.servers.iter();
+            servers.any(|server| {
+                let mut configured = state.configured(server).into_iter();
+                server.name == wish.backend && configured.any(|spec| spec.place == wish.place)
+            })
+        };
+        let wishes = state.wishes.iter();
+        let outdated = wishes.filter(|wish| {
+            wish.wish != NodeWish::Added && wish.changed < before && !is_configured(wish)
+        });
+        outdated.cloned().collect()
+    }
+}
+
+/// A change of the store.
+enum Change {
+    Put(StoredNode),
+    Forget(StoredNode),
+}
+
+impl Nodes for Servers {
+    fn nodes(&self) -> Vec<Node> {
+        self.nodes_of(None)
+    }
+
+    fn change(&self, change: NodeChange) -> BoxFuture<'_, Result<(), NodeChangeError>> {
+        Box::pin(async move {
+            let store = Arc::clone(&self.0.state().store);
+            match self.checked(&change)? {
+                Change::Put(wish) => store.put_node(wish).await?,
+                Change::Forget(wish) => store.forget_node(wish).await?,
+            }
+            for outdated in self.outdated() {
+                store.forget_node(outdated).await?;
+            }
+            self.read(&*store).await?;
+            Ok(())
+        })
+    }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}

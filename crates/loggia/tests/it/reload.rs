@@ -1,0 +1,221 @@
+//! The configuration file is read again while the program runs: what takes effect at once, what does
+//! not, and what a mistake does.
+
+#![cfg(unix)]
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::ollama::{MODEL, Ollama};
+use crate::support::served::Served;
+use crate::support::{Program, eventually};
+
+const KEY: &str = "0123456789-first-key";
+const OTHER: &str = "0123456789-other-key";
+
+struct Reloaded {
+    served: Served,
+}
+
+impl Reloaded {
+    fn start(config: &str) -> Self {
+        let program = Program::new().with("LOGGIA_LOG", "info");
+        program.write("loggia.toml", config);
+        Self {
+            served: Served::start(program, &["--config", "loggia.toml"]),
+        }
+    }
+
+    fn write(&self, config: &str) {
+        self.served.program().write("loggia.toml", config);
+    }
+
+    fn hang_up(&self) {
+        let id = self.served.running.0.id().to_string();
+        let sent = Command::new("kill").args(["-HUP", &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Sends a chat with a key, and reads until the text.
+    fn begin(&self, key: &str, model: &str, until: &str) -> (BufReader<TcpStream>, String) {
+        let body = json!({"model": model, "stream": true, "nonsense": true,
+            "messages": [{"role": "user", "content": "Hi"}]});
+        let body = body.to_string();
+        let length = body.len();
+        let mut connection = TcpStream::connect(self.served.address).unwrap();
+        write!(
+            connection,
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\
+             content-type: application/json\r\nauthorization: Bearer {key}\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut stream = BufReader::new(connection);
+        let mut begun = String::new();
+        while !begun.contains(until) && stream.read_line(&mut begun).unwrap() > 0 {}
+        (stream, begun)
+    }
+
+    fn chat(&self, key: &str, model: &str) -> String {
+        let (mut stream, mut answer) = self.begin(key, model, "\r\n");
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// The status and the text of the list of models.
+    fn models(&self, key: &str) -> String {
+        let mut connection = TcpStream::connect(self.served.address).unwrap();
+        let head = "GET /v1/models HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n";
+        write!(connection, "{head}authorization: Bearer {key}\r\n\r\n").unwrap();
+        let mut text = String::new();
+        connection.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let mut connection = TcpStream::connect(self.served.address).unwrap();
+        let head = "GET /metrics HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n";
+        write!(connection, "{head}authorization: Bearer {KEY}\r\n\r\n").unwrap();
+        let mut text = String::new();
+        connection.read_to_string(&mut text).unwrap();
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.expect(&text).parse().unwrap()
+    }
+}
+
+fn config(ollama: &Ollama, more: &str, key: &str) -> String {
+    format!(
+        "ollama = [\"gpu={}\"]\n{more}\n[[key]]\nname = \"ops\"\nkey = \"{key}\"\n\
+         scopes = [\"chat\", \"admin\", \"metrics\"]\n",
+        ollama.url()
+    )
+}
+
+#[test]
+fn settings_change_for_new_requests_and_no_stream_ends() {
+    let (first, second) = (Ollama::start(), Ollama::start());
+    let reloaded = Reloaded::start(&config(&first, "", KEY));
+    let started = reloaded.metric("loggia_config_last_reload_success_timestamp_seconds");
+    let (mut stream, begun) = reloaded.begin(KEY, MODEL, "Hel");
+    assert!(begun.starts_with("HTTP/1.1 200"), "{begun}");
+    assert!(reloaded.chat(OTHER, MODEL).starts_with("HTTP/1.1 401"));
+    assert!(reloaded.chat(KEY, "other").starts_with("HTTP/1.1 404"));
+
+    // Another server, another key, an alias and strictness.
+    let more = format!("strict = true\nworkers = 3\naliases = {{ other = \"{MODEL}\" }}");
+    reloaded.write(&config(&second, &more, OTHER));
+    reloaded.hang_up();
+    eventually("the key is another one", || {
+        reloaded.models(KEY).starts_with("HTTP/1.1 401")
+    });
+    let refused = reloaded.chat(OTHER, MODEL);
+    assert!(
+        refused.starts_with("HTTP/1.1 400") && refused.contains("nonsense"),
+        "{refused}"
+    );
+    first.go_on.add_permits(1000);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(
+        rest.contains("[DONE]") && !rest.contains("\"error\""),
+        "{rest}"
+    );
+
+    // Without a signal: an editor writes another file and renames it.
+    let program = reloaded.served.program();
+    let more = format!("aliases = {{ other = \"{MODEL}\" }}");
+    let new = program.write("loggia.toml.new", config(&second, &more, KEY));
+    std::fs::rename(new, program.path("loggia.toml")).unwrap();
+    second.go_on.add_permits(1000);
+    eventually("it is reloaded", || {
+        reloaded.models(KEY).starts_with("HTTP/1.1 200")
+    });
+    assert_eq!(second.chats.load(Ordering::SeqCst), 0);
+    let answer = reloaded.chat(KEY, "other");
+    assert!(answer.contains("[DONE]"), "{answer}");
+    assert_eq!(second.chats.load(Ordering::SeqCst), 1);
+    assert!(reloaded.metric("loggia_config_last_reload_success_timestamp_seconds") > started);
+    assert!((reloaded.metric("loggia_config_settings_after_restart") - 0.0).abs() < 0.5);
+
+    let Reloaded { mut served } = reloaded;
+    served.running.0.kill().unwrap();
+    let log = served.running.log();
+    assert!(
+        log.contains("`workers` has changed, and takes effect after a restart"),
+        "{log}"
+    );
+    assert!(!log.contains(KEY) && !log.contains(OTHER), "{log}");
+}
+
+#[test]
+fn a_mistake_changes_nothing_and_is_named() {
+    let ollama = Ollama::start();
+    ollama.go_on.add_permits(1000);
+    let good = config(&ollama, "", KEY);
+    let reloaded = Reloaded::start(&good);
+    let successful = || reloaded.metric("loggia_config_last_reload_successful") > 0.5;
+    assert!(successful());
+    for (mistake, named) in [
+        ("strict = maybe", "strict"),
+        ("unknown_setting = 1", "unknown_setting"),
+        ("aliases = { a = \"b\", b = \"a\" }", "forms a loop"),
+        (
+            "openai = [{ name = \"gpu\", url = \"http://127.0.0.1:9\" }]",
+            "two backends have the name",
+        ),
+    ] {
+        // Beside the mistake there is a change that is none.
+        let more = format!("body_limit = \"1B\"\n{mistake}");
+        reloaded.write(&config(&ollama, &more, OTHER));
+        reloaded.hang_up();
+        eventually(mistake, || !successful());
+        let answer = reloaded.chat(KEY, MODEL);
+        assert!(answer.contains("[DONE]"), "{mistake}: {answer}");
+        let (status, server) = reloaded.served.ask(
+            "GET",
+            "/admin/server",
+            &format!("authorization: Bearer {KEY}\r\n"),
+        );
+        let last = &server["last_reload"];
+        assert_eq!((status, &last["successful"]), (200, &json!(false)));
+        assert!(last["error"].as_str().unwrap().contains(named), "{last}");
+        reloaded.write(&good);
+        reloaded.hang_up();
+        eventually("it is good again", successful);
+    }
+}
+
+#[test]
+fn a_backend_that_is_gone_ends_its_streams_in_peace_and_timeouts_change() {
+    let (first, second) = (Ollama::start(), Ollama::start());
+    let both = |more: &str| {
+        format!(
+            "ollama = [\"gpu={}\", \"spare={}\"]\n{more}\n[[key]]\nname = \"ops\"\nkey = \"{KEY}\"\n\
+             scopes = [\"chat\", \"admin\", \"metrics\"]\n",
+            first.url(),
+            second.url()
+        )
+    };
+    let reloaded = Reloaded::start(&both(""));
+    let (mut stream, begun) = reloaded.begin(KEY, &format!("spare/{MODEL}"), "Hel");
+    assert!(begun.contains("served-by: spare;"), "{begun}");
+    assert!(reloaded.models(KEY).contains("spare/"));
+    reloaded.write(&config(&first, "idle_timeout = \"100ms\"", KEY));
+    reloaded.hang_up();
+    eventually("it is gone", || !reloaded.models(KEY).contains("spare/"));
+    let gone = reloaded.chat(KEY, &format!("spare/{MODEL}"));
+    assert!(gone.starts_with("HTTP/1.1 404"), "{gone}");
+    // A request that begins now has the new time limit; the one before has its own.
+    let late = reloaded.chat(KEY, MODEL);
+    assert!(late.contains("backend_timeout"), "{late}");
+    std::thread::sleep(Duration::from_millis(200));
+    second.go_on.add_permits(1);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("[DONE]"), "{rest}");
+}
