@@ -11,8 +11,8 @@ use futures_util::{StreamExt as _, stream};
 
 use super::names::ResolvedModel;
 use crate::{
-    Abilities, BackendError, Call, EmbeddingCall, Embeddings, KnownFields, OptionNames, Phase,
-    Reply, SchemaEngine, ToolSchemas,
+    Abilities, BackendError, Call, EmbeddingCall, Embeddings, KnownFields, OllamaCall, OllamaReply,
+    OllamaRoute, OptionNames, Phase, Reply, SchemaEngine, ToolSchemas,
 };
 
 /// Returns the abilities that all of these models have: whichever model answers, it honours the
@@ -146,6 +146,35 @@ pub(super) async fn embed(
     Err(failures.first())
 }
 
+/// Answers a call of Ollama's own API by the first Ollama server that can answer. For embeddings,
+/// only those with the same model are asked.
+pub(super) async fn ollama_api(
+    places: Vec<ResolvedModel<'_>>,
+    call: OllamaCall,
+) -> Result<Option<OllamaReply>, BackendError> {
+    let embeds = matches!(
+        call.work.route,
+        OllamaRoute::Embed | OllamaRoute::Embeddings
+    );
+    let first = places.iter().min_by_key(|place| place.order);
+    let only = first.filter(|_| embeds).map(|place| place.model.clone());
+    let mut failures = Failures::default();
+    for place in places {
+        if only.as_ref().is_some_and(|only| *only != place.model) {
+            continue;
+        }
+        let mut call = call.clone();
+        call.work.model = Some(place.model);
+        match place.member.backend.ollama_api(call).await {
+            Ok(Some(reply)) => return Ok(Some(reply)),
+            // It is no Ollama server.
+            Ok(None) => {}
+            Err(error) => failures.add(error)?,
+        }
+    }
+    failures.first.map_or(Ok(None), Err)
+}
+
 /// The errors of the models that were asked.
 #[derive(Default)]
 struct Failures {
@@ -172,6 +201,7 @@ impl Failures {
             | BackendError::Credentials { .. }
             | BackendError::ModelNotFound { .. }
             | BackendError::NoModels
+            | BackendError::NodeRemoved { .. }
             | BackendError::Unsupported { .. } => true,
             // A crash is retried only once, so that a prompt that crashes an engine crashes at most
             // two.

@@ -427,14 +427,22 @@ impl Backend for Roster {
                 }
                 return Ok(None);
             };
+            let route = call.work.route;
+            if route.generates() {
+                let by_share = matches!(route, OllamaRoute::Chat | OllamaRoute::Generate);
+                let choices = self.choices(asked, by_share).await;
+                if !choices.is_empty() {
+                    return Box::pin(fallback::ollama_api(choices, call)).await;
+                }
+            }
             let place = self.find(asked).await?;
-            if place.by_alias && call.work.route == OllamaRoute::Delete {
+            if place.by_alias && route == OllamaRoute::Delete {
                 return Err(BackendError::NotDeleted {
                     model: asked.clone(),
                     why: NotDeleted::Alias { of: place.model },
                 });
             }
-            let changes_models = call.work.route.changes_models();
+            let changes_models = route.changes_models();
             call.work.model = Some(place.model);
             let reply = place.member.backend.ollama_api(call).await;
             if changes_models {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use loggia_backend::roster::{Found, Roster, RosterError, SurveyedAlias};
 use loggia_backend::{
-    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, NotDeleted, Reply,
-    ServedBy,
+    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, NotDeleted,
+    OllamaCall, OllamaReply, OllamaRequest, OllamaRoute, Reply, ServedBy,
 };
+use loggia_wire::Extra;
 use loggia_wire::openai::Model;
 use serde_json::json;
 
@@ -117,6 +118,22 @@ impl Backend for Fake {
         let mut models = self.models.lock().unwrap();
         models.as_mut().unwrap().retain(|model| *model != id);
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Only Ollama servers answer.
+    fn ollama_api(
+        &self,
+        call: OllamaCall,
+    ) -> BoxFuture<'_, Result<Option<OllamaReply>, BackendError>> {
+        let model = call.work.model.unwrap_or_default();
+        let reply = || OllamaReply {
+            served_by: ServedBy::new(self.name, &model),
+            media_type: "application/json".to_owned(),
+            pieces: Box::pin(futures_util::stream::empty()),
+        };
+        let answers = self.models.lock().unwrap().clone();
+        let answer = answers.map(|_| self.name.starts_with("ollama").then(reply));
+        Box::pin(std::future::ready(answer))
     }
 
     fn is_called(&self, listed: &str, asked: &str) -> bool {
@@ -655,4 +672,48 @@ fn backends_have_names_that_can_stand_before_a_slash_and_only_one_has_each() {
         try_roster(&[], &["a=b", "b=a"]),
         Err(RosterError::Alias(_))
     ));
+}
+
+#[tokio::test]
+async fn ollamas_own_api_falls_back_among_the_ollama_servers_of_an_alias() {
+    let vllm = Fake::having("vllm", &["big"]);
+    let first = Fake::having("ollama-1", &["m"]);
+    let second = Fake::having("ollama-2", &["m", "small"]);
+    let aliases = [
+        "chat=vllm/big|ollama-1/m|ollama-2/small",
+        "embed=ollama-1/m|ollama-2/small|ollama-2/m",
+    ];
+    let roster = roster(&[&vllm, &first, &second], &aliases);
+    let served = async |route, model: &str| {
+        let work = OllamaRequest {
+            route,
+            model: Some(model.to_owned()),
+            fields: Extra::default(),
+        };
+        let reply = roster.ollama_api(OllamaCall::new("1", work)).await?;
+        let served_by = reply.map(|reply| reply.served_by);
+        Ok::<_, BackendError>(served_by.map(|by| format!("{} {}", by.backend, by.model)))
+    };
+    let by = |served: &str| Ok(Some(served.to_owned()));
+    assert_eq!(served(OllamaRoute::Chat, "chat").await, by("ollama-1 m"));
+    assert_eq!(served(OllamaRoute::Embed, "embed").await, by("ollama-1 m"));
+    first.goes_down();
+    assert_eq!(
+        served(OllamaRoute::Chat, "chat").await,
+        by("ollama-2 small")
+    );
+    assert_eq!(
+        served(OllamaRoute::Generate, "chat").await,
+        by("ollama-2 small")
+    );
+    assert_eq!(
+        served(OllamaRoute::Embed, "embed").await,
+        by("ollama-2 m"),
+        "another model's vectors cannot be compared"
+    );
+    second.goes_down();
+    assert_eq!(
+        served(OllamaRoute::Chat, "chat").await,
+        Err(unreachable_backend("ollama-1"))
+    );
 }
