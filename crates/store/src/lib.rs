@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`SqlStore`] (`store.rs`, each call of the trait), `read.rs` and `write.rs` (the
 //! calls as SQL), `keys.rs` (API keys), `chunks.rs` and `vectors.rs` (vector stores), `sql.rs`
-//! (both databases as one), `sealing.rs` (encryption). Then the two places: `file.rs` (how the file is opened), `batches.rs` (several
+//! (both databases as one), `packed.rs` (items in one row), `sealing.rs` (encryption). Then the two places: `file.rs` (how the file is opened), `batches.rs` (several
 //! writes in one transaction), and `postgres.rs`. `schema.rs` has the tables, and how an older
 //! database gets them, `retention.rs` what is deleted when, `error.rs` the databases' errors as the
 //! trait's. `blobs/` keeps the contents of files, in a folder or in a bucket. What is stored when, and how an answer looks, is `loggia-api`.
@@ -17,6 +17,7 @@ mod file;
 mod identity;
 mod keys;
 mod nodes;
+mod packed;
 mod postgres;
 mod read;
 mod retention;

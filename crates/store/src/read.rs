@@ -1,5 +1,6 @@
 //! Reading as SQL. The statements are those of SQLite and of PostgreSQL alike.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt as _;
@@ -8,8 +9,9 @@ use loggia_api::store::{
     MOST_OBJECTS_OF_A_CHAIN, Object, ObjectRef, Order, Owner, Page, Side, StoreError,
 };
 
+use crate::packed::PackedItem;
 use crate::sealing::{Place, Sealing};
-use crate::sql::{Row, Sql, Statement, number};
+use crate::sql::{Row, Sql, Statement, Value, number};
 use crate::write::finder;
 
 /// A recursive table of the responses that a response continues, with their distance from it. The
@@ -23,21 +25,21 @@ const CHAIN: &str = "\
         JOIN objects ON id = chain.previous AND owner = $2 AND kind = $3 \
         WHERE steps < $4 AND bytes <= $5 \
     ) \
-    SELECT chain.previous, chain.steps, chain.bytes, items.id, items.side, items.body, items.sealed \
-    FROM chain LEFT JOIN items ON ";
-const ORDER_OF_CHAIN: &str = " ORDER BY chain.steps DESC, items.side, items.seq";
+    SELECT previous, steps, bytes, CASE WHEN bytes <= $5 THEN ";
+const OLDEST_OF_CHAIN: &str =
+    " END AS items FROM chain WHERE steps = (SELECT MAX(steps) FROM chain)";
 
-/// The id of the oldest object in the chain of an object.
+/// The place of the oldest object in the chain of an object.
 const OLDEST: &str = "\
-    WITH RECURSIVE chain (id, previous, steps) AS ( \
-        SELECT id, previous, CAST(0 AS BIGINT) FROM objects \
+    WITH RECURSIVE chain (seq, previous, steps) AS ( \
+        SELECT seq, previous, CAST(0 AS BIGINT) FROM objects \
         WHERE id = $1 AND owner = $2 AND kind = $3 \
         UNION ALL \
-        SELECT objects.id, objects.previous, steps + 1 FROM chain \
+        SELECT objects.seq, objects.previous, steps + 1 FROM chain \
         JOIN objects ON objects.id = chain.previous AND owner = $2 AND kind = $3 \
         WHERE steps < $4 \
     ) \
-    SELECT id FROM chain ORDER BY steps DESC LIMIT 1";
+    SELECT seq FROM chain ORDER BY steps DESC LIMIT 1";
 
 /// The place of an object.
 const PLACE: &str = "(SELECT seq FROM objects WHERE id = $1 AND owner = $2 AND kind = $3)";
@@ -65,31 +67,22 @@ impl Access<'_> {
         Ok((row.number("seq")?, self.object(&row, at.kind)?))
     }
 
-    /// An object and all its items of one side, by one statement: the way to a database and back
-    /// takes longer than the reading. The first row is that of the object.
+    /// An object and all its items of one side, in one row: each row of SQLite's thread is a message
+    /// of its own, and takes longer than the reading.
     pub(crate) async fn find_with_items(
         &mut self,
         at: ObjectRef<'_>,
         side: Side,
     ) -> Result<(Object, Vec<Item>), StoreError> {
         let mut find = self.select();
-        find.push(", CAST(0 AS BIGINT) AS side, CAST(0 AS BIGINT) AS part FROM objects");
-        only(&mut find, at);
-        find.push(
-            " UNION ALL SELECT items.seq, items.id, 0, NULL, '', items.body, items.sealed, NULL, 0, \
-            items.side, 1 FROM objects JOIN items ON ",
-        );
+        find.push(", (SELECT ").push(&self.sql.packed_items("0"));
+        find.push(" FROM items WHERE ");
         find.push(&self.sql.items_on("objects.seq", side));
+        find.push(") AS items FROM objects");
         only(&mut find, at);
-        find.push(" ORDER BY part, seq");
-        let mut rows = self.sql.rows(&find);
-        let first = rows.try_next().await?.ok_or(StoreError::NotFound)?;
-        let object = object(&first, at.kind, self.sealing)?;
-        let mut items = Vec::new();
-        while let Some(row) = rows.try_next().await? {
-            items.push(item(&row, self.sealing)?);
-        }
-        Ok((object, items))
+        let row = self.sql.row(&find).await?.ok_or(StoreError::NotFound)?;
+        let object = self.object(&row, at.kind)?;
+        Ok((object, unpacked(&row, self.sealing)?))
     }
 
     /// The place of an object, without the object: its body may be large.
@@ -184,32 +177,28 @@ impl Access<'_> {
             .with(at.kind.as_str())
             .with(MOST_STEPS)
             .with(i64::try_from(MOST_BYTES_OF_A_CHAIN).unwrap_or(i64::MAX));
-        chain.push(&self.sql.items_of_chain("chain.seq"));
-        chain.push(ORDER_OF_CHAIN);
-        let mut rows = self.sql.rows(&chain);
-        let first = rows.try_next().await?.ok_or(StoreError::NotFound)?;
-        // The first row is that of the oldest object that was found.
-        is_whole(&first)?;
-        let (mut items, mut next) = (Vec::new(), Some(first));
-        while let Some(row) = next {
-            // An object without items has one row.
-            if row.optional_text("id")?.is_some() {
-                items.push(item(&row, self.sealing)?);
-            }
-            next = rows.try_next().await?;
-        }
-        Ok(items)
+        chain.push("(SELECT ");
+        chain.push(&self.sql.packed_items("parts.steps"));
+        chain.push(" FROM chain AS parts JOIN items ON ");
+        chain.push(&self.sql.items_of_chain("parts.seq"));
+        chain.push(")").push(OLDEST_OF_CHAIN);
+        let row = self.sql.row(&chain).await?.ok_or(StoreError::NotFound)?;
+        is_whole(&row)?;
+        unpacked(&row, self.sealing)
     }
 
     pub(crate) async fn oldest(&mut self, at: ObjectRef<'_>) -> Result<Object, StoreError> {
-        let oldest = Statement::new(OLDEST)
-            .with(at.id)
-            .with(column(at.owner))
-            .with(at.kind.as_str())
-            .with(MOST_STEPS);
-        let row = self.sql.row(&oldest).await?.ok_or(StoreError::NotFound)?;
-        let id = row.text("id")?;
-        Ok(self.find(ObjectRef { id: &id, ..at }).await?.1)
+        let mut find = self.select_after([
+            at.id.into(),
+            column(at.owner).into(),
+            at.kind.as_str().into(),
+            MOST_STEPS.into(),
+        ]);
+        find.push(" FROM objects WHERE seq = (")
+            .push(OLDEST)
+            .push(")");
+        let row = self.sql.row(&find).await?.ok_or(StoreError::NotFound)?;
+        self.object(&row, at.kind)
     }
 
     pub(crate) async fn find_items(
@@ -265,10 +254,18 @@ impl Access<'_> {
 
     /// The beginning of every statement that returns objects: their columns.
     fn select<'a>(&self) -> Statement<'a> {
+        self.select_after([])
+    }
+
+    /// The same for a statement whose text has placeholders for these values.
+    fn select_after<'a>(&self, values: impl IntoIterator<Item = Value<'a>>) -> Statement<'a> {
         let mut select = Statement::new(
             "SELECT seq, id, created, model, metadata, body, sealed, previous, \
             CAST(CASE WHEN held_until > ",
         );
+        for value in values {
+            select = select.with(value);
+        }
         self.sql.push_now(&mut select);
         select.push(" THEN 1 ELSE 0 END AS BIGINT) AS is_held");
         select
@@ -380,6 +377,33 @@ pub(crate) fn object(row: &Row, kind: Kind, sealing: &Sealing) -> Result<Object,
         is_held: row.number("is_held")? != 0,
         id,
     })
+}
+
+/// Returns the items of a row that has all of them packed in one value, in their order.
+fn unpacked(row: &Row, sealing: &Sealing) -> Result<Vec<Item>, StoreError> {
+    let packed = row.optional_bytes("items")?.unwrap_or_default();
+    let mut parts = PackedItem::all(packed).ok_or_else(damaged)?;
+    parts.sort_unstable_by_key(|part| (Reverse(part.steps), part.side, part.seq));
+    let item = |part: PackedItem<'_>| {
+        let id = str::from_utf8(part.id).map_err(|_| damaged())?;
+        let body = if part.is_sealed {
+            sealing.opened(Place::Item(id), part.body)?
+        } else {
+            part.body.to_vec()
+        };
+        Ok(Item {
+            id: id.to_owned(),
+            body: String::from_utf8(body).map_err(|_| damaged())?,
+            side: side(part.side),
+        })
+    };
+    parts.into_iter().map(item).collect()
+}
+
+fn damaged() -> StoreError {
+    StoreError::Unavailable {
+        cause: "the items of an object are damaged".to_owned(),
+    }
 }
 
 fn item(row: &Row, sealing: &Sealing) -> Result<Item, StoreError> {

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_core::stream::BoxStream;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use loggia_api::store::{Side, StoreError};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Executor as _, Row as _};
+use sqlx::{Either, Executor as _, Row as _};
 
 use crate::error::fact;
 
@@ -120,8 +120,15 @@ impl Sql<'_> {
         match self {
             Self::Sqlite(connection) => {
                 let query = query!(statement, |text| text);
-                let done = query.execute(&mut **connection).await;
-                done.map(|done| done.rows_affected()).map_err(failed)
+                // `execute` would also wait for the end of the messages from SQLite's thread, which
+                // often wakes this thread a second time.
+                let mut messages = connection.fetch_many(query);
+                while let Some(message) = messages.try_next().await.map_err(failed)? {
+                    if let Either::Left(done) = message {
+                        return Ok(done.rows_affected());
+                    }
+                }
+                Ok(0)
             }
             Self::Postgres(connection) => {
                 let query = query!(statement, without_nul);
@@ -202,6 +209,30 @@ impl Sql<'_> {
             Self::Sqlite(_) => places(object, first, last),
             Self::Postgres(_) => {
                 format!("items.object = {object} AND items.side IN ({first}, {last})")
+            }
+        }
+    }
+
+    /// The items of a query in one value, for [`PackedItem::all`](crate::packed::PackedItem::all),
+    /// in any order. `steps` is how many objects away each is.
+    pub(crate) fn packed_items(&self, steps: &str) -> String {
+        let head = |is_sealed: &str, id: &str, body: &str| {
+            format!(
+                "{steps} || ' ' || items.side || ' ' || items.seq || ' ' || {is_sealed} || ' ' || \
+                octet_length({id}) || ' ' || octet_length({body}) || '\n'"
+            )
+        };
+        match self {
+            Self::Sqlite(_) => {
+                let (id, body) = ("items.id", "COALESCE(items.sealed, items.body)");
+                let head = head("(items.sealed IS NOT NULL)", id, body);
+                format!("CAST(group_concat({head} || {id} || {body}, '') AS BLOB)")
+            }
+            Self::Postgres(_) => {
+                let id = "convert_to(items.id, 'UTF8')";
+                let body = "COALESCE(items.sealed, convert_to(items.body, 'UTF8'))";
+                let head = head("(items.sealed IS NOT NULL)::int", id, body);
+                format!("string_agg(convert_to({head}, 'UTF8') || {id} || {body}, ''::bytea)")
             }
         }
     }
