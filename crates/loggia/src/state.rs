@@ -207,24 +207,19 @@ fn unreadable(found: &Survey) -> String {
 }
 
 fn amounts(found: &Survey, limit: u64) -> String {
-    let amounts = |number: u64, one: &str, many: &str| {
-        let noun = if number == 1 { one } else { many };
-        format!("{number} {noun}")
-    };
-    format!(
-        "{}, {}, {}, {}, {}, {} of {}",
-        amounts(
-            found.chat_completions,
-            "chat completion",
-            "chat completions"
-        ),
-        amounts(found.conversations, "conversation", "conversations"),
-        amounts(found.responses, "response", "responses"),
-        amounts(found.messages, "message of a thread", "messages of threads"),
-        amounts(found.vector_stores, "vector store", "vector stores"),
-        ByteSize::b(found.bytes),
-        ByteSize::b(limit)
-    )
+    let mut parts: Vec<String> = found
+        .objects
+        .iter()
+        .map(|(kind, number)| {
+            let (one, many) = kind.nouns();
+            format!("{number} {}", if *number == 1 { one } else { many })
+        })
+        .collect();
+    if parts.is_empty() {
+        parts.push("no objects".to_owned());
+    }
+    let (used, limit) = (ByteSize::b(found.bytes), ByteSize::b(limit));
+    format!("{}, {used} of {limit}", parts.join(", "))
 }
 
 pub(crate) fn because(error: &dyn std::error::Error) -> String {
@@ -252,6 +247,8 @@ fn retention(config: &Config) -> Retention {
 
 #[cfg(test)]
 mod tests {
+    use loggia_api::store::Kind;
+
     use super::*;
     use crate::config::{self, Config};
 
@@ -287,12 +284,12 @@ mod tests {
 
     #[test]
     fn a_survey_is_described_in_words() {
-        let found = Survey {
-            chat_completions: 1,
-            conversations: 20,
-            responses: 0,
-            messages: 2,
-            vector_stores: 0,
+        let mut found = Survey {
+            objects: vec![
+                (Kind::ChatCompletion, 1),
+                (Kind::Conversation, 20),
+                (Kind::WebhookEndpoint, 2),
+            ],
             encrypted: 0,
             unreadable: 0,
             bytes: 40960,
@@ -300,7 +297,10 @@ mod tests {
         let text = amounts(&found, 4 << 30);
         assert_eq!(
             text,
-            "1 chat completion, 20 conversations, 0 responses, 2 messages of threads, 0 vector stores, 40.0 KiB of 4.0 GiB"
+            "1 chat completion, 20 conversations, 2 webhook endpoints, 40.0 KiB of 4.0 GiB"
         );
+        found.objects.clear();
+        let text = amounts(&found, 4 << 30);
+        assert_eq!(text, "no objects, 40.0 KiB of 4.0 GiB");
     }
 }

@@ -1,9 +1,10 @@
 //! How long objects stay: up to an age since their last change, and up to a size of all together.
 
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::TryStreamExt as _;
-use loggia_api::store::StoreError;
+use loggia_api::store::{Kind, StoreError};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
@@ -48,29 +49,31 @@ const AGE_OF_CHAINS: &str = keep_continued!(
         (SELECT 1 FROM objects AS last WHERE last.previous = newer.id))"
 );
 
-/// The condition of objects that leave when they are old, or make room: those whose kind does not
-/// [stay](loggia_api::store::Kind::stays).
-macro_rules! leaves {
-    () => {
-        "kind NOT IN ('file', 'upload', 'batch', 'message_batch', 'message_batch.content', \
-        'vector_store', 'vector_store.file', 'vector_store.file_batch', 'webhook_endpoint', \
-        'webhook_delivery')"
-    };
-}
+/// The condition of objects that are deleted when they are old, or to make room: those whose kind
+/// does not [stay](Kind::stays).
+static LEAVES: LazyLock<String> = LazyLock::new(|| {
+    let stay = Kind::ALL.iter().filter(|kind| kind.stays());
+    let names: Vec<String> = stay.map(|kind| format!("'{}'", kind.as_str())).collect();
+    format!("kind NOT IN ({})", names.join(", "))
+});
 
 /// Deletes objects that are too old.
-const DELETE_OLD: &str = concat!(
-    "DELETE FROM objects WHERE seq IN (SELECT seq FROM objects WHERE changed <= $1 AND ",
-    leaves!(),
-    " ORDER BY changed, seq LIMIT $2)"
-);
+static DELETE_OLD: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "DELETE FROM objects WHERE seq IN (SELECT seq FROM objects WHERE changed <= $1 AND {} \
+        ORDER BY changed, seq LIMIT $2)",
+        *LEAVES
+    )
+});
 
 /// The time of the n-th oldest object that can be deleted and is newer than a given time.
-const NEXT_AGE: &str = concat!(
-    "SELECT MAX(changed) AS age FROM (SELECT changed FROM objects WHERE changed > $1 AND ",
-    leaves!(),
-    " ORDER BY changed LIMIT $2) AS oldest HAVING COUNT(*) > 0"
-);
+static NEXT_AGE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT MAX(changed) AS age FROM (SELECT changed FROM objects WHERE changed > $1 AND {} \
+        ORDER BY changed LIMIT $2) AS oldest HAVING COUNT(*) > 0",
+        *LEAVES
+    )
+});
 
 /// Deletes an object that no other continues.
 const DELETE_LAST: &str = "DELETE FROM objects WHERE seq = $1 AND NOT EXISTS \
@@ -131,7 +134,7 @@ impl Retention {
         let oldest = now().saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
         sql.run(&Statement::new(KEEP_CONTINUED).with(oldest))
             .await?;
-        let delete = Statement::new(DELETE_OLD).with(oldest).with(AT_ONCE);
+        let delete = Statement::new(&DELETE_OLD).with(oldest).with(AT_ONCE);
         while sql.run(&delete).await? > 0 {}
         Ok(())
     }
@@ -158,7 +161,7 @@ impl Eviction {
             if !oldest.is_empty() {
                 return delete(sql, &oldest, bytes).await;
             }
-            let next = Statement::new(NEXT_AGE)
+            let next = Statement::new(&NEXT_AGE)
                 .with(self.ordered)
                 .with(ORDERED_AT_ONCE);
             let Some(age) = sql.row(&next).await? else {
@@ -178,12 +181,10 @@ impl Eviction {
             "WITH RECURSIVE oldest AS ( \
                 SELECT seq, previous, changed FROM objects WHERE changed <= ",
         );
-        find.bind(self.ordered).push(concat!(
-            " AND ",
-            leaves!(),
+        find.bind(self.ordered).push(" AND ").push(&LEAVES).push(
             " AND NOT EXISTS (SELECT 1 FROM objects AS newer WHERE newer.previous = objects.id) \
-            AND held_until <= "
-        ));
+            AND held_until <= ",
+        );
         sql.push_now(&mut find);
         find.push(" ORDER BY changed, seq LIMIT ").bind(AT_ONCE);
         find.push(
@@ -271,28 +272,14 @@ pub(crate) fn now() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use loggia_api::store::Kind;
+    use super::{Kind, LEAVES};
 
     #[test]
     fn exactly_the_kinds_that_stay_never_make_room() {
-        for kind in [
-            Kind::ChatCompletion,
-            Kind::Conversation,
-            Kind::Response,
-            Kind::Message,
-            Kind::File,
-            Kind::Upload,
-            Kind::Batch,
-            Kind::MessageBatch,
-            Kind::BatchContent,
-            Kind::VectorStore,
-            Kind::VectorStoreFile,
-            Kind::VectorStoreFileBatch,
-            Kind::WebhookEndpoint,
-            Kind::WebhookDelivery,
-        ] {
+        for kind in Kind::ALL {
             let name = format!("'{}'", kind.as_str());
-            assert_eq!(leaves!().contains(&name), kind.stays(), "{name}");
+            assert_eq!(LEAVES.contains(&name), kind.stays(), "{name}");
         }
+        assert!(LEAVES.contains("'file'") && !LEAVES.contains("'response'"));
     }
 }

@@ -18,18 +18,10 @@ use crate::store::Place;
 const FIRST_WITH_SEALED: i64 = 3;
 
 /// The number and size of the objects in a store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// How many stored chat completions.
-    pub chat_completions: u64,
-    /// How many conversations.
-    pub conversations: u64,
-    /// How many responses.
-    pub responses: u64,
-    /// How many messages of threads.
-    pub messages: u64,
-    /// How many vector stores.
-    pub vector_stores: u64,
+    /// The number of objects of each kind that has any, in the order of [`Kind::ALL`].
+    pub objects: Vec<(Kind, u64)>,
     /// How many of all these are encrypted.
     pub encrypted: u64,
     /// The number of encrypted objects that cannot be read, because their key is missing.
@@ -101,43 +93,24 @@ async fn count(
     sealing: &Sealing,
     has_sealed: bool,
 ) -> Result<Survey, StoreError> {
-    let mut counted = [0_u64; 5];
-    let kinds = [
-        Kind::ChatCompletion,
-        Kind::Conversation,
-        Kind::Response,
-        Kind::Message,
-        Kind::VectorStore,
-    ];
-    // In one look at all objects: no index has those of every kind.
+    let mut survey = Survey::default();
+    // One query reads all objects once: no index contains every kind.
     let column = |index: usize| format!("of_kind_{index}");
     let mut query = Statement::new("SELECT ");
-    for (index, kind) in kinds.into_iter().enumerate() {
+    for (index, kind) in Kind::ALL.iter().enumerate() {
         query.push(if index == 0 { "" } else { ", " });
         query.push("COUNT(CASE WHEN kind = ").bind(kind.as_str());
         query.push(" THEN 1 END) AS ").push(&column(index));
     }
     query.push(" FROM objects");
     if let Some(row) = sql.row(&query).await? {
-        for (index, count) in counted.iter_mut().enumerate() {
-            *count = row.number(&column(index))?.unsigned_abs();
+        for (index, kind) in Kind::ALL.iter().enumerate() {
+            let count = row.number(&column(index))?.unsigned_abs();
+            if count > 0 {
+                survey.objects.push((*kind, count));
+            }
         }
     }
-    let [
-        chat_completions,
-        conversations,
-        responses,
-        messages,
-        vector_stores,
-    ] = counted;
-    let mut survey = Survey {
-        chat_completions,
-        conversations,
-        responses,
-        messages,
-        vector_stores,
-        ..Survey::default()
-    };
     if has_sealed {
         // Each begins with the id of its key.
         let heads = Statement::new(

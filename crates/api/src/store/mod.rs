@@ -9,6 +9,7 @@
 pub mod blobs;
 mod chunks;
 pub mod keys;
+mod kind;
 mod memory;
 pub mod nodes;
 mod usage;
@@ -23,6 +24,7 @@ use thiserror::Error;
 pub use blobs::{BlobWriter, Blobs, MemoryBlobs};
 pub use chunks::{Chunk, ChunkSearch, FoundChunk, similarity};
 pub use keys::{EarlierSecret, KeyStore, MemoryKeyStore, StoredKey, StoredSecret};
+pub use kind::Kind;
 pub use memory::MemoryStore;
 pub use nodes::{MemoryNodeStore, NodeStore, NodeWish, StoredNode};
 pub use usage::{Usage, UsageAmount, UsageStore};
@@ -224,87 +226,6 @@ impl Owner {
     /// Returns the name of the API key.
     pub fn key(&self) -> Option<&str> {
         self.0.as_deref()
-    }
-}
-
-/// The kinds of objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// A chat completion whose request had `store: true`. Its items are the messages of the
-    /// request.
-    ChatCompletion,
-    /// A conversation.
-    Conversation,
-    /// A response.
-    Response,
-    /// A message of a thread of Anthropic's API.
-    Message,
-    /// A file. Its content is in [`Blobs`].
-    File,
-    /// An upload of a file in parts. Its items are the parts.
-    Upload,
-    /// A batch of requests. Its items are the lines that are done.
-    Batch,
-    /// A batch of requests of Anthropic's API.
-    MessageBatch,
-    /// The requests or the results of such a batch. Its content is in [`Blobs`].
-    BatchContent,
-    /// A vector store.
-    VectorStore,
-    /// A file of a vector store. It has [chunks](Change::Chunks).
-    VectorStoreFile,
-    /// Files that were added to a vector store together.
-    VectorStoreFileBatch,
-    /// A URL that is called when an object of its owner has ended.
-    WebhookEndpoint,
-    /// An event on its way to such a URL.
-    WebhookDelivery,
-}
-
-impl Kind {
-    /// Whether the items of such an object are found by their ids alone.
-    pub fn has_findable_items(self) -> bool {
-        matches!(self, Self::Conversation | Self::Response)
-    }
-
-    /// Whether such an object stays until it is deleted. Others make room for new ones, and leave
-    /// when they are old.
-    pub fn stays(self) -> bool {
-        match self {
-            Self::ChatCompletion | Self::Conversation | Self::Response | Self::Message => false,
-            Self::File
-            | Self::Upload
-            | Self::Batch
-            | Self::MessageBatch
-            | Self::BatchContent
-            | Self::VectorStore
-            | Self::VectorStoreFile
-            | Self::VectorStoreFileBatch
-            | Self::WebhookEndpoint
-            | Self::WebhookDelivery => true,
-        }
-    }
-}
-
-impl Kind {
-    /// The name of the kind: `object` in OpenAI's API, `type` in Anthropic's.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ChatCompletion => "chat.completion",
-            Self::Conversation => "conversation",
-            Self::Response => "response",
-            Self::Message => "message",
-            Self::File => "file",
-            Self::Upload => "upload",
-            Self::Batch => "batch",
-            Self::MessageBatch => "message_batch",
-            Self::BatchContent => "message_batch.content",
-            Self::VectorStore => "vector_store",
-            Self::VectorStoreFile => "vector_store.file",
-            Self::VectorStoreFileBatch => "vector_store.file_batch",
-            Self::WebhookEndpoint => "webhook_endpoint",
-            Self::WebhookDelivery => "webhook_delivery",
-        }
     }
 }
 

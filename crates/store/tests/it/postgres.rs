@@ -387,7 +387,7 @@ async fn retention_deletes_the_old_and_the_oldest_of_too_many() {
         ["b", "c", "d"]
     );
     let found = store.survey().await.expect("a database").expect("tables");
-    assert_eq!(found.conversations, 3);
+    assert_eq!(found.objects, [(Kind::Conversation, 3)]);
     assert!(found.bytes > 0);
 }
 
