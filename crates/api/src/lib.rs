@@ -20,6 +20,7 @@ mod documents;
 mod door;
 mod embeddings;
 mod error;
+mod error_response;
 mod field_names;
 mod fit;
 mod generate;

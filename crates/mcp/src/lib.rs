@@ -8,8 +8,10 @@
 
 mod address;
 mod client;
+mod limits;
 
-pub use client::{HttpMcpClient, Limits};
+pub use client::HttpMcpClient;
+pub use limits::Limits;
 
 #[doc(no_inline)]
 pub use loggia_api::McpClient;

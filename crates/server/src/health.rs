@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use loggia_api::{ApiError, Door};
 use serde_json::Value;
@@ -87,15 +87,6 @@ pub(crate) async fn unknown(request: Request) -> Response<Body> {
     );
     let error = ApiError::new(StatusCode::NOT_FOUND, message).coded("unknown_url");
     error.response().map(Body::new)
-}
-
-/// Returns this JSON, for routes whose answers only their caller may keep.
-pub(crate) fn json_answer(value: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(value.to_string()));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 fn json(body: &'static str) -> Response<Body> {

@@ -14,6 +14,7 @@ mod connection;
 mod console;
 mod cors;
 mod health;
+mod json_answer;
 mod keys;
 mod last_reload;
 mod limits;
@@ -49,4 +50,4 @@ pub use panic::log_panics_without_messages;
 pub use run::run;
 pub use tls::{Tls, TlsError};
 
-pub(crate) use health::json_answer;
+pub(crate) use json_answer::json_answer;

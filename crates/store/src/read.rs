@@ -12,7 +12,6 @@ use loggia_api::store::{
 use crate::packed::PackedItem;
 use crate::sealing::{Place, Sealing};
 use crate::sql::{Row, Sql, Statement, Value, number};
-use crate::write::finder;
 
 /// A recursive table of the responses that a response continues, with their distance from it. The
 /// lengths of their items are added up, and the table ends where the sum exceeds the limit.
@@ -315,6 +314,16 @@ pub(crate) fn only_item<'a>(
         Some(owner) => statement.push(" AND owner = ").bind(owner),
         None => statement.push(" AND owner IS NULL"),
     };
+}
+
+/// Returns whether an item can be found by its id alone.
+pub(crate) fn is_findable(kind: Kind, side: Side) -> bool {
+    kind.has_findable_items() && side != Side::Stream
+}
+
+/// Returns the owner column of an item that can be found by its id alone.
+pub(crate) fn finder(at: ObjectRef<'_>, side: Side) -> Option<String> {
+    is_findable(at.kind, side).then(|| column(at.owner))
 }
 
 /// Returns the condition that makes SQLite use the partial index for lists. The index leaves out

@@ -10,7 +10,7 @@ use loggia_api::store::{
 use serde::Serialize;
 
 use crate::chunks;
-use crate::read::{Access, column, only, only_item};
+use crate::read::{Access, column, finder, is_findable, only, only_item};
 use crate::retention::{ITEM_BYTES, OBJECT_BYTES, now};
 use crate::sealing::Place;
 use crate::sql::{Row, Sql, Statement, item_number, item_place, number};
@@ -505,16 +505,6 @@ pub(crate) fn creations<'a>(owner: &'a Owner, changes: &'a [Change]) -> Option<V
         })
     };
     changes.iter().map(creation).collect()
-}
-
-/// Whether an item is found by its id alone.
-fn is_findable(kind: Kind, side: Side) -> bool {
-    kind.has_findable_items() && side != Side::Stream
-}
-
-/// Returns the owner column of an item that can be found by its id alone.
-pub(crate) fn finder(at: ObjectRef<'_>, side: Side) -> Option<String> {
-    is_findable(at.kind, side).then(|| column(at.owner))
 }
 
 /// Texts and numbers are always JSON.

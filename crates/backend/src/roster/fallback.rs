@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 
-use super::names::ResolvedModel;
+use super::resolved::ResolvedModel;
 use crate::{
     Abilities, BackendError, Call, EmbeddingCall, Embeddings, KnownFields, OllamaCall, OllamaReply,
     OllamaRoute, OptionNames, Phase, Reply, SchemaEngine, ToolSchemas,

@@ -22,6 +22,7 @@ mod alias;
 mod fallback;
 mod member;
 mod names;
+mod resolved;
 mod survey;
 
 pub use alias::{Alias, AliasError};

@@ -14,6 +14,7 @@ use thiserror::Error;
 use super::alias::{Alias, AliasError, Aliases};
 use super::fallback;
 use super::member::{LastList, Member, Models};
+use super::resolved::ResolvedModel;
 use crate::backend::one_ready;
 use crate::{
     Abilities, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
@@ -61,27 +62,6 @@ pub enum RosterError {
     /// An alias is invalid.
     #[error(transparent)]
     Alias(#[from] AliasError),
-}
-
-/// The result of resolving a name.
-pub(super) struct ResolvedModel<'a> {
-    pub(super) member: &'a Arc<Member>,
-    /// The backend's own name for the model.
-    pub(super) model: String,
-    /// Whether an alias was applied, exact or with a `*`.
-    pub(super) by_alias: bool,
-    /// The position of the model's target in the alias, if the alias has several.
-    pub(super) order: usize,
-}
-
-impl ResolvedModel<'_> {
-    /// Returns this result with the aliases that were applied before.
-    fn after(self, aliases: &[&Alias]) -> Self {
-        Self {
-            by_alias: !aliases.is_empty(),
-            ..self
-        }
-    }
 }
 
 impl Roster {

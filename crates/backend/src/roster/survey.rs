@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Roster;
-use super::names::ResolvedModel;
+use super::resolved::ResolvedModel;
 use crate::BackendError;
 
 /// The models and aliases of a roster.

@@ -7,7 +7,6 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::ChatCompletionRequest;
 use crate::Extra;
 use crate::object::{object, words};
 
@@ -127,31 +126,6 @@ impl FunctionDefinition {
     }
 }
 
-impl ChatCompletionRequest {
-    /// Sets `exact_parameters` of each function whose parameters contain a long number. `json` must
-    /// be the JSON that this request was parsed from.
-    pub fn keep_long_numbers(&mut self, json: &[u8]) {
-        let has_functions = self.tools.is_some() || self.functions.is_some();
-        if !has_functions || !has_long_number(json) {
-            return;
-        }
-        let Ok(texts) = serde_json::from_slice::<Texts<'_>>(json) else {
-            return;
-        };
-        let of_tools = self.tools.iter_mut().flatten();
-        for (tool, text) in of_tools.zip(texts.tools.into_iter().flatten()) {
-            let text = text.function.map(RawValue::get);
-            if let (Some(function), Some(text)) = (&mut tool.function, text) {
-                function.keep_exact_parameters(text);
-            }
-        }
-        let functions = self.functions.iter_mut().flatten();
-        for (function, text) in functions.zip(texts.functions.into_iter().flatten()) {
-            function.keep_exact_parameters(text.get());
-        }
-    }
-}
-
 impl FunctionDefinition {
     /// Sets `exact_parameters` if the parameters contain a long number. `json` must be the object
     /// that they were parsed from.
@@ -182,20 +156,6 @@ fn compact(json: &str) -> String {
         }
     }
     compact
-}
-
-#[derive(serde::Deserialize)]
-struct Texts<'a> {
-    #[serde(borrow)]
-    tools: Option<Vec<ToolText<'a>>>,
-    #[serde(borrow)]
-    functions: Option<Vec<&'a RawValue>>,
-}
-
-#[derive(serde::Deserialize)]
-struct ToolText<'a> {
-    #[serde(borrow)]
-    function: Option<&'a RawValue>,
 }
 
 #[derive(serde::Deserialize)]
@@ -236,6 +196,7 @@ pub(crate) fn has_long_number(json: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::openai::ChatCompletionRequest;
 
     const NUMBERS: &str = r#"{"enum":[25227143063332189585438,0.1234567890123456789]}"#;
 

@@ -9,7 +9,9 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::function::has_long_number;
 use super::{FunctionDefinition, Message, ResponseFormat, Tool, ToolChoice, ToolMode};
 use crate::object::object;
 
@@ -202,4 +204,44 @@ impl<'de> Deserialize<'de> for Stop {
         }
         deserializer.deserialize_any(StopVisitor)
     }
+}
+
+impl ChatCompletionRequest {
+    /// Sets `exact_parameters` of each function whose parameters contain a long number. `json` must
+    /// be the JSON that this request was parsed from.
+    pub fn keep_long_numbers(&mut self, json: &[u8]) {
+        let has_functions = self.tools.is_some() || self.functions.is_some();
+        if !has_functions || !has_long_number(json) {
+            return;
+        }
+        let Ok(texts) = serde_json::from_slice::<Texts<'_>>(json) else {
+            return;
+        };
+        let of_tools = self.tools.iter_mut().flatten();
+        for (tool, text) in of_tools.zip(texts.tools.into_iter().flatten()) {
+            let text = text.function.map(RawValue::get);
+            if let (Some(function), Some(text)) = (&mut tool.function, text) {
+                function.keep_exact_parameters(text);
+            }
+        }
+        let functions = self.functions.iter_mut().flatten();
+        for (function, text) in functions.zip(texts.functions.into_iter().flatten()) {
+            function.keep_exact_parameters(text.get());
+        }
+    }
+}
+
+/// The JSON texts of the functions of a request.
+#[derive(serde::Deserialize)]
+struct Texts<'a> {
+    #[serde(borrow)]
+    tools: Option<Vec<ToolText<'a>>>,
+    #[serde(borrow)]
+    functions: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(serde::Deserialize)]
+struct ToolText<'a> {
+    #[serde(borrow)]
+    function: Option<&'a RawValue>,
 }
