@@ -8,7 +8,6 @@ use axum::extract::Request;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use loggia_api::{ApiError, Door};
-use serde_json::Value;
 
 use crate::keys::admin;
 use crate::live::routes as live;
