@@ -16,6 +16,9 @@ use crate::stored::{Answer, StoredRequest, all_items, chats::listed, check_inclu
 
 const KIND: Kind = Kind::Response;
 
+/// How often a response is read that changes between the read and the write.
+const MOST_READS: usize = 8;
+
 impl StoredRequest<'_> {
     /// `GET /v1/responses/{response_id}`.
     pub(crate) async fn response(&self) -> Result<Answer, ApiError> {
@@ -105,7 +108,7 @@ impl StoredRequest<'_> {
     /// Returns the response as it is now. If the server that made it has stopped, the response has
     /// failed.
     async fn found(&self) -> Result<Response, ApiError> {
-        loop {
+        for _ in 0..MOST_READS {
             let (mut response, is_held) = self.read().await?;
             if !is_open(response.status) {
                 return Ok(response);
@@ -127,6 +130,7 @@ impl StoredRequest<'_> {
                 Err(error) => return Err(self.refused(KIND)(error)),
             }
         }
+        Err(self.refused(KIND)(StoreError::InUse))
     }
 
     /// Returns the response as it is stored, and whether a server holds it.

@@ -191,8 +191,7 @@ fn what_an_embedded_model_cannot_honour_is_a_mistake_in_the_configuration() {
     with("[per_model.agent]\noptions = { num_ctx = 64, temperature = 0.5 }").succeeded();
     with("[per_model.another]\noptions = { mirostat = 1 }").succeeded();
     program.write("tiny.gguf", crate::support::tiny::embedding());
-    let saying =
-        "per_model.agent: options: embedding models on the embedded engine have no options";
+    let saying = "per_model.agent: options: embedding models and Whisper models on the embedded engine have no options";
     with("[per_model.agent]\noptions = { num_ctx = 64 }").failed_saying(&[saying]);
 }
 

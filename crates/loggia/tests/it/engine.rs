@@ -129,7 +129,7 @@ fn an_engines_process_has_none_of_the_programs_keys() {
 fn threads_of_an_engines_process_spin_for_a_moment_only_unless_the_user_has_chosen_otherwise() {
     let variables = |program: Program| {
         let mut all = environment(&serve(program));
-        all.retain(|variable| !variable.starts_with("LOGGIA_"));
+        all.retain(|variable| !variable.starts_with("LOGGIA_") && !variable.starts_with("MALLOC_"));
         all
     };
     let chosen = variables(Program::new());
@@ -149,6 +149,22 @@ fn threads_of_an_engines_process_spin_for_a_moment_only_unless_the_user_has_chos
             [format!("{name}={value}")]
         );
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_engines_process_gives_large_buffers_back_unless_the_user_has_chosen_otherwise() {
+    const THRESHOLD: &str = "MALLOC_MMAP_THRESHOLD_";
+    let threshold = |program: Program| {
+        let mut all = environment(&serve(program));
+        all.retain(|variable| variable.starts_with(THRESHOLD));
+        all
+    };
+    assert_eq!(threshold(Program::new()), [format!("{THRESHOLD}=8388608")]);
+    assert_eq!(
+        threshold(Program::new().with(THRESHOLD, "4096")),
+        [format!("{THRESHOLD}=4096")]
+    );
 }
 
 /// A long stream, read up to its first chunk.

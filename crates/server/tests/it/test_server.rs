@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
@@ -407,6 +407,11 @@ pub(crate) fn body(answer: &str) -> &str {
         .expect("a head")
 }
 
+/// A subscriber that collects nothing. If there is exactly one subscriber, tracing asks only that of
+/// the thread that first reaches a log line whether anybody wants it, and other tests have none.
+static SECOND_SUBSCRIBER: LazyLock<tracing::Dispatch> =
+    LazyLock::new(|| tracing::Dispatch::new(tracing_subscriber::registry()));
+
 /// The lines of the log.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
@@ -415,6 +420,7 @@ impl Log {
     /// Collects everything that this thread logs from now on. The test and the server share the
     /// thread.
     pub(crate) fn everything(&self) -> tracing::subscriber::DefaultGuard {
+        LazyLock::force(&SECOND_SUBSCRIBER);
         let level = tracing::Level::TRACE;
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(level)
