@@ -78,10 +78,14 @@ def test_a_recording_becomes_text_in_every_format(client):
 
 
 def test_a_stream_has_the_events_of_openai(client):
-    events = list(client.audio.transcriptions.create(model=MODEL.name, file=recording(25, speech=True), stream=True))
-    *deltas, done = events
+    def create():
+        return list(client.audio.transcriptions.create(model=MODEL.name, file=recording(25, speech=True), stream=True))
+
+    *deltas, done = create()
     assert len(deltas) >= 2 and {delta.type for delta in deltas} == {"transcript.text.delta"} and done.type == "transcript.text.done"
-    assert "".join(delta.delta for delta in deltas) == done.text and done.text.count("fellow Americans") >= 2
+    assert "".join(delta.delta for delta in deltas) == done.text and done.text.count("country") >= 3
+    # The text repeats itself, so tokens are chosen by chance, but the same ones each time.
+    assert create()[-1].text == done.text
     assert done.usage.output_tokens > 20
 
 

@@ -5,7 +5,8 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-use rand::RngExt as _;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 
 use crate::error::Stopped;
 use crate::model::{Model, State};
@@ -80,6 +81,8 @@ fn attempt(
     temperature: f32,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Text, Stopped> {
+    // The same recording gives the same text each time, as in whisper.cpp.
+    let mut chance = StdRng::seed_from_u64(0);
     let mut decoded = model.decode(&prompt.tokens, &mut state, &[])?;
     let at_start = softmax(&model.logits(&decoded, prompt.start)?);
     let mut text = Text {
@@ -96,7 +99,7 @@ fn attempt(
         }
         let mut logits = model.logits(&decoded, last)?;
         forbid(&mut logits, &text.tokens, tokens);
-        let next = choose(&logits, temperature);
+        let next = choose(&logits, temperature, &mut chance);
         let logprob = logits[next as usize] - log_sum(&logits);
         sum += logprob;
         if next == tokens.end_of_text {
@@ -174,7 +177,7 @@ fn forbid(logits: &mut [f32], written: &[u32], tokens: &Tokens) {
 }
 
 /// Chooses a token: the likeliest one, or by chance at a temperature above 0.
-fn choose(logits: &[f32], temperature: f32) -> u32 {
+fn choose(logits: &[f32], temperature: f32, chance: &mut StdRng) -> u32 {
     let likeliest = || {
         let all = logits.iter().zip(0..);
         all.max_by(|a, b| a.0.total_cmp(b.0))
@@ -184,7 +187,7 @@ fn choose(logits: &[f32], temperature: f32) -> u32 {
         return likeliest();
     }
     let scaled: Vec<f32> = logits.iter().map(|logit| logit / temperature).collect();
-    let mut left: f32 = rand::rng().random();
+    let mut left: f32 = chance.random();
     for (probability, token) in softmax(&scaled).into_iter().zip(0..) {
         left -= probability;
         if left <= 0.0 && probability > 0.0 {
@@ -289,8 +292,11 @@ mod tests {
     #[test]
     fn chance_follows_the_temperature_and_never_what_is_forbidden() {
         let logits = [f32::NEG_INFINITY, 1.0, 2.0, f32::NEG_INFINITY];
-        assert_eq!(choose(&logits, 0.0), 2);
-        let chosen: Vec<u32> = (0..200).map(|_| choose(&logits, 1.0)).collect();
+        let mut chance = StdRng::seed_from_u64(7);
+        assert_eq!(choose(&logits, 0.0, &mut chance), 2);
+        let chosen: Vec<u32> = (0..200)
+            .map(|_| choose(&logits, 1.0, &mut chance))
+            .collect();
         assert!(chosen.contains(&1) && chosen.contains(&2));
         assert!(chosen.iter().all(|token| matches!(token, 1 | 2)));
     }
