@@ -14,7 +14,6 @@ mod job;
 mod marks;
 mod projector;
 mod prompt;
-mod resample;
 mod sound;
 mod worker;
 

@@ -3,126 +3,90 @@
 
 use std::io::Cursor;
 
-use super::resample::resample;
+use loggia_sound::{Mixer, Resampler, Sink, wav_samples};
 
 /// The maximum length of a sound in minutes.
 const MOST_MINUTES: usize = 10;
 /// The maximum sample rate of a sound.
 const FINEST: u32 = 192_000;
 
-/// A decoded sound before its sample rate is changed.
-struct RawSound {
-    rate: u32,
-    samples: Vec<f32>,
-}
-
 /// Decodes WAV (integers of 8 to 32 bits, or floats) or MP3. `format` is the request's field: `wav`
 /// or `mp3`. The error is a part of an error message.
 pub(crate) fn decode(bytes: &[u8], format: &str, rate: u32) -> Result<Vec<f32>, String> {
-    let sound = match format {
-        "wav" => wav(bytes)?,
-        "mp3" => mp3(bytes)?,
+    let mixer = match format {
+        "wav" => wav(bytes, rate)?,
+        "mp3" => mp3(bytes, rate)?,
         _ => return Err("its format is neither wav nor mp3".to_owned()),
     };
-    // The minimum length is a tenth of a second, as with OpenAI. Projectors assume that a sound is
-    // not empty.
-    if sound.samples.len() < sound.rate as usize / 10 {
-        return Err("it is shorter than 0.1 seconds".to_owned());
-    }
-    Ok(resample(&sound.samples, sound.rate, rate))
+    mixer.into_sink().sound()
 }
 
-fn wav(bytes: &[u8]) -> Result<RawSound, String> {
+fn wav(bytes: &[u8], to: u32) -> Result<Mixer<Limited>, String> {
     let broken = |_| "it is not a WAV file, or it uses an unsupported feature".to_owned();
-    let mut reader = hound::WavReader::new(Cursor::new(bytes)).map_err(broken)?;
+    let reader = hound::WavReader::new(Cursor::new(bytes)).map_err(broken)?;
     let spec = reader.spec();
-    let mut mixer = Mixer::new(spec.sample_rate, usize::from(spec.channels))?;
-    if spec.sample_format == hound::SampleFormat::Float {
-        for sample in reader.samples::<f32>() {
-            // A truncated file is accepted: clients that send while they record do not know the
-            // length.
-            let Ok(sample) = sample else { break };
-            mixer.push(sample)?;
-        }
-    } else {
-        let most = -f32::from(i8::MIN) * 2_f32.powi(i32::from(spec.bits_per_sample) - 8);
-        for sample in reader.samples::<i32>() {
-            let Ok(sample) = sample else { break };
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "an f32 is precise enough for a sample"
-            )]
-            mixer.push(sample as f32 / most)?;
-        }
-    }
-    Ok(mixer.sound())
+    let mut mixer = mixer(spec.sample_rate, spec.channels.into(), to)?;
+    wav_samples(reader, &mut mixer)?;
+    Ok(mixer)
 }
 
-fn mp3(bytes: &[u8]) -> Result<RawSound, String> {
+fn mp3(bytes: &[u8], to: u32) -> Result<Mixer<Limited>, String> {
     let mut reader = nanomp3::SliceReader::<f32>::new(bytes);
     let Some(channels) = reader.channels() else {
         return Err("it is not an MP3 file".to_owned());
     };
-    let mut mixer = Mixer::new(reader.sample_rate(), usize::from(channels.num()))?;
+    let mut mixer = mixer(reader.sample_rate(), channels.num().into(), to)?;
     // If the sample rate changes within a sound, the sound ends there, as in players.
     while let Ok(Some(frame)) = reader.read_frame() {
         frame.iter().try_for_each(|&sample| mixer.push(sample))?;
     }
-    Ok(mixer.sound())
+    Ok(mixer)
 }
 
-/// Mixes several channels to one.
-struct Mixer {
-    rate: u32,
-    channels: usize,
-    sum: f32,
-    seen: usize,
-    samples: Vec<f32>,
-    most: usize,
-}
-
-impl Mixer {
-    fn new(rate: u32, channels: usize) -> Result<Self, String> {
-        if rate == 0 || rate > FINEST || channels == 0 {
-            return Err(format!(
-                "its sample rate is {rate} and it has {channels} channels; the sample rate must be from 1 to {FINEST}, and there must be a channel"
-            ));
-        }
-        let most = MOST_MINUTES * 60 * rate as usize;
-        Ok(Self {
-            rate,
-            channels,
-            sum: 0.0,
-            seen: 0,
-            samples: Vec::new(),
-            most,
-        })
+fn mixer(rate: u32, channels: usize, to: u32) -> Result<Mixer<Limited>, String> {
+    if rate == 0 || rate > FINEST || channels == 0 {
+        return Err(format!(
+            "its sample rate is {rate} and it has {channels} channels; the sample rate must be from 1 to {FINEST}, and there must be a channel"
+        ));
     }
+    let sink = Limited {
+        rate: rate as usize,
+        heard: 0,
+        resampler: Resampler::new(rate, to, Vec::new()),
+    };
+    Ok(Mixer::new(channels, sink))
+}
+
+/// Changes the sample rate of a sound that is neither too long nor too short.
+struct Limited {
+    rate: usize,
+    /// The number of samples before the change.
+    heard: usize,
+    resampler: Resampler<Vec<f32>>,
+}
+
+impl Limited {
+    fn sound(self) -> Result<Vec<f32>, String> {
+        // The minimum length is a tenth of a second, as with OpenAI. Projectors assume that a sound
+        // is not empty.
+        if self.heard < self.rate / 10 {
+            return Err("it is shorter than 0.1 seconds".to_owned());
+        }
+        let Ok(samples) = self.resampler.finish();
+        Ok(samples)
+    }
+}
+
+impl Sink for Limited {
+    type Error = String;
 
     fn push(&mut self, sample: f32) -> Result<(), String> {
-        self.sum += if sample.is_finite() {
-            sample.clamp(-1.0, 1.0)
-        } else {
-            0.0
-        };
-        self.seen += 1;
-        if self.seen < self.channels {
-            return Ok(());
-        }
-        if self.samples.len() == self.most {
+        if self.heard == MOST_MINUTES * 60 * self.rate {
             return Err(format!("it is longer than {MOST_MINUTES} minutes"));
         }
-        #[expect(clippy::cast_precision_loss, reason = "there are few channels")]
-        self.samples.push(self.sum / self.channels as f32);
-        (self.sum, self.seen) = (0.0, 0);
+        self.heard += 1;
+        let Ok(()) = self.resampler.push(sample);
         Ok(())
-    }
-
-    fn sound(self) -> RawSound {
-        RawSound {
-            rate: self.rate,
-            samples: self.samples,
-        }
     }
 }
 
@@ -214,7 +178,7 @@ mod tests {
                 .unwrap_err()
                 .contains("neither wav nor mp3")
         );
-        let mut mixer = Mixer::new(1, 1).unwrap();
+        let mut mixer = mixer(1, 1, 16_000).unwrap();
         for _ in 0..600 {
             mixer.push(0.0).unwrap();
         }

@@ -4,7 +4,8 @@
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::time::Duration;
 
-use super::resample::Resampler;
+use loggia_sound::{Mixer, Resampler, Sink, wav_samples};
+
 use super::samples::{RATE, Samples, Writer};
 use crate::error::Stopped;
 
@@ -16,11 +17,6 @@ const BEGINNING: u64 = 12;
 
 /// The part of a WAV file in which its sound begins.
 const LONGEST_HEAD: u64 = 64 << 10;
-
-/// What takes samples, one after the other.
-pub(super) trait Sink {
-    fn push(&mut self, sample: f32) -> Result<(), Stopped>;
-}
 
 /// Decodes a recording. `goes_on` is asked now and then.
 pub(crate) fn decode(
@@ -83,27 +79,11 @@ fn wav(
     (&mut file).take(LONGEST_HEAD).read_to_end(&mut head)?;
     correct_length(&mut head, length);
     let file = Cursor::new(head).chain(BufReader::with_capacity(64 << 10, file));
-    let mut reader = hound::WavReader::new(file).map_err(broken)?;
+    let reader = hound::WavReader::new(file).map_err(broken)?;
     let spec = reader.spec();
-    let mut mixer = Mixer::new(spec.sample_rate, spec.channels.into(), sink, goes_on)?;
-    if spec.sample_format == hound::SampleFormat::Float {
-        for sample in reader.samples::<f32>() {
-            // A truncated file is accepted: clients that send while they record do not know the length.
-            let Ok(sample) = sample else { break };
-            mixer.push(sample)?;
-        }
-    } else {
-        let most = 2_f32.powi(i32::from(spec.bits_per_sample) - 1);
-        for sample in reader.samples::<i32>() {
-            let Ok(sample) = sample else { break };
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "an f32 is precise enough for a sample"
-            )]
-            mixer.push(sample as f32 / most)?;
-        }
-    }
-    mixer.finish()
+    let mut mixer = mixer(spec.sample_rate, spec.channels.into(), sink, goes_on)?;
+    wav_samples(reader, &mut mixer)?;
+    finish(mixer)
 }
 
 /// Corrects the length of the sound in the head of a WAV file: what records to a pipe does not know it.
@@ -145,71 +125,57 @@ fn mp3(
     let broken = || Stopped::Recording("it is not a valid MP3 file".to_owned());
     let mut reader = nanomp3::Reader::<_, f32>::new(file).map_err(|_| broken())?;
     let channels = reader.channels().ok_or_else(broken)?;
-    let mut mixer = Mixer::new(reader.sample_rate(), channels.num().into(), sink, goes_on)?;
+    let mut mixer = mixer(reader.sample_rate(), channels.num().into(), sink, goes_on)?;
     // If the sample rate changes within a sound, the sound ends there, as in players.
     while let Ok(Some(frame)) = reader.read_frame() {
         for sample in frame {
             mixer.push(*sample)?;
         }
     }
-    mixer.finish()
+    finish(mixer)
 }
 
-/// Mixes several channels to one, and changes the rate.
-struct Mixer<'a> {
+/// Makes one channel of 16 kHz of a sound.
+fn mixer(
+    rate: u32,
     channels: usize,
-    sum: f32,
-    seen: usize,
+    sink: Writer,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Mixer<Interruptible<'_>>, Stopped> {
+    if !RATES.contains(&rate) || channels == 0 {
+        return Err(Stopped::Recording(format!(
+            "its sample rate is {rate} and it has {channels} channels; the rate must be from {} to {}, and there must be a channel",
+            RATES.start(),
+            RATES.end()
+        )));
+    }
+    let sink = Interruptible {
+        pushed: 0,
+        sink: Resampler::new(rate, RATE, sink),
+        goes_on,
+    };
+    Ok(Mixer::new(channels, sink))
+}
+
+fn finish(mixer: Mixer<Interruptible<'_>>) -> Result<Samples, Stopped> {
+    Ok(mixer.into_sink().sink.finish()?.finish()?)
+}
+
+/// Stops when nobody waits for the sound any more.
+struct Interruptible<'a> {
     pushed: u64,
     sink: Resampler<Writer>,
     goes_on: &'a dyn Fn() -> bool,
 }
 
-impl<'a> Mixer<'a> {
-    fn new(
-        rate: u32,
-        channels: usize,
-        sink: Writer,
-        goes_on: &'a dyn Fn() -> bool,
-    ) -> Result<Self, Stopped> {
-        if !RATES.contains(&rate) || channels == 0 {
-            return Err(Stopped::Recording(format!(
-                "its sample rate is {rate} and it has {channels} channels; the rate must be from {} to {}, and there must be a channel",
-                RATES.start(),
-                RATES.end()
-            )));
-        }
-        Ok(Self {
-            channels,
-            sum: 0.0,
-            seen: 0,
-            pushed: 0,
-            sink: Resampler::new(rate, RATE, sink),
-            goes_on,
-        })
-    }
+impl Sink for Interruptible<'_> {
+    type Error = Stopped;
 
     fn push(&mut self, sample: f32) -> Result<(), Stopped> {
-        self.sum += if sample.is_finite() {
-            sample.clamp(-1.0, 1.0)
-        } else {
-            0.0
-        };
-        self.seen += 1;
-        if self.seen < self.channels {
-            return Ok(());
-        }
         self.pushed += 1;
         if self.pushed.is_multiple_of(1 << 16) && !(self.goes_on)() {
             return Err(Stopped::Left);
         }
-        #[expect(clippy::cast_precision_loss, reason = "there are few channels")]
-        let mixed = self.sum / self.channels as f32;
-        (self.sum, self.seen) = (0.0, 0);
-        self.sink.push(mixed)
-    }
-
-    fn finish(self) -> Result<Samples, Stopped> {
-        Ok(self.sink.finish()?.finish()?)
+        self.sink.push(sample)
     }
 }

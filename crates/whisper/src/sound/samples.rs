@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 
-use super::decode::Sink;
+use loggia_sound::Sink;
+
 use crate::error::Stopped;
 
 /// Samples in a second.
@@ -79,6 +80,8 @@ impl Writer {
 }
 
 impl Sink for Writer {
+    type Error = Stopped;
+
     fn push(&mut self, sample: f32) -> Result<(), Stopped> {
         if self.count == self.most {
             let minutes = self.most / u64::from(RATE) / 60;

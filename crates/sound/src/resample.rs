@@ -3,15 +3,14 @@
 
 use std::f32::consts::PI;
 
-use super::decode::Sink;
-use crate::error::Stopped;
+use crate::Sink;
 
 /// The number of zero crossings of the sinc filter on each side. With this number, frequencies above
 /// the limit are attenuated by 60 dB.
 const CROSSINGS: f32 = 16.0;
 
 /// Converts samples to another rate, and passes them on.
-pub(super) struct Resampler<S> {
+pub struct Resampler<S> {
     sink: S,
     /// The filter at each position that a new sample can have relative to the old ones. Empty if the
     /// rates are the same.
@@ -26,13 +25,14 @@ pub(super) struct Resampler<S> {
 }
 
 impl<S: Sink> Resampler<S> {
+    /// `from` and `to` are rates in samples per second, and not 0.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "rates are positive and far below 2^24"
     )]
-    pub(super) fn new(from: u32, to: u32, sink: S) -> Self {
+    pub fn new(from: u32, to: u32, sink: S) -> Self {
         let shared = gcd(from, to);
         let (step, phases) = (u64::from(from / shared), u64::from(to / shared));
         let cut = (phases as f32 / step as f32).min(1.0);
@@ -56,8 +56,11 @@ impl<S: Sink> Resampler<S> {
         }
     }
 
-    /// Adds the samples after the end, and returns where all were passed to.
-    pub(super) fn finish(mut self) -> Result<S, Stopped> {
+    /// Adds the samples that depend on the silence after the end, and returns what all were passed to.
+    ///
+    /// # Errors
+    /// Fails if the sink takes no more.
+    pub fn finish(mut self) -> Result<S, S::Error> {
         if !self.weights.is_empty() {
             let end = self.first + self.heard.len() as u64;
             let length = (end * self.weights.len() as u64).div_ceil(self.step);
@@ -81,7 +84,7 @@ impl<S: Sink> Resampler<S> {
         (at / phases, phase)
     }
 
-    fn write(&mut self) -> Result<(), Stopped> {
+    fn write(&mut self) -> Result<(), S::Error> {
         let (whole, phase) = self.place();
         // Before the first sample there is silence.
         let missing = (self.side as u64 + self.first).saturating_sub(whole);
@@ -100,7 +103,9 @@ impl<S: Sink> Resampler<S> {
 }
 
 impl<S: Sink> Sink for Resampler<S> {
-    fn push(&mut self, sample: f32) -> Result<(), Stopped> {
+    type Error = S::Error;
+
+    fn push(&mut self, sample: f32) -> Result<(), S::Error> {
         if self.weights.is_empty() {
             return self.sink.push(sample);
         }
@@ -143,19 +148,13 @@ fn kernel(distance: f32, cut: f32, reach: f32) -> f32 {
 mod tests {
     use super::*;
 
-    impl Sink for Vec<f32> {
-        fn push(&mut self, sample: f32) -> Result<(), Stopped> {
-            self.push(sample);
-            Ok(())
-        }
-    }
-
     fn resampled(samples: &[f32], from: u32, to: u32) -> Vec<f32> {
         let mut resampler = Resampler::new(from, to, Vec::new());
         for sample in samples {
-            resampler.push(*sample).unwrap();
+            let Ok(()) = resampler.push(*sample);
         }
-        resampler.finish().unwrap()
+        let Ok(heard) = resampler.finish();
+        heard
     }
 
     fn tone(hertz: f32, rate: u32, length: usize) -> Vec<f32> {
@@ -166,10 +165,21 @@ mod tests {
 
     #[test]
     fn a_tone_is_the_same_tone_at_another_rate_however_long_it_is() {
-        for (from, seconds) in [(44_100, 8), (8_000, 1), (48_000, 3), (11_025, 1)] {
-            let heard = resampled(&tone(440.0, from, from as usize * seconds), from, 16_000);
+        for (from, quarters) in [
+            (44_100, 32),
+            (8_000, 4),
+            (48_000, 12),
+            (44_100, 1),
+            (8_000, 1),
+            (48_000, 1),
+        ] {
+            let heard = resampled(
+                &tone(440.0, from, from as usize / 4 * quarters),
+                from,
+                16_000,
+            );
             let wanted = tone(440.0, 16_000, heard.len());
-            assert_eq!(heard.len(), 16_000 * seconds);
+            assert_eq!(heard.len(), 4_000 * quarters);
             let middle = 1000..heard.len() - 1000;
             let differences = heard[middle.clone()]
                 .iter()
@@ -178,6 +188,11 @@ mod tests {
             let far = differences.fold(0.0, f32::max);
             assert!(far < 0.01, "{from}: off by {far}");
         }
+        let heard = resampled(&tone(440.0, 11_025, 11_025), 11_025, 16_000);
+        assert_eq!(heard.len(), 16_000);
+        let wanted = tone(440.0, 16_000, 16_000);
+        let pairs = heard[1000..15_000].iter().zip(&wanted[1000..15_000]);
+        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 0.01));
     }
 
     #[test]
