@@ -164,7 +164,22 @@ impl Latest {
 impl Door {
     /// Creates a door for this backend.
     pub fn new(backend: Arc<dyn Backend>, policy: Policy) -> Self {
-        let policy = Arc::new(policy);
+        Self::of(backend, Arc::new(policy))
+    }
+
+    /// Creates a door for the layer: the backend is the service behind the client's own request and
+    /// receives its head.
+    pub(crate) fn before_the_service_itself(
+        backend: Arc<dyn Backend>,
+        policy: Arc<Policy>,
+    ) -> Self {
+        Self {
+            forwards_head: true,
+            ..Self::of(backend, policy)
+        }
+    }
+
+    fn of(backend: Arc<dyn Backend>, policy: Arc<Policy>) -> Self {
         Self {
             embeds: Arc::clone(&backend),
             latest: Latest::of(&backend, &policy),
@@ -277,33 +292,6 @@ impl Door {
     /// program does.
     pub fn background(&self) -> Background {
         Background::of(self)
-    }
-
-    /// Creates a door for the layer: the backend is the service behind the client's own request and
-    /// receives its head.
-    pub(crate) fn before_the_service_itself(
-        backend: Arc<dyn Backend>,
-        policy: Arc<Policy>,
-    ) -> Self {
-        Self {
-            embeds: Arc::clone(&backend),
-            latest: Latest::of(&backend, &policy),
-            backend,
-            policy,
-            store: None,
-            blobs: None,
-            keys: None,
-            mcp: None,
-            documents: None,
-            live: Arc::default(),
-            runtime: None,
-            background_listener: None,
-            webhooks: None,
-            sessions: Budget::default(),
-            recordings: RecordingBytes::default(),
-            meter: None,
-            forwards_head: true,
-        }
     }
 
     /// Changes the backend and the policy of this door and all its clones, for requests that begin
@@ -474,22 +462,7 @@ impl Door {
         let backend = Arc::new(Only::new(Arc::clone(&self.backend), models));
         Some(Self {
             backend,
-            embeds: Arc::clone(&self.embeds),
-            policy: Arc::clone(&self.policy),
-            latest: Arc::clone(&self.latest),
-            store: self.store.clone(),
-            blobs: self.blobs.clone(),
-            keys: self.keys.clone(),
-            mcp: self.mcp.clone(),
-            documents: self.documents.clone(),
-            live: Arc::clone(&self.live),
-            runtime: self.runtime.clone(),
-            background_listener: self.background_listener.clone(),
-            webhooks: self.webhooks.clone(),
-            sessions: self.sessions.clone(),
-            recordings: self.recordings.clone(),
-            meter: self.meter.clone(),
-            forwards_head: self.forwards_head,
+            ..self.clone()
         })
     }
 
