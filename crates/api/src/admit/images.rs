@@ -47,22 +47,10 @@ pub(crate) fn check_all(messages: &[Message]) -> Result<(), ApiError> {
 /// # Errors
 /// A 400 about `param` for invalid base64, and for bytes that are not an image.
 pub(crate) fn check(param: impl FnOnce() -> String, url: &str) -> Result<(), ApiError> {
-    if !data_url::is_data_url(url) {
-        return Ok(());
+    if data_url::is_data_url(url) {
+        kind(param, url)?;
     }
-    let Some(bytes) = data_url::first_bytes(url) else {
-        let param = param();
-        let message =
-            format!("Invalid '{param}': the image is not valid base64 with the standard alphabet.");
-        return Err(ApiError::invalid(param, CODE, message));
-    };
-    let is_other = OTHERS.iter().any(|begin| bytes.starts_with(begin))
-        || bytes.get(4..).is_some_and(|rest| rest.starts_with(FTYP));
-    if ImageKind::of(&bytes).is_some() || is_other {
-        Ok(())
-    } else {
-        Err(not_an_image(param()))
-    }
+    Ok(())
 }
 
 /// Checks the image of a Messages request: its media type must be one of the four that Anthropic's API
@@ -76,9 +64,8 @@ pub(crate) fn check_source(place: &str, media_type: &str, url: &str) -> Result<(
         return Err(not_among(format!("{place}.media_type"), media_type, &types));
     }
     let data = || format!("{place}.data");
-    check(data, url)?;
-    let kind = data_url::first_bytes(url).and_then(|bytes| ImageKind::of(&bytes));
-    let found = kind.ok_or_else(|| not_an_image(data()))?.media_type();
+    let found = kind(data, url)?.ok_or_else(|| not_an_image(data()))?;
+    let found = found.media_type();
     if found == media_type {
         return Ok(());
     }
@@ -88,6 +75,23 @@ pub(crate) fn check_source(place: &str, media_type: &str, url: &str) -> Result<(
         "{param}: The image was specified using the {media_type} media type, but the image appears to be a {found} image"
     );
     Err(ApiError::invalid(param, CODE, message))
+}
+
+/// Returns the kind of the image in a `data:` URL. `None` for one of [`OTHERS`].
+fn kind(param: impl FnOnce() -> String, url: &str) -> Result<Option<ImageKind>, ApiError> {
+    let Some(bytes) = data_url::first_bytes(url) else {
+        let param = param();
+        let message =
+            format!("Invalid '{param}': the image is not valid base64 with the standard alphabet.");
+        return Err(ApiError::invalid(param, CODE, message));
+    };
+    let kind = ImageKind::of(&bytes);
+    let is_other = OTHERS.iter().any(|begin| bytes.starts_with(begin))
+        || bytes.get(4..).is_some_and(|rest| rest.starts_with(FTYP));
+    if kind.is_none() && !is_other {
+        return Err(not_an_image(param()));
+    }
+    Ok(kind)
 }
 
 fn not_an_image(param: String) -> ApiError {
