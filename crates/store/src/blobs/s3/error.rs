@@ -68,16 +68,18 @@ impl BucketError {
 pub(super) fn code(error: &object_store::Error) -> Option<String> {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(one) = cause {
-        let text = one.to_string();
-        let code = text
-            .split_once("<Code>")
-            .and_then(|(_, rest)| rest.split_once("</Code>"));
-        if let Some((code, _)) = code {
+        if let Some(code) = code_in(&one.to_string()) {
             return Some(code.to_owned());
         }
         cause = one.source();
     }
     None
+}
+
+/// The code in the text of an answer or an error.
+pub(super) fn code_in(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("<Code>")?;
+    Some(rest.split_once("</Code>")?.0)
 }
 
 /// The innermost cause of an error, which says what did not work.

@@ -15,7 +15,7 @@ use reqwest::redirect;
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::crypto::ring;
 
-use super::error::full;
+use super::error::{code_in, full};
 
 /// The time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -90,7 +90,7 @@ impl HttpService for Service {
                 return Err(HttpError::new(HttpErrorKind::Unknown, full()));
             }
             let (parts, body) = response.into_parts();
-            let code = code(body).await?;
+            let code = code(body).await;
             let shortened = format!("<Error><Code>{code}</Code></Error>");
             Ok(HttpResponse::from_parts(parts, shortened.into()))
         })
@@ -98,21 +98,14 @@ impl HttpService for Service {
 }
 
 /// The code in the answer to a refused request. Empty if it has none.
-async fn code(body: HttpResponseBody) -> Result<String, HttpError> {
+async fn code(body: HttpResponseBody) -> String {
     use http_body_util::{BodyExt as _, Limited};
     // An answer that is too long, or cut off, has no code either.
     let read = Limited::new(body, LONGEST_REFUSAL).collect().await;
     let text = read.map(|read| String::from_utf8_lossy(&read.to_bytes()).into_owned());
     let text = text.unwrap_or_default();
-    let code = text
-        .split_once("<Code>")
-        .and_then(|(_, rest)| rest.split_once("</Code>"))
-        .map(|(code, _)| code)
-        .unwrap_or_default();
-    let is_plain = code.len() <= 64 && code.chars().all(|one| one.is_ascii_alphanumeric());
-    Ok(if is_plain {
-        code.to_owned()
-    } else {
-        String::new()
-    })
+    let is_plain =
+        |code: &&str| code.len() <= 64 && code.chars().all(|one| one.is_ascii_alphanumeric());
+    let code = code_in(&text).filter(is_plain);
+    code.unwrap_or_default().to_owned()
 }

@@ -29,7 +29,6 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use url::Url;
 
 use self::http::Connector;
-use self::options::is_loopback;
 use self::writer::S3Writer;
 use super::sealed::Sealing;
 use super::{fact, read};
@@ -78,13 +77,11 @@ impl S3Blobs {
         options: &S3Options,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, BucketError> {
-        let (objects, endpoint) = options.client(env)?;
+        let (objects, connector, endpoint) = options.client(env)?;
         let part_bytes = options.largest.div_ceil(MOST_PARTS).max(LEAST_OF_PART);
         Ok(Self {
             objects: Arc::new(objects),
-            connector: Connector {
-                is_local: endpoint.as_ref().is_some_and(is_loopback),
-            },
+            connector,
             address: options.address.clone(),
             endpoint,
             part_bytes: usize::try_from(part_bytes).unwrap_or(usize::MAX),

@@ -91,17 +91,19 @@ impl S3Options {
         }
     }
 
-    /// Makes the client. Returns it with the URL of the service, if it is not AWS.
+    /// Makes the client. Returns it with its connector, and the URL of the service if it is not AWS.
     pub(super) fn client(
         &self,
         env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<(AmazonS3, Option<Url>), BucketError> {
+    ) -> Result<(AmazonS3, Connector, Option<Url>), BucketError> {
         let endpoint = self.endpoint(env)?;
         let first = |names: [&str; 2]| names.into_iter().find_map(env);
         let region = self.region.clone();
         let region = region.or_else(|| first(["AWS_REGION", "AWS_DEFAULT_REGION"]));
         let is_plain = endpoint.as_ref().is_some_and(|url| url.scheme() == "http");
-        let is_local = endpoint.as_ref().is_some_and(is_loopback);
+        let connector = Connector {
+            is_local: endpoint.as_ref().is_some_and(is_loopback),
+        };
         let builder = AmazonS3Builder::new()
             .with_bucket_name(&self.address.bucket)
             .with_region(region.unwrap_or_else(|| "us-east-1".to_owned()))
@@ -113,7 +115,7 @@ impl S3Options {
                 max_retries: RETRIES,
                 retry_timeout: RETRIED_FOR,
             })
-            .with_http_connector(Connector { is_local });
+            .with_http_connector(connector);
         let builder = match &endpoint {
             Some(url) => builder.with_endpoint(self.bucket_endpoint(url)?),
             None => builder,
@@ -121,7 +123,7 @@ impl S3Options {
         let builder = with_credentials(builder, endpoint.is_some(), env)?;
         let client = builder.build();
         let client = client.map_err(|error| BucketError::Setup(error.to_string()))?;
-        Ok((client, endpoint))
+        Ok((client, connector, endpoint))
     }
 
     /// The URL of the service. `None` for AWS.
@@ -172,7 +174,7 @@ impl S3Options {
     }
 }
 
-pub(super) fn is_loopback(url: &Url) -> bool {
+fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -33,13 +33,13 @@ struct Unfinished {
 }
 
 /// Deletes the parts of unfinished objects below a prefix that were begun before a time. The service
-/// lists a thousand at most; the next call gets more. Returns how many it deleted.
+/// lists a thousand at most; the next call gets more.
 pub(super) async fn delete(
     objects: &AmazonS3,
     connector: Connector,
     prefix: &str,
     before: SystemTime,
-) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // The library lists objects only.
     let query = [("uploads", ""), ("prefix", prefix)];
     let options = SignedUrlOptions::default().with_query(query);
@@ -52,12 +52,10 @@ pub(super) async fn delete(
     let text = answer.map_err(reqwest::Error::without_url)?.text().await?;
     let listed: Listed = quick_xml::de::from_str(&text)?;
     let before = DateTime::<Utc>::from(before);
-    let mut deleted = 0;
     for one in listed.upload.iter().filter(|one| one.initiated < before) {
         objects
             .abort_multipart(&Path::parse(&one.key)?, &one.upload_id)
             .await?;
-        deleted += 1;
     }
-    Ok(deleted)
+    Ok(())
 }
