@@ -178,7 +178,7 @@ async fn replaced(
     let media_type = media_type.to_owned();
     let bytes = Vec::from(bytes);
     file.file_data = Some(DataUrl { media_type, bytes }.canonical());
-    Ok(vec![part(PartKind::File(file))])
+    Ok(vec![PartKind::File(file).into()])
 }
 
 /// The error for a scan, if the model does not see.
@@ -205,21 +205,15 @@ async fn pages(
         };
         // The texts of parts are concatenated without a separator.
         let title = format!("\n\n[Page {number} of {name}]\n\n");
-        parts.push(part(PartKind::Text(title)));
-        parts.push(part(PartKind::ImageUrl {
+        parts.push(PartKind::Text(title).into());
+        let image = PartKind::ImageUrl {
             url: image.canonical(),
             detail: None,
             extra: Extra::new(),
-        }));
+        };
+        parts.push(image.into());
     }
     Ok(parts)
-}
-
-fn part(kind: PartKind) -> Part {
-    Part {
-        kind,
-        extra: Extra::new(),
-    }
 }
 
 /// Returns the documents that the model cannot read itself: those by URL, and PDFs. Without a reader,

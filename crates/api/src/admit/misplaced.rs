@@ -1,7 +1,7 @@
 //! Handles fields of messages that have no meaning or that no engine would see: fields of other
 //! roles, duplicate reasoning, refusals.
 
-use loggia_wire::openai::{Content, Message, Part, PartKind, Role, ToolCall};
+use loggia_wire::openai::{Content, Message, PartKind, Role, ToolCall};
 
 /// Removes fields that only other roles have. Returns their names.
 pub(crate) fn drop_from(message: &mut Message) -> impl Iterator<Item = String> + use<> {
@@ -64,17 +64,13 @@ pub(crate) fn say_refusal(message: &mut Message) {
     let Some(refusal) = message.refusal.take().filter(|refusal| !refusal.is_empty()) else {
         return;
     };
-    let part = |kind| Part {
-        kind,
-        extra: loggia_wire::Extra::new(),
-    };
     message.content = Some(match message.content.take() {
         Some(Content::Text(text)) if !text.is_empty() => Content::Parts(vec![
-            part(PartKind::Text(text)),
-            part(PartKind::Refusal(refusal)),
+            PartKind::Text(text).into(),
+            PartKind::Refusal(refusal).into(),
         ]),
         Some(Content::Parts(mut parts)) if !parts.is_empty() => {
-            parts.push(part(PartKind::Refusal(refusal)));
+            parts.push(PartKind::Refusal(refusal).into());
             Content::Parts(parts)
         }
         _ => Content::Text(refusal),

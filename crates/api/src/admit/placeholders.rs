@@ -3,8 +3,7 @@
 
 use std::borrow::Cow;
 
-use loggia_wire::Extra;
-use loggia_wire::openai::{ChatCompletionRequest, Content, Part, PartKind};
+use loggia_wire::openai::{ChatCompletionRequest, Content, PartKind};
 
 /// The maximum length of a file's name in the note, in characters.
 const LONGEST_NAME: usize = 128;
@@ -25,10 +24,7 @@ pub(crate) fn replace(request: &mut ChatCompletionRequest, is_one: fn(&PartKind)
                 let before = if index > 0 { "\n\n" } else { "" };
                 let after = if index < last { "\n\n" } else { "" };
                 let text = format!("{before}{}{after}", note(&part.kind));
-                *part = Part {
-                    kind: PartKind::Text(text),
-                    extra: Extra::new(),
-                };
+                *part = PartKind::Text(text).into();
             }
         }
     }

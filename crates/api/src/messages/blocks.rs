@@ -86,7 +86,7 @@ impl Parts {
             before.push_str(text);
             return;
         }
-        self.parts.push(part(PartKind::Text(text.to_owned())));
+        self.parts.push(PartKind::Text(text.to_owned()).into());
     }
 
     /// Adds parts.
@@ -124,13 +124,6 @@ impl Parts {
     }
 }
 
-fn part(kind: PartKind) -> Part {
-    Part {
-        kind,
-        extra: Extra::new(),
-    }
-}
-
 /// Adds a block that a user's message and a result can contain. Returns the block if it is of
 /// another type.
 ///
@@ -150,7 +143,7 @@ pub(crate) fn add(
         }
         "image" => {
             name_extras(place, &block, ignored);
-            parts.extend([part(image(place, block.source.as_ref())?)]);
+            parts.extend([image(place, block.source.as_ref())?.into()]);
         }
         "document" => {
             name_extras(place, &block, ignored);
@@ -246,7 +239,7 @@ fn document(
             if let Some(context) = &block.context {
                 parts.text(context);
             }
-            parts.extend([part(file)]);
+            parts.extend([file.into()]);
             return Ok(());
         }
         other => {

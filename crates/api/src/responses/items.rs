@@ -540,7 +540,7 @@ impl Reader<'_> {
     /// Returns a text or a list of parts as a list of parts.
     fn content(&mut self, place: &str, content: Value) -> Result<Vec<Part>, ApiError> {
         if let Value::String(text) = content {
-            return Ok(vec![text_part(text)]);
+            return Ok(vec![PartKind::Text(text).into()]);
         }
         let parts: Vec<ItemPart> = typed_at(place, content)?;
         let mut content = Vec::new();
@@ -808,13 +808,6 @@ fn readable(parts: Option<&Value>, between: &str) -> Option<String> {
         .filter_map(|part| part.get("text").and_then(Value::as_str))
         .collect();
     (!texts.is_empty()).then(|| texts.join(between))
-}
-
-fn text_part(text: String) -> Part {
-    Part {
-        kind: PartKind::Text(text),
-        extra: Extra::new(),
-    }
 }
 
 /// Returns a single text part as a string, and any other list as parts.

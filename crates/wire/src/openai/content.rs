@@ -50,6 +50,16 @@ pub struct Part {
     pub extra: Extra,
 }
 
+/// A part without unknown fields.
+impl From<PartKind> for Part {
+    fn from(kind: PartKind) -> Self {
+        Self {
+            kind,
+            extra: Extra::new(),
+        }
+    }
+}
+
 /// The type and value of a part.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PartKind {
