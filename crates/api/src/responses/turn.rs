@@ -205,7 +205,7 @@ fn due(id: &str, due: Option<u64>) -> Change {
 }
 
 /// Returns the change that holds an object for some time.
-pub(crate) fn hold(kind: Kind, id: &str, holder: &str) -> Change {
+fn hold(kind: Kind, id: &str, holder: &str) -> Change {
     Change::Hold {
         kind,
         id: id.to_owned(),

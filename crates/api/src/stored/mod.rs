@@ -1,8 +1,10 @@
 //! The endpoints of stored objects: chat completions (`chats.rs`), conversations
 //! (`conversations.rs`, `items.rs`), files and uploads (`files/`), batches
-//! (`batches/`), and vector stores (`vector_stores/`). `keep.rs` stores an answer when it has ended. The store itself is [`store`](crate::store).
+//! (`batches/`), and vector stores (`vector_stores/`). `change_held.rs` changes an object that no other
+//! request changes at the same time. `keep.rs` stores an answer when it has ended. The store itself is [`store`](crate::store).
 
 mod batches;
+pub(crate) mod change_held;
 pub(crate) mod chats;
 mod conversations;
 pub(crate) mod files;

@@ -1,5 +1,7 @@
 //! The routes of webhook endpoints, `/v1/webhook_endpoints…`, and `/v1/webhook_event_types`.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use loggia_wire::openai::{
     CreateWebhookEndpoint, Deleted, Page, RotateWebhookSecret, TestWebhook, UpdateWebhookEndpoint,
@@ -15,8 +17,9 @@ use crate::ApiError;
 use crate::admit::checks::one_of;
 use crate::admit::parse::tracked;
 use crate::answer::id;
-use crate::responses::turn::hold;
-use crate::store::{Change, Filter, Kind, Metadata, NeededHold, Object, Order};
+use crate::responses::turn::HELD_FOR;
+use crate::store::{Filter, Kind, Metadata, Object, Order};
+use crate::stored::change_held::{Changed, ToHold, change_held};
 use crate::stored::{Answer, StoredRequest, damaged, page};
 
 const KIND: Kind = Kind::WebhookEndpoint;
@@ -199,29 +202,23 @@ impl StoredRequest<'_> {
         &self,
         change: impl FnOnce(&mut StoredEndpoint) + Send,
     ) -> Result<StoredEndpoint, ApiError> {
-        let holder = id::item("hold_");
-        let id = self.route.id();
-        let held = self.store.write(&self.owner, vec![hold(KIND, id, &holder)]);
-        held.await.map_err(self.refused(KIND))?;
-        let mut stored = self.found_webhook().await?;
-        change(&mut stored);
-        let changes = vec![
-            Change::Replace {
-                kind: KIND,
-                id: id.to_owned(),
+        let to_hold = ToHold {
+            store: self.store,
+            object: self.at(KIND),
+            time: HELD_FOR,
+            wait: Duration::ZERO,
+        };
+        let refused = |error| self.refused(KIND)(error);
+        let changed = async {
+            let mut stored = self.found_webhook().await?;
+            change(&mut stored);
+            Ok(Changed {
                 body: as_json(&stored).map_err(|_| damaged())?,
-                items: Vec::new(),
-                needs: Some(NeededHold::Of(holder.clone())),
-            },
-            Change::Release {
-                kind: KIND,
-                id: id.to_owned(),
-                holder: Some(holder),
-            },
-        ];
-        let written = self.store.write(&self.owner, changes).await;
-        written.map_err(self.refused(KIND))?;
-        Ok(stored)
+                with: Vec::new(),
+                value: stored,
+            })
+        };
+        change_held(to_hold, refused, changed).await
     }
 
     /// Checks the fields of an endpoint that a request has.

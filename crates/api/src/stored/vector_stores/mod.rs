@@ -29,8 +29,8 @@ use loggia_wire::openai::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::time::{Instant, sleep};
 
+use super::change_held::{Changed, ToHold, change_held};
 use super::files::{Files, Head, answered};
 use super::{damaged, metadata, page};
 use crate::admit::checks::{between, one_of, too_long};
@@ -40,7 +40,7 @@ use crate::door::policy::FileLimits;
 use crate::door::query::Query;
 use crate::door::routes::VectorStoresHandler;
 use crate::store::{
-    Change, Filter, Kind, Listed, Metadata, NeededHold, Object, Order, Page as Part, StoreError,
+    Change, Filter, Kind, Listed, Metadata, Object, Order, Page as Part, StoreError,
 };
 use crate::{ApiError, Body, Documents};
 
@@ -81,11 +81,9 @@ const LONGEST_NAME: usize = 256;
 /// How old `last_active_at` may be before a search renews it, so that few searches write.
 const ACTIVE_SECONDS: u64 = 60;
 
-/// How long a change holds a vector store at most, how long another change waits for it, and how often
-/// that looks.
+/// How long a change holds a vector store at most, and how long another change waits for it.
 const HELD_FOR: Duration = Duration::from_secs(10);
 const WAIT: Duration = Duration::from_secs(5);
-const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 /// The stored form of a vector store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -278,51 +276,23 @@ impl VectorStores {
         with: Option<Change>,
         change: impl FnOnce(&mut StoredVectorStore) + Send,
     ) -> Result<(), ApiError> {
-        let Files { store, owner, .. } = &self.files;
+        let to_hold = ToHold {
+            store: &*self.files.store,
+            object: self.files.at(Kind::VectorStore, id),
+            time: HELD_FOR,
+            wait,
+        };
         let worded = |error| self.files.worded(&error, Kind::VectorStore, id);
-        let holder = self.hold(id, wait).await.map_err(worded)?;
-        let release = Change::Release {
-            kind: Kind::VectorStore,
-            id: id.to_owned(),
-            holder: Some(holder.clone()),
+        let changed = async {
+            let (_, mut stored) = self.find(id).await?;
+            change(&mut stored);
+            Ok(Changed {
+                body: stored.json()?,
+                with: [stored.schedule()].into_iter().chain(with).collect(),
+                value: (),
+            })
         };
-        let mut stored = match self.find(id).await {
-            Ok((_, stored)) => stored,
-            Err(error) => {
-                // If that fails, the hold runs out.
-                let _ = store.write(owner, vec![release]).await;
-                return Err(error);
-            }
-        };
-        change(&mut stored);
-        let replace = Change::Replace {
-            kind: Kind::VectorStore,
-            id: id.to_owned(),
-            body: stored.json()?,
-            items: Vec::new(),
-            needs: Some(NeededHold::Of(holder)),
-        };
-        let changes = [replace, stored.schedule(), release];
-        let changes = changes.into_iter().chain(with).collect();
-        store.write(owner, changes).await.map_err(worded)
-    }
-
-    /// Holds a vector store. Returns the name of the holder.
-    async fn hold(&self, id: &str, wait: Duration) -> Result<String, StoreError> {
-        let holder = id::item("hold_");
-        let until = Instant::now() + wait;
-        loop {
-            let hold = Change::Hold {
-                kind: Kind::VectorStore,
-                id: id.to_owned(),
-                holder: holder.clone(),
-                time: HELD_FOR,
-            };
-            match self.files.store.write(&self.files.owner, vec![hold]).await {
-                Err(StoreError::InUse) if Instant::now() < until => sleep(RETRY_AFTER).await,
-                done => return done.map(|()| holder),
-            }
-        }
+        change_held(to_hold, worded, changed).await
     }
 
     /// `DELETE /v1/vector_stores/{vector_store_id}`. The vector store is no longer shown; the
