@@ -1,5 +1,6 @@
 //! Encryption of stored data: bodies are sealed before they are written and opened when they are
-//! read. Ids, labels, names of models and times are not encrypted.
+//! read. Ids, labels, names of models and times are not encrypted. `blobs/sealed.rs` encrypts the
+//! contents of files.
 
 use std::sync::Arc;
 
@@ -8,13 +9,13 @@ use loggia_seal::{Keys, NotOpened};
 
 use crate::sql::Row;
 
-/// Whether and with which keys bodies are sealed.
+/// Whether and with which keys stored data is encrypted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sealing {
-    /// The keys that open sealed bodies.
+    /// The keys that open encrypted data.
     pub(crate) keys: Option<Arc<Keys>>,
-    /// Whether new bodies are sealed.
-    pub(crate) seals: bool,
+    /// Whether new data is encrypted.
+    encrypts: bool,
 }
 
 /// Identifies where a sealed text is stored. A text that was sealed for one place cannot be opened
@@ -41,18 +42,30 @@ impl Place<'_> {
 }
 
 impl Sealing {
+    pub(crate) fn new(keys: Arc<Keys>, encrypts: bool) -> Self {
+        Self {
+            keys: Some(keys),
+            encrypts,
+        }
+    }
+
+    /// The keys that encrypt new data, if it is encrypted.
+    pub(crate) fn encrypting(&self) -> Option<&Arc<Keys>> {
+        self.keys.as_ref().filter(|_| self.encrypts)
+    }
+
     /// The columns `body` and `sealed` of a body.
     pub(crate) fn columns<'a>(
         &self,
         place: Place<'_>,
         body: &'a str,
     ) -> (&'a str, Option<Vec<u8>>) {
-        match &self.keys {
-            Some(keys) if self.seals => {
+        match self.encrypting() {
+            Some(keys) => {
                 let sealed = keys.seal_bytes(&place.purpose(), body.as_bytes());
                 ("", Some(sealed))
             }
-            _ => (body, None),
+            None => (body, None),
         }
     }
 
@@ -64,9 +77,9 @@ impl Sealing {
 
     /// Returns the bytes in the form in which they are stored.
     pub(crate) fn sealed(&self, place: Place<'_>, bytes: Vec<u8>) -> Vec<u8> {
-        match &self.keys {
-            Some(keys) if self.seals => keys.seal_bytes(&place.purpose(), &bytes),
-            _ => bytes,
+        match self.encrypting() {
+            Some(keys) => keys.seal_bytes(&place.purpose(), &bytes),
+            None => bytes,
         }
     }
 

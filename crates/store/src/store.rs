@@ -102,11 +102,10 @@ impl SqlStore {
     /// first of them.
     #[must_use]
     pub fn with_keys(self, keys: Arc<Keys>, encrypts: bool) -> Self {
-        let sealing = Sealing {
-            keys: Some(keys),
-            seals: encrypts,
-        };
-        Self { sealing, ..self }
+        Self {
+            sealing: Sealing::new(keys, encrypts),
+            ..self
+        }
     }
 
     fn at(place: Place, retention: Retention) -> Self {

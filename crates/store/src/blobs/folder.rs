@@ -19,8 +19,8 @@ use object_store::path::Path as Place;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload};
 use tokio::sync::OnceCell;
 
-use super::sealed::Sealing;
-use super::{fact, io_fact, read};
+use super::{fact, io_fact, read, sealed};
+use crate::sealing::Sealing;
 
 /// How many bytes are written at once.
 const WRITE_AT_ONCE: usize = 1 << 20;
@@ -178,14 +178,14 @@ impl Blobs for FileBlobs {
     fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<NewBlob, StoreError>> {
         Box::pin(async move {
             let files = self.opened().await?;
-            let place = self.sealing.place(name);
+            let place = sealed::place(&self.sealing, name);
             let upload = files.put_multipart(&Place::from(place.as_str())).await;
             let writer = FileWriter {
                 upload: upload.map_err(|error| fact(&error))?,
                 pieces: Vec::new(),
                 length: 0,
             };
-            let writer = self.sealing.writer(writer, &place);
+            let writer = sealed::writer(&self.sealing, writer, &place);
             Ok((place, writer))
         })
     }

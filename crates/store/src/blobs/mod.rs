@@ -18,7 +18,7 @@ use object_store::{GetOptions, ObjectStore};
 pub use folder::FileBlobs;
 pub use s3::{BucketError, NotS3Address, S3Address, S3Blobs, S3Options};
 
-use sealed::Sealing;
+use crate::sealing::Sealing;
 
 /// Reads a range of the content of a place, whose bytes are at a path.
 async fn read(
@@ -29,7 +29,7 @@ async fn read(
     range: Range<u64>,
 ) -> Result<Pieces, StoreError> {
     if place.ends_with(sealed::ENDING) {
-        return sealed::read(objects, path, sealing.keys(), place.to_owned(), range).await;
+        return sealed::read(objects, path, sealing.keys.clone(), place.to_owned(), range).await;
     }
     pieces(&*objects, &path, range).await
 }

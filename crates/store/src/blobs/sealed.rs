@@ -15,6 +15,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::pieces;
+use crate::sealing::Sealing;
 
 /// How the place of an encrypted content ends.
 pub(super) const ENDING: &str = ".sealed";
@@ -22,48 +23,23 @@ pub(super) const ENDING: &str = ".sealed";
 /// The bytes of a chunk before it is sealed.
 const CHUNK: usize = 64 << 10;
 
-/// The keys of contents, and whether new contents are encrypted.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sealing {
-    keys: Option<Arc<Keys>>,
-    encrypts: bool,
+/// The place of a new content.
+pub(super) fn place(sealing: &Sealing, name: &str) -> String {
+    match sealing.encrypting() {
+        Some(_) => format!("{name}{ENDING}"),
+        None => name.to_owned(),
+    }
 }
 
-impl Sealing {
-    pub(super) fn new(keys: Arc<Keys>, encrypts: bool) -> Self {
-        Self {
-            keys: Some(keys),
-            encrypts,
-        }
-    }
-
-    pub(super) fn keys(&self) -> Option<Arc<Keys>> {
-        self.keys.clone()
-    }
-
-    /// The keys that encrypt new contents, if they are encrypted.
-    fn encrypting(&self) -> Option<&Arc<Keys>> {
-        self.keys.as_ref().filter(|_| self.encrypts)
-    }
-
-    /// The place of a new content.
-    pub(super) fn place(&self, name: &str) -> String {
-        match self.encrypting() {
-            Some(_) => format!("{name}{ENDING}"),
-            None => name.to_owned(),
-        }
-    }
-
-    /// The writer of the content of such a place.
-    pub(super) fn writer(
-        &self,
-        inner: impl BlobWriter + 'static,
-        place: &str,
-    ) -> Box<dyn BlobWriter> {
-        match self.encrypting() {
-            Some(keys) => Box::new(SealedWriter::new(inner, Arc::clone(keys), place)),
-            None => Box::new(inner),
-        }
+/// The writer of the content of such a place.
+pub(super) fn writer(
+    sealing: &Sealing,
+    inner: impl BlobWriter + 'static,
+    place: &str,
+) -> Box<dyn BlobWriter> {
+    match sealing.encrypting() {
+        Some(keys) => Box::new(SealedWriter::new(inner, Arc::clone(keys), place)),
+        None => Box::new(inner),
     }
 }
 

@@ -30,9 +30,9 @@ use url::Url;
 
 use self::http::Connector;
 use self::writer::S3Writer;
-use super::sealed::Sealing;
-use super::{fact, read};
+use super::{fact, read, sealed};
 use crate::SqlStore;
+use crate::sealing::Sealing;
 
 pub use error::BucketError;
 pub use options::{NotS3Address, S3Address, S3Options};
@@ -207,13 +207,13 @@ impl fmt::Debug for S3Blobs {
 
 impl Blobs for S3Blobs {
     fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<NewBlob, StoreError>> {
-        let place = self.sealing.place(name);
+        let place = sealed::place(&self.sealing, name);
         let writer = S3Writer::new(
             Arc::clone(&self.objects),
             self.path(&place),
             self.part_bytes,
         );
-        let writer = self.sealing.writer(writer, &place);
+        let writer = sealed::writer(&self.sealing, writer, &place);
         Box::pin(async move { Ok((place, writer)) })
     }
 
