@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
 use loggia_api::store::StoreError;
 use loggia_api::store::blobs::{Blobs, Leftovers, NewBlob, Pieces};
 use loggia_seal::Keys;
@@ -57,7 +57,8 @@ const WRITTEN: Duration = Duration::from_hours(24);
 /// The most places that are looked up at once.
 const PAGE: usize = 1000;
 
-/// Contents of files in a bucket.
+/// Contents of files in a bucket. Cheap to clone.
+#[derive(Clone)]
 pub struct S3Blobs {
     objects: Arc<AmazonS3>,
     connector: Connector,
@@ -173,6 +174,32 @@ impl S3Blobs {
         ))
     }
 
+    /// Deletes contents that were never finished, and returns the places of those that are old enough.
+    async fn old_contents(self) -> Result<Leftovers, StoreError> {
+        let checked = self.check_database().await;
+        checked.map_err(|error| error.fact())?;
+        let now = SystemTime::now();
+        let begun_before = now - self.written;
+        let (objects, prefix) = (&self.objects, self.prefix());
+        let deleted = unfinished::delete(objects, self.connector, &prefix, begun_before).await;
+        if let Err(error) = deleted {
+            // Some services do not list them. Then a rule of the bucket may delete them.
+            tracing::debug!(%error, "unfinished objects could not be looked for");
+        }
+        let stored_before = now - self.settled;
+        let all = self.objects.list(Some(&Path::from(&*prefix)));
+        let places = all.try_filter_map(move |object| {
+            let is_settled = SystemTime::from(object.last_modified) < stored_before;
+            let place = object.location.as_ref().strip_prefix(&*prefix);
+            let place = place.filter(|place| {
+                is_settled && FOLDERS.iter().any(|folder| place.starts_with(folder))
+            });
+            future::ready(Ok(place.map(str::to_owned)))
+        });
+        let pages = places.try_chunks(PAGE).map_err(|error| fact(&error.1));
+        Ok(pages.boxed())
+    }
+
     /// The path of a place in the bucket.
     fn path(&self, place: &str) -> Path {
         Path::from(format!("{}/{place}", self.address.prefix))
@@ -235,30 +262,9 @@ impl Blobs for S3Blobs {
         })
     }
 
+    /// Nothing is looked for before the first page is read, so that a server starts without delay.
     fn leftovers(&self) -> BoxFuture<'_, Result<Leftovers, StoreError>> {
-        Box::pin(async move {
-            let checked = self.check_database().await;
-            checked.map_err(|error| error.fact())?;
-            let now = SystemTime::now();
-            let begun_before = now - self.written;
-            let (objects, prefix) = (&self.objects, self.prefix());
-            let deleted = unfinished::delete(objects, self.connector, &prefix, begun_before).await;
-            if let Err(error) = deleted {
-                // Some services do not list them. Then a rule of the bucket may delete them.
-                tracing::debug!(%error, "unfinished objects could not be looked for");
-            }
-            let stored_before = now - self.settled;
-            let all = self.objects.list(Some(&Path::from(&*prefix)));
-            let places = all.try_filter_map(move |object| {
-                let is_settled = SystemTime::from(object.last_modified) < stored_before;
-                let place = object.location.as_ref().strip_prefix(&*prefix);
-                let place = place.filter(|place| {
-                    is_settled && FOLDERS.iter().any(|folder| place.starts_with(folder))
-                });
-                futures_util::future::ready(Ok(place.map(str::to_owned)))
-            });
-            let pages = places.try_chunks(PAGE).map_err(|error| fact(&error.1));
-            Ok(pages.boxed())
-        })
+        let found = stream::once(self.clone().old_contents()).try_flatten();
+        Box::pin(future::ready(Ok(found.boxed())))
     }
 }
