@@ -1,12 +1,10 @@
 //! API keys as SQL: the trait [`KeyStore`].
 
 use futures_core::future::BoxFuture;
-use futures_util::TryStreamExt as _;
 use loggia_api::store::{EarlierSecret, KeyStore, StoreError, StoredKey, StoredSecret};
 
 use crate::SqlStore;
-use crate::sql::{Row, Sql, Statement};
-use crate::store::{Reader, Writer};
+use crate::sql::{Row, Statement};
 
 const ALL: &str = "SELECT id, name, prefix, digest, earlier_prefix, earlier_digest, earlier_until, settings, \
     created, expires, revoked, used FROM api_keys ORDER BY seq";
@@ -22,36 +20,11 @@ const REVOKE: &str =
 const USE: &str = "UPDATE api_keys SET used = used + $1 WHERE id = $2 RETURNING used";
 
 impl SqlStore {
-    /// Whether there can be something. Looking for it must not make the file.
-    pub(crate) fn may_have_rows(&self) -> bool {
-        self.path().is_none_or(std::path::Path::exists)
-    }
-
     /// Runs a statement that changes one key.
-    async fn change_one(&self, statement: Statement<'_>) -> Result<(), StoreError> {
-        let mut writer = self.writer().await?;
-        let done = match writer.sql().run(&statement).await {
-            Ok(0) => Err(StoreError::NotFound),
-            done => done.map(|_| ()),
-        };
-        writer.end(done).await
-    }
-}
-
-impl Reader {
-    pub(crate) fn sql(&mut self) -> Sql<'_> {
-        match self {
-            Self::Sqlite(reader) => Sql::Sqlite(reader.get()),
-            Self::Postgres(connection) => Sql::Postgres(connection),
-        }
-    }
-}
-
-impl Writer {
-    pub(crate) fn sql(&mut self) -> Sql<'_> {
-        match self {
-            Self::Sqlite(turn) => Sql::Sqlite(&mut turn.connection),
-            Self::Postgres(transaction) => Sql::Postgres(transaction),
+    async fn change_key_row(&self, change: Statement<'_>) -> Result<(), StoreError> {
+        match self.change_rows(&change).await? {
+            0 => Err(StoreError::NotFound),
+            _ => Ok(()),
         }
     }
 }
@@ -59,28 +32,13 @@ impl Writer {
 impl KeyStore for SqlStore {
     fn keys(&self) -> BoxFuture<'_, Result<Vec<StoredKey>, StoreError>> {
         Box::pin(async {
-            if !self.may_have_rows() {
-                return Ok(Vec::new());
-            }
-            let all = Statement::new(ALL);
-            let mut reader = self.reader().await?;
-            let mut sql = reader.sql();
-            let rows = sql.rows(&all);
-            rows.and_then(|row| async move { key(&row) })
-                .try_collect()
-                .await
+            let rows = self.rows(&Statement::new(ALL)).await?;
+            rows.iter().map(key).collect()
         })
     }
 
     fn key_version(&self) -> BoxFuture<'_, Result<i64, StoreError>> {
-        Box::pin(async {
-            if !self.may_have_rows() {
-                return Ok(0);
-            }
-            let mut reader = self.reader().await?;
-            let row = reader.sql().row(&Statement::new(VERSION)).await?;
-            row.map_or(Ok(0), |row| row.number("version"))
-        })
+        Box::pin(self.version(VERSION))
     }
 
     fn create_key(&self, key: StoredKey) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -93,7 +51,7 @@ impl KeyStore for SqlStore {
                 .with(key.settings)
                 .with(key.created)
                 .with(key.expires.unwrap_or(0));
-            self.change_one(create).await
+            self.change_key_row(create).await
         })
     }
 
@@ -115,7 +73,7 @@ impl KeyStore for SqlStore {
                 .with(digest)
                 .with(until)
                 .with(id);
-            self.change_one(rotate).await
+            self.change_key_row(rotate).await
         })
     }
 
@@ -124,11 +82,11 @@ impl KeyStore for SqlStore {
         id: &'a str,
         settings: String,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.change_one(Statement::new(CHANGE).with(settings).with(id)))
+        Box::pin(self.change_key_row(Statement::new(CHANGE).with(settings).with(id)))
     }
 
     fn revoke_key<'a>(&'a self, id: &'a str, at: i64) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.change_one(Statement::new(REVOKE).with(at).with(id)))
+        Box::pin(self.change_key_row(Statement::new(REVOKE).with(at).with(id)))
     }
 
     fn add_key_use<'a>(

@@ -3,7 +3,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_core::future::BoxFuture;
-use futures_util::TryStreamExt as _;
 use loggia_api::store::{NodeStore, NodeWish, StoreError, StoredNode};
 
 use crate::SqlStore;
@@ -24,13 +23,7 @@ const LARGEST_STAMP: u128 = 1 << 40;
 impl NodeStore for SqlStore {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<StoredNode>, StoreError>> {
         Box::pin(async {
-            if !self.may_have_rows() {
-                return Ok(Vec::new());
-            }
-            let all = Statement::new(ALL);
-            let mut reader = self.reader().await?;
-            let mut sql = reader.sql();
-            let rows: Vec<Row> = sql.rows(&all).try_collect().await?;
+            let rows = self.rows(&Statement::new(ALL)).await?;
             // A later version may have other wishes.
             rows.iter()
                 .filter_map(|row| node(row).transpose())
@@ -39,14 +32,7 @@ impl NodeStore for SqlStore {
     }
 
     fn node_version(&self) -> BoxFuture<'_, Result<i64, StoreError>> {
-        Box::pin(async {
-            if !self.may_have_rows() {
-                return Ok(0);
-            }
-            let mut reader = self.reader().await?;
-            let row = reader.sql().row(&Statement::new(VERSION)).await?;
-            row.map_or(Ok(0), |row| row.number("version"))
-        })
+        Box::pin(self.version(VERSION))
     }
 
     fn put_node(&self, node: StoredNode) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -57,9 +43,7 @@ impl NodeStore for SqlStore {
                 .with(node.wish.name())
                 .with(node.changed)
                 .with(stamp());
-            let mut writer = self.writer().await?;
-            let done = writer.sql().run(&put).await.map(|_| ());
-            writer.end(done).await
+            self.change_rows(&put).await.map(|_| ())
         })
     }
 
@@ -70,9 +54,7 @@ impl NodeStore for SqlStore {
                 .with(node.place)
                 .with(node.wish.name())
                 .with(node.changed);
-            let mut writer = self.writer().await?;
-            let done = writer.sql().run(&forget).await.map(|_| ());
-            writer.end(done).await
+            self.change_rows(&forget).await.map(|_| ())
         })
     }
 }

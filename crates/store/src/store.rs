@@ -183,11 +183,15 @@ pub(crate) enum Reader {
 }
 
 impl Reader {
-    fn access<'c>(&'c mut self, sealing: &'c Sealing) -> Access<'c> {
-        let sql = match self {
+    pub(crate) fn sql(&mut self) -> Sql<'_> {
+        match self {
             Self::Sqlite(reader) => Sql::Sqlite(reader.get()),
             Self::Postgres(connection) => Sql::Postgres(connection),
-        };
+        }
+    }
+
+    fn access<'c>(&'c mut self, sealing: &'c Sealing) -> Access<'c> {
+        let sql = self.sql();
         Access { sql, sealing }
     }
 }
@@ -198,11 +202,15 @@ pub(crate) enum Writer {
 }
 
 impl Writer {
-    fn access<'c>(&'c mut self, sealing: &'c Sealing) -> Access<'c> {
-        let sql = match self {
+    pub(crate) fn sql(&mut self) -> Sql<'_> {
+        match self {
             Self::Sqlite(turn) => Sql::Sqlite(&mut turn.connection),
             Self::Postgres(transaction) => Sql::Postgres(transaction),
-        };
+        }
+    }
+
+    fn access<'c>(&'c mut self, sealing: &'c Sealing) -> Access<'c> {
+        let sql = self.sql();
         Access { sql, sealing }
     }
 
@@ -430,8 +438,7 @@ impl Store for SqlStore {
         time: Duration,
     ) -> BoxFuture<'a, Result<Option<Claimed>, StoreError>> {
         Box::pin(async move {
-            // Nothing is due in a file that does not exist yet, and looking must not make it.
-            if self.path().is_some_and(|path| !path.exists()) {
+            if !self.may_have_rows() {
                 return Ok(None);
             }
             let mut reader = self.reader().await?;

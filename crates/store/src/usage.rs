@@ -1,7 +1,6 @@
 //! The usage of API keys as SQL: the trait [`UsageStore`].
 
 use futures_core::future::BoxFuture;
-use futures_util::TryStreamExt as _;
 use loggia_api::store::{StoreError, Usage, UsageAmount, UsageStore};
 
 use crate::SqlStore;
@@ -40,17 +39,8 @@ impl UsageStore for SqlStore {
 
     fn usage_since(&self, day: i64) -> BoxFuture<'_, Result<Vec<Usage>, StoreError>> {
         Box::pin(async move {
-            // Looking for some must not make the file.
-            if self.path().is_some_and(|path| !path.exists()) {
-                return Ok(Vec::new());
-            }
-            let since = Statement::new(SINCE).with(day);
-            let mut reader = self.reader().await?;
-            let mut sql = reader.sql();
-            let rows = sql.rows(&since);
-            rows.and_then(|row| async move { read(&row) })
-                .try_collect()
-                .await
+            let rows = self.rows(&Statement::new(SINCE).with(day)).await?;
+            rows.iter().map(read).collect()
         })
     }
 }
