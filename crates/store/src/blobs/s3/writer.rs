@@ -1,5 +1,8 @@
 //! Writes an object: a small one at once, a larger one in parts of one size, of which one is being
 //! sent while the next one is collected. The object is there when all of it is, or not at all.
+//!
+//! `BufWriter` of `object_store` does not do this: it leaves the parts of an upload that is dropped,
+//! also during the last request, and aborts one while a part may still be on its way.
 
 use std::sync::Arc;
 
@@ -8,9 +11,8 @@ use futures_core::future::BoxFuture;
 use loggia_api::store::StoreError;
 use loggia_api::store::blobs::BlobWriter;
 use object_store::aws::AmazonS3;
-use object_store::multipart::{MultipartStore as _, PartId};
 use object_store::path::Path;
-use object_store::{ObjectStoreExt as _, PutPayload};
+use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -25,14 +27,13 @@ pub(super) struct S3Writer {
     /// What is not sent yet, and its length.
     pieces: Vec<Bytes>,
     length: usize,
-    upload: Option<MultipartUpload>,
+    upload: Option<Upload>,
 }
 
 /// An object of which parts were sent.
-struct MultipartUpload {
-    id: String,
-    sent: Vec<PartId>,
-    sending: Option<JoinHandle<object_store::Result<PartId>>>,
+struct Upload {
+    parts: Box<dyn MultipartUpload>,
+    sending: Option<JoinHandle<object_store::Result<()>>>,
 }
 
 impl S3Writer {
@@ -70,24 +71,19 @@ impl S3Writer {
         let upload = if let Some(upload) = &mut self.upload {
             upload
         } else {
-            let id = self.objects.create_multipart(&self.path).await;
-            self.upload.insert(MultipartUpload {
-                id: id.map_err(|error| fact(&error))?,
-                sent: Vec::new(),
+            let parts = self.objects.put_multipart(&self.path).await;
+            self.upload.insert(Upload {
+                parts: parts.map_err(|error| fact(&error))?,
                 sending: None,
             })
         };
         upload.sent().await?;
-        let (objects, path) = (Arc::clone(&self.objects), self.path.clone());
-        let (id, number) = (upload.id.clone(), upload.sent.len());
-        upload.sending = Some(tokio::spawn(async move {
-            objects.put_part(&path, &id, number, part).await
-        }));
+        upload.sending = Some(tokio::spawn(upload.parts.put_part(part)));
         Ok(())
     }
 }
 
-impl MultipartUpload {
+impl Upload {
     /// Waits for the part that is being sent.
     async fn sent(&mut self) -> Result<(), StoreError> {
         let Some(sending) = &mut self.sending else {
@@ -98,8 +94,7 @@ impl MultipartUpload {
         let sent = sent.map_err(|error| StoreError::Unavailable {
             cause: error.to_string(),
         })?;
-        self.sent.push(sent.map_err(|error| fact(&error))?);
-        Ok(())
+        sent.map_err(|error| fact(&error))
     }
 }
 
@@ -130,9 +125,7 @@ impl BlobWriter for S3Writer {
                 return Ok(());
             };
             upload.sent().await?;
-            let parts = std::mem::take(&mut upload.sent);
-            let (objects, path) = (&self.objects, &self.path);
-            let completed = objects.complete_multipart(path, &upload.id, parts).await;
+            let completed = upload.parts.complete().await;
             completed.map_err(|error| fact(&error))?;
             self.upload = None;
             Ok(())
@@ -143,16 +136,15 @@ impl BlobWriter for S3Writer {
 /// What was not finished leaves nothing. If that fails, [`super::unfinished`] deletes it later.
 impl Drop for S3Writer {
     fn drop(&mut self) {
-        let (Some(upload), Ok(runtime)) = (self.upload.take(), Handle::try_current()) else {
+        let (Some(mut upload), Ok(runtime)) = (self.upload.take(), Handle::try_current()) else {
             return;
         };
-        let (objects, path) = (Arc::clone(&self.objects), self.path.clone());
         runtime.spawn(async move {
             // A part that arrives afterwards would stay.
             if let Some(sending) = upload.sending {
                 let _ = sending.await;
             }
-            if let Err(error) = objects.abort_multipart(&path, &upload.id).await {
+            if let Err(error) = upload.parts.abort().await {
                 let error = fact(&error);
                 tracing::warn!(%error, "the parts of an unfinished content could not be deleted");
             }
