@@ -269,17 +269,3 @@ pub(crate) fn now() -> i64 {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::{Kind, LEAVES};
-
-    #[test]
-    fn exactly_the_kinds_that_stay_never_make_room() {
-        for kind in Kind::ALL {
-            let name = format!("'{}'", kind.as_str());
-            assert_eq!(LEAVES.contains(&name), kind.stays(), "{name}");
-        }
-        assert!(LEAVES.contains("'file'") && !LEAVES.contains("'response'"));
-    }
-}

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use loggia_api::store::{Change, Item, Kind, Order, Owner, Side, Store, StoreError};
+use loggia_api::store::{Change, Item, Kind, Object, Order, Owner, Side, Store, StoreError};
 use loggia_store::{Retention, SqlStore};
 use sqlx::{ConnectOptions as _, Executor as _};
 
@@ -111,6 +111,56 @@ async fn without_an_age_everything_stays() {
     change(&path, "UPDATE objects SET changed = 0").await;
     assert_eq!(store.clean().await, Ok(()));
     assert_eq!(ids(&store, &Owner::NOBODY, Kind::Conversation).await, ["c"]);
+}
+
+/// Answers and conversations leave; what a client or an operator has to delete stays.
+#[tokio::test]
+async fn only_answers_and_conversations_are_ever_too_old_or_make_room() {
+    for by_size in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.db");
+        let store = SqlStore::in_file(&path, Retention::default());
+        for kind in Kind::ALL {
+            let object = Object {
+                kind: *kind,
+                ..conversation(kind.as_str())
+            };
+            let created = store.create(&Owner::NOBODY, object, Vec::new()).await;
+            assert_eq!(created, Ok(()));
+        }
+        change(&path, "UPDATE objects SET changed = 0").await;
+        drop(store);
+        let retention = if by_size {
+            Retention {
+                age: None,
+                bytes: 1 << 10,
+            }
+        } else {
+            Retention::default()
+        };
+        let store = SqlStore::in_file(&path, retention);
+        assert_eq!(store.clean().await, Ok(()));
+        let mut left = Vec::new();
+        for kind in Kind::ALL {
+            let at = at(&Owner::NOBODY, *kind, kind.as_str());
+            if store.object(at).await.is_ok() {
+                left.push(kind.as_str());
+            }
+        }
+        let stay = [
+            "file",
+            "upload",
+            "batch",
+            "message_batch",
+            "message_batch.content",
+            "vector_store",
+            "vector_store.file",
+            "vector_store.file_batch",
+            "webhook_endpoint",
+            "webhook_delivery",
+        ];
+        assert_eq!(left, stay, "by size: {by_size}");
+    }
 }
 
 /// Deleted text is gone from the file and from its log, and the space is freed.
