@@ -1,8 +1,6 @@
-//! Receives the file of a recording: a short one in memory, a longer one in a temporary file without
-//! a name, which no crash leaves behind.
+//! Receives the file of a recording: a short one in memory, a longer one in a temporary file.
 
 use std::fs::File;
-use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,6 +10,7 @@ use loggia_backend::Content;
 
 use super::wav;
 use crate::ApiError;
+use crate::door::temporary_file;
 
 /// The bytes that are kept in memory, and written at once.
 const IN_MEMORY: usize = 256 << 10;
@@ -133,27 +132,9 @@ impl Receiving {
         }
         self.counted.add(bytes.len() as u64)?;
         let file = self.file.take();
-        let writing = tokio::task::spawn_blocking(move || {
-            let mut file = match file {
-                Some(file) => file,
-                None => tempfile::tempfile()?,
-            };
-            file.write_all(&bytes)?;
-            Ok(file)
-        });
-        let written = writing
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)));
-        self.file = Some(written.map_err(|error| unkept(&error))?);
+        self.file = Some(temporary_file::append(file, bytes, "recording").await?);
         Ok(())
     }
-}
-
-/// Returns the error for a temporary file that cannot be written.
-fn unkept(error: &io::Error) -> ApiError {
-    tracing::error!(%error, "a recording cannot be kept while it is received");
-    let message = "The server has no space for the recording at the moment; try again later.";
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("store_full")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! memory.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek as _};
 
 use brotli_decompressor::Decompressor;
 use bytes::{Buf, Bytes};
@@ -96,13 +96,14 @@ pub(crate) async fn unpack(
 /// Decompresses a body in a file on a blocking thread, which waits for the receiver. Returns the
 /// pieces, a 400 for invalid data, and an end after `most` bytes.
 pub(crate) fn unpack_file(
-    packed: File,
+    mut packed: File,
     codings: Vec<Coding>,
     most: u64,
 ) -> mpsc::Receiver<Result<Bytes, ApiError>> {
     let (sender, receiver) = mpsc::channel(PIECES);
     tokio::task::spawn_blocking(move || {
         let unpacking = || {
+            packed.rewind()?;
             let mut decoder = decoder(BufReader::new(packed), codings, most)?;
             loop {
                 let mut piece = Vec::with_capacity(PIECE);

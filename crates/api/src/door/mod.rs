@@ -10,6 +10,7 @@ pub(crate) mod query;
 pub(crate) mod read;
 pub(crate) mod routes;
 pub(crate) mod speaks;
+pub(crate) mod temporary_file;
 
 use std::fmt::Display;
 use std::pin::Pin;

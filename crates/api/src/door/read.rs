@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 
-use crate::door::content_encoding;
+use crate::door::{content_encoding, temporary_file};
 use crate::{ApiError, Policy};
 
 /// Reads the JSON body of a request, as [`json_body`] does. Returns it with the head.
@@ -105,9 +104,9 @@ where
         Ok(pieces)
     }
 
-    /// Returns all pieces in a temporary file without a name, which no crash leaves behind.
+    /// Returns all pieces in a temporary file.
     async fn received(&mut self) -> Result<File, ApiError> {
-        let mut file = on_disk(tempfile::tempfile).await?;
+        let mut file = None;
         let mut buffer = BytesMut::new();
         loop {
             let piece = self.next().await?;
@@ -115,21 +114,13 @@ where
             if piece.is_some() && buffer.len() < WRITTEN_AT_ONCE {
                 continue;
             }
-            let bytes = buffer.split();
-            file = on_disk(move || {
-                file.write_all(&bytes)?;
-                Ok(file)
-            })
-            .await?;
+            let bytes = buffer.split().freeze();
+            let written = temporary_file::append(file, bytes, "body").await?;
             if piece.is_none() {
-                break;
+                return Ok(written);
             }
+            file = Some(written);
         }
-        on_disk(move || {
-            file.seek(SeekFrom::Start(0))?;
-            Ok(file)
-        })
-        .await
     }
 
     /// Returns the next piece. `None` at the end.
@@ -167,19 +158,6 @@ where
 
 /// The bytes of a compressed body that are written at once.
 const WRITTEN_AT_ONCE: usize = 256 << 10;
-
-/// Does something with a file on a blocking thread.
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(io::Error::other(error)))
-        .map_err(|error| {
-            tracing::error!(%error, "a compressed body cannot be kept in a temporary file");
-            let message = "The server has no space for the body at the moment; try again later.";
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).coded("store_full")
-        })
-}
 
 fn length_of(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(CONTENT_LENGTH)?;
