@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use http::{Response, StatusCode};
 use loggia_backend::{Backend, BackendError, Call, Reply};
@@ -74,10 +76,8 @@ async fn begin(
 
     let mut writer = ResponseWriter::streaming(&head, shape);
     let queued = store_queued(&mut writer, &keep, &head.id).await?;
-    let followed = is_streamed.then(|| {
-        let every = door.policy.heartbeat_every;
-        Arc::clone(&entry.running).follow(0, Some(every))
-    });
+    let heartbeat = Some(door.policy.heartbeat_every);
+    let followed = is_streamed.then(|| Arc::clone(&entry.running).follow(0, heartbeat));
     let account = Account {
         listener: door.background_listener.clone(),
         request_id: refusals.request_id(),
@@ -104,14 +104,19 @@ async fn begin(
     runtime
         .unwrap_or_else(Handle::current)
         .spawn(task.run(call));
-    let mut response = if let Some(events) = followed {
-        event_stream(Body::events_going_on(events))
-    } else {
-        headers::json(Body::going_on(queued))
-    };
+    let mut response = first_answer(queued, followed);
     name_ignored(&mut response, &ignored);
     name_truncated(&mut response, &truncated);
     Ok(response)
+}
+
+/// Returns the answer to the request that started the task: its events, if the client asked for a
+/// stream, or the unfinished response.
+fn first_answer(queued: Vec<u8>, events: Option<BoxStream<'static, Bytes>>) -> Response<Body> {
+    match events {
+        Some(events) => event_stream(Body::events_going_on(events)),
+        None => headers::json(Body::going_on(queued)),
+    }
 }
 
 /// Stores the response as `queued`, and returns its JSON for the client.

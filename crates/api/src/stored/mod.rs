@@ -154,33 +154,7 @@ impl Door {
             request_id: RequestId::of(&parts),
             heartbeat: self.policy.heartbeat_every,
         };
-        match handler {
-            StoredHandler::Chats => asked.chats().await,
-            StoredHandler::StoredChat => asked.chat().await,
-            StoredHandler::UpdateChat => asked.update(Kind::ChatCompletion).await,
-            StoredHandler::DeleteChat => asked.delete(Kind::ChatCompletion).await,
-            StoredHandler::ChatMessages => asked.messages().await,
-            StoredHandler::CreateConversation => asked.create_conversation().await,
-            StoredHandler::Conversation => asked.conversation().await,
-            StoredHandler::UpdateConversation => asked.update(Kind::Conversation).await,
-            StoredHandler::DeleteConversation => asked.delete(Kind::Conversation).await,
-            StoredHandler::CreateItems => asked.create_items().await,
-            StoredHandler::Items => asked.items().await,
-            StoredHandler::Item => asked.item().await,
-            StoredHandler::DeleteItem => asked.delete_item().await,
-            StoredHandler::Response => asked.response().await,
-            StoredHandler::DeleteResponse => asked.delete_response().await,
-            StoredHandler::CancelResponse => asked.cancel_response().await,
-            StoredHandler::InputItems => asked.input_items().await,
-            StoredHandler::WebhookEventTypes => StoredRequest::webhook_event_types(),
-            StoredHandler::CreateWebhook => asked.create_webhook().await,
-            StoredHandler::Webhooks => asked.webhooks().await,
-            StoredHandler::Webhook => asked.webhook().await,
-            StoredHandler::UpdateWebhook => asked.update_webhook().await,
-            StoredHandler::DeleteWebhook => asked.delete_webhook().await,
-            StoredHandler::RotateWebhookSecret => asked.rotate_webhook_secret().await,
-            StoredHandler::TestWebhook => asked.test_webhook().await,
-        }
+        asked.answer().await
     }
 }
 
@@ -195,6 +169,37 @@ pub(crate) fn may_see_stored(parts: &Parts) -> bool {
 }
 
 impl StoredRequest<'_> {
+    /// Answers the request by its route.
+    async fn answer(&self) -> Result<Answer, ApiError> {
+        match self.handler {
+            StoredHandler::Chats => self.chats().await,
+            StoredHandler::StoredChat => self.chat().await,
+            StoredHandler::UpdateChat => self.update(Kind::ChatCompletion).await,
+            StoredHandler::DeleteChat => self.delete(Kind::ChatCompletion).await,
+            StoredHandler::ChatMessages => self.messages().await,
+            StoredHandler::CreateConversation => self.create_conversation().await,
+            StoredHandler::Conversation => self.conversation().await,
+            StoredHandler::UpdateConversation => self.update(Kind::Conversation).await,
+            StoredHandler::DeleteConversation => self.delete(Kind::Conversation).await,
+            StoredHandler::CreateItems => self.create_items().await,
+            StoredHandler::Items => self.items().await,
+            StoredHandler::Item => self.item().await,
+            StoredHandler::DeleteItem => self.delete_item().await,
+            StoredHandler::Response => self.response().await,
+            StoredHandler::DeleteResponse => self.delete_response().await,
+            StoredHandler::CancelResponse => self.cancel_response().await,
+            StoredHandler::InputItems => self.input_items().await,
+            StoredHandler::WebhookEventTypes => Self::webhook_event_types(),
+            StoredHandler::CreateWebhook => self.create_webhook().await,
+            StoredHandler::Webhooks => self.webhooks().await,
+            StoredHandler::Webhook => self.webhook().await,
+            StoredHandler::UpdateWebhook => self.update_webhook().await,
+            StoredHandler::DeleteWebhook => self.delete_webhook().await,
+            StoredHandler::RotateWebhookSecret => self.rotate_webhook_secret().await,
+            StoredHandler::TestWebhook => self.test_webhook().await,
+        }
+    }
+
     /// Returns the object that the path names.
     pub(crate) fn at(&self, kind: Kind) -> ObjectRef<'_> {
         ObjectRef {

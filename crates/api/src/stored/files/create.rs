@@ -56,35 +56,9 @@ impl Files {
         B: http_body::Body<Data: Buf, Error: Display> + Send,
     {
         let limit = self.limit(self.limits.file_bytes).await?;
-        let mut form = Form::new(&head.parts.headers, body, FormLimits::short(limit), pause)?;
+        let form = Form::new(&head.parts.headers, body, FormLimits::short(limit), pause)?;
         let id = id::file();
-        let mut fields = Fields::default();
-        while let Some(field) = form.next().await? {
-            let name = field.name().unwrap_or_default().to_owned();
-            let is_new = match name.as_str() {
-                "file" => {
-                    let place = format!("files/{id}");
-                    let received = self.receive(&form, field, &place, limit).await?;
-                    fields.file.replace(received).is_none()
-                }
-                "purpose" => fields.purpose.replace(form.text(field).await?).is_none(),
-                "expires_after[anchor]" => fields.anchor.replace(form.text(field).await?).is_none(),
-                "expires_after[seconds]" => {
-                    fields.seconds.replace(form.text(field).await?).is_none()
-                }
-                "expires_in_seconds" if head.is_anthropic => {
-                    fields.expires_in.replace(form.text(field).await?).is_none()
-                }
-                _ => {
-                    let text = form.text(field).await?;
-                    fields.extra.insert(name.clone(), text.into()).is_none()
-                }
-            };
-            if !is_new {
-                let message = format!("Duplicate parameter: '{name}'.");
-                return Err(ApiError::invalid(name, "duplicate_parameter", message));
-            }
-        }
+        let fields = self.fields(form, head, &id, limit).await?;
         let ignored = head.unknown(&fields.extra)?;
         let lasts = fields.lasts()?;
         let received = fields.file.ok_or_else(|| missing("file".to_owned()))?;
@@ -115,6 +89,44 @@ impl Files {
         let done = self.store(writer, stored.place.clone(), changes).await;
         done.map_err(|error| self.failed(&error))?;
         shown(&stored, head, &ignored)
+    }
+
+    /// Reads the form, and receives the content of the file.
+    async fn fields(
+        &self,
+        mut form: Form<'_>,
+        head: &Head<'_>,
+        id: &str,
+        limit: u64,
+    ) -> Result<Fields, ApiError> {
+        let mut fields = Fields::default();
+        while let Some(field) = form.next().await? {
+            let name = field.name().unwrap_or_default().to_owned();
+            let is_new = match name.as_str() {
+                "file" => {
+                    let place = format!("files/{id}");
+                    let received = self.receive(&form, field, &place, limit).await?;
+                    fields.file.replace(received).is_none()
+                }
+                "purpose" => fields.purpose.replace(form.text(field).await?).is_none(),
+                "expires_after[anchor]" => fields.anchor.replace(form.text(field).await?).is_none(),
+                "expires_after[seconds]" => {
+                    fields.seconds.replace(form.text(field).await?).is_none()
+                }
+                "expires_in_seconds" if head.is_anthropic => {
+                    fields.expires_in.replace(form.text(field).await?).is_none()
+                }
+                _ => {
+                    let text = form.text(field).await?;
+                    fields.extra.insert(name.clone(), text.into()).is_none()
+                }
+            };
+            if !is_new {
+                let message = format!("Duplicate parameter: '{name}'.");
+                return Err(ApiError::invalid(name, "duplicate_parameter", message));
+            }
+        }
+        Ok(fields)
     }
 
     /// Returns how many bytes a new file of the owner may have.
