@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use futures_core::future::BoxFuture;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -64,13 +65,30 @@ impl<'a> Attempts<'a> {
         let is_single = state.is_single;
         drop(state);
         self.tried.push(chosen);
-        self.shared.ask_if_old();
+        if !is_single {
+            self.shared.ask_if_old();
+        }
         Some(InFlight {
             shared: Arc::clone(self.shared),
             node,
             is_single,
             is_noted: is_single,
         })
+    }
+
+    /// Asks one node after the other, until one answers. Returns the call that is in flight at that
+    /// node, and its answer.
+    pub(super) async fn first<T>(
+        mut self,
+        ask: impl for<'n> Fn(&'n dyn Backend) -> BoxFuture<'n, Result<T, BackendError>>,
+    ) -> Result<(InFlight, T), BackendError> {
+        loop {
+            let attempt = self.next()?;
+            match attempt.unless_removed(ask(attempt.backend())).await {
+                Ok(answer) => return Ok((self.begun(attempt), answer)),
+                Err(error) => self.failed(attempt, error)?,
+            }
+        }
     }
 
     /// Notes that the node answers.
@@ -144,11 +162,11 @@ impl InFlight {
     }
 
     /// Waits for the node until it is removed.
-    pub(super) async fn unless_removed<T>(
+    async fn unless_removed<T>(
         &self,
         answer: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
-        let answered = self.node.is_removed.run_until_cancelled(answer).await;
+        let answered = self.node.removal.run_until_cancelled(answer).await;
         answered.unwrap_or_else(|| Err(removed(&self.shared)))
     }
 
@@ -190,7 +208,7 @@ impl InFlight {
         Box::pin(Answer {
             first,
             pieces,
-            is_removed: Box::pin(self.node.is_removed.clone().cancelled_owned()),
+            removal: Box::pin(self.node.removal.clone().cancelled_owned()),
             call: Some(self),
         })
     }
@@ -220,7 +238,7 @@ impl Drop for InFlight {
 struct Answer<P> {
     first: Option<P>,
     pieces: Pieces<P>,
-    is_removed: Pin<Box<WaitForCancellationFutureOwned>>,
+    removal: Pin<Box<WaitForCancellationFutureOwned>>,
     /// The running call. `None` if the answer has ended.
     call: Option<InFlight>,
 }
@@ -236,11 +254,15 @@ impl<P: Unpin> Stream for Answer<P> {
         let Some(call) = &mut this.call else {
             return Poll::Ready(None);
         };
-        // First, so that an engine that always has a piece ready does not hide it.
-        let next = if this.is_removed.as_mut().poll(cx).is_ready() {
+        // An engine that always has a piece ready does not hide the removal. All answers of the node
+        // share the lock of `removal`, so it is waited for only if there is no piece.
+        let next = if call.node.is_removed() {
             Some(Err(removed(&call.shared)))
+        } else if let Poll::Ready(next) = this.pieces.poll_next_unpin(cx) {
+            next
         } else {
-            std::task::ready!(this.pieces.poll_next_unpin(cx))
+            std::task::ready!(this.removal.as_mut().poll(cx));
+            Some(Err(removed(&call.shared)))
         };
         if let Some(Err(error)) = &next {
             call.note(outcome(error));

@@ -151,7 +151,7 @@ impl Fleet {
         }
         drop(state);
         for node in &removed {
-            node.is_removed.cancel();
+            node.remove();
         }
         !removed.is_empty()
     }
@@ -298,9 +298,6 @@ impl Shared {
     /// Asks the nodes whose lists are old for new ones, in the background.
     fn ask_if_old(self: &Arc<Self>) {
         let state = self.state();
-        if state.is_single {
-            return;
-        }
         let is_up = |node: &&Arc<Node>| !state.board.is_down(node.at);
         let up = state.nodes.iter().filter(is_up);
         let old: Vec<_> = up.filter(|node| node.begins_to_ask()).cloned().collect();
@@ -391,42 +388,19 @@ impl Backend for Fleet {
 
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
-            let none = Beginnings::default();
-            let mut attempts = Attempts::new(&self.0, &call.work.model, none);
-            loop {
-                let attempt = attempts.next()?;
-                match attempt
-                    .unless_removed(attempt.backend().embed(call.clone()))
-                    .await
-                {
-                    Ok(mut made) => {
-                        made.served_by.node = attempts.begun(attempt).name();
-                        return Ok(made);
-                    }
-                    Err(error) => attempts.failed(attempt, error)?,
-                }
-            }
+            let attempts = Attempts::new(&self.0, &call.work.model, Beginnings::default());
+            let (begun, mut made) = attempts.first(|node| node.embed(call.clone())).await?;
+            made.served_by.node = begun.name();
+            Ok(made)
         })
     }
 
     /// A node that does not do this is not replaced: the others have the same model.
     fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
         Box::pin(async move {
-            let none = Beginnings::default();
-            let mut attempts = Attempts::new(&self.0, &call.work.model, none);
-            loop {
-                let attempt = attempts.next()?;
-                match attempt
-                    .unless_removed(attempt.backend().audio(call.clone()))
-                    .await
-                {
-                    Ok(reply) => {
-                        let attempt = attempts.begun(attempt);
-                        return Ok(reply.map(|reply| attempt.audio_reply(reply)));
-                    }
-                    Err(error) => attempts.failed(attempt, error)?,
-                }
-            }
+            let attempts = Attempts::new(&self.0, &call.work.model, Beginnings::default());
+            let (begun, reply) = attempts.first(|node| node.audio(call.clone())).await?;
+            Ok(reply.map(|reply| begun.audio_reply(reply)))
         })
     }
 
@@ -436,65 +410,32 @@ impl Backend for Fleet {
         call: OllamaCall,
     ) -> BoxFuture<'_, Result<Option<OllamaReply>, BackendError>> {
         Box::pin(async move {
-            let none = Beginnings::default();
             let model = call.work.model.as_deref().unwrap_or_default();
-            let mut attempts = Attempts::new(&self.0, model, none);
-            loop {
-                let attempt = attempts.next()?;
-                match attempt
-                    .unless_removed(attempt.backend().ollama_api(call.clone()))
-                    .await
-                {
-                    Ok(reply) => {
-                        let attempt = attempts.begun(attempt);
-                        return Ok(reply.map(|reply| attempt.ollama_reply(reply)));
-                    }
-                    Err(error) => attempts.failed(attempt, error)?,
-                }
-            }
+            let attempts = Attempts::new(&self.0, model, Beginnings::default());
+            let (begun, reply) = attempts.first(|node| node.ollama_api(call.clone())).await?;
+            Ok(reply.map(|reply| begun.ollama_reply(reply)))
         })
     }
 
     fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
         Box::pin(async move {
-            let none = Beginnings::default();
-            let mut attempts = Attempts::new(&self.0, &call.work.model, none);
-            loop {
-                let attempt = attempts.next()?;
-                match attempt
-                    .unless_removed(attempt.backend().rerank(call.clone()))
-                    .await
-                {
-                    Ok(mut reranked) => {
-                        let begun = attempts.begun(attempt);
-                        if let Some(reranked) = &mut reranked {
-                            reranked.served_by.node = begun.name();
-                        }
-                        return Ok(reranked);
-                    }
-                    Err(error) => attempts.failed(attempt, error)?,
-                }
+            let attempts = Attempts::new(&self.0, &call.work.model, Beginnings::default());
+            let (begun, mut reranked) = attempts.first(|node| node.rerank(call.clone())).await?;
+            if let Some(reranked) = &mut reranked {
+                reranked.served_by.node = begun.name();
             }
+            Ok(reranked)
         })
     }
 
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
         Box::pin(async move {
-            let none = Beginnings::default();
-            let mut attempts = Attempts::new(&self.0, &call.work.model, none);
-            loop {
-                let attempt = attempts.next()?;
-                match attempt
-                    .unless_removed(attempt.backend().count_tokens(call.clone()))
-                    .await
-                {
-                    Ok(mut count) => {
-                        count.served_by.node = attempts.begun(attempt).name();
-                        return Ok(count);
-                    }
-                    Err(error) => attempts.failed(attempt, error)?,
-                }
-            }
+            let attempts = Attempts::new(&self.0, &call.work.model, Beginnings::default());
+            let (begun, mut count) = attempts
+                .first(|node| node.count_tokens(call.clone()))
+                .await?;
+            count.served_by.node = begun.name();
+            Ok(count)
         })
     }
 

@@ -21,7 +21,8 @@ pub(super) struct Node {
     pub(super) place: Arc<str>,
     pub(super) backend: Arc<dyn Backend>,
     /// Cancelled when the node is removed, which ends the calls in flight.
-    pub(super) is_removed: CancellationToken,
+    pub(super) removal: CancellationToken,
+    is_removed: AtomicBool,
     /// When the node was last asked for its lists.
     pub(super) asked: Mutex<Option<Instant>>,
     pub(super) is_asked: AtomicBool,
@@ -39,10 +40,22 @@ impl Node {
             name,
             place,
             backend,
-            is_removed: CancellationToken::new(),
+            removal: CancellationToken::new(),
+            is_removed: AtomicBool::new(false),
             asked: Mutex::default(),
             is_asked: AtomicBool::new(false),
         }
+    }
+
+    /// Ends the calls in flight.
+    pub(super) fn remove(&self) {
+        self.is_removed.store(true, Ordering::Relaxed);
+        self.removal.cancel();
+    }
+
+    /// Returns whether the node was removed, without the lock of `removal`.
+    pub(super) fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Relaxed)
     }
 
     /// Returns whether the lists are old and nobody asks for them. Then the caller asks.

@@ -79,7 +79,10 @@ impl Error {
 
     /// Converts an error that occurred before there was a connection.
     pub(super) fn of_connecting(error: Cause) -> Self {
-        match (find::<ConnectTimedOut>(&*error), TlsFault::of(&*error)) {
+        match (
+            error.downcast_ref::<ConnectTimedOut>(),
+            TlsFault::of(&*error),
+        ) {
             (Some(timed_out), _) => Self::TimedOut {
                 phase: Phase::Connect,
                 after: timed_out.after,
@@ -114,14 +117,6 @@ impl From<Broken> for Error {
             closed => Self::CutShort(closed.into()),
         }
     }
-}
-
-/// Returns the first error of type `E` in the chain of causes.
-pub(super) fn find<'a, E: StdError + 'static>(
-    error: &'a (dyn StdError + 'static),
-) -> Option<&'a E> {
-    std::iter::successors(Some(error), |&error| error.source())
-        .find_map(|error| error.downcast_ref())
 }
 
 /// Displays an error with all of its causes.
