@@ -149,6 +149,12 @@ impl AudioHead {
     }
 }
 
+impl From<Event> for CallMessage {
+    fn from(event: Event) -> Self {
+        Self::Event(event)
+    }
+}
+
 impl From<AudioPiece> for CallMessage {
     fn from(piece: AudioPiece) -> Self {
         match piece {

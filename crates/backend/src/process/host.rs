@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _};
 use loggia_wire::frame::ndjson;
 use loggia_wire::openai::{ChatCompletionRequest, InputGrammar};
@@ -365,20 +366,14 @@ impl CallSender {
     }
 
     async fn heard(&self, begun: Result<Option<AudioReply>, BackendError>) -> CallMessage {
-        let mut reply = match begun {
+        let reply = match begun {
             Ok(Some(reply)) => reply,
             Ok(None) => return CallMessage::NoAudio,
             Err(error) => return CallMessage::Failed(error),
         };
         self.say(CallMessage::AudioBegun(AudioHead::of(&reply)))
             .await;
-        while let Some(piece) = reply.pieces.next().await {
-            match piece {
-                Ok(piece) => self.say_with_room(piece.into()).await,
-                Err(error) => return CallMessage::Failed(error),
-            }
-        }
-        CallMessage::End
+        self.relay(reply.pieces).await
     }
 
     async fn answer(&self, begun: Result<Reply, BackendError>) -> CallMessage {
@@ -391,10 +386,13 @@ impl CallSender {
         }
     }
 
-    async fn relay(&self, mut events: crate::Events) -> CallMessage {
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => self.say_with_room(CallMessage::Event(event)).await,
+    async fn relay<P: Into<CallMessage>>(
+        &self,
+        mut pieces: BoxStream<'static, Result<P, BackendError>>,
+    ) -> CallMessage {
+        while let Some(piece) = pieces.next().await {
+            match piece {
+                Ok(piece) => self.say_with_room(piece.into()).await,
                 Err(error) => return CallMessage::Failed(error),
             }
         }

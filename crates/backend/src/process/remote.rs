@@ -394,6 +394,32 @@ impl Answer {
         }
     }
 
+    /// Returns the next piece, or the end. `take` returns the piece of a message, or the message if it
+    /// is another one.
+    fn poll_piece<P>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(CallMessage) -> Result<P, CallMessage>,
+    ) -> Poll<Option<Result<P, BackendError>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let last = match ready!(self.said.poll_recv(cx)).map(take) {
+            Some(Ok(piece)) => {
+                self.take_note();
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            Some(Err(last)) => Some(last),
+            None => None,
+        };
+        self.over = true;
+        Poll::Ready(match last {
+            Some(CallMessage::End) => None,
+            Some(CallMessage::Failed(error)) => Some(Err(error)),
+            _ => Some(Err(self.shared.cut_short())),
+        })
+    }
+
     /// Reports consumed events in steps of half a window, so that the other side never waits for a
     /// fast reader.
     fn take_note(&mut self) {
@@ -412,19 +438,9 @@ impl Stream for Answer {
     type Item = Result<Event, BackendError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.over {
-            return Poll::Ready(None);
-        }
-        let said = ready!(self.said.poll_recv(cx));
-        if let Some(CallMessage::Event(event)) = said {
-            self.take_note();
-            return Poll::Ready(Some(Ok(event)));
-        }
-        self.over = true;
-        Poll::Ready(match said {
-            Some(CallMessage::End) => None,
-            Some(CallMessage::Failed(error)) => Some(Err(error)),
-            _ => Some(Err(self.shared.cut_short())),
+        self.poll_piece(cx, |said| match said {
+            CallMessage::Event(event) => Ok(event),
+            other => Err(other),
         })
     }
 }
@@ -436,24 +452,11 @@ impl Stream for AudioAnswer {
     type Item = Result<AudioPiece, BackendError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let answer = &mut self.0;
-        if answer.over {
-            return Poll::Ready(None);
-        }
-        let piece = match ready!(answer.said.poll_recv(cx)) {
-            Some(CallMessage::AudioBytes(bytes)) => AudioPiece::Bytes(bytes.into()),
-            Some(CallMessage::AudioUsage(usage)) => AudioPiece::Usage(usage),
-            last => {
-                answer.over = true;
-                return Poll::Ready(match last {
-                    Some(CallMessage::End) => None,
-                    Some(CallMessage::Failed(error)) => Some(Err(error)),
-                    _ => Some(Err(answer.shared.cut_short())),
-                });
-            }
-        };
-        answer.take_note();
-        Poll::Ready(Some(Ok(piece)))
+        self.0.poll_piece(cx, |said| match said {
+            CallMessage::AudioBytes(bytes) => Ok(AudioPiece::Bytes(bytes.into())),
+            CallMessage::AudioUsage(usage) => Ok(AudioPiece::Usage(usage)),
+            other => Err(other),
+        })
     }
 }
 
