@@ -3,6 +3,7 @@
 
 use candle_core::{D, DType, Device, IndexOp as _, Tensor};
 use candle_nn::ops::{layer_norm, softmax_last_dim};
+use candle_nn::{Linear, Module as _};
 
 use crate::error::{LoadError, Stopped};
 use crate::load::{POSITIONS, Sizes, Weights};
@@ -286,15 +287,15 @@ impl Attention {
         heads: usize,
         weights: &mut Weights,
     ) -> Result<Self, LoadError> {
-        let mut linear =
-            |part: &str| Linear::new(&format!("{name}.{part}_proj"), width, width, weights);
+        let mut of_part =
+            |part: &str| linear(&format!("{name}.{part}_proj"), width, width, weights);
         Ok(Self {
             heads,
             of_head: width / heads,
-            query: linear("q")?,
-            key: linear("k")?,
-            value: linear("v")?,
-            out: linear("out")?,
+            query: of_part("q")?,
+            key: of_part("k")?,
+            value: of_part("v")?,
+            out: of_part("out")?,
         })
     }
 
@@ -337,8 +338,8 @@ impl FeedForward {
     /// `layer` ends with a point.
     fn new(layer: &str, width: usize, weights: &mut Weights) -> Result<Self, LoadError> {
         Ok(Self {
-            wide: Linear::new(&format!("{layer}fc1"), width, 4 * width, weights)?,
-            narrow: Linear::new(&format!("{layer}fc2"), 4 * width, width, weights)?,
+            wide: linear(&format!("{layer}fc1"), width, 4 * width, weights)?,
+            narrow: linear(&format!("{layer}fc2"), 4 * width, width, weights)?,
         })
     }
 
@@ -347,35 +348,16 @@ impl FeedForward {
     }
 }
 
-struct Linear {
-    /// Inputs × outputs.
-    weight: Tensor,
-    /// Keys have none.
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    fn new(
-        name: &str,
-        inputs: usize,
-        outputs: usize,
-        weights: &mut Weights,
-    ) -> Result<Self, LoadError> {
-        let weight = weights.take(&format!("{name}.weight"), &[outputs, inputs])?;
-        Ok(Self {
-            // Cannot fail: it has two dimensions.
-            weight: weight.t().unwrap_or(weight),
-            bias: weights.take_if_any(&format!("{name}.bias"), &[outputs])?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Computed<Tensor> {
-        let x = x.matmul(&self.weight)?;
-        match &self.bias {
-            Some(bias) => x.broadcast_add(bias),
-            None => Ok(x),
-        }
-    }
+/// Reads a linear layer. Those of keys have no bias.
+fn linear(
+    name: &str,
+    inputs: usize,
+    outputs: usize,
+    weights: &mut Weights,
+) -> Result<Linear, LoadError> {
+    let weight = weights.take(&format!("{name}.weight"), &[outputs, inputs])?;
+    let bias = weights.take_if_any(&format!("{name}.bias"), &[outputs])?;
+    Ok(Linear::new(weight, bias))
 }
 
 struct Norm {

@@ -27,8 +27,6 @@ pub(crate) struct Tokens {
     pub(crate) first_timestamp: u32,
     /// What is never written: marks of speakers and music, and all special tokens.
     pub(crate) suppressed: Vec<u32>,
-    /// A space. It does not begin a text.
-    pub(crate) blank: Option<u32>,
 }
 
 impl Tokens {
@@ -70,11 +68,9 @@ impl Tokens {
             no_timestamps: translate + 5,
             first_timestamp: translate + 6,
             suppressed: Vec::new(),
-            blank: None,
         };
         debug_assert_eq!((tokens.first_timestamp + TIMESTAMPS) as usize, size);
         tokens.suppressed = tokens.not_speech();
-        tokens.blank = tokens.by_bytes.get(&b" "[..]).copied();
         Ok(tokens)
     }
 

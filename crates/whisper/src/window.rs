@@ -55,11 +55,20 @@ pub(crate) fn decode(
     prompt: &Prompt,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Text, Stopped> {
+    let mut state = heard.clone();
+    let decoded = model.decode(&prompt.tokens, &mut state, &[])?;
+    let at_start = softmax(&model.logits(&decoded, prompt.start)?);
+    let begun = Begun {
+        logits: model.logits(&decoded, prompt.tokens.len() - 1)?,
+        state,
+        no_speech: at_start[tokens.no_speech as usize],
+        most: (model.sizes.context / 2).min(model.sizes.context - prompt.tokens.len()),
+    };
     let one = prompt.temperature.map(|one| [one]);
     let ladder = one.as_ref().map_or(&LADDER[..], |one| &one[..]);
     let mut text = Text::default();
     for temperature in ladder {
-        text = attempt(model, tokens, heard.clone(), prompt, *temperature, goes_on)?;
+        text = attempt(model, tokens, begun.clone(), *temperature, goes_on)?;
         let is_bad = text.compression > MOST_COMPRESSED || text.mean_logprob < LEAST_LOGPROB;
         if !is_bad || is_silent(&text) {
             break;
@@ -73,31 +82,42 @@ pub(crate) fn is_silent(text: &Text) -> bool {
     text.no_speech > MOST_SILENT && text.mean_logprob < LEAST_LOGPROB
 }
 
+/// A window whose prompt was decoded, which is the same for all temperatures.
+#[derive(Clone)]
+struct Begun {
+    /// The logits of the first token.
+    logits: Vec<f32>,
+    state: State,
+    no_speech: f32,
+    /// The largest number of tokens.
+    most: usize,
+}
+
 fn attempt(
     model: &Model,
     tokens: &Tokens,
-    mut state: State,
-    prompt: &Prompt,
+    begun: Begun,
     temperature: f32,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Text, Stopped> {
+    let Begun {
+        mut logits,
+        mut state,
+        no_speech,
+        most,
+    } = begun;
     // The same recording gives the same text each time, as in whisper.cpp.
     let mut chance = StdRng::seed_from_u64(0);
-    let mut decoded = model.decode(&prompt.tokens, &mut state, &[])?;
-    let at_start = softmax(&model.logits(&decoded, prompt.start)?);
     let mut text = Text {
-        no_speech: at_start[tokens.no_speech as usize],
+        no_speech,
         temperature,
         ..Text::default()
     };
-    let most = (model.sizes.context / 2).min(model.sizes.context - prompt.tokens.len());
-    let mut last = prompt.tokens.len() - 1;
     let mut sum = 0.0;
     while text.tokens.len() < most {
         if !goes_on() {
             return Err(Stopped::Left);
         }
-        let mut logits = model.logits(&decoded, last)?;
         forbid(&mut logits, &text.tokens, tokens);
         let next = choose(&logits, temperature, &mut chance);
         let logprob = logits[next as usize] - log_sum(&logits);
@@ -108,8 +128,7 @@ fn attempt(
         text.tokens.push(next);
         text.logprobs.push(logprob);
         if text.tokens.len() < most {
-            decoded = model.decode(&[next], &mut state, &[])?;
-            last = 0;
+            logits = model.logits(&model.decode(&[next], &mut state, &[])?, 0)?;
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "there are a few hundred tokens")]

@@ -89,65 +89,69 @@ pub(crate) fn times(
 /// Returns the layers and heads that follow the sound. OpenAI published those of its own models; of
 /// other models, all heads of the upper half of the layers are taken.
 pub(crate) fn alignment_heads(sizes: &Sizes, is_multilingual: bool) -> Vec<(usize, usize)> {
-    let known: &[(usize, usize)] =
-        match (sizes.encoder_layers, sizes.decoder_layers, is_multilingual) {
-            (4, 4, false) => &[
-                (1, 0),
-                (2, 0),
-                (2, 5),
-                (3, 0),
-                (3, 1),
-                (3, 2),
-                (3, 3),
-                (3, 4),
-            ],
-            (4, 4, true) => &[(2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5)],
-            (6, 6, false) => &[(3, 3), (4, 7), (5, 1), (5, 5), (5, 7)],
-            (6, 6, true) => &[
-                (3, 1),
-                (4, 2),
-                (4, 3),
-                (4, 7),
-                (5, 1),
-                (5, 2),
-                (5, 4),
-                (5, 6),
-            ],
-            (12, 12, true) => &[
-                (5, 3),
-                (5, 9),
-                (8, 0),
-                (8, 4),
-                (8, 7),
-                (8, 8),
-                (9, 0),
-                (9, 7),
-                (9, 9),
-                (10, 5),
-            ],
-            (24, 24, true) => &[(13, 15), (15, 4), (15, 15), (16, 1), (20, 0), (23, 4)],
-            (32, 4, true) => &[(2, 4), (2, 11), (3, 3), (3, 6), (3, 11), (3, 14)],
-            (32, 32, true) if sizes.bands == 128 => &[
-                (7, 0),
-                (10, 17),
-                (12, 18),
-                (13, 12),
-                (16, 1),
-                (17, 14),
-                (19, 11),
-                (21, 4),
-                (24, 1),
-                (25, 6),
-            ],
-            _ => &[],
-        };
-    if known.is_empty() {
+    let published = published_heads(sizes, is_multilingual);
+    if published.is_empty() {
         let layers = sizes.decoder_layers / 2..sizes.decoder_layers;
         return layers
             .flat_map(|layer| (0..sizes.decoder_heads).map(move |head| (layer, head)))
             .collect();
     }
-    known.to_vec()
+    published.to_vec()
+}
+
+/// Returns the heads that OpenAI published for its model of these sizes. Empty for other models.
+fn published_heads(sizes: &Sizes, is_multilingual: bool) -> &'static [(usize, usize)] {
+    match (sizes.encoder_layers, sizes.decoder_layers, is_multilingual) {
+        (4, 4, false) => &[
+            (1, 0),
+            (2, 0),
+            (2, 5),
+            (3, 0),
+            (3, 1),
+            (3, 2),
+            (3, 3),
+            (3, 4),
+        ],
+        (4, 4, true) => &[(2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5)],
+        (6, 6, false) => &[(3, 3), (4, 7), (5, 1), (5, 5), (5, 7)],
+        (6, 6, true) => &[
+            (3, 1),
+            (4, 2),
+            (4, 3),
+            (4, 7),
+            (5, 1),
+            (5, 2),
+            (5, 4),
+            (5, 6),
+        ],
+        (12, 12, true) => &[
+            (5, 3),
+            (5, 9),
+            (8, 0),
+            (8, 4),
+            (8, 7),
+            (8, 8),
+            (9, 0),
+            (9, 7),
+            (9, 9),
+            (10, 5),
+        ],
+        (24, 24, true) => &[(13, 15), (15, 4), (15, 15), (16, 1), (20, 0), (23, 4)],
+        (32, 4, true) => &[(2, 4), (2, 11), (3, 3), (3, 6), (3, 11), (3, 14)],
+        (32, 32, true) if sizes.bands == 128 => &[
+            (7, 0),
+            (10, 17),
+            (12, 18),
+            (13, 12),
+            (16, 1),
+            (17, 14),
+            (19, 11),
+            (21, 4),
+            (24, 1),
+            (25, 6),
+        ],
+        _ => &[],
+    }
 }
 
 /// Returns what it costs each token to be spoken at each position: the negative mean of the heads,

@@ -2,7 +2,7 @@
 //! tensors one after the other. All numbers are little-endian.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufReader, Read as _, Seek as _};
 use std::path::Path;
 
 use candle_core::Device;
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
         let (input, length) = open(file)?;
         Ok(Self {
             file,
-            input: BufReader::with_capacity(1 << 20, input),
+            input: BufReader::new(input),
             length,
         })
     }
@@ -111,9 +111,10 @@ impl<'a> Reader<'a> {
         let read = |why| LoadError::read(self.file, why);
         let at = self.input.stream_position().map_err(read)?;
         let end = at.checked_add(length).filter(|end| *end <= self.length);
-        let end = end.ok_or_else(|| read(io::ErrorKind::UnexpectedEof.into()))?;
-        self.input.seek(SeekFrom::Start(end)).map_err(read)?;
-        Ok(())
+        let length = end.and_then(|_| i64::try_from(length).ok());
+        let length = length.ok_or_else(|| read(io::ErrorKind::UnexpectedEof.into()))?;
+        // Within the buffer, it stays.
+        self.input.seek_relative(length).map_err(read)
     }
 
     /// Reads the sizes, and skips the filters, which follow from them.
