@@ -9,7 +9,7 @@ use crate::options::LlamaOptions;
 use crate::{adapter, draft};
 
 /// The estimated memory and the main properties of a model before it is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Forecast {
     /// The bytes of the weights in the file.
     pub weights: u64,

@@ -44,9 +44,13 @@ pub(crate) struct Backends {
     /// Unloads the embedded models at the end of the program, so that they can write their caches
     /// to disk.
     pub(crate) unload: BoxFuture<'static, ()>,
-    /// The lines of `loggia check` about contexts and the prompt cache.
-    pub(crate) caches: String,
+    /// Returns the lines of `loggia check` about contexts and the prompt cache. It reads the heads of
+    /// all models.
+    pub(crate) caches: Report,
 }
+
+/// Returns lines of `loggia check`.
+type Report = Box<dyn Fn(&Config) -> String + Send + Sync>;
 
 /// The parts of a roster. Clones share them.
 #[derive(Clone)]
@@ -207,7 +211,7 @@ struct Engine {
     named: Option<Named>,
     load: BoxFuture<'static, anyhow::Result<()>>,
     unload: BoxFuture<'static, ()>,
-    caches: String,
+    caches: Report,
     readings: Option<Readings>,
 }
 
@@ -218,7 +222,7 @@ impl Engine {
             named: None,
             load: Box::pin(std::future::ready(Ok(()))),
             unload: Box::pin(std::future::ready(())),
-            caches: String::new(),
+            caches: Box::new(|_| String::new()),
             readings: None,
         }
     }
@@ -238,10 +242,11 @@ fn engine(models: &[EmbeddedModel], config: &Config, runtime: &Handle) -> Engine
     );
     let loading = Arc::clone(&engine);
     let read = Arc::clone(&engine);
+    let reported = Arc::clone(&engine);
     Engine {
         named: Some(named),
         load: Box::pin(async move { loading.load().await }),
-        caches: report_caches(&engine, config),
+        caches: Box::new(move |config| report_caches(&reported, config)),
         readings: Some(Arc::new(move || read.readings())),
         unload: Box::pin(async move { engine.unload().await }),
     }

@@ -57,7 +57,7 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
             file.display()
         );
     }
-    text.push_str(&caches);
+    text.push_str(&caches(config));
     let (store, store_is_well) = state::report(config).await;
     text.push_str(&store);
     parts.servers.resolve().await;

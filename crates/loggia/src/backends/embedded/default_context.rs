@@ -95,7 +95,7 @@ pub(super) fn report(specs: &[ModelSpec]) -> String {
         let Ok(forecast) = spec.forecast() else {
             continue;
         };
-        if !forecast.embeds && spec.whisper.is_none() {
+        if spec.continues_texts(&forecast) {
             let (name, context, parallel) = (&spec.name, forecast.context, spec.parallel);
             let memory = ByteSize(forecast.cache).display().iec();
             let _ = writeln!(

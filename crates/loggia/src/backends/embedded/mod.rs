@@ -21,10 +21,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
 use loggia_backend::{
-    Abilities, AudioCall, AudioPiece, AudioReply, Backend, BackendError, Call, ChatCall,
-    EmbeddingCall, Embeddings, Event, Reply, TokenCount,
+    Abilities, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
+    Embeddings, Reply, TokenCount,
 };
 use loggia_llama::{Forecast, LlamaOptions};
 use loggia_server::Reading;
@@ -165,12 +166,8 @@ pub(crate) fn threads(config: &Config) -> i32 {
 pub(super) fn check_adapters(models: &[EmbeddedModel], config: &Config) -> Result<(), String> {
     for model in models.iter().filter(|model| model.adapter.is_some()) {
         let spec = ModelSpec::of(model, config);
-        let checked = if spec.whisper.is_some() {
-            Err("a Whisper model takes no adapter".to_owned())
-        } else {
-            spec.forecast().map(drop)
-        };
-        checked.map_err(|why| format!("lora.{}: {why}", model.name))?;
+        spec.forecast()
+            .map_err(|why| format!("lora.{}: {why}", model.name))?;
     }
     Ok(())
 }
@@ -202,43 +199,13 @@ fn begun(
     })
 }
 
-/// Keeps the lease until the reply ends, so that the model is not unloaded.
-fn holding((reply, lease): (Reply, Lease)) -> Reply {
-    Reply {
-        events: Box::pin(Holding {
-            events: reply.events,
-            _lease: lease,
-        }),
-        ..reply
-    }
-}
-
-/// Keeps the lease until the answer about a recording ends.
-fn holding_audio(reply: AudioReply, lease: Lease) -> AudioReply {
-    let pieces = reply.pieces.inspect(move |_: &Result<AudioPiece, _>| {
+/// Keeps the lease until the answer ends, so that the model is not unloaded.
+fn holding<P: 'static>(pieces: BoxStream<'static, P>, lease: Lease) -> BoxStream<'static, P> {
+    let holds = move |_: &P| {
         // Captured, so that it lives as long as the stream.
         let _lease = &lease;
-    });
-    AudioReply {
-        pieces: pieces.boxed(),
-        ..reply
-    }
-}
-
-struct Holding {
-    events: loggia_backend::Events,
-    _lease: Lease,
-}
-
-impl Stream for Holding {
-    type Item = Result<Event, BackendError>;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        self.events.as_mut().poll_next(cx)
-    }
+    };
+    pieces.inspect(holds).boxed()
 }
 
 impl Backend for Embedded {
@@ -259,7 +226,10 @@ impl Backend for Embedded {
             let asked = self.ask(work.model(), work.extra(), |backend| {
                 begun(backend.start(call.clone()))
             });
-            asked.await.map(holding)
+            asked.await.map(|(reply, lease)| Reply {
+                events: holding(reply.events, lease),
+                ..reply
+            })
         })
     }
 
@@ -283,7 +253,10 @@ impl Backend for Embedded {
             let extra = Extra::default();
             let asked = self.ask(model, &extra, |backend| backend.audio(call.clone()));
             let (reply, lease) = asked.await?;
-            Ok(reply.map(|reply| holding_audio(reply, lease)))
+            Ok(reply.map(|reply| AudioReply {
+                pieces: holding(reply.pieces, lease),
+                ..reply
+            }))
         })
     }
 

@@ -78,9 +78,16 @@ impl ModelSpec {
     /// If a file is missing or invalid, or does not fit the others.
     pub(super) fn forecast(&self) -> Result<Forecast, String> {
         match &self.whisper {
+            Some(_) if self.adapter.is_some() => Err("a Whisper model takes no adapter".to_owned()),
             Some(files) => whisper::forecast(files),
             None => Forecast::of(&self.options()).map_err(|error| error.to_string()),
         }
+    }
+
+    /// Whether the model continues texts, which have a context and can be cached: neither an embedding
+    /// model nor a Whisper model.
+    pub(super) fn continues_texts(&self, forecast: &Forecast) -> bool {
+        !forecast.embeds && self.whisper.is_none()
     }
 
     /// The options for the engine.

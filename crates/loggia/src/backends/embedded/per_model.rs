@@ -44,7 +44,7 @@ pub(in crate::backends) fn check(
         let Ok(forecast) = spec.forecast() else {
             continue;
         };
-        if forecast.embeds || spec.whisper.is_some() {
+        if !spec.continues_texts(&forecast) {
             return Err(format!(
                 "per_model.{name}: options: embedding models and Whisper models on the embedded engine have no options"
             ));

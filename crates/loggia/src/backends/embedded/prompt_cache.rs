@@ -29,8 +29,7 @@ pub(super) fn give_memory(specs: &mut [ModelSpec], config: &Config, memory: Opti
     let needs: Vec<u64> = needs.collect();
     for ((spec, forecast), of_model) in specs.iter_mut().zip(forecasts).zip(shares(&needs, memory))
     {
-        // Embedding models and Whisper models cache no prompts.
-        if forecast.is_some_and(|forecast| !forecast.embeds) && spec.whisper.is_none() {
+        if forecast.is_some_and(|forecast| spec.continues_texts(&forecast)) {
             spec.cache_memory = of_model;
         }
     }

@@ -20,15 +20,7 @@ pub(super) fn forecast(files: &Files) -> Result<Forecast, String> {
     Ok(Forecast {
         weights: memory.weights,
         compute: memory.compute,
-        shared: 0,
-        adapter: 0,
-        projector: 0,
-        draft: 0,
-        cache: 0,
-        prompt_cache: 0,
-        context: 0,
-        trained_context: None,
-        embeds: false,
+        ..Forecast::default()
     })
 }
 
