@@ -52,7 +52,7 @@ pub(crate) async fn run(
     let bar = progress_bar(input.requests, to_do.len() as u64);
     let lines = Lines::of(&args.file, to_do)?;
     let door = &door;
-    let parallel = config.batch_parallel.get() as usize;
+    let parallel = config.lines_at_once();
     let made = stream::iter(lines).map(|line| async move {
         let line = line.context("the file with the requests cannot be read")?;
         anyhow::Ok(door.answer_batch_line(line.into()).await)

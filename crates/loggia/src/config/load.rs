@@ -49,6 +49,12 @@ impl Config {
         Ok(config)
     }
 
+    /// Returns how many requests of batches are made at once: `batch_parallel`, else as many as a model
+    /// answers at once.
+    pub(crate) fn lines_at_once(&self) -> usize {
+        self.batch_parallel.unwrap_or(*self.parallel).get() as usize
+    }
+
     /// The keys of the settings that differ from those of another configuration. Texts of API keys
     /// are not compared.
     pub(crate) fn changed_since(&self, other: &Self) -> Vec<&'static str> {

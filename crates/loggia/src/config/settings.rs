@@ -46,7 +46,7 @@ settings! {
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["host", "port"])]
     listen: Listen { default(Listen::default()) }
 
-    /// The folder that holds the models
+    /// The folder for models and stored objects
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf { required("the user's data folder"), example "/var/lib/loggia" }
 
@@ -114,7 +114,7 @@ settings! {
 
     /// How many requests of batches are made at once
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = STORE)]
-    batch_parallel: Count { default(Count(const { NonZeroU32::new(4).unwrap() })) }
+    batch_parallel: Count { unset("that of parallel"), example "16" }
 
     /// How many requests of clients make those of batches wait
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = STORE)]

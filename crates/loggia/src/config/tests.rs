@@ -690,3 +690,11 @@ fn lists_are_given_by_repeating_a_flag() {
         (2, 1, 1)
     );
 }
+
+#[test]
+fn a_batch_uses_as_many_slots_as_a_model_has() {
+    let at_once = |flags: &[&str]| load(None, &[], flags).unwrap().lines_at_once();
+    assert_eq!(at_once(&[]), 4);
+    assert_eq!(at_once(&["--parallel", "8"]), 8);
+    assert_eq!(at_once(&["--parallel", "8", "--batch-parallel", "2"]), 2);
+}

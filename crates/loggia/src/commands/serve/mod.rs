@@ -271,7 +271,7 @@ async fn with_store(
     let state = state.with_webhooks(Arc::new(sender));
     runtime.spawn(state.deliver_webhooks());
     runtime.spawn(state.end_abandoned_responses());
-    let parallel = config.batch_parallel.get() as usize;
+    let parallel = config.lines_at_once();
     let clients = config.batch_clients.get() as usize;
     runtime.spawn(state.work_on_batches(parallel, clients));
     Ok((state, ledger))
