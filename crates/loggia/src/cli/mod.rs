@@ -206,7 +206,7 @@ pub(crate) enum Command {
     /// Remove a model from this machine
     #[command(aliases = ["remove", "delete"])]
     Rm {
-        /// Its name, as `loggia models` shows it
+        /// The name of the model, as `loggia models` shows it
         name: String,
         #[command(flatten)]
         place: StoreFlags,
@@ -330,7 +330,7 @@ pub(crate) enum KeysCommand {
     },
     /// Replace a key, and print the new one
     Rotate {
-        /// Its name
+        /// The name of the key
         name: String,
         /// How long the old key stays valid
         #[arg(long, value_name = "DURATION")]
@@ -341,7 +341,7 @@ pub(crate) enum KeysCommand {
     /// Revoke a key, for good
     #[command(aliases = ["rm", "remove", "delete"])]
     Revoke {
-        /// Its name
+        /// The name of the key
         name: String,
         #[command(flatten)]
         place: DatabaseFlags,
@@ -384,25 +384,25 @@ pub(crate) struct NodeArgs {
 )]
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CreateKeyArgs {
-    /// Its name; what the key stores belongs to the name
+    /// The name of the key; stored objects belong to the name
     pub(crate) name: String,
     /// A scope of the key; may be repeated [default: chat and files]
     #[arg(long = "scope", value_name = "chat|files|admin|metrics|priority", value_parser = ["chat", "files", "admin", "metrics", "priority"])]
     scopes: Vec<String>,
-    /// A model that it may use, as clients name it; * stands for any text; may be repeated
+    /// A model that the key may use, as clients name it; * stands for any text; may be repeated
     /// [default: all]
     #[arg(id = "key_models", long = "model", short = 'm', value_name = "MODEL")]
     pub(crate) models: Vec<String>,
-    /// Allow it to delete those models
+    /// Allow the key to delete those models
     #[arg(long)]
     pub(crate) may_delete_models: bool,
-    /// How much it may use, as requests_per_minute=60,tokens_per_day=1000000
+    /// How much the key may use, as requests_per_minute=60,tokens_per_day=1000000
     #[arg(id = "key_limits", long = "limits", value_name = "ENTRY=VALUE,…")]
     pub(crate) limits: Option<LimitsTable>,
-    /// The tokens that it may use in its life
+    /// How many tokens the key may use in all [default: no limit]
     #[arg(long, value_name = "TOKENS")]
     pub(crate) budget: Option<u64>,
-    /// How long it is valid
+    /// How long the key is valid [default: until it is revoked]
     #[arg(long, value_name = "DURATION")]
     pub(crate) expires: Option<Span>,
     #[command(flatten)]
@@ -433,7 +433,7 @@ pub(crate) struct UsageArgs {
     #[arg(long, value_name = "day|key|model")]
     pub(crate) by: Option<UsageBy>,
     /// Only what this API key has used
-    #[arg(long, value_name = "NAME")]
+    #[arg(id = "usage_key", long = "key", value_name = "NAME")]
     pub(crate) key: Option<String>,
     /// Print JSON instead of tables
     #[arg(long)]
@@ -626,9 +626,10 @@ mod tests {
             assert!(words.contains(flag), "no {flag} in {help}");
             assert!(words.contains(said), "no {said} in {help}");
         }
-        // The key of a server to chat with is not the setting of that name.
-        let chat = command.find_subcommand_mut("chat").unwrap();
-        let help = chat.render_long_help().to_string();
-        assert!(!help.contains("LOGGIA_KEYS"), "{help}");
+        // A flag `--key` of another command is not the setting of that name.
+        for command in command.get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            assert!(!help.contains("LOGGIA_KEYS"), "{help}");
+        }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct StoreFlags {
     /// A TOML file with settings (docs/configuration.md) [env: LOGGIA_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// The folder that holds the models
+    /// The folder for models and stored objects
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
 }
