@@ -217,12 +217,18 @@ pub(crate) async fn turn_50(target: SocketAddr) -> Result<(f64, f64)> {
     }
     let (mut responses, mut chats) = (Vec::new(), Vec::new());
     for round in 0..10 {
-        let input = format!("Day 50, page {round}: what did he write down?");
-        let answer = respond(&previous, &input, 2).await?;
-        responses.push(ms(answer.first()?));
-        let input = format!("Day 50, line {round}: what did he write down?");
-        let all = [history.join(","), message("user", &input)].join(",");
-        chats.push(ms(ask(target, &chat(&all, 2), None).await?.first()?));
+        // They take turns to be first.
+        for is_response in [round % 2 == 0, round % 2 != 0] {
+            if is_response {
+                let input = format!("Day 50, page {round}: what did he write down?");
+                let answer = respond(&previous, &input, 2).await?;
+                responses.push(ms(answer.first()?));
+            } else {
+                let input = format!("Day 50, line {round}: what did he write down?");
+                let all = [history.join(","), message("user", &input)].join(",");
+                chats.push(ms(ask(target, &chat(&all, 2), None).await?.first()?));
+            }
+        }
     }
     // The first of each may find less in the cache.
     Ok((median(&responses[1..]), median(&chats[1..])))
