@@ -16,12 +16,12 @@ use loggia_wire::openai::{CompletionUsage, Model as Card};
 use tokio::sync::mpsc;
 
 use crate::answer;
+use crate::engine::Engine;
 use crate::error::{LoadError, Stopped};
 use crate::load::{Files, Loaded, describe};
 use crate::model::Model;
 use crate::request::{Request, invalid};
 use crate::sound::{self, Spectrum};
-use crate::transcribe::Engine;
 use crate::words::alignment_heads;
 
 /// The most recordings that wait for the thread. A queue before this backend lets others wait.

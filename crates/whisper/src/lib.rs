@@ -12,6 +12,7 @@
 
 mod answer;
 mod backend;
+mod engine;
 mod error;
 mod languages;
 mod load;

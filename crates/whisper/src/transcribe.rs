@@ -3,13 +3,14 @@
 
 use candle_core::Tensor;
 
+use crate::engine::Engine;
 use crate::error::Stopped;
-use crate::model::{Model, State};
+use crate::model::State;
 use crate::request::{Request, Task};
-use crate::sound::{FRAMES, HOP, RATE, Samples, Spectrum};
+use crate::sound::{FRAMES, HOP, RATE, Samples};
 use crate::tokens::Tokens;
 use crate::window::{self, Prompt, Text};
-use crate::words::{self, Word};
+use crate::words::{self, Part, Word};
 
 /// Frames in a second.
 const FRAMES_A_SECOND: f64 = 100.0;
@@ -19,14 +20,6 @@ const FRAMES_A_TIMESTAMP: u64 = 2;
 const SHORTEST_REST: u64 = 10;
 /// Text at a higher temperature is no example for the next window.
 const HOTTEST_EXAMPLE: f32 = 0.5;
-
-/// A loaded model, ready to transcribe.
-pub(crate) struct Engine {
-    pub(crate) model: Model,
-    pub(crate) tokens: Tokens,
-    pub(crate) spectrum: Spectrum,
-    pub(crate) alignment_heads: Vec<(usize, usize)>,
-}
 
 /// A part of the text, with its times in seconds.
 #[derive(Clone, Debug)]
@@ -233,16 +226,6 @@ impl Context {
             self.tokens.extend(&text.tokens);
         }
     }
-}
-
-/// A segment of a window, with times from its beginning, in seconds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Part {
-    pub(crate) start: f64,
-    pub(crate) end: f64,
-    pub(crate) tokens: Vec<u32>,
-    pub(crate) logprobs: Vec<f32>,
-    pub(crate) words: Vec<Word>,
 }
 
 /// The segments of a window, and at which of its frames the next window begins.

@@ -3,12 +3,12 @@
 
 use candle_core::{D, Tensor};
 
+use crate::engine::Engine;
 use crate::error::Stopped;
 use crate::languages::LANGUAGES;
 use crate::load::Sizes;
 use crate::model::State;
 use crate::tokens::Tokens;
-use crate::transcribe::{Engine, Part};
 
 /// The positions that a median is taken of, to each side.
 const MEDIAN_SIDE: usize = 3;
@@ -26,6 +26,16 @@ pub(crate) struct Word {
     pub(crate) text: String,
     pub(crate) start: f64,
     pub(crate) end: f64,
+}
+
+/// A segment of a window, with times from its beginning, in seconds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Part {
+    pub(crate) start: f64,
+    pub(crate) end: f64,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) logprobs: Vec<f32>,
+    pub(crate) words: Vec<Word>,
 }
 
 /// Gives the parts of a window their words. `marks` are the tokens that begin its transcript, `length`

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::ClientConfig;
 use tower::Service;
 
-use super::resolver::Addresses;
+use super::resolver::{Addresses, Tcp};
 use super::tls;
 
 /// Connects with or without TLS.
@@ -29,9 +29,6 @@ pub(super) struct Connector {
     transport: Transport,
     limit: Duration,
 }
-
-/// Connects to the addresses of a host.
-pub(super) type Tcp = HttpConnector<Addresses>;
 
 /// Without root certificates, a machine can still use plain HTTP.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::vec;
 
 use futures_core::future::BoxFuture;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use tower::Service;
 
@@ -17,6 +18,9 @@ pub(super) enum Addresses {
     /// This one, whatever its name: a node that is one of the addresses of a DNS name.
     Only(IpAddr),
 }
+
+/// Connects to the addresses of a host.
+pub(super) type Tcp = HttpConnector<Addresses>;
 
 impl Service<Name> for Addresses {
     type Response = vec::IntoIter<SocketAddr>;

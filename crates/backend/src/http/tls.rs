@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls;
 use tower::ServiceExt;
 
-use super::connect::Tcp;
+use super::resolver::Tcp;
 
 /// A mismatch between the URL of a backend and its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

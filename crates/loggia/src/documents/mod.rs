@@ -4,6 +4,7 @@
 //! `process.rs` starts a process for each PDF, which runs `pdf.rs`. `layout.rs` puts the glyphs of a
 //! page together as text, and `pages.rs` renders pages.
 
+mod failure;
 mod layout;
 mod pages;
 mod pdf;

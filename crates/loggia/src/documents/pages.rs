@@ -8,10 +8,11 @@ use hayro::vello_cpu::color::palette::css::WHITE;
 use hayro::{PixmapSettings, RenderCache, RenderSettings, render};
 use hayro_interpret::hayro_syntax::Pdf;
 use hayro_interpret::hayro_syntax::page::Page;
+use hayro_interpret::{InterpreterSettings, RenderContent};
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 
-use super::pdf::{Failure, settings};
+use super::failure::Failure;
 
 /// The length of an image's longer side, in pixels: what Anthropic's API makes of larger images.
 const LONGER_SIDE: f32 = 1568.0;
@@ -88,6 +89,14 @@ pub(super) fn read(mut output: Bytes) -> Option<Vec<Bytes>> {
         images.push(output.split_to(length));
     }
     (!images.is_empty()).then_some(images)
+}
+
+/// The parts of a page that are read and shown.
+pub(super) fn settings() -> InterpreterSettings {
+    InterpreterSettings {
+        render_content: RenderContent::PAGE | RenderContent::ANNOTATIONS,
+        ..InterpreterSettings::default()
+    }
 }
 
 #[cfg(test)]

@@ -1,24 +1,17 @@
 //! The process that reads a PDF: the PDF comes over standard input, and its text or its pages leave
 //! over standard output. The exit code says why a PDF cannot be read.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
 
 use hayro_interpret::hayro_syntax::{LoadPdfError, Pdf};
 use hayro_interpret::kurbo::{Affine, Rect};
-use hayro_interpret::{
-    Context, InterpreterCache, InterpreterSettings, RenderContent, interpret_page,
-};
+use hayro_interpret::{Context, InterpreterCache, interpret_page};
 
+use super::failure::{Failure, LONGEST_TEXT, MOST_PAGES};
 use super::layout::PageText;
 use super::pages;
-
-/// The maximum number of pages of a PDF, as in Anthropic's API.
-const MOST_PAGES: usize = 600;
-
-/// The longest text, in bytes.
-pub(super) const LONGEST_TEXT: usize = 8 << 20;
 
 /// The limits of the process.
 #[derive(Clone, Debug, clap::Args)]
@@ -36,68 +29,6 @@ pub(crate) struct PdfLimits {
 
 /// The stack of the thread that reads, for PDFs with deeply nested objects.
 const STACK: usize = 32 << 20;
-
-/// Why a PDF cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    Unreadable,
-    Encrypted,
-    TooManyPages,
-    TooLong,
-    WithoutText,
-    TooManyImages,
-    TooLarge,
-}
-
-impl Failure {
-    const ALL: [Self; 7] = [
-        Self::Unreadable,
-        Self::Encrypted,
-        Self::TooManyPages,
-        Self::TooLong,
-        Self::WithoutText,
-        Self::TooManyImages,
-        Self::TooLarge,
-    ];
-
-    /// The exit code. 1 and 2 are those of an error of the program, 101 of a panic.
-    fn code(self) -> u8 {
-        match self {
-            Self::Unreadable => 10,
-            Self::Encrypted => 11,
-            Self::TooManyPages => 12,
-            Self::TooLong => 13,
-            Self::WithoutText => 14,
-            Self::TooManyImages => 15,
-            Self::TooLarge => 16,
-        }
-    }
-
-    /// Returns the failure with an exit code.
-    pub(super) fn of_code(code: i32) -> Self {
-        let mut all = Self::ALL.into_iter();
-        let found = all.find(|one| i32::from(one.code()) == code);
-        found.unwrap_or(Self::Unreadable)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable => f.write_str("it is not a valid PDF, or it is damaged"),
-            Self::Encrypted => f.write_str("it is encrypted"),
-            Self::TooManyPages => write!(f, "it has more than {MOST_PAGES} pages"),
-            Self::TooLong => write!(f, "its text is longer than {LONGEST_TEXT} bytes"),
-            Self::WithoutText => f.write_str("it has no text"),
-            Self::TooManyImages => f.write_str(
-                "it has no text, and more pages than a request may have images; send fewer pages",
-            ),
-            Self::TooLarge => f.write_str(
-                "it has no text, and its pages are too large as images; send fewer pages",
-            ),
-        }
-    }
-}
 
 /// Reads a PDF from standard input and writes its text, or its pages, to standard output.
 pub(crate) fn run(limits: &PdfLimits) -> anyhow::Result<ExitCode> {
@@ -140,21 +71,13 @@ fn opened(pdf: Vec<u8>) -> Result<Pdf, Failure> {
     })
 }
 
-/// The parts of a page that are read and shown.
-pub(super) fn settings() -> InterpreterSettings {
-    InterpreterSettings {
-        render_content: RenderContent::PAGE | RenderContent::ANNOTATIONS,
-        ..InterpreterSettings::default()
-    }
-}
-
 /// Returns the text of a PDF, each page under its number.
 fn text(pdf: &Pdf) -> Result<String, Failure> {
     let pages = pdf.pages();
     if pages.len() > MOST_PAGES {
         return Err(Failure::TooManyPages);
     }
-    let settings = settings();
+    let settings = pages::settings();
     let cache = InterpreterCache::new();
     let (mut text, mut is_empty) = (String::new(), true);
     for (page, number) in pages.iter().zip(1..) {

@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::failure::{Failure, LONGEST_TEXT};
 use super::pages::{self, LARGEST_OUTPUT};
-use super::pdf::{Failure, LONGEST_TEXT};
 
 /// How long a PDF may take.
 const TIME: Duration = Duration::from_secs(20);

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::super::model_files::{self, Adapter, EmbeddedModel};
 use super::super::whisper::Files;
-use super::whisper;
 use crate::config::{CacheScope, CacheType, Config, Count, Size, Tokens};
 
 /// A model, its files, and its options.
@@ -79,7 +78,7 @@ impl ModelSpec {
     pub(super) fn forecast(&self) -> Result<Forecast, String> {
         match &self.whisper {
             Some(_) if self.adapter.is_some() => Err("a Whisper model takes no adapter".to_owned()),
-            Some(files) => whisper::forecast(files),
+            Some(files) => forecast_of_whisper(files),
             None => Forecast::of(&self.options()).map_err(|error| error.to_string()),
         }
     }
@@ -139,4 +138,24 @@ fn of_engine(of: CacheType) -> loggia_llama::CacheType {
         CacheType::Q8_0 => loggia_llama::CacheType::Q8_0,
         CacheType::Q4_0 => loggia_llama::CacheType::Q4_0,
     }
+}
+
+/// Estimates the memory of a Whisper model.
+///
+/// # Errors
+///
+/// If a file of the model is missing or invalid.
+#[cfg(feature = "whisper")]
+fn forecast_of_whisper(files: &Files) -> Result<Forecast, String> {
+    let memory = files.memory().map_err(|error| error.to_string())?;
+    Ok(Forecast {
+        weights: memory.weights,
+        compute: memory.compute,
+        ..Forecast::default()
+    })
+}
+
+#[cfg(not(feature = "whisper"))]
+fn forecast_of_whisper(files: &Files) -> Result<Forecast, String> {
+    match *files {}
 }

@@ -3,31 +3,10 @@
 use std::fmt::Write as _;
 
 use bytesize::ByteSize;
-use loggia_llama::Forecast;
 use loggia_wire::openai::Model;
 
 use super::super::whisper::Files;
 use super::model_spec::ModelSpec;
-
-/// Estimates the memory of a model.
-///
-/// # Errors
-///
-/// If a file of the model is missing or invalid.
-#[cfg(feature = "whisper")]
-pub(super) fn forecast(files: &Files) -> Result<Forecast, String> {
-    let memory = files.memory().map_err(|error| error.to_string())?;
-    Ok(Forecast {
-        weights: memory.weights,
-        compute: memory.compute,
-        ..Forecast::default()
-    })
-}
-
-#[cfg(not(feature = "whisper"))]
-pub(super) fn forecast(files: &Files) -> Result<Forecast, String> {
-    match *files {}
-}
 
 /// Adds what clients may know of a model that has not been loaded.
 #[cfg(feature = "whisper")]
@@ -43,10 +22,9 @@ pub(super) fn describe(files: &Files, _: &mut Model) {
 /// The lines of `loggia check`.
 pub(super) fn report(specs: &[ModelSpec]) -> String {
     let mut text = String::new();
-    for spec in specs {
-        let Some(files) = &spec.whisper else { continue };
+    for spec in specs.iter().filter(|spec| spec.whisper.is_some()) {
         let name = &spec.name;
-        let _ = match forecast(files) {
+        let _ = match spec.forecast() {
             Ok(forecast) => {
                 let memory = ByteSize(forecast.bytes()).display().iec();
                 let minutes = spec.longest_recording.as_secs() / 60;
@@ -70,7 +48,7 @@ mod process {
     use loggia_whisper::{LoadError, Whisper, WhisperOptions};
     use tokio::process::Command;
 
-    use super::{Files, ModelSpec, forecast};
+    use super::{Files, ModelSpec};
 
     /// Lets the process of a model compute with its number of threads.
     pub(in super::super) fn set_threads(command: &mut Command, spec: &ModelSpec) {
@@ -104,7 +82,7 @@ mod process {
         Ok(Arc::new(Whisper::open(&options)?))
     }
 
-    /// How much more than the forecast the process may use.
+    /// How much more than twice its forecast the process may use.
     const SLACK: u64 = 1 << 30;
 
     /// Limits the memory of this process, so that neither weights nor a recording take the machine's.
@@ -113,12 +91,13 @@ mod process {
         {
             use rlimit::Resource;
             // The error of an unreadable file comes from loading it.
-            let Ok(forecast) = forecast(files) else {
+            let Ok(memory) = files.memory() else {
                 return;
             };
             // Weights in the file's format and as 32-bit numbers are in memory together while they
             // are loaded.
-            let most = forecast.bytes().saturating_mul(2).saturating_add(SLACK);
+            let needed = memory.weights.saturating_add(memory.compute);
+            let most = needed.saturating_mul(2).saturating_add(SLACK);
             // Not the address space: the allocator reserves much of it for each thread.
             let _ = Resource::DATA.set(most, most);
             let _ = Resource::CORE.set(0, 0);
