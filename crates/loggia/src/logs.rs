@@ -1,4 +1,5 @@
-//! The log: text on standard error. `LOGGIA_LOG` sets the level, or `RUST_LOG` if it is not set.
+//! The log: lines on standard error. `LOGGIA_LOG` sets the level, or `RUST_LOG` if it is not set;
+//! the setting `log_format` makes each line a JSON object.
 
 use std::fmt::Debug;
 use std::io::IsTerminal as _;
@@ -10,41 +11,92 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
+use crate::config::{LogFormat, environment};
+
 /// The default levels of `serve`: only warnings of llama.cpp, which logs some hundred lines per
 /// model, and only errors of its Rust binding, which warns about llama.cpp's progress dots.
 pub(crate) const SERVING: &str = "info,llama-cpp-2=warn,llama_cpp_2=error";
 
-/// The levels if neither variable is set.
-static DEFAULT: OnceLock<&str> = OnceLock::new();
+/// The variable with the levels.
+pub(crate) const LEVELS: &str = "LOGGIA_LOG";
 
-/// The value of `LOGGIA_LOG` for child processes, so that they log as this process does; `None` if
-/// they inherit a variable.
+/// The variable of the setting `log_format`. An engine's process reads it too.
 #[cfg(feature = "embedded")]
-pub(crate) fn for_other_processes() -> Option<&'static str> {
-    let is_set = ["LOGGIA_LOG", "RUST_LOG"]
+const FORMAT: &str = "LOGGIA_LOG_FORMAT";
+
+/// How this process logs.
+struct Started {
+    /// The levels if neither variable is set.
+    otherwise: &'static str,
+    format: LogFormat,
+}
+
+static STARTED: OnceLock<Started> = OnceLock::new();
+
+/// The variables for child processes, so that they log as this process does. They inherit variables
+/// with levels.
+#[cfg(feature = "embedded")]
+pub(crate) fn for_other_processes() -> Vec<(&'static str, String)> {
+    let Some(Started { otherwise, format }) = STARTED.get() else {
+        return Vec::new();
+    };
+    let is_set = [LEVELS, "RUST_LOG"]
         .into_iter()
-        .any(|name| crate::config::environment(name).is_some());
-    DEFAULT.get().copied().filter(|_| !is_set)
+        .any(|name| environment(name).is_some());
+    let levels = (!is_set).then(|| (LEVELS, (*otherwise).to_owned()));
+    levels
+        .into_iter()
+        .chain([(FORMAT, format.to_string())])
+        .collect()
+}
+
+/// Starts logging in the format that the parent process has chosen.
+#[cfg(feature = "embedded")]
+pub(crate) fn start_in_engine() {
+    let format = environment(FORMAT).and_then(|format| format.parse().ok());
+    start_as(format.unwrap_or(LogFormat::Text), SERVING);
+}
+
+/// Starts logging as text, with the levels `otherwise` if neither variable is set.
+pub(crate) fn start(otherwise: &'static str) {
+    start_as(LogFormat::Text, otherwise);
 }
 
 /// Starts logging, with the levels `otherwise` if neither variable is set. An invalid value is
 /// reported and replaced by them.
-pub(crate) fn start(otherwise: &'static str) {
-    let _ = DEFAULT.set(otherwise);
-    let wanted =
-        crate::config::environment("LOGGIA_LOG").or_else(|| crate::config::environment("RUST_LOG"));
+pub(crate) fn start_as(format: LogFormat, otherwise: &'static str) {
+    let _ = STARTED.set(Started { otherwise, format });
+    let wanted = environment(LEVELS).or_else(|| environment("RUST_LOG"));
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(otherwise));
     if let Err(error) = &filter {
         eprintln!("loggia: LOGGIA_LOG is invalid ({error}); using `{otherwise}`");
     }
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(otherwise));
-    let ansi = std::io::stderr().is_terminal() && crate::config::environment("NO_COLOR").is_none();
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Text => {
+            let ansi = std::io::stderr().is_terminal() && environment("NO_COLOR").is_none();
+            lines.with_ansi(ansi).boxed()
+        }
+    };
     registry()
         .with(filter)
         .with(WithoutPoolSize)
         .with(lines)
         .init();
+}
+
+/// Writes the error that ends the program: to the log if its lines are JSON, so that every line is.
+pub(crate) fn write_last_error(error: &anyhow::Error) {
+    let is_json = STARTED
+        .get()
+        .is_some_and(|started| started.format == LogFormat::Json);
+    if is_json {
+        tracing::error!("{error:#}");
+    } else {
+        eprintln!("loggia: {error:#}");
+    }
 }
 
 /// Drops one warning of llama.cpp: that its context is longer than the model was trained for. That

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     match commands::run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("loggia: {error:#}");
+            logs::write_last_error(&error);
             ExitCode::FAILURE
         }
     }

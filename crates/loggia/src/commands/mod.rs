@@ -58,9 +58,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(flags: &Flags) -> anyhow::Result<ExitCode> {
-    logs::start(logs::SERVING);
-    loggia_server::log_panics_without_messages();
     let config = Config::of_this_process(flags)?;
+    logs::start_as(*config.log_format, logs::SERVING);
+    loggia_server::log_panics_without_messages();
     allow_many_files(config.max_connections.get().into());
     let runtime = runtime()?;
     runtime.block_on(serve::serve(flags, &config, runtime.handle()))?;
@@ -111,7 +111,7 @@ fn connect(args: &ConnectArgs) -> anyhow::Result<ExitCode> {
 /// Runs one model; `serve` starts such a process for each model that it loads.
 #[cfg(feature = "embedded")]
 fn engine() -> anyhow::Result<ExitCode> {
-    logs::start(logs::SERVING);
+    logs::start_in_engine();
     loggia_server::log_panics_without_messages();
     runtime()?.block_on(crate::backends::run_engine())?;
     Ok(ExitCode::SUCCESS)

@@ -60,7 +60,7 @@ pub(crate) use show::Shown;
 pub(crate) use tokens::Tokens;
 #[cfg(feature = "embedded")]
 pub(crate) use value::{CacheScope, CacheType};
-pub(crate) use value::{ModelName, Secret, Span, Url};
+pub(crate) use value::{LogFormat, ModelName, Secret, Span, Url};
 
 #[cfg(test)]
 mod tests;

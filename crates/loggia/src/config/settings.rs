@@ -31,8 +31,8 @@ use super::sources::{Sources, of_variable};
 use super::table::{Setting, Value, Written, settings};
 use super::tokens::Tokens;
 use super::value::{
-    CacheScope, CacheType, Engine, ModelName, ModerationFormat, OllamaPath, OllamaServer,
-    SamplingProfile, Span,
+    CacheScope, CacheType, Engine, LogFormat, ModelName, ModerationFormat, OllamaPath,
+    OllamaServer, SamplingProfile, Span,
 };
 
 /// Groups of flags in `--help`.
@@ -362,6 +362,10 @@ settings! {
         unset("the address of the API, with an API key if one is required"),
         example "127.0.0.1:9464"
     }
+
+    /// The format of the log's lines: text, or json, where each line is an object
+    #[arg(long, value_name = "text|json")]
+    log_format: LogFormat { default(LogFormat::Text), example "json" }
 
     /// Serve the console at /console: web pages for the operator, who enters an API key with the
     /// scope admin

@@ -52,6 +52,8 @@ pub(crate) enum ValueError {
     KeepAlive(String),
     #[error("`{0}` is neither openai nor original")]
     SamplingProfile(String),
+    #[error("`{0}` is not a format of the log; write text or json")]
+    LogFormat(String),
     #[error("`{0}` is not a cache scope; write server or key")]
     CacheScope(String),
     #[error("`{0}` is not a format of moderations; write llama-guard, shieldgemma or questions")]
@@ -134,6 +136,36 @@ impl fmt::Display for SamplingProfile {
         f.write_str(match self {
             SamplingProfile::Openai => "openai",
             SamplingProfile::Original => "original",
+        })
+    }
+}
+
+/// The format of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    /// Each line is a JSON object.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(ValueError::LogFormat(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
         })
     }
 }

@@ -22,8 +22,8 @@ use super::per_model::{PerModel, PerModels};
 use super::table::{Value, Written};
 use super::tokens::Tokens;
 use super::value::{
-    CacheScope, CacheType, Engine, ModelName, ModerationFormat, OllamaPath, OllamaServer,
-    SamplingProfile, Span,
+    CacheScope, CacheType, Engine, LogFormat, ModelName, ModerationFormat, OllamaPath,
+    OllamaServer, SamplingProfile, Span,
 };
 
 /// A TOML string.
@@ -68,6 +68,7 @@ one_value! {
     ModerationFormat => |it| text(it),
     CacheType => |it| text(it),
     KeepAlive => |it| text(it),
+    LogFormat => |it| text(it),
     Size => |it| text(it),
     Span => |it| text(humantime::format_duration(it.0)),
     Switch => ToString::to_string,

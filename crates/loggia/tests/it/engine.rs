@@ -86,6 +86,53 @@ impl Served {
     }
 }
 
+/// A line of a log in JSON.
+fn entry(line: &str) -> serde_json::Map<String, serde_json::Value> {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
+}
+
+#[test]
+fn each_line_of_a_log_in_json_is_an_object_also_those_of_an_engine() {
+    let program = Program::new()
+        .with("LOGGIA_LOG", "info")
+        .with("LOGGIA_LOG_FORMAT", "json");
+    let mut served = serve(program);
+    served.ask(r#""max_tokens":1"#);
+    let pid = served.running.0.id().to_string();
+    let stopped = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(stopped.unwrap().success());
+    assert!(served.running.0.wait().unwrap().success());
+    let log = served.running.log();
+    let entries: Vec<_> = log.lines().map(entry).collect();
+    for entry in &entries {
+        for key in ["timestamp", "level", "message", "target"] {
+            assert!(entry[key].is_string(), "{key} of {entry:?}");
+        }
+    }
+    let is_of = |target: &str| {
+        let target = target.to_owned();
+        move |entry: &&serde_json::Map<_, _>| entry["target"] == *target
+    };
+    assert!(entries.iter().any(|entry| is_of("llama-cpp-2")(&entry)));
+    let answered = entries.iter().find(is_of("loggia_server::access")).unwrap();
+    assert_eq!(answered["route"], "/v1/chat/completions");
+    assert_eq!(answered["status"], 200);
+    assert_eq!(answered["completion_tokens"], 1);
+    assert!(answered["ms"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn the_error_that_ends_a_program_is_a_line_of_its_log() {
+    let program = Program::new();
+    let missing = ["serve", "--model", "./missing.gguf"];
+    let text = program.run(&missing).failed_saying(&["missing.gguf"]).err;
+    assert!(text.starts_with("loggia: "), "{text}");
+    let json = program.run(&[&missing[..], &["--log-format", "json"]].concat());
+    let line = entry(json.failed_saying(&[]).err.trim());
+    let message = line["message"].as_str().unwrap();
+    assert!(text.contains(message) && line["level"] == "ERROR");
+}
+
 fn rest(mut stream: BufReader<TcpStream>) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

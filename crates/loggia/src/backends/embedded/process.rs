@@ -50,14 +50,12 @@ async fn start(spec: &ModelSpec) -> Result<Started, String> {
     for (name, _) in std::env::vars_os() {
         if name
             .to_str()
-            .is_some_and(|name| name.starts_with("LOGGIA_") && name != "LOGGIA_LOG")
+            .is_some_and(|name| name.starts_with("LOGGIA_") && name != crate::logs::LEVELS)
         {
             command.env_remove(name);
         }
     }
-    if let Some(filter) = crate::logs::for_other_processes() {
-        command.env("LOGGIA_LOG", filter);
-    }
+    command.envs(crate::logs::for_other_processes());
     command.envs(
         loggia_llama::waiting(|name| std::env::var_os(name).is_some())
             .iter()
