@@ -75,7 +75,7 @@ where
         let known = self.known(&asked.model).await?;
         let (mut question, room) = question(asked, &known, call.head.profile)?;
         let response = self
-            .ask_sized(&mut question, &known, room, call.head.forwarded.as_deref())
+            .ask_sized(&mut question, &known, room, &call.head)
             .await?;
         let single_call = asked.parallel_tool_calls == Some(false);
         let answer = AnswerTranslator::new(
@@ -110,7 +110,7 @@ where
         };
         let mut question = Question::Generate(request);
         let response = self
-            .ask_sized(&mut question, &known, room, call.head.forwarded.as_deref())
+            .ask_sized(&mut question, &known, room, &call.head)
             .await?;
         let answer = AnswerTranslator::new(
             &call.head.id,

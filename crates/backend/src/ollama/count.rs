@@ -80,8 +80,7 @@ where
         room: NeededTokens,
         call: &ChatCall,
     ) -> Result<Option<u64>, BackendError> {
-        let head = call.head.forwarded.as_deref();
-        let response = match self.ask_sized(question, known, room, head).await {
+        let response = match self.ask_sized(question, known, room, &call.head).await {
             Err(BackendError::ContextLengthExceeded {
                 prompt_tokens: Some(count),
                 ..

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::request::Parts;
 use loggia_wire::ollama::{EmbedAnswer, EmbedRequest, Options};
 use loggia_wire::openai::{EmbeddingRequest, OnePrompt};
 use serde_json::Value;
@@ -12,7 +11,7 @@ use super::context;
 use super::models::ModelProperties;
 use super::transport::{post, to_json};
 use crate::embedding::name_the_too_long;
-use crate::{BackendError, EmbeddingCall, Embeddings, ServedBy};
+use crate::{BackendError, CallHead, EmbeddingCall, Embeddings, ServedBy};
 
 impl<S, B> Ollama<S, B>
 where
@@ -23,7 +22,7 @@ where
         &self,
         call: EmbeddingCall,
     ) -> Result<Embeddings, BackendError> {
-        let (request, head) = (&*call.work, call.head.forwarded.as_deref());
+        let (request, head) = (&*call.work, &call.head);
         let known = self.known(&request.model).await?;
         let options = self.options_for(request, &known).await;
         let options = &options;
@@ -79,7 +78,7 @@ where
         &self,
         request: &EmbeddingRequest,
         options: &Options,
-        head: Option<&Parts>,
+        head: &CallHead,
     ) -> Result<EmbedAnswer, BackendError> {
         let asked = EmbedRequest {
             model: &request.model,
@@ -93,7 +92,7 @@ where
                 .filter(|value| !value.is_null()),
         };
         let response = self
-            .send(post("/api/embed", to_json(&asked, &self.name)?, head))
+            .send(post("/api/embed", to_json(&asked, &self.name)?, Some(head)))
             .await?;
         if response.status() != StatusCode::OK {
             return Err(Box::pin(self.refused(response, &request.model)).await);

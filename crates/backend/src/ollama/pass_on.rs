@@ -37,11 +37,8 @@ where
             fields.insert(field.to_owned(), model.as_str().into());
         }
         let body = to_json(&fields, &self.name)?;
-        let mut request = post(route.path(), body, call.head.forwarded.as_deref());
+        let mut request = post(route.path(), body, Some(&call.head));
         *request.method_mut() = route.method();
-        if let Some(trace) = &call.head.trace {
-            trace.add_to(request.headers_mut());
-        }
         let response = self.send(request).await?;
         if route.changes_models() {
             self.known.forget(&model);

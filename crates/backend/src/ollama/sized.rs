@@ -8,7 +8,7 @@ use super::client::{Ollama, OllamaService};
 use super::context;
 use super::models::{self, ModelProperties};
 use super::transport::{post, to_json};
-use crate::BackendError;
+use crate::{BackendError, CallHead};
 
 /// A request to Ollama.
 pub(super) enum Question {
@@ -51,7 +51,7 @@ where
         question: &mut Question,
         known: &ModelProperties,
         room: NeededTokens,
-        head: Option<&http::request::Parts>,
+        head: &CallHead,
     ) -> Result<Response<S::Body>, BackendError> {
         let chosen = self.choose_context(question, known, room).await;
         match self.ask_once(question, head).await {
@@ -68,13 +68,13 @@ where
     pub(super) async fn ask_once(
         &self,
         question: &Question,
-        head: Option<&http::request::Parts>,
+        head: &CallHead,
     ) -> Result<Response<S::Body>, BackendError> {
         let (path, body) = match question {
             Question::Chat(request) => ("/api/chat", to_json(request, &self.name)?),
             Question::Generate(request) => ("/api/generate", to_json(request, &self.name)?),
         };
-        let response = self.send(post(path, body, head)).await?;
+        let response = self.send(post(path, body, Some(head))).await?;
         if response.status() == StatusCode::OK {
             Ok(response)
         } else {

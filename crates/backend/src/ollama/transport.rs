@@ -10,8 +10,8 @@ use tower::ServiceExt;
 
 use super::client::{Ollama, OllamaService};
 use super::error::{refusal, transport_error};
-use crate::BackendError;
 use crate::retry_after::retry_after;
+use crate::{BackendError, CallHead};
 
 /// The maximum size of a response other than a chat. A list of a thousand models has 500 KiB.
 const BODY_LIMIT: usize = 32 << 20;
@@ -84,19 +84,22 @@ where
     }
 }
 
-/// Creates a POST request with JSON. It has the headers and extensions of the client's request if
-/// the service is behind it.
+/// Creates a POST request with JSON, for a call or for Loggia itself. It has the headers and
+/// extensions of the client's request if the service is behind it, and is a part of its trace.
 pub(super) fn post<B: From<Bytes>>(
     path: &'static str,
     body: Vec<u8>,
-    head: Option<&http::request::Parts>,
+    call: Option<&CallHead>,
 ) -> Request<B> {
     let length = HeaderValue::from(body.len());
     let mut request = Request::new(B::from(Bytes::from(body)));
-    if let Some(head) = head {
+    if let Some(head) = call.and_then(|call| call.forwarded.as_deref()) {
         *request.version_mut() = head.version;
         *request.extensions_mut() = head.extensions.clone();
         *request.headers_mut() = without_body_headers(&head.headers);
+    }
+    if let Some(trace) = call.and_then(|call| call.trace.as_deref()) {
+        trace.add_to(request.headers_mut());
     }
     *request.method_mut() = Method::POST;
     *request.uri_mut() = http::Uri::from_static(path);
