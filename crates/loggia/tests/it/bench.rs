@@ -26,11 +26,22 @@ fn a_model_is_measured_beside_another_server() {
     let url = format!("http://{}", other.address);
     let program = with_a_model();
     let arguments = ["bench", "tiny.gguf", "--against", &url, "--json", "--time"];
-    let begun = Instant::now();
-    let run = program.run(&[&arguments[..], &["4s"]].concat()).succeeded();
-    // The measurement may take half as long again, and the time to load the model.
-    assert!(begun.elapsed() < Duration::from_secs(40), "{run:?}");
-    let json: Value = serde_json::from_str(&run.out).unwrap();
+    let measured = |seconds: u64| -> Value {
+        let begun = Instant::now();
+        let time = format!("{seconds}s");
+        let run = program
+            .run(&[&arguments[..], &[&time]].concat())
+            .succeeded();
+        // The measurement may take half as long again, and the time to load the model.
+        let most = Duration::from_secs(seconds * 3 / 2 + 34);
+        assert!(begun.elapsed() < most, "{run:?}");
+        serde_json::from_str(&run.out).unwrap()
+    };
+    let mut json = measured(4);
+    // On a busy machine, four seconds can be too short for all figures, and the report says so.
+    if json.to_string().contains("there was not enough time") {
+        json = measured(40);
+    }
     assert!(json["rounds"].as_u64() >= Some(1), "{json}");
     assert_eq!(json["parallel"], 4);
     let servers = json["servers"].as_array().unwrap();
