@@ -37,8 +37,17 @@ pub trait Nodes: Send + Sync {
     /// Returns the nodes of all backends, those that are drained included.
     fn nodes(&self) -> Vec<Node>;
 
-    /// Adds, drains or removes a node, here and at all servers with the same store.
-    fn change(&self, change: NodeChange) -> BoxFuture<'_, Result<(), NodeChangeError>>;
+    /// Returns the node with this id; of several, the one that gets requests. A node that was
+    /// drained and added again may still end its requests.
+    fn node(&self, id: &str) -> Option<Node> {
+        let nodes = self.nodes().into_iter();
+        let found = nodes.filter(|node| node.id == id);
+        found.max_by_key(|node| node.state == NodeStatus::Active)
+    }
+
+    /// Adds, drains or removes a node, here and at all servers with the same store. Returns the node
+    /// after the change, unless it is gone.
+    fn change(&self, change: NodeChange) -> BoxFuture<'_, Result<Option<Node>, NodeChangeError>>;
 }
 
 /// A node of a backend.
@@ -181,28 +190,21 @@ async fn add(State(nodes): Shared, request: Request) -> Answer {
         url: String,
     }
     let Add { backend, url } = body(request).await?;
-    let id_of = |node: &Node| node.backend == backend && node.place == url.trim_end_matches('/');
     let added = NodeChange {
-        backend: backend.clone(),
-        place: url.clone(),
+        backend,
+        place: url,
         wish: NodeWish::Added,
     };
-    nodes.change(added).await.map_err(not_changed)?;
-    let all = nodes.nodes();
-    let added = all.iter().filter(|node| id_of(node));
-    // A node that was drained may still end its requests.
-    let shown = added.max_by_key(|node| node.state == NodeStatus::Active);
-    let shown = shown.map_or_else(|| json!({"object": "node"}), Node::shown);
+    let added = nodes.change(added).await.map_err(not_changed)?;
+    let shown = added.map_or_else(|| json!({"object": "node"}), |node| node.shown());
     Ok(json_answer(&shown))
 }
 
 async fn drain(State(nodes): Shared, Path(id): Path<String>) -> Answer {
     let node = node(&*nodes, &id)?;
     let drained = change(&node, NodeWish::Drained);
-    nodes.change(drained).await.map_err(not_changed)?;
-    let all = nodes.nodes();
-    let shown = all.iter().find(|other| other.id == node.id);
-    let state = shown.map_or(NodeStatus::Drained, |node| node.state);
+    let changed = nodes.change(drained).await.map_err(not_changed)?;
+    let state = changed.map_or(NodeStatus::Drained, |node| node.state);
     let drained = Node { state, ..node };
     Ok(json_answer(&drained.shown()))
 }
@@ -224,12 +226,9 @@ fn change(node: &Node, wish: NodeWish) -> NodeChange {
     }
 }
 
-/// Returns the node with this id, of several the one that gets requests.
+/// Returns the node with this id, or the error that there is none.
 fn node(nodes: &dyn Nodes, id: &str) -> Result<Node, Response<Body>> {
-    let all = nodes.nodes().into_iter();
-    let found = all.filter(|node| node.id == id);
-    let found = found.max_by_key(|node| node.state == NodeStatus::Active);
-    found.ok_or_else(|| {
+    nodes.node(id).ok_or_else(|| {
         let message = format!("There is no node '{id}'.");
         refused(ApiError::new(StatusCode::NOT_FOUND, message).coded("not_found"))
     })

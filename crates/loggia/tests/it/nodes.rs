@@ -292,6 +292,52 @@ fn changes_by_the_command_are_noticed_within_a_second_and_survive_a_restart() {
 }
 
 #[test]
+fn a_url_with_the_path_of_a_route_adds_the_node_that_the_answer_describes() {
+    let (ollama, engine) = (node(), node());
+    let arguments = [
+        "--config",
+        "loggia.toml",
+        "--ollama",
+        &format!("gpu={}", ollama.url()),
+        "--openai",
+        &format!("vllm={}/v1", engine.url()),
+    ];
+    let served = Served::start(program(), &arguments);
+    let address = served.address;
+    for (at, (backend, path, place)) in [
+        ("gpu", "", ""),
+        ("gpu", "/", ""),
+        ("gpu", "/v1", ""),
+        ("gpu", "/v1/", ""),
+        ("gpu", "/api", ""),
+        ("vllm", "", ""),
+        ("vllm", "/", ""),
+        ("vllm", "/v1", "/v1"),
+        ("vllm", "/v1/", "/v1"),
+        ("vllm", "/v1/chat/completions", "/v1"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // Nothing answers there.
+        let base = format!("http://127.0.0.1:{}", at + 1);
+        let add = json!({"backend": backend, "url": format!("{base}{path}")});
+        let (status, added) = admin(address, "POST /admin/nodes", &add);
+        assert_eq!(
+            (status, &added["place"], &added["state"]),
+            (200, &json!(format!("{base}{place}")), &json!("active")),
+            "{add}: {added}"
+        );
+        let id = added["id"].as_str().unwrap();
+        let (status, found) = admin(address, &format!("GET /admin/nodes/{id}"), &Value::Null);
+        assert_eq!((status, &found["place"]), (200, &added["place"]), "{found}");
+        let line = format!("POST /admin/nodes/{id}/drain");
+        let (status, drained) = admin(address, &line, &Value::Null);
+        assert_eq!((status, &drained["id"]), (200, &added["id"]), "{drained}");
+    }
+}
+
+#[test]
 fn mistakes_about_nodes_are_named_and_others_may_not_change_them() {
     let first = node();
     let served = serve(program(), &[&first]);

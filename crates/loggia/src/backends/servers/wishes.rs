@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use loggia_api::store::{NodeStore, NodeWish, StoreError, StoredNode};
-use loggia_server::{Node, NodeChange, NodeChangeError, Nodes};
+use loggia_server::{Node, NodeChange, NodeChangeError, Nodes, node_id};
 
 use super::Servers;
 use crate::config::Url;
@@ -62,8 +62,8 @@ impl Servers {
         Ok(())
     }
 
-    /// Returns the wish to store, or the one to forget.
-    fn checked(&self, change: &NodeChange) -> Result<Change, NodeChangeError> {
+    /// Returns the id of the node, with the wish to store, or the one to forget.
+    fn checked(&self, change: &NodeChange) -> Result<(String, Change), NodeChangeError> {
         let state = self.0.state();
         let mut servers = state.servers.iter();
         let server = servers.find(|server| server.name == change.backend);
@@ -81,7 +81,8 @@ impl Servers {
                 .iter()
                 .find(|wish| wish.backend == backend && server.kind.place(&wish.place) == place);
             if let (true, Some(earlier)) = (is_here, earlier) {
-                return Ok(Change::Forget(earlier.clone()));
+                let id = node_id(&backend, &place);
+                return Ok((id, Change::Forget(earlier.clone())));
             }
             let url = place.parse::<Url>();
             let url = url.map_err(|error| NodeChangeError::Url(error.to_string()))?;
@@ -92,12 +93,14 @@ impl Servers {
         } else if !is_here && !server.fleet.nodes().iter().any(|it| *it.place == *place) {
             return Err(NodeChangeError::Unknown { backend, place });
         }
-        Ok(Change::Put(StoredNode {
+        let id = node_id(&backend, &place);
+        let wish = StoredNode {
             backend,
             place,
             wish: change.wish,
             changed: now(),
-        }))
+        };
+        Ok((id, Change::Put(wish)))
     }
 
     /// Returns the wishes about nodes that are gone everywhere.
@@ -130,10 +133,11 @@ impl Nodes for Servers {
         self.nodes_of(None)
     }
 
-    fn change(&self, change: NodeChange) -> BoxFuture<'_, Result<(), NodeChangeError>> {
+    fn change(&self, change: NodeChange) -> BoxFuture<'_, Result<Option<Node>, NodeChangeError>> {
         Box::pin(async move {
             let store = Arc::clone(&self.0.state().store);
-            match self.checked(&change)? {
+            let (id, change) = self.checked(&change)?;
+            match change {
                 Change::Put(wish) => store.put_node(wish).await?,
                 Change::Forget(wish) => store.forget_node(wish).await?,
             }
@@ -141,7 +145,7 @@ impl Nodes for Servers {
                 store.forget_node(outdated).await?;
             }
             self.read(&*store).await?;
-            Ok(())
+            Ok(self.node(&id))
         })
     }
 }
