@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use loggia_api::store::{KeyStore, StoreError, StoredKey, StoredSecret};
 use loggia_api::{Caller, ModelPattern};
@@ -12,9 +12,7 @@ use loggia_api::{Caller, ModelPattern};
 use super::holder::{Budget, Holder, Scope, Scopes};
 use super::secret::{self, KeySettings, Prefix};
 use super::{KeyDigest, Keys};
-
-/// How often the version is looked at. A revoked key ends within a second.
-const LOOK_EVERY: Duration = Duration::from_millis(400);
+use crate::StoreFollower;
 
 /// The keys of a store as they were at one moment.
 #[derive(Debug, Default)]
@@ -173,34 +171,13 @@ impl Keys {
     /// Reads the keys of a store whenever they have changed, and stores the usage of keys. This
     /// never ends. While the store is unavailable, the keys that were read last are valid.
     pub async fn follow(self, store: Arc<dyn KeyStore>) {
-        let mut known = None;
-        let mut works = true;
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut follower = StoreFollower::new();
         loop {
-            looks.tick().await;
-            let found = store.key_version().await;
-            let read = match found {
-                Ok(version) if known == Some(version) => Ok(()),
-                Ok(version) => {
-                    // Read after the version, so that no change between the two is missed.
-                    let loaded = self.load(&*store).await;
-                    known = loaded.is_ok().then_some(version);
-                    loaded
-                }
-                Err(error) => Err(error),
-            };
-            match read {
-                Ok(()) => self.save_use(&*store).await,
-                Err(error) => {
-                    if works {
-                        tracing::warn!(%error, "API keys cannot be read; those that were read last are valid");
-                    }
-                    works = false;
-                    continue;
-                }
+            let version = || store.key_version();
+            let warn = |error| tracing::warn!(%error, "API keys cannot be read; those that were read last are valid");
+            if follower.look(version, || self.load(&*store), warn).await {
+                self.save_use(&*store).await;
             }
-            works = true;
         }
     }
 

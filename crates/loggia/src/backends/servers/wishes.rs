@@ -6,13 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use loggia_api::store::{NodeStore, NodeWish, StoreError, StoredNode};
-use loggia_server::{Node, NodeChange, NodeChangeError, Nodes, node_id};
+use loggia_server::{Node, NodeChange, NodeChangeError, Nodes, StoreFollower, node_id};
 
 use super::Servers;
 use crate::config::Url;
-
-/// How often the store is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(400);
 
 /// After how long the wish about a node that is not in the configuration is forgotten. All servers
 /// have long noticed it.
@@ -29,28 +26,11 @@ impl Servers {
     /// that were read last hold.
     pub(crate) async fn follow(self) {
         let store = Arc::clone(&self.0.state().store);
-        let mut known = None;
-        let mut works = true;
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut follower = StoreFollower::new();
         loop {
-            looks.tick().await;
-            let read = match store.node_version().await {
-                Ok(version) if known == Some(version) => Ok(()),
-                Ok(version) => {
-                    // Read after the version, so that no change between the two is missed.
-                    let read = self.read(&*store).await;
-                    known = read.is_ok().then_some(version);
-                    read
-                }
-                Err(error) => Err(error),
-            };
-            if let Err(error) = &read
-                && works
-            {
-                tracing::warn!(%error, "the nodes that operators added and drained cannot be read");
-            }
-            works = read.is_ok();
+            let version = || store.node_version();
+            let warn = |error| tracing::warn!(%error, "the nodes that operators added and drained cannot be read");
+            follower.look(version, || self.read(&*store), warn).await;
         }
     }
 
