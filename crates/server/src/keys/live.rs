@@ -2,8 +2,7 @@
 //! their version has grown, which is looked for several times a second.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use loggia_api::store::{KeyStore, StoreError, StoredKey, StoredSecret};
@@ -57,6 +56,16 @@ impl Table {
     fn unread() -> Self {
         Self {
             has_any: true,
+            ..Self::default()
+        }
+    }
+
+    /// A table that says whether there are keys and limits.
+    #[cfg(test)]
+    pub(super) fn with_keys(has_keys: bool) -> Self {
+        Self {
+            has_any: has_keys,
+            has_limits: has_keys,
             ..Self::default()
         }
     }
@@ -147,15 +156,15 @@ impl Keys {
             Ok(stored) => stored,
             Err(error) => {
                 // There may be keys, so every request needs one.
-                let mut known = self.0.live.write().unwrap_or_else(PoisonError::into_inner);
-                if !known.was_read {
-                    *known = Arc::new(Table::unread());
-                    self.0.knows_holders.store(true, Ordering::Relaxed);
-                }
+                self.update(|live| {
+                    if !live.table.was_read {
+                        live.table = Arc::new(Table::unread());
+                    }
+                });
                 return Err(error);
             }
         };
-        let table = Table::of(stored, &self.table());
+        let table = Table::of(stored, &self.live().table);
         for name in table.by_name.keys() {
             if self.is_configured(name) {
                 tracing::warn!(
@@ -164,7 +173,7 @@ impl Keys {
                 );
             }
         }
-        self.replace(Arc::new(table));
+        self.update(|live| live.table = Arc::new(table));
         Ok(())
     }
 
@@ -182,7 +191,7 @@ impl Keys {
     }
 
     async fn save_use(&self, store: &dyn KeyStore) {
-        let budgets: Vec<_> = self.table().budgets.values().cloned().collect();
+        let budgets: Vec<_> = self.live().table.budgets.values().cloned().collect();
         for budget in budgets {
             let tokens = budget.take_unsaved();
             if tokens == 0 {

@@ -59,12 +59,22 @@ pub struct Keys(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    rules: RwLock<Arc<Rules>>,
+    /// Changed by [`Keys::update`] only.
+    live: RwLock<Live>,
+    /// Whether a request needs a key. This and the following tell what `live` implies, without a
+    /// lock.
+    are_required: AtomicBool,
     /// Whether a request can have a holder at all.
     knows_holders: AtomicBool,
     /// Whether a request can have limits at all.
     has_limits: AtomicBool,
-    live: RwLock<Arc<Table>>,
+}
+
+/// The keys as they are now. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+struct Live {
+    rules: Arc<Rules>,
+    table: Arc<Table>,
 }
 
 /// The rules, with holders that requests share.
@@ -108,59 +118,55 @@ impl Keys {
     /// Replaces the rules, for requests that begin from now on. Keys of a store stay.
     pub fn change(&self, rules: KeyRules) {
         let rules = Arc::new(Rules::from(rules));
-        *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
-        self.replace(self.table());
-    }
-
-    fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.0.rules.read().unwrap_or_else(PoisonError::into_inner))
+        self.update(|live| live.rules = rules);
     }
 
     /// Whether a request needs a key.
     pub fn are_required(&self) -> bool {
-        let found = || self.0.knows_holders.load(Ordering::Relaxed);
-        self.rules().required.unwrap_or_else(found)
+        self.0.are_required.load(Ordering::Relaxed)
     }
 
     /// Whether a request would need a key under these rules.
     pub fn would_be_required(&self, rules: &KeyRules) -> bool {
-        let has_any = !rules.keys.is_empty() || rules.trusted.is_some() || self.table().has_any;
+        let has_any =
+            !rules.keys.is_empty() || rules.trusted.is_some() || self.live().table.has_any;
         rules.required.unwrap_or(has_any)
     }
 
     /// Whether there is a key: in the configuration, or in the store that was read, revoked ones
     /// included.
     pub fn have_any(&self) -> bool {
-        !self.rules().keys.is_empty() || self.table().has_any
+        let live = self.live();
+        !live.rules.keys.is_empty() || live.table.has_any
     }
 
     /// Whether the address of a client matters.
     pub(crate) fn trust_peers(&self) -> bool {
-        self.rules().trusted.is_some()
+        self.live().rules.trusted.is_some()
     }
 
     /// Whether a key of the configuration has this name.
     pub(crate) fn is_configured(&self, name: &str) -> bool {
-        let rules = self.rules();
+        let rules = self.live().rules;
         let mut configured = rules.keys.iter();
         configured.any(|(_, holder)| &*holder.caller.name == name)
     }
 
     /// The names of the keys of the configuration.
     pub(crate) fn configured_names(&self) -> Vec<Arc<str>> {
-        let rules = self.rules();
+        let rules = self.live().rules;
         let names = rules.keys.iter().map(|(_, holder)| &holder.caller.name);
         names.cloned().collect()
     }
 
     /// The holder of the key with this name.
     pub(crate) fn named(&self, name: &str) -> Option<Arc<Holder>> {
-        let rules = self.rules();
+        let Live { rules, table } = self.live();
         let mut configured = rules.keys.iter().map(|(_, holder)| holder);
         if let Some(holder) = configured.find(|holder| &*holder.caller.name == name) {
             return Some(Arc::clone(holder));
         }
-        self.table().named(name).cloned()
+        table.named(name).cloned()
     }
 
     /// Whether a caller that had a valid key still has one.
@@ -177,7 +183,7 @@ impl Keys {
         let (limits, budget) = holder.map_or((None, None), |holder| {
             (holder.limits.clone(), holder.budget.clone())
         });
-        let limits = limits.or_else(|| self.rules().limits.clone());
+        let limits = limits.or_else(|| self.live().rules.limits.clone());
         (limits.is_some() || budget.is_some()).then_some(Allowance { limits, budget })
     }
 
@@ -188,8 +194,8 @@ impl Keys {
 
     /// The holder of a request; `None` without a valid key.
     fn holder(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Option<Arc<Holder>> {
-        let table = self.0.live.read().unwrap_or_else(PoisonError::into_inner);
-        let rules = self.0.rules.read().unwrap_or_else(PoisonError::into_inner);
+        let live = self.0.live.read().unwrap_or_else(PoisonError::into_inner);
+        let Live { rules, table } = &*live;
         let mut keys = keys(headers);
         let holder = keys.find_map(|key| table.holder(key).or_else(|| rules.holder(key)));
         if let Some(holder) = holder {
@@ -198,20 +204,25 @@ impl Keys {
         rules.trusted.as_ref()?.user(headers, peer)
     }
 
-    fn table(&self) -> Arc<Table> {
-        let table = self.0.live.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&table)
+    fn live(&self) -> Live {
+        let live = self.0.live.read().unwrap_or_else(PoisonError::into_inner);
+        live.clone()
     }
 
-    fn replace(&self, table: Arc<Table>) {
-        let (inner, rules) = (&*self.0, self.rules());
+    /// Changes the rules or the table. The other one stays as it is at this moment, and what they
+    /// imply together changes with them.
+    fn update(&self, change: impl FnOnce(&mut Live)) {
+        let mut live = self.0.live.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut live);
+        let Live { rules, table } = &*live;
         let knows = table.has_any || !rules.keys.is_empty() || rules.trusted.is_some();
         let mut holders = rules.keys.iter().map(|(_, holder)| holder);
         let has_limits =
             table.has_limits || rules.limits.is_some() || holders.any(|one| one.limits.is_some());
-        *inner.live.write().unwrap_or_else(PoisonError::into_inner) = table;
-        inner.knows_holders.store(knows, Ordering::Relaxed);
-        inner.has_limits.store(has_limits, Ordering::Relaxed);
+        let are_required = rules.required.unwrap_or(knows);
+        self.0.are_required.store(are_required, Ordering::Relaxed);
+        self.0.knows_holders.store(knows, Ordering::Relaxed);
+        self.0.has_limits.store(has_limits, Ordering::Relaxed);
     }
 }
 
@@ -341,6 +352,31 @@ mod tests {
             may_delete_models: false,
             may_have_priority: false,
         }
+    }
+
+    #[test]
+    fn rules_and_stored_keys_that_change_at_once_do_not_undo_each_other() {
+        const TIMES: usize = 2000;
+        let keys = Keys::default();
+        let required = |required| KeyRules {
+            required: Some(required),
+            ..KeyRules::default()
+        };
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for time in 0..TIMES {
+                    let is_required = time % 2 == 0;
+                    keys.change(required(is_required));
+                    assert_eq!(keys.are_required(), is_required);
+                }
+            });
+            for time in 0..TIMES {
+                let table = Table::with_keys(time % 2 == 0);
+                keys.update(|live| live.table = Arc::new(table));
+                let found = (keys.have_any(), keys.have_limits());
+                assert_eq!(found, (time % 2 == 0, time % 2 == 0));
+            }
+        });
     }
 
     #[test]
