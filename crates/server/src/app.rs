@@ -149,9 +149,14 @@ impl AppState {
         }
     }
 
-    /// Adds what is known of the last reload of the configuration, so that the admin API shows it.
+    /// Adds what is known of the last reload of the configuration, so that the admin API and the
+    /// metrics show it.
     #[must_use]
     pub fn with_last_reload(self, last: LastReload) -> Self {
+        if let Some(metrics) = &self.options.metrics {
+            let last = last.clone();
+            metrics.read_with(move || last.readings());
+        }
         Self {
             last_reload: Some(last),
             ..self

@@ -44,7 +44,7 @@ impl LastReload {
     }
 
     /// Returns the metrics.
-    pub fn readings(&self) -> Vec<Reading> {
+    pub(crate) fn readings(&self) -> Vec<Reading> {
         let state = self.state();
         let has_failed = state.last.as_ref().is_some_and(|(_, why)| why.is_some());
         vec![

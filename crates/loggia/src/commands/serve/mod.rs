@@ -40,18 +40,16 @@ use crate::state;
 pub(crate) use own_server::{OwnServer, random_key, start_own_server};
 pub(crate) use start_message::{can_chat, reachable};
 
-use options::options;
 pub(super) use options::policy;
+use options::{options, policy_at};
 use reload::Reload;
 use start_message::{EngineSettings, print_line};
 
 /// Serves until SIGTERM or Ctrl-C. Running answers may then finish within `shutdown_timeout`.
 pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> anyhow::Result<()> {
-    let (mut policy, options) = (policy(config), options(config)?);
+    let options = options(config)?;
     let listener = listener(config).await?;
     let address = listener.local_addr()?;
-    // Without API keys, only clients on this machine may delete models.
-    policy.deletes_without_key = address.ip().is_loopback();
     for notice in config.notices() {
         tracing::warn!("{notice}");
     }
@@ -69,59 +67,46 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
     // the process as usual.
     let shutdown = stop_signal()?;
     let backend = backend(&backends.roster, config);
+    let policy = policy_at(config, address);
     let state = AppState::new(backend.clone(), policy, options.clone());
     let state = with_services(state, &keys, config, runtime)?;
     let last_reload = LastReload::of_start();
     let state = with_backends(state, &backends.parts).with_last_reload(last_reload.clone());
     follow_nodes(&backends.parts.servers, store.as_ref(), runtime).await;
-    let (state, ledger) = match &store {
-        Some(store) => {
-            let (state, ledger) = with_store(state, store, &keys, config, runtime).await?;
-            (state, Some((ledger, store)))
-        }
-        None => (state, None),
+    let ledger = Ledger::default();
+    let state = match &store {
+        Some(store) => with_store(state, store, &ledger, &keys, config, runtime).await?,
+        None => state,
     };
-    if let Some(metrics) = &options.metrics {
-        let last_reload = last_reload.clone();
-        metrics.read_with(move || last_reload.readings());
-    }
     start_figures(&options, &backends.parts, metrics_listener, runtime);
     let url = format!("{}://{address}", scheme(&options));
     print_line(&format!("loggia: listening on {url}"));
     systemd::ready();
     warn_if_open(requires_key, address);
     // Runs in parallel with the server, and ends with it.
-    let Backends {
-        load,
-        unload,
-        parts,
-        ..
-    } = backends;
     let loading = async {
-        load.await?;
+        backends.load.await?;
         let url = format!("{}://{}", scheme(&options), reachable(address));
         start_message::print(&*backend, &settings, &url, requires_key).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
-    let reload = Reload {
-        flags: flags.clone(),
+    let reload = Reload::new(
+        flags,
         address,
-        door: state.door().clone(),
-        keys: options.keys.clone(),
-        parts,
-        tls: options.tls.clone(),
-        last: last_reload,
-    };
-    let serving = run(listener, state, shutdown, &options);
+        &state,
+        &options,
+        backends.parts,
+        last_reload,
+    );
     let ended = tokio::select! {
-        served = serving => served,
+        served = run(listener, state, shutdown, &options) => served,
         failed = loading => failed,
         failed = reload.watch(config) => failed,
     };
-    if let Some((ledger, store)) = ledger {
+    if let Some(store) = &store {
         write_last_usage(&ledger, store).await;
     }
-    unload.await;
+    backends.unload.await;
     ended
 }
 
@@ -244,11 +229,11 @@ fn with_services(
 async fn with_store(
     state: AppState,
     store: &Arc<SqlStore>,
+    ledger: &Ledger,
     keys: &Arc<Keys>,
     config: &Config,
     runtime: &Handle,
-) -> anyhow::Result<(AppState, Ledger)> {
-    let ledger = Ledger::default();
+) -> anyhow::Result<AppState> {
     runtime.spawn(
         ledger
             .clone()
@@ -274,7 +259,7 @@ async fn with_store(
     let parallel = config.lines_at_once();
     let clients = config.batch_clients.get() as usize;
     runtime.spawn(state.work_on_batches(parallel, clients));
-    Ok((state, ledger))
+    Ok(state)
 }
 
 /// The scheme of the server's URL.

@@ -1,6 +1,8 @@
 //! From the configuration to the settings of the libraries: the policy of the API and the options of
 //! the server.
 
+use std::net::SocketAddr;
+
 use anyhow::Context as _;
 use loggia_api::{FileLimits, Policy};
 use loggia_server::{KeyRules, Keys, Live, Metrics, Origins, ServerOptions, Tls, TrustedHeader};
@@ -33,6 +35,15 @@ pub(in crate::commands) fn policy(config: &Config) -> Policy {
         moderation_model: (*config.moderation_model).clone(),
         moderation_format: config.moderation_format.map(Into::into),
         ollama_api: config.ollama_api.iter().map(|path| path.0).collect(),
+    }
+}
+
+/// The policy of a server that listens on this address. Without API keys, only clients on this machine
+/// may delete models.
+pub(super) fn policy_at(config: &Config, address: SocketAddr) -> Policy {
+    Policy {
+        deletes_without_key: address.ip().is_loopback(),
+        ..policy(config)
     }
 }
 

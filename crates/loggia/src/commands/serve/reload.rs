@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use loggia_api::{Door, Policy};
 use loggia_backend::Backend as _;
-use loggia_server::{Keys, LastReload, Tls, TlsError};
+use loggia_server::{AppState, Keys, LastReload, ServerOptions, Tls, TlsError};
 use tokio::time::MissedTickBehavior;
 
-use super::options::{key_rules, policy, trusted};
+use super::options::{key_rules, policy, policy_at, trusted};
 use super::{backend, refuse_to_be_open};
 use crate::backends::Parts;
 use crate::config::{Config, Flags};
@@ -59,14 +59,14 @@ const LISTED_WITHIN: Duration = Duration::from_secs(5);
 /// The parts of the running server that a reload changes.
 pub(super) struct Reload {
     /// The flags that the program was started with.
-    pub(super) flags: Flags,
+    flags: Flags,
     /// The address that the server listens on.
-    pub(super) address: SocketAddr,
-    pub(super) door: Door,
-    pub(super) keys: Keys,
-    pub(super) parts: Parts,
-    pub(super) tls: Option<Tls>,
-    pub(super) last: LastReload,
+    address: SocketAddr,
+    door: Door,
+    keys: Keys,
+    parts: Parts,
+    tls: Option<Tls>,
+    last: LastReload,
 }
 
 /// A file, and its state when it was last looked at.
@@ -124,6 +124,25 @@ impl WatchedFile {
 }
 
 impl Reload {
+    pub(super) fn new(
+        flags: &Flags,
+        address: SocketAddr,
+        state: &AppState,
+        options: &ServerOptions,
+        parts: Parts,
+        last: LastReload,
+    ) -> Self {
+        Self {
+            flags: flags.clone(),
+            address,
+            door: state.door().clone(),
+            keys: options.keys.clone(),
+            parts,
+            tls: options.tls.clone(),
+            last,
+        }
+    }
+
     /// Reloads at each SIGHUP, and when a file has changed. Never ends.
     pub(super) async fn watch(self, started: &Config) -> anyhow::Result<()> {
         let file = self.flags.file();
@@ -223,17 +242,18 @@ impl Reload {
         let requires_key = self.keys.would_be_required(&rules);
         refuse_to_be_open(&config, requires_key, self.address)?;
         let roster = self.parts.reload(&config)?;
+        // Nothing fails from here on. A key that was removed is invalid at once, also if a backend
+        // lets the reload wait.
+        self.keys.change(rules);
         self.parts.servers.resolve().await;
         // So that the first request does not wait for a backend that is away. Its error is found
         // again by the requests that need it.
         let _ = tokio::time::timeout(LISTED_WITHIN, roster.models()).await;
         let policy = Policy {
             models: policy(started).models,
-            deletes_without_key: self.address.ip().is_loopback(),
-            ..policy(&config)
+            ..policy_at(&config, self.address)
         };
         self.door.change(backend(&roster, started), policy);
-        self.keys.change(rules);
         Ok(config)
     }
 }
