@@ -394,7 +394,7 @@ pub fn app(state: AppState) -> Router {
             // ends.
             .layer(accounts)
             // Answers preflights before a key is required, and lets pages read every error.
-            .layer(PagesLayer::new(&options.origins, keys.are_required()))
+            .layer(PagesLayer::new(&options.origins, keys.clone()))
             .service(Routes {
                 door,
                 own,

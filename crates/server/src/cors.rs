@@ -13,6 +13,7 @@ use thiserror::Error;
 use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
+use crate::Keys;
 use crate::limits::headers;
 use crate::request_id::X_REQUEST_ID;
 
@@ -73,20 +74,35 @@ fn parse_one(origin: &str) -> Option<HeaderValue> {
 
 /// Adds CORS headers to requests with an `Origin` header, and answers preflights. Other requests
 /// skip this layer: computing the headers takes longer than all other layers together.
+///
+/// Pages may send DELETE only while API keys are required; the key then decides what it may delete.
 #[derive(Clone, Debug)]
-pub(crate) struct PagesLayer(Arc<CorsLayer>);
+pub(crate) struct PagesLayer {
+    headers: Arc<PageHeaders>,
+    keys: Keys,
+}
 
 impl PagesLayer {
+    pub(crate) fn new(origins: &Origins, keys: Keys) -> Self {
+        let headers = Arc::new(PageHeaders::new(origins));
+        Self { headers, keys }
+    }
+}
+
+/// The CORS headers for the pages of some origins.
+#[derive(Debug)]
+struct PageHeaders {
+    /// While API keys are required.
+    with_key: CorsLayer,
+    /// While none is required.
+    without_key: CorsLayer,
+}
+
+impl PageHeaders {
     /// Answers preflights without requiring a key, allows every requested header (the `openai`
     /// package sends `authorization`, `content-type` and several `x-stainless-*`), and exposes the
     /// answer's own headers.
-    ///
-    /// Pages may send DELETE only if API keys are required; the key then decides what it may
-    /// delete.
-    pub(crate) fn new(origins: &Origins, requires_key: bool) -> Self {
-        let methods = Route::methods()
-            .into_iter()
-            .filter(|method| requires_key || *method != Method::DELETE);
+    fn new(origins: &Origins) -> Self {
         let exposed = [
             X_REQUEST_ID,
             HeaderName::from_static("x-loggia-served-by"),
@@ -103,12 +119,17 @@ impl PagesLayer {
         let exposed: Vec<HeaderName> = exposed.into_iter().chain(headers::names()).collect();
         let cors = CorsLayer::new()
             .allow_origin(allowed(origins))
-            .allow_methods(methods.collect::<Vec<_>>())
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(exposed)
             // Two hours is the longest time for which any browser caches a preflight.
             .max_age(Duration::from_hours(2));
-        Self(Arc::new(cors))
+        let methods = Route::methods();
+        let mut harmless = methods.clone();
+        harmless.retain(|method| *method != Method::DELETE);
+        Self {
+            with_key: cors.clone().allow_methods(methods),
+            without_key: cors.allow_methods(harmless),
+        }
     }
 }
 
@@ -117,7 +138,7 @@ impl<S> Layer<S> for PagesLayer {
 
     fn layer(&self, inner: S) -> Pages<S> {
         Pages {
-            cors: Arc::clone(&self.0),
+            layer: self.clone(),
             inner,
         }
     }
@@ -126,7 +147,7 @@ impl<S> Layer<S> for PagesLayer {
 /// The service of [`PagesLayer`].
 #[derive(Clone, Debug)]
 pub(crate) struct Pages<S> {
-    cors: Arc<CorsLayer>,
+    layer: PagesLayer,
     inner: S,
 }
 
@@ -150,7 +171,13 @@ where
         // Calls the service that was polled ready, and keeps the clone.
         let copy = self.inner.clone();
         let ready = mem::replace(&mut self.inner, copy);
-        Either::Left(self.cors.layer(ready).call(request))
+        let PagesLayer { headers, keys } = &self.layer;
+        let cors = if keys.are_required() {
+            &headers.with_key
+        } else {
+            &headers.without_key
+        };
+        Either::Left(cors.layer(ready).call(request))
     }
 }
 

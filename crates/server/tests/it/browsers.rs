@@ -1,7 +1,7 @@
 //! Requests from pages in browsers.
 
 use loggia_api::{Caller, Policy};
-use loggia_server::{KeyDigest, Keys, Origins, ServerOptions};
+use loggia_server::{KeyDigest, KeyRules, Keys, Origins, ServerOptions};
 
 use crate::test_server::{TestServer, body, header, last};
 
@@ -131,16 +131,17 @@ async fn a_program_is_told_nothing_of_pages() {
 }
 
 #[tokio::test]
-async fn a_page_may_send_delete_only_where_the_api_asks_for_keys() {
-    let methods = async |keys: Keys| {
-        let server = TestServer::with(
-            ServerOptions {
-                keys,
-                ..ServerOptions::default()
-            },
-            Policy::default(),
-        )
-        .await;
+async fn a_page_may_send_delete_only_while_the_api_asks_for_keys() {
+    let keys = Keys::default();
+    let server = TestServer::with(
+        ServerOptions {
+            keys: keys.clone(),
+            ..ServerOptions::default()
+        },
+        Policy::default(),
+    )
+    .await;
+    let methods = async || {
         let answer = server.ask(&preflight("http://localhost:3000")).await;
         header(&answer, "access-control-allow-methods").map(str::to_owned)
     };
@@ -151,7 +152,14 @@ async fn a_page_may_send_delete_only_where_the_api_asks_for_keys() {
         may_delete_models: true,
         may_have_priority: false,
     };
-    assert_eq!(methods(Keys::default()).await.as_deref(), Some("GET,POST"));
-    let keys = Keys::new([(KeyDigest::of("sk-of-alice-0123456789"), caller)]);
-    assert_eq!(methods(keys).await.as_deref(), Some("GET,POST,DELETE"));
+    let alice = (KeyDigest::of("sk-of-alice-0123456789"), caller.into());
+    assert_eq!(methods().await.as_deref(), Some("GET,POST"));
+    // Keys change while the server runs.
+    keys.change(KeyRules {
+        keys: vec![alice],
+        ..KeyRules::default()
+    });
+    assert_eq!(methods().await.as_deref(), Some("GET,POST,DELETE"));
+    keys.change(KeyRules::default());
+    assert_eq!(methods().await.as_deref(), Some("GET,POST"));
 }
