@@ -63,6 +63,13 @@ macro_rules! table {
             }
         }
 
+        /// Tables are equal if they set the same limits.
+        impl PartialEq for $table {
+            fn eq(&self, other: &Self) -> bool {
+                self.limits() == other.limits()
+            }
+        }
+
         impl Merge for $table {
             fn or(self, weaker: Self) -> Self {
                 Self { $($entry: self.$entry.or(weaker.$entry),)* }

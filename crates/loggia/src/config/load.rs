@@ -55,14 +55,6 @@ impl Config {
         self.batch_parallel.unwrap_or(*self.parallel).get() as usize
     }
 
-    /// The keys of the settings that differ from those of another configuration. Texts of API keys
-    /// are not compared.
-    pub(crate) fn changed_since(&self, other: &Self) -> Vec<&'static str> {
-        let both = self.written().into_iter().zip(other.written());
-        let changed = both.filter(|((_, now, _), (_, before, _))| now != before);
-        changed.map(|((key, ..), _)| key).collect()
-    }
-
     /// The model folder, for commands that need nothing else.
     pub(crate) fn data_dir_of_this_process(flags: &Flags) -> Result<PathBuf, ConfigError> {
         check_variables()?;

@@ -144,6 +144,12 @@ macro_rules! settings {
                     self.$key.from,
                 ),)*]
             }
+
+            /// The keys of the settings whose values differ from those of another configuration.
+            pub(crate) fn changed_since(&self, other: &Self) -> Vec<&'static str> {
+                let all = [$((stringify!($key), self.$key.value != other.$key.value),)*];
+                all.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+            }
         }
 
         /// Each setting, by its key.

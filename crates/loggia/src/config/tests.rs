@@ -363,6 +363,40 @@ fn what_is_shown_is_a_file_that_means_the_same_without_its_keys() {
 }
 
 #[test]
+fn a_setting_has_changed_if_its_value_differs_secrets_included() {
+    const BEFORE: &str = r#"
+        store_url = "postgres://loggia:first-word@db.example/loggia"
+        limits_url = "redis://:first-word@valkey.example"
+        openai = [{ name = "vllm", url = "http://file:8000", key = "first-key-of-the-engine" }]
+        key = [{ name = "alice", key = "sk-of-alice-in-the-file", limits = { streams = 1 } }]
+        ceilings = { choices = 3 }
+        strict = true
+    "#;
+    let before = load(Some(BEFORE), &[], &[]).unwrap();
+    for (old, new, changed) in [
+        ("first-word@db", "other-word@db", &["store_url"][..]),
+        ("first-word@valkey", "other-word@valkey", &["limits_url"]),
+        ("first-key", "other-key", &["openai"]),
+        ("sk-of-alice", "sk-of-bob-in", &["key"]),
+        ("streams = 1", "streams = 2", &["key"]),
+        ("choices = 3", "choices = 4", &["ceilings"]),
+        ("strict = true", "lenient = true", &["strict", "lenient"]),
+        ("strict = true", "", &["strict"]),
+        // The same values, written in another way.
+        ("strict = true", "strict = true\nparallel = 4", &[]),
+        ("choices = 3", "choices = 3, messages = 4096", &[]),
+        ("first-word@db", "first-word@db", &[]),
+    ] {
+        assert!(BEFORE.contains(old), "{old}");
+        let after = load(Some(&BEFORE.replacen(old, new, 1)), &[], &[]).unwrap();
+        assert_eq!(after.changed_since(&before), changed, "{old} -> {new}");
+    }
+    let moved = BEFORE.replace("strict = true", "");
+    let moved = load(Some(&moved), &[("LOGGIA_STRICT", "true")], &[]).unwrap();
+    assert_eq!(moved.changed_since(&before), [""; 0]);
+}
+
+#[test]
 fn nothing_named_means_the_default_model() {
     assert!(load(None, &[], &[]).unwrap().names_no_backend());
     assert!(
