@@ -106,11 +106,11 @@ settings! {
 
     /// The largest file that a client may upload
     #[arg(long, value_name = "SIZE", help_heading = STORE)]
-    file_size: Size { default(Size::of(usize::try_from(FileLimits::default().file_bytes).unwrap_or(usize::MAX))), example "2GiB" }
+    file_size: Size, live { default(Size::of(usize::try_from(FileLimits::default().file_bytes).unwrap_or(usize::MAX))), example "2GiB" }
 
     /// The size of all files of one API key together
     #[arg(long, value_name = "SIZE", help_heading = STORE)]
-    files_size: Size { default(Size::of(usize::try_from(FileLimits::default().key_bytes).unwrap_or(usize::MAX))), example "100GiB" }
+    files_size: Size, live { default(Size::of(usize::try_from(FileLimits::default().key_bytes).unwrap_or(usize::MAX))), example "100GiB" }
 
     /// How many requests of batches are made at once
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = STORE)]
@@ -122,16 +122,16 @@ settings! {
 
     /// The model that computes the vectors of vector stores; each keeps the model it was made with
     #[arg(long, value_name = "NAME", help_heading = STORE)]
-    embedding_model: String { unset("vector stores cannot be created"), example "all-minilm:33m" }
+    embedding_model: String, live { unset("vector stores cannot be created"), example "all-minilm:33m" }
 
     /// The model of /v1/moderations, such as a Llama Guard 3 or a ShieldGemma, for requests that
     /// name none or one of OpenAI's
     #[arg(long, value_name = "MODEL", help_heading = BACKENDS)]
-    moderation_model: String { unset("such requests get a 404"), example "llama-guard3:1b" }
+    moderation_model: String, live { unset("such requests get a 404"), example "llama-guard3:1b" }
 
     /// The format of that model's prompts and answers
     #[arg(long, value_name = "llama-guard|shieldgemma|questions", help_heading = BACKENDS)]
-    moderation_format: ModerationFormat { unset("that of a model with its name"), example "llama-guard" }
+    moderation_format: ModerationFormat, live { unset("that of a model with its name"), example "llama-guard" }
 
     /// Encrypt the texts of stored objects, and files, with the first key of seal_keys
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = STORE)]
@@ -147,16 +147,16 @@ settings! {
 
     /// Refuse what a backend would ignore: hints without effect, unknown fields
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "lenient")]
-    strict: Switch { default(Switch(false)), example "true" }
+    strict: Switch, live { default(Switch(false)), example "true" }
 
     /// Drop the fields that a backend cannot honour instead of refusing the request, and name them
     /// in x-loggia-ignored
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    lenient: Switch { default(Switch(false)), example "true" }
+    lenient: Switch, live { default(Switch(false)), example "true" }
 
     /// How sampling fields are read: as OpenAI defines them, or as Ollama's first OpenAI layer did
     #[arg(long, value_name = "openai|original")]
-    sampling_profile: SamplingProfile { default(SamplingProfile::Openai) }
+    sampling_profile: SamplingProfile, live { default(SamplingProfile::Openai) }
 
     /// A model for the built-in engine, by its name, its GGUF file or a folder with one; a Whisper
     /// model by its folder or its ggml-….bin; may be repeated
@@ -251,13 +251,13 @@ settings! {
     /// node; may be repeated
     #[arg(long, value_name = "URL|NAME=URL", help_heading = BACKENDS)]
     #[serde(deserialize_with = "list")]
-    ollama: Vec<OllamaServer> { empty("empty"), example "http://127.0.0.1:11434" }
+    ollama: Vec<OllamaServer>, live { empty("empty"), example "http://127.0.0.1:11434" }
 
     /// An engine that speaks OpenAI already (vLLM, llama-server), under a name; its key comes from
     /// LOGGIA_OPENAI_<NAME>_KEY or the file; engines with one name are nodes of one backend; may be
     /// repeated
     #[arg(long, value_name = "NAME=URL", help_heading = BACKENDS)]
-    openai: Vec<Engine> {
+    openai: Vec<Engine>, live {
         empty("empty"),
         example "vllm=http://127.0.0.1:8000/v1",
         table r#"[{ name = "vllm", url = "http://127.0.0.1:8000/v1" }]"#
@@ -265,26 +265,26 @@ settings! {
 
     /// How often the names in dns+ URLs, of which each address is a node, are resolved again
     #[arg(long, value_name = "DURATION", help_heading = BACKENDS)]
-    dns_refresh: Span { default(Span(Duration::from_secs(5))), example "30s" }
+    dns_refresh: Span, live { default(Span(Duration::from_secs(5))), example "30s" }
 
     /// How many requests each of these servers answers at once; others wait in a queue, in which
     /// the API keys take turns
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = BACKENDS)]
-    at_once: Count { unset("no limit"), example "8" }
+    at_once: Count, live { unset("no limit"), example "8" }
 
     /// After how long without an answer a request is made at a second node too; the first one to
     /// answer is used
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true, help_heading = BACKENDS)]
-    hedge_after: Span { unset("off"), example "2s" }
+    hedge_after: Span, live { unset("off"), example "2s" }
 
     /// How many requests wait for a backend with at_once; more are refused
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = BACKENDS)]
-    queue: Count { default(Count(const { NonZeroU32::new(1000).unwrap() })) }
+    queue: Count, live { default(Count(const { NonZeroU32::new(1000).unwrap() })) }
 
     /// The API keys. Without one, no key is required. A key is never a flag: every user of the
     /// machine could read it
     #[arg(skip)]
-    key: Vec<ApiKey> {
+    key: Vec<ApiKey>, live {
         empty("empty: no key is required"),
         example "alice",
         table r#"[{ name = "alice" }]"#,
@@ -293,7 +293,7 @@ settings! {
 
     /// Whether requests need an API key; false serves everybody who can reach the address
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    require_key: Switch { unset("true if there is a key; else only this machine is served"), example "true" }
+    require_key: Switch, live { unset("true if there is a key; else only this machine is served"), example "true" }
 
     /// The header in which a proxy that signs users in names the user of a request
     #[arg(long, value_name = "NAME")]
@@ -307,12 +307,12 @@ settings! {
     /// A route of Ollama's own API that is passed on to Ollama servers, as /api/chat; may be repeated
     #[arg(long, value_name = "PATH")]
     #[serde(deserialize_with = "list")]
-    ollama_api: Vec<OllamaPath> { empty("none"), example "/api/chat" }
+    ollama_api: Vec<OllamaPath>, live { empty("none"), example "/api/chat" }
 
     /// How much each API key may use, as requests_per_minute=60,tokens_per_day=1000000; all entries
     /// are in docs/keys.md
     #[arg(long, value_name = "ENTRY=VALUE,…", help_heading = LIMITS)]
-    limits: LimitsTable {
+    limits: LimitsTable, live {
         unset("no limits"),
         example "requests_per_minute=60",
         table "{ requests_per_minute = 60 }"
@@ -329,7 +329,7 @@ settings! {
     /// Another name for a model; * stands for any text, as in gpt-*=smollm2:135m; may be repeated
     #[arg(long = "alias", value_name = "FROM=TO")]
     #[serde(deserialize_with = "super::aliases::table")]
-    aliases: Vec<Alias> {
+    aliases: Vec<Alias>, live {
         empty("empty"),
         example "gpt-*=smollm2:135m",
         table r#"{ "gpt-*" = "smollm2:135m" }"#
@@ -378,11 +378,11 @@ settings! {
 
     /// The largest body of a request
     #[arg(long, value_name = "SIZE", help_heading = LIMITS)]
-    body_limit: Size { default(Size::of(Policy::default().body_limit)) }
+    body_limit: Size, live { default(Size::of(Policy::default().body_limit)) }
 
     /// The largest recording that a client may send for a transcription or a translation
     #[arg(long, value_name = "SIZE", help_heading = LIMITS)]
-    recording_size: Size { default(Size::of(usize::try_from(Policy::default().recording_bytes).unwrap_or(usize::MAX))), example "1GiB" }
+    recording_size: Size, live { default(Size::of(usize::try_from(Policy::default().recording_bytes).unwrap_or(usize::MAX))), example "1GiB" }
 
     /// The longest recording that a Whisper model on this machine transcribes
     #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
@@ -398,27 +398,27 @@ settings! {
 
     /// The time in which a client must send the body of a request
     #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
-    body_timeout: Span { default(Span(Policy::default().body_within)) }
+    body_timeout: Span, live { default(Span(Policy::default().body_within)) }
 
     /// The time to connect to a backend, with name resolution and TLS
     #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
-    connect_timeout: Span { default(Span(Limits::default().connect)) }
+    connect_timeout: Span, live { default(Span(Limits::default().connect)) }
 
     /// The time until a backend begins its answer; it may have to load a model first
     #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
-    headers_timeout: Span { default(Span(Limits::default().headers)) }
+    headers_timeout: Span, live { default(Span(Limits::default().headers)) }
 
     /// The time between two pieces of a backend's answer
     #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
-    idle_timeout: Span { default(Span(Limits::default().idle)) }
+    idle_timeout: Span, live { default(Span(Limits::default().idle)) }
 
     /// When a stream whose engine has not begun is started with comment lines; 0s for never
     #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
-    heartbeat_after: Span { default(Span(Policy::default().heartbeat_after.unwrap_or_default())) }
+    heartbeat_after: Span, live { default(Span(Policy::default().heartbeat_after.unwrap_or_default())) }
 
     /// The time between two such comment lines; 0s sends only the first
     #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
-    heartbeat_every: Span { default(Span(Policy::default().heartbeat_every)) }
+    heartbeat_every: Span, live { default(Span(Policy::default().heartbeat_every)) }
 
     /// How long a client may leave its answer unread before its connection is closed (Linux)
     #[arg(long, value_name = "DURATION", help_heading = LIMITS)]
@@ -443,7 +443,7 @@ settings! {
     /// The ceilings of one request, as choices=8,answer_tokens=4096; all entries are in
     /// docs/configuration.md
     #[arg(long, value_name = "ENTRY=VALUE,…", help_heading = LIMITS)]
-    ceilings: CeilingsTable {
+    ceilings: CeilingsTable, live {
         merged("below"),
         example "choices=16",
         table "{ choices = 16 }"

@@ -14,6 +14,8 @@ pub(crate) struct Setting {
     pub(super) example: fn() -> String,
     /// The example as TOML.
     pub(super) in_file: fn() -> String,
+    /// Whether a reload of the configuration changes it. Otherwise it takes effect after a restart.
+    pub(crate) is_live: bool,
 }
 
 impl Setting {
@@ -69,8 +71,8 @@ pub(super) trait Value: Sized {
 /// Generates from a table of settings: [`Settings`](super::settings::Settings), the settings of one source;
 /// [`Config`](super::settings::Config), the resulting configuration; and the list of [`Setting`]s.
 ///
-/// An entry is `key: Type { default, example "…", table "…", variable "…" }`, with its help as doc
-/// comment. The default is one of
+/// An entry is `key: Type, live { default, example "…", table "…", variable "…" }`, with its help as
+/// doc comment; `live` if a reload changes the setting. The default is one of
 ///
 /// - `default(value)`
 ///
@@ -86,7 +88,7 @@ macro_rules! settings {
         $(#[doc = $help:literal])*
         $(#[arg($($arg:tt)*)])?
         $(#[serde($($serde:tt)*)])?
-        $key:ident: $type:ty {
+        $key:ident: $type:ty $(, $live:ident)? {
             $otherwise:ident($given:expr)
             $(, example $example:literal)?
             $(, table $table:literal)?
@@ -171,6 +173,7 @@ macro_rules! settings {
                             .map(|value| value.toml())
                             .unwrap_or_default()
                     ),
+                    is_live: settings!(@is_live $($live)?),
                 };
             )*
         }
@@ -178,6 +181,9 @@ macro_rules! settings {
         /// All settings, in the order of the documentation.
         pub(crate) const SETTINGS: &[Setting] = &[$(setting::$key),*];
     };
+
+    (@is_live live) => { true };
+    (@is_live) => { false };
 
     (@first $first:expr $(, $rest:expr)*) => { $first };
 

@@ -625,6 +625,31 @@ fn the_table_in_the_documentation_is_the_table_of_settings() {
     }
 }
 
+/// The settings in backticks.
+fn settings_in(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|key| find(key).is_some()).collect()
+}
+
+#[test]
+fn the_documentation_says_for_each_setting_whether_a_reload_changes_it() {
+    let page = include_str!("../../../../docs/operations.md");
+    let (_, page) = page.split_once("\n## Reloading\n").unwrap();
+    let (_, live) = page.split_once("**These settings take effect at once**").unwrap();
+    let (live, _) = live.split_once("\n- **").unwrap();
+    let (_, others) = page.split_once("### Settings that need a restart\n").unwrap();
+    let (others, _) = others.split_once("\n## ").unwrap();
+    let first_cells = others.lines().filter_map(|line| line.split_once(" | "));
+    let others = first_cells.flat_map(|(settings, _)| settings_in(settings));
+    for (mut documented, is_live) in [(settings_in(live), true), (others.collect(), false)] {
+        documented.sort_unstable();
+        let settings = SETTINGS.iter().filter(|setting| setting.is_live == is_live);
+        let mut settings: Vec<&str> = settings.map(|setting| setting.key).collect();
+        settings.sort_unstable();
+        assert_eq!(documented, settings, "live: {is_live}");
+    }
+}
+
 #[test]
 fn the_limits_in_the_documentation_are_the_defaults() {
     let page = include_str!("../../../../docs/configuration.md");

@@ -1,6 +1,7 @@
 //! Reloads files while the server runs, at SIGHUP or when a file changes: the certificate, and the
-//! settings in [`LIVE`]. Running requests keep the settings with which they began. Other changed
-//! settings are logged; they take effect after a restart. A mistake changes nothing and is logged.
+//! settings that the table in `config/settings.rs` marks as `live`. Running requests keep the settings
+//! with which they began. Other changed settings are logged; they take effect after a restart. A
+//! mistake changes nothing and is logged.
 
 #[cfg(unix)]
 use std::io::IsTerminal as _;
@@ -16,39 +17,7 @@ use tokio::time::MissedTickBehavior;
 use super::options::{key_rules, policy, policy_at, trusted};
 use super::{backend, refuse_to_be_open};
 use crate::backends::Parts;
-use crate::config::{Config, Flags};
-
-/// The settings that take effect without a restart.
-pub(super) const LIVE: [&str; 28] = [
-    "file_size",
-    "files_size",
-    "embedding_model",
-    "moderation_model",
-    "moderation_format",
-    "strict",
-    "lenient",
-    "sampling_profile",
-    "ollama",
-    "openai",
-    "dns_refresh",
-    "at_once",
-    "hedge_after",
-    "queue",
-    "key",
-    "require_key",
-    "ollama_api",
-    "limits",
-    "aliases",
-    "body_limit",
-    "recording_size",
-    "body_timeout",
-    "connect_timeout",
-    "headers_timeout",
-    "idle_timeout",
-    "heartbeat_after",
-    "heartbeat_every",
-    "ceilings",
-];
+use crate::config::{Config, Flags, find};
 
 /// How often the files are looked at.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
@@ -195,7 +164,7 @@ impl Reload {
             }
         };
         let before = applied.as_ref().unwrap_or(started);
-        let is_live = |setting: &&str| LIVE.contains(setting);
+        let is_live = |setting: &&str| find(setting).is_some_and(|setting| setting.is_live);
         let mut changed = config.changed_since(before);
         changed.retain(is_live);
         let mut after_restart = config.changed_since(started);
@@ -261,14 +230,6 @@ impl Reload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::find;
-
-    #[test]
-    fn every_live_setting_exists() {
-        for setting in LIVE {
-            assert!(find(setting).is_some(), "{setting}");
-        }
-    }
 
     #[test]
     fn a_file_that_is_written_is_reloaded_once_it_is_complete() {
