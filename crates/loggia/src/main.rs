@@ -8,6 +8,7 @@
 
 mod backends;
 mod cli;
+mod clock;
 mod commands;
 mod config;
 mod documents;

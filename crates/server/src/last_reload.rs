@@ -1,11 +1,11 @@
 //! [`LastReload`]: whether the configuration was reloaded, for metrics and the admin API.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::Reading;
+use crate::clock::unix_time;
 
 /// The last reload of the configuration. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +25,7 @@ impl LastReload {
     /// Creates the state of a program that starts now.
     pub fn of_start() -> Self {
         let last = Self::default();
-        last.state().succeeded_at = now();
+        last.state().succeeded_at = unix_time().as_secs_f64();
         last
     }
 
@@ -33,14 +33,14 @@ impl LastReload {
     /// restart.
     pub fn succeeded(&self, after_restart: Vec<&'static str>) {
         let mut state = self.state();
-        state.succeeded_at = now();
+        state.succeeded_at = unix_time().as_secs_f64();
         state.last = Some((state.succeeded_at, None));
         state.after_restart = after_restart;
     }
 
     /// Notes a mistake, because of which nothing has changed.
     pub fn failed(&self, mistake: String) {
-        self.state().last = Some((now(), Some(mistake)));
+        self.state().last = Some((unix_time().as_secs_f64(), Some(mistake)));
     }
 
     /// Returns the metrics.
@@ -83,9 +83,4 @@ impl LastReload {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn now() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
 }

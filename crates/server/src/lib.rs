@@ -10,6 +10,7 @@
 mod account;
 mod app;
 mod body;
+mod clock;
 mod connection;
 mod console;
 mod cors;

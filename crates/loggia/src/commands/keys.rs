@@ -2,7 +2,7 @@
 //! each change within a second.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
 use loggia_api::store::{EarlierSecret, KeyStore, StoreError, StoredKey};
@@ -11,7 +11,7 @@ use loggia_server::{KeySettings, NewKey, is_key_name, new_secret};
 use super::{print, runtime};
 use crate::cli::{CreateKeyArgs, KeysCommand};
 use crate::config::{Config, DatabaseFlags};
-use crate::{logs, state};
+use crate::{clock, logs, state};
 
 pub(super) fn run(command: &KeysCommand) -> anyhow::Result<ExitCode> {
     logs::start("warn");
@@ -64,7 +64,7 @@ async fn create(
     if let Some((field, mistake)) = settings.mistake() {
         bail!("{field}: {mistake}");
     }
-    let now = now();
+    let now = clock::unix_seconds();
     let expires = args
         .expires
         .as_ref()
@@ -83,7 +83,7 @@ async fn list(store: &dyn KeyStore) -> anyhow::Result<String> {
     if keys.is_empty() {
         eprintln!("there is no stored API key yet; to create one: loggia keys create NAME");
     }
-    let now = now();
+    let now = clock::unix_seconds();
     let width = keys.iter().map(|key| key.name.len()).max().unwrap_or(0);
     let line = |key: &StoredKey| {
         let state = match (key.revoked, key.expires) {
@@ -109,7 +109,7 @@ async fn rotate(store: &dyn KeyStore, name: &str, overlap: Duration) -> anyhow::
     let (text, secret) = new_secret();
     let earlier = (!overlap.is_zero()).then(|| EarlierSecret {
         secret: key.secret,
-        until: now().saturating_add(seconds(overlap)),
+        until: clock::unix_seconds().saturating_add(seconds(overlap)),
     });
     let rotated = store.rotate_key(&key.id, secret, earlier).await;
     rotated.context("the key cannot be changed")?;
@@ -119,7 +119,7 @@ async fn rotate(store: &dyn KeyStore, name: &str, overlap: Duration) -> anyhow::
 
 async fn revoke(store: &dyn KeyStore, name: &str) -> anyhow::Result<String> {
     let key = find(store, name).await?;
-    let revoked = store.revoke_key(&key.id, now()).await;
+    let revoked = store.revoke_key(&key.id, clock::unix_seconds()).await;
     revoked.context("the key cannot be revoked")?;
     Ok(format!("revoked {name}\n"))
 }
@@ -132,11 +132,6 @@ async fn find(store: &dyn KeyStore, name: &str) -> anyhow::Result<StoredKey> {
     found.with_context(|| {
         format!("no stored API key has the name `{name}`; `loggia keys list` shows all")
     })
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, seconds)
 }
 
 fn seconds(time: Duration) -> i64 {

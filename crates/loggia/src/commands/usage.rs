@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use loggia_api::store::{Usage, UsageAmount, UsageStore as _};
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{print, runtime};
 use crate::cli::{UsageArgs, UsageBy};
 use crate::config::Config;
-use crate::{logs, state};
+use crate::{clock, logs, state};
 
 const SECONDS_OF_A_DAY: u64 = 24 * 60 * 60;
 
@@ -29,7 +29,7 @@ pub(super) fn run(args: &UsageArgs) -> anyhow::Result<ExitCode> {
     logs::start("warn");
     let config = Config::of_this_process(&args.place.clone().into())?;
     let store = state::usage_store(&config)?;
-    let since = today().saturating_sub(i64::from(args.days.get()) - 1);
+    let since = clock::today().saturating_sub(i64::from(args.days.get()) - 1);
     let used = runtime()?.block_on(store.usage_since(since));
     let used: Vec<Usage> = used.context("the usage cannot be read")?;
     let used: Vec<_> = used
@@ -164,13 +164,6 @@ fn bar(number: u64, most: u64) -> String {
     // A number above zero has a bar.
     let eighths = eighths.max(usize::from(number > 0));
     "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
-}
-
-/// Today, in days since 1970-01-01, UTC.
-fn today() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let days = since.map_or(0, |since| since.as_secs() / SECONDS_OF_A_DAY);
-    i64::try_from(days).unwrap_or(i64::MAX)
 }
 
 /// A day as `2026-11-30`.

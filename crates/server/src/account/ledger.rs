@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use loggia_api::Outcome;
 use loggia_api::store::{StoreError, Usage, UsageAmount, UsageStore};
@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::closed::Background;
 use super::{Closed, Listener};
+use crate::clock;
 
 /// How often the ledger is written.
 const WRITTEN_EVERY: Duration = Duration::from_secs(1);
@@ -25,8 +26,6 @@ const MOST_ROWS: usize = 10_000;
 
 /// The model of rows beyond the limit.
 const OTHER: &str = "other";
-
-const SECONDS_OF_A_DAY: u64 = 24 * 60 * 60;
 
 /// Collects how much each API key has used. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +109,7 @@ impl Listener for Ledger {
             return;
         };
         let amount = amount_of(closed);
-        self.add(today(), key.into(), Arc::clone(model), amount);
+        self.add(clock::today(), key.into(), Arc::clone(model), amount);
     }
 }
 
@@ -127,13 +126,6 @@ fn amount_of(closed: &Closed<'_>) -> UsageAmount {
         amount.completion_tokens = usage.completion_tokens;
     }
     amount
-}
-
-/// Today, in days since 1970-01-01, UTC.
-pub(crate) fn today() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let days = since.map_or(0, |since| since.as_secs() / SECONDS_OF_A_DAY);
-    i64::try_from(days).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -23,9 +23,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::live::now;
 use super::{KeySettings, Keys, NewKey, holder, is_key_name, new_secret};
-use crate::json_answer;
+use crate::{clock, json_answer};
 
 /// The path below which all routes are.
 pub(crate) const PATH: &str = "/admin/keys";
@@ -156,9 +155,9 @@ async fn create(State(admin): State<Admin>, request: Request) -> Answer {
             let message = "Invalid 'expires_in_seconds': it must be at least 1.";
             return Err(invalid("expires_in_seconds", message));
         }
-        seconds => seconds.map(|seconds| now().saturating_add(seconds)),
+        seconds => seconds.map(|seconds| clock::unix_seconds().saturating_add(seconds)),
     };
-    let new = NewKey::new(&asked.name, &settings, now(), expires);
+    let new = NewKey::new(&asked.name, &settings, clock::unix_seconds(), expires);
     let created = admin.store.create_key(new.stored.clone()).await;
     created.map_err(|error| match error {
         StoreError::Duplicate { .. } => taken(),
@@ -211,7 +210,7 @@ async fn rotate(State(admin): State<Admin>, Path(id): Path<String>, request: Req
     let (text, secret) = new_secret();
     let earlier = (asked.overlap_seconds > 0).then(|| EarlierSecret {
         secret: key.secret.clone(),
-        until: now().saturating_add(asked.overlap_seconds),
+        until: clock::unix_seconds().saturating_add(asked.overlap_seconds),
     });
     let rotated = admin.store.rotate_key(&id, secret.clone(), earlier).await;
     rotated.map_err(|error| admin_error(error, &id))?;
@@ -221,7 +220,7 @@ async fn rotate(State(admin): State<Admin>, Path(id): Path<String>, request: Req
 }
 
 async fn revoke(State(admin): State<Admin>, Path(id): Path<String>) -> Answer {
-    let revoked = admin.store.revoke_key(&id, now()).await;
+    let revoked = admin.store.revoke_key(&id, clock::unix_seconds()).await;
     revoked.map_err(|error| admin_error(error, &id))?;
     admin.reload().await;
     Ok(json_answer(

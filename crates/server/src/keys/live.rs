@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use loggia_api::store::{KeyStore, StoreError, StoredKey, StoredSecret};
 use loggia_api::{Caller, ModelPattern};
@@ -12,6 +11,7 @@ use super::holder::{Budget, Holder, Scope, Scopes};
 use super::secret::{self, KeySettings, Prefix};
 use super::{KeyDigest, Keys};
 use crate::StoreFollower;
+use crate::clock::unix_seconds;
 
 /// The keys of a store as they were at one moment.
 #[derive(Debug, Default)]
@@ -41,14 +41,14 @@ impl Table {
         let is_same = bool::from(found.digest.same(&KeyDigest::of(key)));
         let ends = [found.until, found.holder.expires];
         let end = ends.into_iter().flatten().min();
-        (is_same && end.is_none_or(|end| now() < end)).then_some(&found.holder)
+        (is_same && end.is_none_or(|end| unix_seconds() < end)).then_some(&found.holder)
     }
 
     pub(super) fn named(&self, name: &str) -> Option<&Arc<Holder>> {
         let holder = self.by_name.get(name)?;
         holder
             .expires
-            .is_none_or(|end| now() < end)
+            .is_none_or(|end| unix_seconds() < end)
             .then_some(holder)
     }
 
@@ -206,12 +206,4 @@ impl Keys {
             }
         }
     }
-}
-
-/// The time in Unix seconds.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
 }

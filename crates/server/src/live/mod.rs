@@ -13,13 +13,14 @@ mod seconds;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use loggia_api::Outcome;
 use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
 use crate::account::closed::Closed;
+use crate::clock::unix_seconds;
 use registry::Registry;
 pub(crate) use registry::Shown;
 use seconds::{Second, Seconds};
@@ -84,7 +85,7 @@ impl Live {
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             seconds.tick().await;
-            self.end_second(unix_now());
+            self.end_second(unix_seconds());
         }
     }
 
@@ -115,7 +116,7 @@ impl Live {
             status: closed.status.map(|status| status.as_u16()),
             outcome: word(ended.outcome),
             error: ended.error.clone(),
-            ended_at: unix_now(),
+            ended_at: unix_seconds(),
             ms: milliseconds(closed.took),
             first_token_ms: first_token.map(milliseconds),
             prompt_tokens: usage.map(|usage| usage.prompt_tokens),
@@ -158,11 +159,4 @@ fn short(name: &str) -> String {
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The time, in Unix seconds.
-fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seconds = since.map_or(0, |since| since.as_secs());
-    i64::try_from(seconds).unwrap_or(i64::MAX)
 }

@@ -18,9 +18,9 @@ use loggia_api::store::{UsageAmount, UsageStore};
 use loggia_api::{ApiError, Caller};
 use serde_json::json;
 
+use super::Live;
 use super::backends::ShownBackends;
-use super::{Live, unix_now};
-use crate::account::ledger::today;
+use crate::clock::{today, unix_seconds};
 use crate::keys::holder::Scopes;
 use crate::{InFlight, Keys, LastReload, json_answer};
 
@@ -98,7 +98,7 @@ async fn live(State(sources): State<Sources>, uri: Uri) -> Response<Body> {
     };
     json_answer(&json!({
         "object": "live",
-        "now": unix_now(),
+        "now": unix_seconds(),
         "running": running,
         "running_count": count,
         "requests_in_flight": sources.requests.count(),

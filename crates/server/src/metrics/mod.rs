@@ -26,6 +26,7 @@ use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
 
 use crate::account::closed::{Closed, Listener};
 use crate::account::in_flight::InFlight;
+use crate::clock::unix_time;
 use recorder::Recorder;
 
 /// The path of the route.
@@ -106,7 +107,7 @@ impl Default for Metrics {
                 ),
             ]
         });
-        let started = process::now();
+        let started = unix_time().as_secs_f64();
         metrics.read_with(move || process::readings(started));
         metrics
     }

@@ -1,18 +1,10 @@
 //! The figures of this process, under the names that Prometheus's client libraries use. Only Linux
 //! has all of them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::Reading;
 
 /// The ticks of `/proc/self/stat` in a second. Linux shows 100 to programs on every processor.
 const TICKS: f64 = 100.0;
-
-/// Returns the current time in Unix seconds.
-pub(super) fn now() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
-}
 
 /// Reads the figures.
 pub(super) fn readings(started: f64) -> Vec<Reading> {
