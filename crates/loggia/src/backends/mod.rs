@@ -25,7 +25,7 @@ use embedded::{Embedded, check_adapters, check_per_model, report_caches};
 pub(crate) use embedded::{run as run_engine, threads};
 use model_files::EmbeddedModel;
 pub(crate) use model_files::{Draft, ModelError, about_model};
-pub(crate) use servers::{Servers, node_place, nodes_of};
+pub(crate) use servers::{Servers, StoreChange, node_place, nodes_of};
 
 /// The backends of a configuration.
 pub(crate) struct Backends {

@@ -2,15 +2,15 @@
 //! server that uses the same store notices each change within a second.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow};
 use loggia_api::store::{NodeStore, NodeWish, StoredNode};
+use loggia_server::NodeChangeError;
 
 use super::{print, runtime};
-use crate::backends::{node_place, nodes_of};
+use crate::backends::{StoreChange, node_place, nodes_of};
 use crate::cli::{NodeArgs, NodesCommand};
-use crate::config::{Config, Url};
+use crate::config::Config;
 use crate::{logs, state};
 
 pub(super) fn run(command: &NodesCommand) -> anyhow::Result<ExitCode> {
@@ -72,22 +72,17 @@ async fn add(store: &dyn NodeStore, config: &Config, args: &NodeArgs) -> anyhow:
     let NodeArgs { backend, url, .. } = args;
     let place = node_place(config, backend, url);
     let is_configured = nodes_of(config).contains(&(backend.clone(), place.clone()));
-    let earlier = stored(store).await?.into_iter();
-    let mut earlier = earlier.filter(|wish| wish.backend == *backend && wish.place == place);
-    let earlier = earlier.next();
-    match earlier {
-        Some(earlier) if is_configured => store.forget_node(earlier).await,
-        None if is_configured => anyhow::bail!("the configuration has this node already"),
-        _ => {
-            let url: Url = place.parse().context("this is not the URL of a node")?;
-            ensure!(
-                !url.by_dns,
-                "a name whose addresses are nodes belongs into the configuration, which servers reload without a restart"
-            );
-            store.put_node(wish(backend, place, NodeWish::Added)).await
-        }
-    }
-    .context("the change cannot be stored")?;
+    let wishes = stored(store).await?;
+    let mut wishes = wishes.iter();
+    let earlier = wishes.find(|wish| wish.backend == *backend && wish.place == place);
+    let change = StoreChange::add(backend, &place, is_configured, earlier);
+    let change = change.map_err(|error| match error {
+        NodeChangeError::Twice { .. } => anyhow!("the configuration has this node already"),
+        NodeChangeError::Url(why) => anyhow!("this is not the URL of a node: {why}"),
+        other => other.into(),
+    })?;
+    let changed = change.store_in(store).await;
+    changed.context("the change cannot be stored")?;
     Ok(format!("added {url} to {backend}\n"))
 }
 
@@ -99,21 +94,11 @@ async fn change(
 ) -> anyhow::Result<String> {
     let NodeArgs { backend, url, .. } = args;
     let place = node_place(config, backend, url);
-    let changed = store.put_node(wish(backend, place, to)).await;
+    let changed = StoreChange::put(backend, &place, to).store_in(store).await;
     changed.context("the change cannot be stored")?;
     Ok(format!("{} {url} of {backend}\n", to.name()))
 }
 
 async fn stored(store: &dyn NodeStore) -> anyhow::Result<Vec<StoredNode>> {
     store.nodes().await.context("the nodes cannot be read")
-}
-
-fn wish(backend: &str, place: String, wish: NodeWish) -> StoredNode {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    StoredNode {
-        backend: backend.to_owned(),
-        place,
-        wish,
-        changed: since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0)),
-    }
 }

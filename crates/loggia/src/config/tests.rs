@@ -635,9 +635,13 @@ fn settings_in(text: &str) -> Vec<&str> {
 fn the_documentation_says_for_each_setting_whether_a_reload_changes_it() {
     let page = include_str!("../../../../docs/operations.md");
     let (_, page) = page.split_once("\n## Reloading\n").unwrap();
-    let (_, live) = page.split_once("**These settings take effect at once**").unwrap();
+    let (_, live) = page
+        .split_once("**These settings take effect at once**")
+        .unwrap();
     let (live, _) = live.split_once("\n- **").unwrap();
-    let (_, others) = page.split_once("### Settings that need a restart\n").unwrap();
+    let (_, others) = page
+        .split_once("### Settings that need a restart\n")
+        .unwrap();
     let (others, _) = others.split_once("\n## ").unwrap();
     let first_cells = others.lines().filter_map(|line| line.split_once(" | "));
     let others = first_cells.flat_map(|(settings, _)| settings_in(settings));

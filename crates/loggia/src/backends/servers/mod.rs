@@ -3,8 +3,9 @@
 //! addresses of DNS names, and with the wishes of operators, which a store keeps.
 //!
 //! `plan.rs` says which nodes a backend should have, `names.rs` resolves names, `wishes.rs` follows
-//! and changes the wishes of operators.
+//! and changes the wishes of operators, `change.rs` says how a change of them is stored.
 
+mod change;
 mod names;
 mod plan;
 mod wishes;
@@ -24,6 +25,7 @@ use loggia_backend::queue::Queue;
 use loggia_server::{Node, NodeStatus, Reading, node_id};
 use tokio::runtime::Handle;
 
+pub(crate) use self::change::StoreChange;
 use self::names::Names;
 use self::plan::{Kind, Planned, Source};
 pub(crate) use self::plan::{node_place, nodes_of};

@@ -2,14 +2,15 @@
 //! the same nodes within a second, and changed by the admin API.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use loggia_api::store::{NodeStore, NodeWish, StoreError, StoredNode};
 use loggia_server::{Node, NodeChange, NodeChangeError, Nodes, StoreFollower, node_id};
 
 use super::Servers;
-use crate::config::Url;
+use super::change::StoreChange;
+use crate::clock;
 
 /// After how long the wish about a node that is not in the configuration is forgotten. All servers
 /// have long noticed it.
@@ -42,8 +43,8 @@ impl Servers {
         Ok(())
     }
 
-    /// Returns the id of the node, with the wish to store, or the one to forget.
-    fn checked(&self, change: &NodeChange) -> Result<(String, Change), NodeChangeError> {
+    /// Returns the id of the node, and the change of the store.
+    fn checked(&self, change: &NodeChange) -> Result<(String, StoreChange), NodeChangeError> {
         let state = self.0.state();
         let mut servers = state.servers.iter();
         let server = servers.find(|server| server.name == change.backend);
@@ -51,8 +52,9 @@ impl Servers {
             server.ok_or_else(|| NodeChangeError::UnknownBackend(change.backend.clone()))?;
         let place = server.kind.place(&change.place);
         let backend = change.backend.clone();
+        let id = node_id(&backend, &place);
         let is_here = state.configured(server).iter().any(|it| it.place == place);
-        if change.wish == NodeWish::Added {
+        let change = if change.wish == NodeWish::Added {
             if server.present.iter().any(|spec| spec.place == place) {
                 return Err(NodeChangeError::Twice { backend, place });
             }
@@ -60,33 +62,19 @@ impl Servers {
                 .wishes
                 .iter()
                 .find(|wish| wish.backend == backend && server.kind.place(&wish.place) == place);
-            if let (true, Some(earlier)) = (is_here, earlier) {
-                let id = node_id(&backend, &place);
-                return Ok((id, Change::Forget(earlier.clone())));
-            }
-            let url = place.parse::<Url>();
-            let url = url.map_err(|error| NodeChangeError::Url(error.to_string()))?;
-            if url.by_dns {
-                let why = "a name whose addresses are nodes belongs into the configuration, which is reloaded without a restart";
-                return Err(NodeChangeError::Url(why.to_owned()));
-            }
-        } else if !is_here && !server.fleet.nodes().iter().any(|it| *it.place == *place) {
+            StoreChange::add(&backend, &place, is_here, earlier)?
+        } else if is_here || server.fleet.nodes().iter().any(|it| *it.place == *place) {
+            StoreChange::put(&backend, &place, change.wish)
+        } else {
             return Err(NodeChangeError::Unknown { backend, place });
-        }
-        let id = node_id(&backend, &place);
-        let wish = StoredNode {
-            backend,
-            place,
-            wish: change.wish,
-            changed: now(),
         };
-        Ok((id, Change::Put(wish)))
+        Ok((id, change))
     }
 
     /// Returns the wishes about nodes that are gone everywhere.
     fn outdated(&self) -> Vec<StoredNode> {
         let state = self.0.state();
-        let before = now() - i64::try_from(FORGOTTEN_AFTER.as_secs()).unwrap_or(0);
+        let before = clock::unix_seconds() - i64::try_from(FORGOTTEN_AFTER.as_secs()).unwrap_or(0);
         let is_configured = |wish: &StoredNode| {
             let mut servers = state.servers.iter();
             servers.any(|server| {
@@ -102,12 +90,6 @@ impl Servers {
     }
 }
 
-/// A change of the store.
-enum Change {
-    Put(StoredNode),
-    Forget(StoredNode),
-}
-
 impl Nodes for Servers {
     fn nodes(&self) -> Vec<Node> {
         self.nodes_of(None)
@@ -117,10 +99,7 @@ impl Nodes for Servers {
         Box::pin(async move {
             let store = Arc::clone(&self.0.state().store);
             let (id, change) = self.checked(&change)?;
-            match change {
-                Change::Put(wish) => store.put_node(wish).await?,
-                Change::Forget(wish) => store.forget_node(wish).await?,
-            }
+            change.store_in(&*store).await?;
             for outdated in self.outdated() {
                 store.forget_node(outdated).await?;
             }
@@ -128,11 +107,4 @@ impl Nodes for Servers {
             Ok(self.node(&id))
         })
     }
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
 }
