@@ -52,29 +52,11 @@ pub(crate) async fn open(
     Ok(Some(Arc::new(store)))
 }
 
-/// The store, for commands that change its keys.
-pub(crate) fn key_store(config: &Config) -> anyhow::Result<SqlStore> {
+/// The store, for commands that need it. `kept` says what for: "API keys are".
+pub(crate) fn needed_store(config: &Config, kept: &str) -> anyhow::Result<SqlStore> {
     anyhow::ensure!(
         config.store.0,
-        "API keys are kept in the store, and the setting `store` turns it off"
-    );
-    Ok(store(config)?)
-}
-
-/// The store, for commands that change the nodes of backends.
-pub(crate) fn node_store(config: &Config) -> anyhow::Result<SqlStore> {
-    anyhow::ensure!(
-        config.store.0,
-        "changes of nodes are kept in the store, and the setting `store` turns it off"
-    );
-    Ok(store(config)?)
-}
-
-/// The store, for reading how much API keys have used.
-pub(crate) fn usage_store(config: &Config) -> anyhow::Result<SqlStore> {
-    anyhow::ensure!(
-        config.store.0,
-        "the usage of API keys is kept in the store, and the setting `store` turns it off"
+        "{kept} kept in the store, and the setting `store` turns it off"
     );
     Ok(store(config)?)
 }
@@ -137,7 +119,7 @@ pub(crate) async fn report(config: &Config) -> (String, bool) {
 
 /// The number of API keys. A store that cannot be read is reported elsewhere.
 async fn report_api_keys(config: &Config) -> String {
-    let stored = match key_store(config) {
+    let stored = match needed_store(config, "API keys are") {
         Ok(store) => store.keys().await.unwrap_or_default(),
         Err(_) => Vec::new(),
     };
@@ -222,7 +204,8 @@ fn amounts(found: &Survey, limit: u64) -> String {
     format!("{}, {used} of {limit}", parts.join(", "))
 }
 
-pub(crate) fn because(error: &dyn std::error::Error) -> String {
+/// An error with its cause.
+fn because(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),

@@ -22,7 +22,7 @@ pub(super) fn run(command: &KeysCommand) -> anyhow::Result<ExitCode> {
         | KeysCommand::Revoke { place, .. } => place,
     };
     let config = configuration(place)?;
-    let store = state::key_store(&config)?;
+    let store = state::needed_store(&config, "API keys are")?;
     let output = runtime()?.block_on(async {
         match command {
             KeysCommand::Create(args) => create(&store, &config, args).await,

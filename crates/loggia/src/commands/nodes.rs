@@ -22,7 +22,7 @@ pub(super) fn run(command: &NodesCommand) -> anyhow::Result<ExitCode> {
         }
     };
     let config = Config::of_this_process(&place.clone().into())?;
-    let store = state::node_store(&config)?;
+    let store = state::needed_store(&config, "changes of nodes are")?;
     let output = runtime()?.block_on(async {
         match command {
             NodesCommand::List { .. } => list(&store, &config).await,

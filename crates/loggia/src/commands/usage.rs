@@ -28,7 +28,7 @@ const COLUMNS: [&str; 5] = ["requests", "incomplete", "prompt", "cached", "answe
 pub(super) fn run(args: &UsageArgs) -> anyhow::Result<ExitCode> {
     logs::start("warn");
     let config = Config::of_this_process(&args.place.clone().into())?;
-    let store = state::usage_store(&config)?;
+    let store = state::needed_store(&config, "the usage of API keys is")?;
     let since = clock::today().saturating_sub(i64::from(args.days.get()) - 1);
     let used = runtime()?.block_on(store.usage_since(since));
     let used: Vec<Usage> = used.context("the usage cannot be read")?;
