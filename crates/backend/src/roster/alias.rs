@@ -29,6 +29,17 @@ struct Target {
     share: Option<u32>,
 }
 
+/// How the first of several targets is chosen if they have shares.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Choice {
+    /// The first one in the configuration.
+    AsWritten,
+    /// The one with the largest share.
+    LargestShare,
+    /// By a number that is another one for each request: over many, each target has its share.
+    Turn(u64),
+}
+
 /// The reason why aliases are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AliasError {
@@ -108,22 +119,28 @@ impl Alias {
         name.strip_prefix(before)?.strip_suffix(after)
     }
 
-    /// Returns the targets for a name that the alias matches. With a turn, the first one is chosen by
-    /// the shares.
-    pub(super) fn targets_for(&self, name: &str, turn: Option<u64>) -> Vec<String> {
+    /// Returns the targets for a name that the alias matches, in the order in which they are asked.
+    pub(super) fn targets_for(&self, name: &str, choice: Choice) -> Vec<String> {
         let starred = self.starred(name).unwrap_or_default();
         let mut targets: Vec<&Target> = self.targets.iter().collect();
-        if let Some(turn) = turn {
-            targets.swap(0, self.chosen(turn));
-        }
+        targets.swap(0, self.chosen(choice));
         let target = |target: &Target| target.to.replacen('*', starred, 1);
         targets.into_iter().map(target).collect()
     }
 
-    /// Returns the target of a turn: over many turns, each has its share.
-    fn chosen(&self, turn: u64) -> usize {
+    /// Returns the position of the target that is asked first.
+    fn chosen(&self, choice: Choice) -> usize {
         let share = |target: &Target| u64::from(target.share.unwrap_or_default());
         let all: u64 = self.targets.iter().map(share).sum();
+        let turn = match choice {
+            Choice::AsWritten => return 0,
+            Choice::LargestShare => {
+                let largest = self.targets.iter().map(share).max();
+                let is_it = |target: &Target| Some(share(target)) == largest;
+                return self.targets.iter().position(is_it).unwrap_or(0);
+            }
+            Choice::Turn(turn) => turn,
+        };
         let Some(mut rest) = spread(turn).checked_rem(all) else {
             return 0;
         };
@@ -245,13 +262,16 @@ impl Aliases {
     /// Returns whether all targets of an alias end without returning to one that was applied.
     fn follow<'a>(&'a self, alias: &'a Alias, name: &str, applied: &mut Vec<&'a Alias>) -> bool {
         applied.push(alias);
-        let all_end = alias.targets_for(name, None).iter().all(|target| {
-            let Some(next) = self.exact(target).or_else(|| self.pattern(target)) else {
-                return true;
-            };
-            let fits_again = applied.last() == Some(&next) && next.from.contains('*');
-            fits_again || !applied.contains(&next) && self.follow(next, target, applied)
-        });
+        let all_end = alias
+            .targets_for(name, Choice::AsWritten)
+            .iter()
+            .all(|target| {
+                let Some(next) = self.exact(target).or_else(|| self.pattern(target)) else {
+                    return true;
+                };
+                let fits_again = applied.last() == Some(&next) && next.from.contains('*');
+                fits_again || !applied.contains(&next) && self.follow(next, target, applied)
+            });
         applied.pop();
         all_end
     }
@@ -272,7 +292,10 @@ mod tests {
 
     fn becomes(aliases: &Aliases, name: &str) -> Option<String> {
         let alias = aliases.exact(name).or_else(|| aliases.pattern(name))?;
-        alias.targets_for(name, None).into_iter().next()
+        alias
+            .targets_for(name, Choice::AsWritten)
+            .into_iter()
+            .next()
     }
 
     #[test]
@@ -341,14 +364,23 @@ mod tests {
     #[test]
     fn targets_with_shares_are_first_as_often_as_their_shares_say() {
         let alias: Alias = "chat-* = a/*@90 | b/*@10".parse().unwrap();
-        let targets = alias.targets_for("chat-4b", None);
+        let targets = alias.targets_for("chat-4b", Choice::AsWritten);
         assert_eq!(targets, ["a/4b", "b/4b"]);
-        let first = |turn| alias.targets_for("chat-4b", Some(turn)).swap_remove(0);
+        let first = |turn| {
+            let targets = alias.targets_for("chat-4b", Choice::Turn(turn));
+            targets.into_iter().next().unwrap()
+        };
         let of_b = (0..1000).filter(|turn| first(*turn) == "b/4b").count();
         assert!((80..=120).contains(&of_b), "{of_b}");
+        for (text, largest) in [("x=a@1|b@9", "b"), ("x=a@5|b@5", "a"), ("x=a|b", "a")] {
+            let alias: Alias = text.parse().unwrap();
+            let targets = alias.targets_for("x", Choice::LargestShare);
+            assert_eq!(targets[0], largest, "{text}");
+        }
         let in_order: Alias = "x=a|b|me@home".parse().unwrap();
         for turn in 0..100 {
-            assert_eq!(in_order.targets_for("x", Some(turn)), ["a", "b", "me@home"]);
+            let targets = in_order.targets_for("x", Choice::Turn(turn));
+            assert_eq!(targets, ["a", "b", "me@home"]);
         }
         for text in ["x=a@1|b", "x=a@0|b@1", "x=a@1|b@1000001"] {
             assert!(

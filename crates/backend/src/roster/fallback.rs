@@ -6,13 +6,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures_core::future::BoxFuture;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 
 use super::resolved::ResolvedModel;
 use crate::{
-    Abilities, BackendError, Call, EmbeddingCall, Embeddings, KnownFields, OllamaCall, OllamaReply,
-    OllamaRoute, OptionNames, Phase, Reply, SchemaEngine, ToolSchemas,
+    Abilities, AudioCall, AudioReply, BackendError, Call, ChatCall, EmbeddingCall, Embeddings,
+    KnownFields, OllamaCall, OllamaReply, OllamaRoute, OptionNames, Phase, Reply, RerankCall,
+    Reranked, SchemaEngine, TokenCount, ToolSchemas,
 };
 
 /// Returns the abilities that all of these models have: whichever model answers, it honours the
@@ -149,7 +151,7 @@ pub(super) async fn embed(
 /// Answers a call of Ollama's own API by the first Ollama server that can answer. For embeddings,
 /// only those with the same model are asked.
 pub(super) async fn ollama_api(
-    places: Vec<ResolvedModel<'_>>,
+    mut places: Vec<ResolvedModel<'_>>,
     call: OllamaCall,
 ) -> Result<Option<OllamaReply>, BackendError> {
     let embeds = matches!(
@@ -158,21 +160,83 @@ pub(super) async fn ollama_api(
     );
     let first = places.iter().min_by_key(|place| place.order);
     let only = first.filter(|_| embeds).map(|place| place.model.clone());
-    let mut failures = Failures::default();
-    for place in places {
-        if only.as_ref().is_some_and(|only| *only != place.model) {
-            continue;
-        }
+    places.retain(|place| only.as_ref().is_none_or(|only| *only == place.model));
+    let asked = first_able(places, |place| {
         let mut call = call.clone();
         call.work.model = Some(place.model);
-        match place.member.backend.ollama_api(call).await {
-            Ok(Some(reply)) => return Ok(Some(reply)),
-            // It is no Ollama server.
-            Ok(None) => {}
+        place.member.backend.ollama_api(call)
+    });
+    match asked.await? {
+        Ok(reply) => Ok(Some(reply)),
+        Err(failures) => failures.first.map_or(Ok(None), Err),
+    }
+}
+
+/// Compares documents with a query by the first model that can. `None` if those that answer do not
+/// rerank.
+pub(super) async fn rerank(
+    places: Vec<ResolvedModel<'_>>,
+    call: RerankCall,
+) -> Result<Option<Reranked>, BackendError> {
+    let asked = first_able(places, |place| {
+        let mut call = call.clone();
+        call.work.model = place.model;
+        place.member.backend.rerank(call)
+    });
+    asked
+        .await?
+        .map_or_else(Failures::none_able, |reply| Ok(Some(reply)))
+}
+
+/// Hears or speaks by the first model that can. `None` if those that answer only chat.
+pub(super) async fn audio(
+    places: Vec<ResolvedModel<'_>>,
+    call: AudioCall,
+) -> Result<Option<AudioReply>, BackendError> {
+    let asked = first_able(places, |place| {
+        let mut call = call.clone();
+        call.work.model = place.model;
+        place.member.backend.audio(call)
+    });
+    asked
+        .await?
+        .map_or_else(Failures::none_able, |reply| Ok(Some(reply)))
+}
+
+/// Counts the tokens of a prompt by the first model that can.
+pub(super) async fn count_tokens(
+    places: Vec<ResolvedModel<'_>>,
+    call: ChatCall,
+) -> Result<TokenCount, BackendError> {
+    let mut failures = Failures::default();
+    for place in places {
+        let mut call = call.clone();
+        Arc::make_mut(&mut call.work).model = place.model;
+        match place.member.backend.count_tokens(call).await {
+            Ok(count) => return Ok(count),
             Err(error) => failures.add(error)?,
         }
     }
-    failures.first.map_or(Ok(None), Err)
+    Err(failures.first())
+}
+
+/// Asks one model after the other. A model whose answer is `None` does not do this work.
+///
+/// # Errors
+/// Fails with the error after which no other model may be asked.
+async fn first_able<'a, T>(
+    places: Vec<ResolvedModel<'a>>,
+    ask: impl Fn(ResolvedModel<'a>) -> BoxFuture<'a, Result<Option<T>, BackendError>>,
+) -> Result<Result<T, Failures>, BackendError> {
+    let mut failures = Failures::default();
+    for place in places {
+        match ask(place).await {
+            Ok(Some(reply)) => return Ok(Ok(reply)),
+            Ok(None) => failures.is_unable = true,
+            Err(error) => failures.add(error)?,
+        }
+    }
+    Ok(Err(failures))
 }
 
 /// The errors of the models that were asked.
@@ -181,6 +245,10 @@ struct Failures {
     first: Option<BackendError>,
     /// Whether the connection broke at a backend.
     was_cut_short: bool,
+    /// Whether a backend answered with an error.
+    has_refused: bool,
+    /// Whether a model does not do this work.
+    is_unable: bool,
 }
 
 impl Failures {
@@ -211,6 +279,13 @@ impl Failures {
         if !may_go_on {
             return Err(error);
         }
+        self.has_refused |= !matches!(
+            error,
+            BackendError::Unreachable { .. }
+                | BackendError::Tls { .. }
+                | BackendError::TimedOut { .. }
+                | BackendError::NodeRemoved { .. }
+        );
         self.first.get_or_insert(error);
         Ok(())
     }
@@ -218,6 +293,15 @@ impl Failures {
     /// Returns the error of the model that was asked first.
     fn first(self) -> BackendError {
         self.first.unwrap_or(BackendError::NoModels)
+    }
+
+    /// Returns the result of work that no model has done. `None` lets the API do it in another way:
+    /// by a model that answered that it does not do this work, while the others are away.
+    fn none_able<T>(self) -> Result<Option<T>, BackendError> {
+        match self.first {
+            Some(error) if self.has_refused || !self.is_unable => Err(error),
+            _ => Ok(None),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use loggia_wire::openai::Model;
 use serde_json::json;
 use thiserror::Error;
 
-use super::alias::{Alias, AliasError, Aliases};
+use super::alias::{Alias, AliasError, Aliases, Choice};
 use super::fallback;
 use super::member::{LastList, Member, Models};
 use super::resolved::ResolvedModel;
@@ -135,19 +135,19 @@ impl Roster {
             };
             let alias = alias?;
             if alias.has_several() {
-                return self.places(asked, None).into_iter().next();
+                return self.places(asked, Choice::AsWritten).into_iter().next();
             }
-            let mut targets = alias.targets_for(&name, None);
+            let mut targets = alias.targets_for(&name, Choice::AsWritten);
             applied.push(alias);
             name = Cow::Owned(targets.pop()?);
         }
     }
 
     /// Resolves a name to all models that it can mean; models of backends that answer come first.
-    /// With a turn, the first one is chosen by the shares of an alias.
-    pub(super) fn places(&self, asked: &str, turn: Option<u64>) -> Vec<ResolvedModel<'_>> {
+    /// `choice` says which target of an alias is the first one.
+    pub(super) fn places(&self, asked: &str, choice: Choice) -> Vec<ResolvedModel<'_>> {
         let mut places = Vec::new();
-        self.find_places(asked, turn, &mut Vec::new(), &mut places);
+        self.find_places(asked, choice, &mut Vec::new(), &mut places);
         for (order, place) in places.iter_mut().enumerate() {
             place.order = order;
         }
@@ -159,7 +159,7 @@ impl Roster {
     fn find_places<'a>(
         &'a self,
         name: &str,
-        turn: Option<u64>,
+        choice: Choice,
         applied: &mut Vec<&'a Alias>,
         places: &mut Vec<ResolvedModel<'a>>,
     ) {
@@ -180,23 +180,27 @@ impl Roster {
             return;
         };
         applied.push(alias);
-        for target in alias.targets_for(name, turn) {
-            self.find_places(&target, turn, applied, places);
+        for target in alias.targets_for(name, choice) {
+            self.find_places(&target, choice, applied, places);
         }
         applied.pop();
     }
 
     /// Returns the models that can stand for a name, in the order in which they are asked. Empty if
     /// there is no choice: [`find`](Self::find) finds the only one.
-    pub(super) async fn choices(&self, name: &str, by_share: bool) -> Vec<ResolvedModel<'_>> {
+    pub(super) async fn choices(&self, name: &str, choice: Choice) -> Vec<ResolvedModel<'_>> {
         if !self.chooses {
             return Vec::new();
         }
         // Makes sure that the lists of the backends are known. Its error is found again.
         let _ = Box::pin(self.find(name)).await;
-        let turn = by_share.then(|| self.turns.fetch_add(1, Ordering::Relaxed));
-        let places = self.places(name, turn);
+        let places = self.places(name, choice);
         if places.len() > 1 { places } else { Vec::new() }
+    }
+
+    /// Returns the choice for a request that any target of an alias may answer: by their shares.
+    fn by_shares(&self) -> Choice {
+        Choice::Turn(self.turns.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Splits `NAME/model` if NAME is a backend.
@@ -332,7 +336,7 @@ impl Backend for Roster {
         model: &'a str,
     ) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
         Box::pin(async move {
-            let choices = self.choices(model, false).await;
+            let choices = self.choices(model, Choice::AsWritten).await;
             if !choices.is_empty() {
                 return Box::pin(fallback::abilities(choices)).await;
             }
@@ -343,7 +347,7 @@ impl Backend for Roster {
 
     fn start(&self, mut call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
-            let choices = self.choices(call.work.model(), true).await;
+            let choices = self.choices(call.work.model(), self.by_shares()).await;
             if !choices.is_empty() {
                 return Box::pin(fallback::start(choices, call)).await;
             }
@@ -357,7 +361,7 @@ impl Backend for Roster {
 
     fn embed(&self, mut call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
-            let choices = self.choices(&call.work.model, false).await;
+            let choices = self.choices(&call.work.model, Choice::AsWritten).await;
             if !choices.is_empty() {
                 return Box::pin(fallback::embed(choices, call)).await;
             }
@@ -374,6 +378,10 @@ impl Backend for Roster {
         mut call: RerankCall,
     ) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
         Box::pin(async move {
+            let choices = self.choices(&call.work.model, self.by_shares()).await;
+            if !choices.is_empty() {
+                return Box::pin(fallback::rerank(choices, call)).await;
+            }
             let place = self.find(&call.work.model).await?;
             call.work.model = place.model;
             place.member.backend.rerank(call).await
@@ -385,6 +393,10 @@ impl Backend for Roster {
         mut call: AudioCall,
     ) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
         Box::pin(async move {
+            let choices = self.choices(&call.work.model, self.by_shares()).await;
+            if !choices.is_empty() {
+                return Box::pin(fallback::audio(choices, call)).await;
+            }
             let place = self.find(&call.work.model).await?;
             call.work.model = place.model;
             place.member.backend.audio(call).await
@@ -409,8 +421,11 @@ impl Backend for Roster {
             };
             let route = call.work.route;
             if route.generates() {
-                let by_share = matches!(route, OllamaRoute::Chat | OllamaRoute::Generate);
-                let choices = self.choices(asked, by_share).await;
+                let choice = match route {
+                    OllamaRoute::Chat | OllamaRoute::Generate => self.by_shares(),
+                    _ => Choice::AsWritten,
+                };
+                let choices = self.choices(asked, choice).await;
                 if !choices.is_empty() {
                     return Box::pin(fallback::ollama_api(choices, call)).await;
                 }
@@ -432,8 +447,14 @@ impl Backend for Roster {
         })
     }
 
+    /// Of several targets with shares, the one that answers most requests counts, so that a prompt has
+    /// the same number of tokens each time.
     fn count_tokens(&self, mut call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
         Box::pin(async move {
+            let choices = self.choices(&call.work.model, Choice::LargestShare).await;
+            if !choices.is_empty() {
+                return Box::pin(fallback::count_tokens(choices, call)).await;
+            }
             let place = self.find(&call.work.model).await?;
             if place.model != call.work.model {
                 Arc::make_mut(&mut call.work).model = place.model;

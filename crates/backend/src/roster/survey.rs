@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Roster;
+use super::alias::Choice;
 use super::resolved::ResolvedModel;
 use crate::BackendError;
 
@@ -83,7 +84,7 @@ impl Roster {
                 leads_to: if alias.to().contains('*') {
                     None
                 } else {
-                    let places = self.places(alias.from(), None);
+                    let places = self.places(alias.from(), Choice::AsWritten);
                     let places: Vec<String> = places.iter().map(written).collect();
                     Some(places.join(" | ")).filter(|places| !places.is_empty())
                 },

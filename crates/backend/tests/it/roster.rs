@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use loggia_backend::roster::{Found, Roster, RosterError, SurveyedAlias};
 use loggia_backend::{
-    Abilities, Backend, BackendError, Call, ChatCall, EmbeddingCall, Embeddings, NotDeleted,
-    OllamaCall, OllamaReply, OllamaRequest, OllamaRoute, Reply, ServedBy,
+    Abilities, Audio, AudioCall, AudioReply, AudioTask, Backend, BackendError, Call, ChatCall,
+    EmbeddingCall, Embeddings, NotDeleted, OllamaCall, OllamaReply, OllamaRequest, OllamaRoute,
+    Reply, Rerank, RerankCall, Reranked, ServedBy,
 };
 use loggia_wire::Extra;
 use loggia_wire::openai::Model;
@@ -118,6 +119,33 @@ impl Backend for Fake {
         let mut models = self.models.lock().unwrap();
         models.as_mut().unwrap().retain(|model| *model != id);
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Models whose names begin with `chat` only chat.
+    fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+        let model = call.work.model;
+        let reranked = || Reranked {
+            served_by: ServedBy::new(self.name, &model),
+            scores: vec![1.0],
+            prompt_tokens: 1,
+        };
+        let answers = self.models.lock().unwrap().clone();
+        let answer = answers.map(|_| (!model.starts_with("chat")).then(reranked));
+        Box::pin(std::future::ready(answer))
+    }
+
+    /// Models whose names begin with `chat` only chat.
+    fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
+        let model = call.work.model;
+        let reply = || AudioReply {
+            served_by: ServedBy::new(self.name, &model),
+            media_type: "audio/mpeg".to_owned(),
+            length: None,
+            pieces: Box::pin(futures_util::stream::empty()),
+        };
+        let answers = self.models.lock().unwrap().clone();
+        let answer = answers.map(|_| (!model.starts_with("chat")).then(reply));
+        Box::pin(std::future::ready(answer))
     }
 
     /// Only Ollama servers answer.
@@ -408,6 +436,105 @@ async fn an_alias_with_several_targets_is_the_next_one_while_one_is_away() {
         away,
         "another model's vectors differ"
     );
+}
+
+/// A kind of work.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Chat,
+    Count,
+    Rerank,
+    Audio,
+}
+
+/// Returns the backend and the model that do the work, `None` if those that answer do not do it.
+async fn worked(roster: &Roster, kind: Kind, model: &str) -> Result<Option<String>, BackendError> {
+    let chat = json!({"model": model, "messages": [{"role": "user", "content": "Hi"}]});
+    let chat = ChatCall::new("1", Arc::new(serde_json::from_value(chat).unwrap()));
+    let model = model.to_owned();
+    let served_by = match kind {
+        Kind::Chat => Some(roster.start(chat.into()).await?.served_by),
+        Kind::Count => Some(roster.count_tokens(chat).await?.served_by),
+        Kind::Rerank => {
+            let work = Rerank {
+                model,
+                query: "x".to_owned(),
+                documents: vec!["y".to_owned()],
+            };
+            let reranked = roster.rerank(RerankCall::new("1", work)).await?;
+            reranked.map(|reranked| reranked.served_by)
+        }
+        Kind::Audio => {
+            let task = AudioTask::Speak(Extra::default());
+            let reply = roster
+                .audio(AudioCall::new("1", Audio { model, task }))
+                .await?;
+            reply.map(|reply| reply.served_by)
+        }
+    };
+    Ok(served_by.map(|by| format!("{} {}", by.backend, by.model)))
+}
+
+#[tokio::test]
+async fn every_kind_of_work_chooses_among_the_targets_of_an_alias() {
+    for kind in [Kind::Chat, Kind::Count, Kind::Rerank, Kind::Audio] {
+        let (gpu, cloud) = (
+            Fake::having("gpu", &["big"]),
+            Fake::having("cloud", &["other"]),
+        );
+        let aliases = ["name=gpu/big|cloud/other", "parts=gpu/big@1|cloud/other@3"];
+        let roster = roster(&[&gpu, &cloud], &aliases);
+        let by = |served: &str| Ok(Some(served.to_owned()));
+        assert_eq!(
+            worked(&roster, kind, "name").await,
+            by("gpu big"),
+            "{kind:?}"
+        );
+        let mut of_gpu = 0;
+        for _ in 0..1000 {
+            let is_gpu = worked(&roster, kind, "parts").await == by("gpu big");
+            of_gpu += usize::from(is_gpu);
+        }
+        if kind == Kind::Count {
+            // A prompt has the same number of tokens each time.
+            assert_eq!(of_gpu, 0);
+        } else {
+            assert!((210..=290).contains(&of_gpu), "{kind:?}: {of_gpu}");
+        }
+        // The lists are not requested again: the calls themselves fail.
+        gpu.goes_down();
+        for name in ["name", "parts"] {
+            let served = worked(&roster, kind, name).await;
+            assert_eq!(served, by("cloud other"), "{kind:?}");
+        }
+        cloud.goes_down();
+        let away = Err(unreachable_backend("gpu"));
+        assert_eq!(worked(&roster, kind, "name").await, away, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_do_the_work_leaves_it_to_the_next() {
+    for kind in [Kind::Rerank, Kind::Audio] {
+        let one = Fake::having("one", &["chat", "other"]);
+        let two = Fake::having("two", &["able", "chat"]);
+        let aliases = [
+            "first=one/chat|two/able",
+            "last=two/able|one/chat",
+            "none=one/chat|two/chat",
+        ];
+        let roster = roster(&[&one, &two], &aliases);
+        let by = |served: &str| Ok(Some(served.to_owned()));
+        assert_eq!(worked(&roster, kind, "first").await, by("two able"));
+        assert_eq!(worked(&roster, kind, "last").await, by("two able"));
+        assert_eq!(worked(&roster, kind, "none").await, Ok(None));
+        // The API lets a chat model hear, and compares embeddings.
+        two.goes_down();
+        assert_eq!(worked(&roster, kind, "last").await, Ok(None), "{kind:?}");
+        one.goes_down();
+        let away = Err(unreachable_backend("two"));
+        assert_eq!(worked(&roster, kind, "last").await, away, "{kind:?}");
+    }
 }
 
 #[tokio::test]
