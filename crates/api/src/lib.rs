@@ -49,7 +49,7 @@ pub use door::caller::{BadModelPattern, Caller, ModelPattern};
 pub use door::meter;
 pub use door::policy::{Ceilings, FileLimits, ModelPolicy, Policy, Strictness};
 pub use door::routes::Route;
-pub use door::{Door, ErrorFormat, RequestId};
+pub use door::{Door, DoorChange, ErrorFormat, RequestId};
 pub use error::ApiError;
 pub use layer::{EitherBody, OpenAi, OpenAiLayer};
 pub use mcp::McpClient;

@@ -127,11 +127,42 @@ pub struct Door {
     pub(crate) forwards_head: bool,
 }
 
-/// The settings of a door that may change while it serves.
+/// The settings of a door for requests that begin from now on.
+#[derive(Clone)]
+pub struct DoorChange {
+    /// The backend.
+    pub backend: Arc<dyn Backend>,
+    /// The policy.
+    pub policy: Policy,
+    /// The client for MCP servers. `None`: the one with which the door was created.
+    pub mcp: Option<Arc<dyn McpClient>>,
+    /// The reader of documents. `None`: the one with which the door was created.
+    pub documents: Option<Arc<dyn Documents>>,
+    /// The sender of webhooks. `None`: the one with which the door was created.
+    pub webhooks: Option<Arc<WebhookSender>>,
+}
+
+impl DoorChange {
+    /// Creates a change of the backend and the policy only.
+    pub fn new(backend: Arc<dyn Backend>, policy: Policy) -> Self {
+        Self {
+            backend,
+            policy,
+            mcp: None,
+            documents: None,
+            webhooks: None,
+        }
+    }
+}
+
+/// The settings of the last [`DoorChange`].
 #[derive(Clone)]
 struct Latest {
     backend: Arc<dyn Backend>,
     policy: Arc<Policy>,
+    mcp: Option<Arc<dyn McpClient>>,
+    documents: Option<Arc<dyn Documents>>,
+    webhooks: Option<Arc<WebhookSender>>,
 }
 
 /// The format in which the client of a request reads errors: that of OpenAI's API or of Anthropic's.
@@ -158,6 +189,9 @@ impl Latest {
         Arc::new(RwLock::new(Self {
             backend: Arc::clone(backend),
             policy: Arc::clone(policy),
+            mcp: None,
+            documents: None,
+            webhooks: None,
         }))
     }
 }
@@ -295,15 +329,28 @@ impl Door {
         Background::of(self)
     }
 
-    /// Changes the backend and the policy of this door and all its clones, for requests that begin
-    /// from now on. Running ones keep those with which they began.
-    pub fn change(&self, backend: Arc<dyn Backend>, policy: Policy) {
+    /// Changes the settings of this door and all its clones, for requests that begin from now on.
+    /// Running ones keep those with which they began.
+    pub fn change(&self, change: DoorChange) {
+        let DoorChange {
+            backend,
+            policy,
+            mcp,
+            documents,
+            webhooks,
+        } = change;
         let policy = Arc::new(policy);
         let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
-        *latest = Latest { backend, policy };
+        *latest = Latest {
+            backend,
+            policy,
+            mcp,
+            documents,
+            webhooks,
+        };
     }
 
-    /// Returns the door for a request that begins now, with the backend and the policy of the last
+    /// Returns the door for a request that begins now, with the settings of the last
     /// [`change`](Self::change). A door that serves for a long time is asked for each request.
     #[must_use]
     pub fn current(&self) -> Self {
@@ -312,13 +359,23 @@ impl Door {
         if Arc::ptr_eq(&latest.policy, &self.policy) {
             return self.clone();
         }
-        let Latest { backend, policy } = latest.clone();
+        let Latest {
+            backend,
+            policy,
+            mcp,
+            documents,
+            webhooks,
+        } = latest.clone();
         drop(latest);
+        let door = self.clone();
         Self {
             embeds: Arc::clone(&backend),
             backend,
             policy,
-            ..self.clone()
+            mcp: mcp.or(door.mcp),
+            documents: documents.or(door.documents),
+            webhooks: webhooks.or(door.webhooks),
+            ..door
         }
     }
 

@@ -48,12 +48,12 @@ impl Door {
     /// Sends the events of webhooks, forever. It should run on a runtime that outlives the threads
     /// that answer requests. It may be dropped at any time: what was not sent is sent later.
     pub async fn deliver_webhooks(self) {
-        let (Some(store), Some(sender)) = (self.store, self.webhooks) else {
+        let (Some(store), Some(_)) = (&self.store, &self.webhooks) else {
             return;
         };
         let courier = Arc::new(Courier {
-            store,
-            sender,
+            store: Arc::clone(store),
+            door: self,
             holder: id::item("webhooks_"),
             owners: Mutex::default(),
         });
@@ -92,7 +92,8 @@ impl Door {
 /// Sends deliveries.
 struct Courier {
     store: Arc<dyn Store>,
-    sender: Arc<WebhookSender>,
+    /// Has the sender, which may change.
+    door: Door,
     holder: String,
     /// The places of the keys that have events on their way.
     owners: Mutex<HashMap<Owner, Arc<Semaphore>>>,
@@ -143,10 +144,10 @@ impl Courier {
                 return Next::Later(REST.as_secs());
             }
         };
-        let failure = match endpoint
-            .send(&self.sender, &object.id, &delivery.event)
-            .await
-        {
+        let Some(sender) = self.door.current().webhooks else {
+            return Next::Later(REST.as_secs());
+        };
+        let failure = match endpoint.send(&sender, &object.id, &delivery.event).await {
             Ok(status) if status.is_success() => {
                 tracing::debug!(
                     id = object.id,
