@@ -29,7 +29,7 @@ use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 use crate::account::background::BackgroundAccounts;
 use crate::account::{AccountLayer, Listener, Listeners, Log};
 use crate::body::AnswerBody;
-use crate::cors::PagesLayer;
+use crate::cors::{Pages, PagesLayer};
 use crate::keys::holder::{self, Scope, Scopes};
 use crate::keys::{self, CallerLayer, Keys as ApiKeys, admin};
 use crate::limits::meter::LimitMeter;
@@ -51,6 +51,7 @@ const ADMIN: &str = "/admin/";
 #[derive(Clone)]
 pub struct AppState {
     door: Door,
+    pages: Pages,
     options: ServerOptions,
     store: Option<Arc<dyn Store>>,
     key_store: Option<Arc<dyn KeyStore>>,
@@ -91,6 +92,7 @@ impl AppState {
         }
         Self {
             door,
+            pages: Pages::new(options.origins.clone()),
             options,
             store: None,
             key_store: None,
@@ -163,10 +165,14 @@ impl AppState {
         }
     }
 
-    /// Returns the door. Its backend and its policy may change while the app serves
-    /// ([`Door::change`]).
+    /// Returns the door. Its settings may change while the app serves ([`Door::change`]).
     pub fn door(&self) -> &Door {
         &self.door
+    }
+
+    /// Returns the web pages that may use the API. They may change while the app serves.
+    pub fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// Adds the store in which the usage of API keys is kept, so that the admin API shows it.
@@ -351,6 +357,7 @@ pub fn app(state: AppState) -> Router {
     let background = state.background_accounts();
     let AppState {
         door,
+        pages,
         options,
         key_store,
         nodes,
@@ -378,7 +385,7 @@ pub fn app(state: AppState) -> Router {
         .merge(metrics.map(metrics_app).unwrap_or_default())
         .fallback(health::unknown)
         .method_not_allowed_fallback(health::only_get);
-    let sessions = Sessions::new(door.clone(), accounts.clone(), &options);
+    let sessions = Sessions::new(door.clone(), accounts.clone(), pages.clone(), &options);
     // One service instead of a handler inside axum's layers: axum builds and boxes those again for
     // each request.
     Router::new().fallback_service(
@@ -394,7 +401,7 @@ pub fn app(state: AppState) -> Router {
             // ends.
             .layer(accounts)
             // Answers preflights before a key is required, and lets pages read every error.
-            .layer(PagesLayer::new(&options.origins, keys.clone()))
+            .layer(PagesLayer::new(pages, keys.clone()))
             .service(Routes {
                 door,
                 own,

@@ -69,8 +69,6 @@ pub(crate) struct Connection {
     stall_timeout: Duration,
     /// `None`: plain HTTP.
     tls: Option<Tls>,
-    /// Whether requests need the address of their client.
-    tells_peer: bool,
     /// Resolves when the server stops.
     closed: watch::Receiver<()>,
     /// Resolves when the time of the answers that still run is over.
@@ -94,7 +92,6 @@ impl Connection {
             head_timeout: options.head_timeout,
             stall_timeout: options.stall_timeout,
             tls: options.tls.clone(),
-            tells_peer: options.keys.trust_peers() || options.live.is_some(),
             closed,
             overdue,
             tls_notice: TlsNotice::default(),
@@ -105,7 +102,7 @@ impl Connection {
     /// frees its place among the open connections.
     pub(crate) async fn serve(mut self, stream: TcpStream, place: Place) {
         self.tune(&stream);
-        let peer = self.tells_peer.then(|| stream.peer_addr().ok()).flatten();
+        let peer = stream.peer_addr().ok();
         let Some(tls) = self.tls.take() else {
             return self.serve_http(stream, peer, place).await;
         };

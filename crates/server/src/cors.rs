@@ -1,7 +1,7 @@
 //! CORS: which web pages may use the API from a browser.
 
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -52,8 +52,7 @@ impl Origins {
         Ok(Self::These(these))
     }
 
-    /// Whether a page of this origin may use the API.
-    pub(crate) fn allow(&self, origin: &HeaderValue) -> bool {
+    fn allow(&self, origin: &HeaderValue) -> bool {
         match self {
             Self::ThisMachine => is_of_this_machine(origin),
             Self::Any => true,
@@ -78,31 +77,57 @@ fn parse_one(origin: &str) -> Option<HeaderValue> {
 /// Pages may send DELETE only while API keys are required; the key then decides what it may delete.
 #[derive(Clone, Debug)]
 pub(crate) struct PagesLayer {
-    headers: Arc<PageHeaders>,
+    pages: Pages,
     keys: Keys,
 }
 
 impl PagesLayer {
-    pub(crate) fn new(origins: &Origins, keys: Keys) -> Self {
-        let headers = Arc::new(PageHeaders::new(origins));
-        Self { headers, keys }
+    pub(crate) fn new(pages: Pages, keys: Keys) -> Self {
+        Self { pages, keys }
     }
 }
 
-/// The CORS headers for the pages of some origins.
+/// The web pages that may use the API of a running server. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Pages(Arc<RwLock<Arc<Allowed>>>);
+
+impl Pages {
+    /// Allows the pages of these origins.
+    pub(crate) fn new(origins: Origins) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(Allowed::new(origins)))))
+    }
+
+    /// Allows the pages of these origins, and no others, for requests that begin from now on.
+    pub fn change(&self, origins: Origins) {
+        let allowed = Arc::new(Allowed::new(origins));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = allowed;
+    }
+
+    /// Whether a page of this origin may use the API.
+    pub(crate) fn allow(&self, origin: &HeaderValue) -> bool {
+        self.allowed().origins.allow(origin)
+    }
+
+    fn allowed(&self) -> Arc<Allowed> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Some origins, and the CORS headers for their pages.
 #[derive(Debug)]
-struct PageHeaders {
+struct Allowed {
+    origins: Origins,
     /// While API keys are required.
     with_key: CorsLayer,
     /// While none is required.
     without_key: CorsLayer,
 }
 
-impl PageHeaders {
+impl Allowed {
     /// Answers preflights without requiring a key, allows every requested header (the `openai`
     /// package sends `authorization`, `content-type` and several `x-stainless-*`), and exposes the
     /// answer's own headers.
-    fn new(origins: &Origins) -> Self {
+    fn new(origins: Origins) -> Self {
         let exposed = [
             X_REQUEST_ID,
             HeaderName::from_static("x-loggia-served-by"),
@@ -118,7 +143,7 @@ impl PageHeaders {
         ];
         let exposed: Vec<HeaderName> = exposed.into_iter().chain(headers::names()).collect();
         let cors = CorsLayer::new()
-            .allow_origin(allowed(origins))
+            .allow_origin(allowed(&origins))
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(exposed)
             // Two hours is the longest time for which any browser caches a preflight.
@@ -129,15 +154,16 @@ impl PageHeaders {
         Self {
             with_key: cors.clone().allow_methods(methods),
             without_key: cors.allow_methods(harmless),
+            origins,
         }
     }
 }
 
 impl<S> Layer<S> for PagesLayer {
-    type Service = Pages<S>;
+    type Service = PagesService<S>;
 
-    fn layer(&self, inner: S) -> Pages<S> {
-        Pages {
+    fn layer(&self, inner: S) -> PagesService<S> {
+        PagesService {
             layer: self.clone(),
             inner,
         }
@@ -146,12 +172,12 @@ impl<S> Layer<S> for PagesLayer {
 
 /// The service of [`PagesLayer`].
 #[derive(Clone, Debug)]
-pub(crate) struct Pages<S> {
+pub(crate) struct PagesService<S> {
     layer: PagesLayer,
     inner: S,
 }
 
-impl<S, B, R> Service<Request<B>> for Pages<S>
+impl<S, B, R> Service<Request<B>> for PagesService<S>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
     R: Default,
@@ -171,11 +197,11 @@ where
         // Calls the service that was polled ready, and keeps the clone.
         let copy = self.inner.clone();
         let ready = mem::replace(&mut self.inner, copy);
-        let PagesLayer { headers, keys } = &self.layer;
-        let cors = if keys.are_required() {
-            &headers.with_key
+        let allowed = self.layer.pages.allowed();
+        let cors = if self.layer.keys.are_required() {
+            &allowed.with_key
         } else {
-            &headers.without_key
+            &allowed.without_key
         };
         Either::Left(cors.layer(ready).call(request))
     }

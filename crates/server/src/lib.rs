@@ -37,7 +37,7 @@ mod websocket;
 
 pub use account::{InFlight, Ledger};
 pub use app::{AppState, app};
-pub use cors::{BadOrigin, Origins};
+pub use cors::{BadOrigin, Origins, Pages};
 pub use follow::StoreFollower;
 pub use keys::holder::{Holder, Scope, Scopes};
 pub use keys::trusted::TrustedHeader;

@@ -35,7 +35,7 @@ pub struct ServerOptions {
     /// How long a WebSocket connection may be without a frame while no response is made. The default
     /// is 10 minutes: agents keep one open while their user thinks.
     pub websocket_idle_timeout: Duration,
-    /// The web pages that may use the API. The default is those of this machine.
+    /// The web pages that may use the API when it starts. The default is those of this machine.
     pub origins: Origins,
     /// The API keys. Without any, no key is required, which is the default.
     pub keys: Keys,

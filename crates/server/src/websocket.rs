@@ -31,9 +31,10 @@ use tower::{Layer, service_fn};
 
 use crate::account::AccountLayer;
 use crate::body::AnswerBody;
+use crate::cors::Pages;
 use crate::linger::close;
 use crate::shutdown::last_words;
-use crate::{Keys, Origins, ServerOptions, panic};
+use crate::{Keys, ServerOptions, panic};
 
 /// The time between two pings. It keeps the connection open in routers, and finds out that a client
 /// is gone.
@@ -52,7 +53,7 @@ const READ_BUFFER: usize = 4 << 10;
 pub(crate) struct Sessions {
     door: Door,
     accounts: AccountLayer,
-    origins: Origins,
+    pages: Pages,
     keys: Keys,
     limits: Limits,
 }
@@ -66,20 +67,23 @@ struct Limits {
     idle: Duration,
     /// The time from the signal to stop until the responses are ended.
     last_words: Duration,
-    frame_bytes: usize,
 }
 
 impl Sessions {
-    pub(crate) fn new(door: Door, accounts: AccountLayer, options: &ServerOptions) -> Self {
+    pub(crate) fn new(
+        door: Door,
+        accounts: AccountLayer,
+        pages: Pages,
+        options: &ServerOptions,
+    ) -> Self {
         let shutdown = options.shutdown_timeout;
         Self {
             limits: Limits {
                 total: options.websocket_timeout,
                 idle: options.websocket_idle_timeout,
                 last_words: shutdown.saturating_sub(last_words(shutdown)),
-                frame_bytes: door.body_limit(),
             },
-            origins: options.origins.clone(),
+            pages,
             keys: options.keys.clone(),
             door,
             accounts,
@@ -119,7 +123,7 @@ impl Sessions {
     fn may_open(&self, request: &Request) -> bool {
         let origin = request.headers().get(ORIGIN);
         request.extensions().get::<Caller>().is_some()
-            || origin.is_none_or(|origin| self.origins.allow(origin))
+            || origin.is_none_or(|origin| self.pages.allow(origin))
     }
 }
 
@@ -134,7 +138,7 @@ fn wants_websocket(headers: &HeaderMap) -> bool {
 }
 
 fn foreign_page() -> ApiError {
-    let message = "This web page may not open a WebSocket here. Add its origin to 'origins' in the server's configuration.";
+    let message = "This web page may not open a WebSocket here. Add its origin to 'cors_origins' in the server's configuration.";
     ApiError::new(StatusCode::FORBIDDEN, message)
         .coded("origin_not_allowed")
         .not_again()
@@ -206,19 +210,17 @@ impl Upgrade {
                 })
             },
         );
-        let session = Session::new(
-            &sessions.door,
-            &opened_by,
-            sessions.accounts.layer(answering),
-        );
+        let door = sessions.door.current();
+        let frame_bytes = door.body_limit();
+        let session = Session::new(&door, &opened_by, sessions.accounts.layer(answering));
         let limits = sessions.limits;
         drop((sessions, opened_by));
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             // Each frame is sent at once.
             .write_buffer_size(0)
-            .max_message_size(Some(limits.frame_bytes))
-            .max_frame_size(Some(limits.frame_bytes));
+            .max_message_size(Some(frame_bytes))
+            .max_frame_size(Some(frame_bytes));
         let socket =
             WebSocketStream::from_partially_read(stream, read.into(), Role::Server, Some(config));
         let socket = Socket {

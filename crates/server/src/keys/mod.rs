@@ -140,11 +140,6 @@ impl Keys {
         !live.rules.keys.is_empty() || live.table.has_any
     }
 
-    /// Whether the address of a client matters.
-    pub(crate) fn trust_peers(&self) -> bool {
-        self.live().rules.trusted.is_some()
-    }
-
     /// Whether a key of the configuration has this name.
     pub(crate) fn is_configured(&self, name: &str) -> bool {
         let rules = self.live().rules;

@@ -116,6 +116,33 @@ async fn a_page_from_elsewhere_is_not_let_in_unless_it_is_named() {
 }
 
 #[tokio::test]
+async fn the_pages_that_are_let_in_change_while_the_server_runs() {
+    let mut pages = None;
+    let server = TestServer::with_state(ServerOptions::default(), Policy::default(), |state| {
+        pages = Some(state.pages().clone());
+        state
+    })
+    .await;
+    let pages = pages.unwrap();
+    let elsewhere = "https://chat.example";
+    let is_let_in = async || {
+        let preflight = server.ask(&preflight(elsewhere)).await;
+        let answer = server.ask(&from(elsewhere, "/healthz")).await;
+        let allowed = [&preflight, &answer].map(|answer| {
+            let allowed = header(answer, "access-control-allow-origin");
+            allowed == Some(elsewhere)
+        });
+        assert_eq!(allowed[0], allowed[1]);
+        allowed[0]
+    };
+    assert!(!is_let_in().await);
+    pages.change(Origins::parse([elsewhere]).unwrap());
+    assert!(is_let_in().await);
+    pages.change(Origins::default());
+    assert!(!is_let_in().await);
+}
+
+#[tokio::test]
 async fn a_program_is_told_nothing_of_pages() {
     let server = TestServer::up().await;
     let answer = server.ask(&last("GET /healthz")).await;

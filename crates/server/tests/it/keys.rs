@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use loggia_api::{Caller, Policy, Strictness};
-use loggia_server::{KeyDigest, Keys, ServerOptions};
+use loggia_server::{KeyDigest, KeyRules, Keys, ServerOptions, TrustedHeader};
 
 use crate::test_server::{TestServer, body, chat, header, last};
 
@@ -203,4 +203,39 @@ async fn without_keys_none_is_asked_for_and_any_is_taken() {
             .await
             .starts_with("HTTP/1.1 200 OK\r\n")
     );
+}
+
+#[tokio::test]
+async fn a_proxy_that_becomes_trusted_names_users_on_connections_that_are_open() {
+    let keys = Keys::default();
+    let options = ServerOptions {
+        keys: keys.clone(),
+        live: None,
+        ..ServerOptions::default()
+    };
+    let server = TestServer::with(options, Policy::default()).await;
+    let mut client = server.client().await;
+    let request = "GET /v1/models HTTP/1.1\r\nhost: loggia\r\nx-user: alice\r\n\r\n";
+    let trusting = |network: &str| KeyRules {
+        required: Some(true),
+        trusted: Some(TrustedHeader {
+            header: http::HeaderName::from_static("x-user"),
+            peers: vec![network.parse().unwrap()],
+        }),
+        ..KeyRules::default()
+    };
+    for (rules, status, end) in [
+        (KeyRules::default(), "200 OK", "]}"),
+        (trusting("10.0.0.0/8"), "401 Unauthorized", "}}"),
+        (trusting("127.0.0.0/8"), "200 OK", "]}"),
+        (trusting("10.0.0.0/8"), "401 Unauthorized", "}}"),
+    ] {
+        keys.change(rules);
+        client.send(request).await;
+        let answer = client.read_until(end).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{answer}"
+        );
+    }
 }

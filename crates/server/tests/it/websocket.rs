@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use http::Request;
-use loggia_api::{Caller, Policy};
+use loggia_api::{Caller, DoorChange, Policy};
 use loggia_server::{KeyDigest, Keys, Origins, ServerOptions};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -184,6 +184,17 @@ async fn a_web_page_opens_one_only_with_a_key_or_from_an_origin_that_may() {
         Err(403)
     );
     assert_eq!(status(Origins::Any, evil).await, Ok(()));
+
+    let mut pages = None;
+    let server = TestServer::with_state(ServerOptions::default(), Policy::default(), |state| {
+        pages = Some(state.pages().clone());
+        state
+    })
+    .await;
+    let opened = async || Client::with(&server, &[("origin", evil)]).await.map(drop);
+    assert_eq!(opened().await, Err(403));
+    pages.unwrap().change(Origins::Any);
+    assert_eq!(opened().await, Ok(()));
 
     let server = with_key(&["backend"]).await;
     let key = ("authorization", "Bearer secret-of-alice-1");
@@ -399,4 +410,28 @@ async fn a_client_that_does_not_read_holds_its_engine_up() {
     sent.await;
     drop(client);
     chat.dropped().await;
+}
+
+#[tokio::test]
+async fn a_connection_has_the_body_limit_of_the_time_when_it_was_opened() {
+    let mut door = None;
+    let mut server = TestServer::with_state(ServerOptions::default(), Policy::default(), |state| {
+        door = Some(state.door().clone());
+        state
+    })
+    .await;
+    let door = door.unwrap();
+    let mut before = Client::of(&server).await;
+    let policy = Policy {
+        body_limit: 1000,
+        ..Policy::default()
+    };
+    door.change(DoorChange::new(door.backend().clone(), policy));
+    let mut after = Client::of(&server).await;
+    let large = json!({"input": "x".repeat(2000)});
+    after.create(large.clone()).await;
+    assert_eq!(after.closed().await, CloseCode::Size);
+    before.create(large).await;
+    server.chat().await.finish().await;
+    before.until("response.completed").await;
 }
