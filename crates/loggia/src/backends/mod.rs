@@ -58,8 +58,8 @@ pub(crate) struct Parts {
     engine: Option<Named>,
     /// Reads the metrics of the embedded models.
     engine_readings: Option<Readings>,
-    /// The names of the embedded models.
-    embedded: Vec<String>,
+    /// The embedded models.
+    models: Arc<[EmbeddedModel]>,
     pub(crate) servers: Servers,
 }
 
@@ -92,8 +92,7 @@ impl Backends {
     pub(crate) fn of(config: &Config, runtime: &Handle) -> Result<Self, SetupError> {
         let (mut here, missing) = model_files::find_all(config);
         model_files::give_drafts(&mut here, &missing, config).map_err(SetupError::PerModel)?;
-        let embedded: Vec<String> = here.iter().map(|model| model.name.clone()).collect();
-        let aliases = aliases(config, &embedded);
+        let aliases = aliases(config, &here);
         model_files::check_projectors(&here, &missing, config).map_err(SetupError::Projector)?;
         check_adapters(&here, config).map_err(SetupError::Adapter)?;
         check_per_model(&here, &aliases, config).map_err(SetupError::PerModel)?;
@@ -101,14 +100,16 @@ impl Backends {
         let parts = Parts {
             engine: engine.named,
             engine_readings: engine.readings,
-            embedded: embedded.clone(),
+            models: here.into(),
             servers: Servers::new(config, runtime),
         };
         let roster = parts.roster(config, parts.servers.named())?;
-        let drafts = here
-            .into_iter()
+        let models = parts.models.iter().cloned();
+        let drafts = models
             .filter_map(|model| Some((model.name, model.draft?)))
             .collect();
+        let names = parts.models.iter().map(|model| model.name.clone());
+        let embedded = names.collect();
         Ok(Backends {
             roster,
             parts,
@@ -123,11 +124,14 @@ impl Backends {
 }
 
 impl Parts {
-    /// Applies another configuration to the servers and the aliases. The embedded models stay.
+    /// Applies another configuration to the servers and the aliases. The embedded models stay; their
+    /// entries of `per_model` are checked.
     ///
     /// # Errors
     /// Fails if it has a mistake. Then nothing has changed.
     pub(crate) fn reload(&self, config: &Config) -> Result<Arc<Roster>, SetupError> {
+        let aliases = aliases(config, &self.models);
+        check_per_model(&self.models, &aliases, config).map_err(SetupError::PerModel)?;
         let next = self.servers.next(config);
         let roster = self.roster(config, next.named())?;
         self.servers.apply(next);
@@ -138,7 +142,7 @@ impl Parts {
     fn roster(&self, config: &Config, servers: Vec<Named>) -> Result<Arc<Roster>, SetupError> {
         let all = self.engine.iter().cloned().chain(servers);
         let members = all.map(|(name, _, backend)| (name.into(), backend));
-        let aliases = aliases(config, &self.embedded);
+        let aliases = aliases(config, &self.models);
         Ok(Arc::new(Roster::new(members, aliases)?))
     }
 
@@ -193,12 +197,12 @@ fn only_node(backend: &str, place: String) -> Node {
 
 /// The configured aliases, and the short name without the size for each embedded model: `smollm2`
 /// for `smollm2:135m`.
-fn aliases(config: &Config, embedded: &[String]) -> Vec<Alias> {
+fn aliases(config: &Config, embedded: &[EmbeddedModel]) -> Vec<Alias> {
     let mut aliases = config.aliases.to_vec();
-    for model in embedded {
-        if let Some(family) = models::family(model)
+    for EmbeddedModel { name, .. } in embedded {
+        if let Some(family) = models::family(name)
             && !aliases.iter().any(|alias| alias.from() == family)
-            && let Ok(alias) = Alias::new(family, model)
+            && let Ok(alias) = Alias::new(family, name)
         {
             aliases.push(alias);
         }

@@ -12,7 +12,7 @@ use super::keys;
 use super::listen::Listen;
 use super::names::check_variables;
 use super::origin::{Origin, Set};
-use super::settings::{Config, Settings};
+use super::settings::{Config, Settings, find};
 use super::sources::Sources;
 use super::value::{Engine, ModelName, Secret, Url, ValueError, strictness};
 
@@ -53,6 +53,15 @@ impl Config {
     /// answers at once.
     pub(crate) fn lines_at_once(&self) -> usize {
         self.batch_parallel.unwrap_or(*self.parallel).get() as usize
+    }
+
+    /// The settings that differ from those with which the program was started, and that take effect
+    /// after a restart.
+    pub(crate) fn pending_since(&self, started: &Self) -> Vec<&'static str> {
+        let mut pending = self.changed_since(started);
+        pending.retain(|setting| !find(setting).is_some_and(|setting| setting.is_live));
+        pending.extend(self.per_model.of_engine_changed_since(&started.per_model));
+        pending
     }
 
     /// The model folder, for commands that need nothing else.

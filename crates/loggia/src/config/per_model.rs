@@ -1,6 +1,6 @@
 //! `[per_model."NAME"]`: settings of one model or alias.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use loggia_api::ModelPolicy;
@@ -14,6 +14,20 @@ use super::value::{CacheType, ModelName, SamplingProfile, ValueError, strictness
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct PerModels(pub(crate) BTreeMap<String, PerModel>);
+
+impl PerModels {
+    /// The entries that differ from other ones and are not part of the policy: the embedded engine
+    /// reads them when it starts.
+    pub(super) fn of_engine_changed_since(&self, other: &Self) -> Vec<&'static str> {
+        let mut changed = BTreeSet::new();
+        for name in self.0.keys().chain(other.0.keys()) {
+            let (none, now, before) = (PerModel::default(), self.0.get(name), other.0.get(name));
+            let (now, before) = (now.unwrap_or(&none), before.unwrap_or(&none));
+            changed.extend(now.of_engine_changed_since(before));
+        }
+        changed.into_iter().collect()
+    }
+}
 
 impl FromStr for PerModels {
     type Err = ValueError;
@@ -46,6 +60,42 @@ pub(crate) struct PerModel {
 }
 
 impl PerModel {
+    fn of_engine_changed_since(&self, other: &Self) -> Vec<&'static str> {
+        // All fields, so that a new one is not forgotten.
+        let Self {
+            sampling_profile: _,
+            strict: _,
+            lenient: _,
+            options: _,
+            draft,
+            draft_tokens,
+            draft_always,
+            cache_type_k,
+            cache_type_v,
+        } = self;
+        let entries = [
+            ("per_model.draft", *draft != other.draft),
+            (
+                "per_model.draft_tokens",
+                *draft_tokens != other.draft_tokens,
+            ),
+            (
+                "per_model.draft_always",
+                *draft_always != other.draft_always,
+            ),
+            (
+                "per_model.cache_type_k",
+                *cache_type_k != other.cache_type_k,
+            ),
+            (
+                "per_model.cache_type_v",
+                *cache_type_v != other.cache_type_v,
+            ),
+        ];
+        let changed = entries.into_iter().filter(|(_, differs)| *differs);
+        changed.map(|(entry, _)| entry).collect()
+    }
+
     pub(crate) fn policy(&self) -> ModelPolicy {
         let options = self
             .options

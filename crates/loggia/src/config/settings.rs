@@ -297,12 +297,12 @@ settings! {
 
     /// The header in which a proxy that signs users in names the user of a request
     #[arg(long, value_name = "NAME")]
-    trusted_header: TrustedHeaderName { unset("none"), example "x-forwarded-user" }
+    trusted_header: TrustedHeaderName, live { unset("none"), example "x-forwarded-user" }
 
     /// The addresses of such proxies, as 10.1.2.3 or 10.0.0.0/8; may be repeated
     #[arg(long, value_name = "NETWORK")]
     #[serde(deserialize_with = "list")]
-    trusted_peers: Vec<String> { empty("127.0.0.1 and ::1"), example "10.0.0.0/8" }
+    trusted_peers: Vec<String>, live { empty("127.0.0.1 and ::1"), example "10.0.0.0/8" }
 
     /// A route of Ollama's own API that is passed on to Ollama servers, as /api/chat; may be repeated
     #[arg(long, value_name = "PATH")]
@@ -339,7 +339,7 @@ settings! {
     /// repeated
     #[arg(long, value_name = "ORIGIN")]
     #[serde(deserialize_with = "list")]
-    cors_origins: Vec<String> {
+    cors_origins: Vec<String>, live {
         unset("localhost, 127.0.0.1 and [::1], any port"),
         example "https://chat.example"
     }
@@ -452,7 +452,7 @@ settings! {
     /// The limits on fetching the images of one request, as bytes=5MiB,fetches=4; all entries are
     /// in docs/configuration.md
     #[arg(long, value_name = "ENTRY=VALUE,…", help_heading = LIMITS)]
-    images: ImagesTable {
+    images: ImagesTable, live {
         merged("below"),
         example "bytes=10MiB",
         table r#"{ bytes = "10MiB" }"#
@@ -460,7 +460,7 @@ settings! {
 
     /// Settings of single models, as smollm2:135m={strict=true}
     #[arg(long, value_name = "MODEL={KEY=VALUE,…}")]
-    per_model: PerModels {
+    per_model: PerModels, live {
         empty("empty"),
         example "smollm2:135m={strict=true}",
         table r#"{ "smollm2:135m" = { strict = true } }"#

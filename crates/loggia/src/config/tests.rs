@@ -397,6 +397,44 @@ fn a_setting_has_changed_if_its_value_differs_secrets_included() {
 }
 
 #[test]
+fn a_restart_is_needed_for_settings_that_a_reload_does_not_change() {
+    const STARTED: &str = r#"
+        workers = 2
+        strict = true
+        [per_model.m]
+        strict = true
+        draft = "small"
+        options = { top_k = 20 }
+    "#;
+    let started = load(Some(STARTED), &[], &[]).unwrap();
+    for (old, new, pending) in [
+        ("workers = 2", "workers = 3", &["workers"][..]),
+        ("strict = true", "strict = false", &[]),
+        ("top_k = 20", "top_k = 40", &[]),
+        (
+            "draft = \"small\"",
+            "draft = \"tiny\"",
+            &["per_model.draft"],
+        ),
+        (
+            "draft = \"small\"",
+            "draft_tokens = 3",
+            &["per_model.draft", "per_model.draft_tokens"],
+        ),
+        ("[per_model.m]", "[per_model.n]", &["per_model.draft"]),
+        (
+            "draft = \"small\"",
+            "draft = \"small\"\ncache_type_v = \"q8_0\"",
+            &["per_model.cache_type_v"],
+        ),
+    ] {
+        assert!(STARTED.contains(old), "{old}");
+        let now = load(Some(&STARTED.replacen(old, new, 1)), &[], &[]).unwrap();
+        assert_eq!(now.pending_since(&started), pending, "{old} -> {new}");
+    }
+}
+
+#[test]
 fn nothing_named_means_the_default_model() {
     assert!(load(None, &[], &[]).unwrap().names_no_backend());
     assert!(

@@ -26,14 +26,22 @@ const AT_ONCE: usize = 2;
 /// Fetches documents by the rules of images, and reads PDFs.
 pub(crate) struct ReadDocuments {
     fetcher: DocumentFetcher,
-    reading: Semaphore,
+    reading: Arc<Semaphore>,
 }
 
 impl ReadDocuments {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             fetcher: DocumentFetcher::new(limits),
-            reading: Semaphore::new(AT_ONCE),
+            reading: Arc::new(Semaphore::new(AT_ONCE)),
+        })
+    }
+
+    /// Returns a reader with other limits. Both together read at most [`AT_ONCE`] PDFs.
+    pub(crate) fn with_limits(&self, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            fetcher: DocumentFetcher::new(limits),
+            reading: Arc::clone(&self.reading),
         })
     }
 }

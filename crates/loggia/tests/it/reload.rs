@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::ollama::{MODEL, Ollama};
 use crate::support::served::Served;
@@ -66,22 +66,23 @@ impl Reloaded {
         answer
     }
 
-    /// The status and the text of the list of models.
-    fn models(&self, key: &str) -> String {
+    /// The whole answer to a request without a body, with one more header.
+    fn get(&self, path: &str, header: &str) -> String {
         let mut connection = TcpStream::connect(self.served.address).unwrap();
-        let head = "GET /v1/models HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n";
-        write!(connection, "{head}authorization: Bearer {key}\r\n\r\n").unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n");
+        write!(connection, "{head}{header}\r\n\r\n").unwrap();
         let mut text = String::new();
         connection.read_to_string(&mut text).unwrap();
         text
     }
 
+    /// The status and the text of the list of models.
+    fn models(&self, key: &str) -> String {
+        self.get("/v1/models", &format!("authorization: Bearer {key}"))
+    }
+
     fn metric(&self, name: &str) -> f64 {
-        let mut connection = TcpStream::connect(self.served.address).unwrap();
-        let head = "GET /metrics HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n";
-        write!(connection, "{head}authorization: Bearer {KEY}\r\n\r\n").unwrap();
-        let mut text = String::new();
-        connection.read_to_string(&mut text).unwrap();
+        let text = self.get("/metrics", &format!("authorization: Bearer {KEY}"));
         let mut lines = text.lines();
         let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.expect(&text).parse().unwrap()
@@ -113,6 +114,8 @@ fn settings_change_for_new_requests_and_no_stream_ends() {
     eventually("the key is another one", || {
         reloaded.models(KEY).starts_with("HTTP/1.1 401")
     });
+    let has_alias = |key: &str| reloaded.models(key).contains("\"other\"");
+    eventually("there is an alias", || has_alias(OTHER));
     let refused = reloaded.chat(OTHER, MODEL);
     assert!(
         refused.starts_with("HTTP/1.1 400") && refused.contains("nonsense"),
@@ -132,8 +135,9 @@ fn settings_change_for_new_requests_and_no_stream_ends() {
     let new = program.write("loggia.toml.new", config(&second, &more, KEY));
     std::fs::rename(new, program.path("loggia.toml")).unwrap();
     second.go_on.add_permits(1000);
-    eventually("it is reloaded", || {
-        reloaded.models(KEY).starts_with("HTTP/1.1 200")
+    eventually("the key is valid again", || has_alias(KEY));
+    eventually("the reload has ended", || {
+        reloaded.metric("loggia_config_settings_after_restart") < 0.5
     });
     assert_eq!(second.chats.load(Ordering::SeqCst), 0);
     let answer = reloaded.chat(KEY, "other");
@@ -153,6 +157,110 @@ fn settings_change_for_new_requests_and_no_stream_ends() {
 }
 
 #[test]
+fn pages_proxies_and_settings_of_models_change() {
+    let ollama = Ollama::start();
+    ollama.go_on.add_permits(1000);
+    let servers = format!("ollama = [\"gpu={}\"]\n", ollama.url());
+    let reloaded = Reloaded::start(&servers);
+    let page = "origin: https://chat.example";
+    let is_allowed = || {
+        let answer = reloaded.get("/healthz", page);
+        answer.contains("access-control-allow-origin: https://chat.example\r\n")
+    };
+    let of_user = || reloaded.get("/v1/models", "x-user: alice");
+    assert!(!is_allowed() && of_user().starts_with("HTTP/1.1 200"));
+    assert!(reloaded.chat(KEY, MODEL).contains("[DONE]"));
+
+    reloaded.write(&format!(
+        "{servers}cors_origins = [\"https://chat.example\"]\n"
+    ));
+    reloaded.hang_up();
+    eventually("the page is allowed", is_allowed);
+
+    reloaded.write(&format!(
+        "{servers}per_model.\"{MODEL}\" = {{ strict = true }}\n"
+    ));
+    reloaded.hang_up();
+    eventually("the page is no longer allowed", || !is_allowed());
+    eventually("the model is strict", || {
+        let answer = reloaded.chat(KEY, MODEL);
+        answer.starts_with("HTTP/1.1 400") && answer.contains("nonsense")
+    });
+
+    // Other proxies are trusted, and then those of this machine.
+    let trusted = format!("{servers}trusted_header = \"x-user\"\n");
+    reloaded.write(&format!("{trusted}trusted_peers = [\"10.0.0.0/8\"]\n"));
+    reloaded.hang_up();
+    eventually("a key is required", || {
+        of_user().starts_with("HTTP/1.1 401")
+    });
+    reloaded.write(&trusted);
+    reloaded.hang_up();
+    eventually("the proxy is trusted", || {
+        of_user().starts_with("HTTP/1.1 200")
+    });
+    assert!(reloaded.models(KEY).starts_with("HTTP/1.1 401"));
+}
+
+#[test]
+fn what_the_server_may_fetch_and_call_changes() {
+    let ollama = Ollama::start();
+    let servers = format!("ollama = [\"gpu={}\"]\n", ollama.url());
+    let reloaded = Reloaded::start(&servers);
+    let url = format!("{}/nothing", ollama.url());
+    let image = json!({"type": "image_url", "image_url": {"url": url}});
+    let message = |part: Value| json!([{"role": "user", "content": [part]}]);
+    let file = json!({"type": "input_file", "file_url": url});
+    let tool = json!({"type": "mcp", "server_label": "notes", "server_url": url});
+    let events = json!(["response.completed"]);
+    let requests = [
+        (
+            "/v1/chat/completions",
+            json!({"model": MODEL, "messages": message(image)}),
+        ),
+        (
+            "/v1/responses",
+            json!({"model": MODEL, "input": message(file)}),
+        ),
+        (
+            "/v1/responses",
+            json!({"model": MODEL, "input": "Hi", "tools": [tool]}),
+        ),
+        (
+            "/v1/webhook_endpoints",
+            json!({"name": "hook", "url": url, "event_types": events}),
+        ),
+    ];
+    let refused = || {
+        let refused = requests.iter().map(|(path, body)| {
+            let (_, answer) = reloaded.served.post(path, body);
+            let text = answer.to_string();
+            let is_refused = text.contains("not allowed") || text.contains("not public");
+            (is_refused, text)
+        });
+        refused.collect::<Vec<_>>()
+    };
+    let before = refused();
+    assert!(before.iter().all(|(refused, _)| *refused), "{before:?}");
+    let port = ollama.address.port();
+    reloaded.write(&format!(
+        "{servers}[images]\nports = [{port}]\nnetworks = [\"127.0.0.0/8\"]\n"
+    ));
+    reloaded.hang_up();
+    eventually("all of them are allowed", || {
+        refused().iter().all(|(refused, _)| !refused)
+    });
+    // The server was asked, and has no such thing.
+    let after = refused();
+    assert!(after[0].1.contains("status 404"), "{after:?}");
+    reloaded.write(&servers);
+    reloaded.hang_up();
+    eventually("none is allowed", || {
+        refused().iter().all(|(refused, _)| *refused)
+    });
+}
+
+#[test]
 fn a_mistake_changes_nothing_and_is_named() {
     let ollama = Ollama::start();
     ollama.go_on.add_permits(1000);
@@ -167,6 +275,16 @@ fn a_mistake_changes_nothing_and_is_named() {
         (
             "openai = [{ name = \"gpu\", url = \"http://127.0.0.1:9\" }]",
             "two backends have the name",
+        ),
+        ("cors_origins = [\"chat.example\"]", "is not an origin"),
+        (
+            "trusted_peers = [\"here\"]\ntrusted_header = \"x-user\"",
+            "trusted_peers",
+        ),
+        ("images = { networks = [\"here\"] }", "images.networks"),
+        (
+            "per_model.m = { sampling_profile = \"none\" }",
+            "sampling_profile",
         ),
     ] {
         // Beside the mistake there is a change that is none.

@@ -16,8 +16,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use loggia_api::Store;
 use loggia_api::store::{KeyStore, NodeStore, UsageStore};
+use loggia_api::{Documents, Store};
 use loggia_backend::Backend;
 use loggia_backend::emulate::Emulate;
 use loggia_backend::fetch_images::{FetchImages, WebhookSender};
@@ -69,7 +69,8 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
     let backend = backend(&backends.roster, config);
     let policy = policy_at(config, address);
     let state = AppState::new(backend.clone(), policy, options.clone());
-    let state = with_services(state, &keys, config, runtime)?;
+    let documents = ReadDocuments::new(config.images.limits());
+    let state = with_services(state, &keys, &documents, config, runtime)?;
     let last_reload = LastReload::of_start();
     let state = with_backends(state, &backends.parts).with_last_reload(last_reload.clone());
     follow_nodes(&backends.parts.servers, store.as_ref(), runtime).await;
@@ -96,6 +97,7 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
         &state,
         &options,
         backends.parts,
+        documents,
         last_reload,
     );
     let ended = tokio::select! {
@@ -210,14 +212,16 @@ fn shared_limits(config: &Config, runtime: &Handle) -> anyhow::Result<Option<Arc
 fn with_services(
     state: AppState,
     keys: &Arc<Keys>,
+    documents: &Arc<ReadDocuments>,
     config: &Config,
     runtime: &Handle,
 ) -> anyhow::Result<AppState> {
+    let documents = Arc::clone(documents) as Arc<dyn Documents>;
     let state = state
         .with_keys(Arc::clone(keys))
         .with_runtime(runtime.clone())
         .with_mcp(mcp(config))
-        .with_documents(ReadDocuments::new(config.images.limits()));
+        .with_documents(documents);
     Ok(match shared_limits(config, runtime)? {
         Some(limits) => state.with_shared_limits(limits),
         None => state,
@@ -251,9 +255,7 @@ async fn with_store(
     let state = state.with_blobs(blobs);
     runtime.spawn(state.keep_files(leftovers));
     runtime.spawn(state.work_on_vector_stores());
-    // Webhooks are held to the addresses and ports that images have.
-    let sender = WebhookSender::new(config.images.limits());
-    let state = state.with_webhooks(Arc::new(sender));
+    let state = state.with_webhooks(webhooks(config));
     runtime.spawn(state.deliver_webhooks());
     runtime.spawn(state.end_abandoned_responses());
     let parallel = config.lines_at_once();
@@ -291,6 +293,12 @@ fn warn_if_open(requires_key: bool, address: SocketAddr) {
     if !requires_key && !address.ip().is_loopback() {
         tracing::warn!(%address, "no API key is required, and this address can be reached from other machines");
     }
+}
+
+/// Returns the sender of webhooks. It may connect to the same addresses and ports as the fetching of
+/// images.
+fn webhooks(config: &Config) -> Arc<WebhookSender> {
+    Arc::new(WebhookSender::new(config.images.limits()))
 }
 
 /// Returns the client for MCP servers. It may connect to the same addresses and ports as the

@@ -48,10 +48,6 @@ pub(super) fn policy_at(config: &Config, address: SocketAddr) -> Policy {
 }
 
 pub(super) fn options(config: &Config) -> anyhow::Result<ServerOptions> {
-    let origins = match &*config.cors_origins {
-        Some(origins) => Origins::parse(origins).context("cors_origins")?,
-        None => Origins::default(),
-    };
     let of_this_machine = ServerOptions::default().workers;
     Ok(ServerOptions {
         workers: config
@@ -64,8 +60,8 @@ pub(super) fn options(config: &Config) -> anyhow::Result<ServerOptions> {
         shutdown_timeout: config.shutdown_timeout.0,
         websocket_timeout: config.websocket_timeout.0,
         websocket_idle_timeout: config.websocket_idle_timeout.0,
-        origins,
-        keys: Keys::of(key_rules(config, trusted(config)?)),
+        origins: origins(config)?,
+        keys: Keys::of(key_rules(config)?),
         tls: tls(config)?,
         metrics: config.metrics.0.then(Metrics::default),
         metrics_route: config.metrics_listen.value.is_none(),
@@ -73,14 +69,22 @@ pub(super) fn options(config: &Config) -> anyhow::Result<ServerOptions> {
     })
 }
 
-/// The API keys and their limits.
-pub(super) fn key_rules(config: &Config, trusted: Option<TrustedHeader>) -> KeyRules {
-    KeyRules {
+/// The web pages that may use the API.
+pub(super) fn origins(config: &Config) -> anyhow::Result<Origins> {
+    match &*config.cors_origins {
+        Some(origins) => Origins::parse(origins).context("cors_origins"),
+        None => Ok(Origins::default()),
+    }
+}
+
+/// The API keys and their limits, and the proxies that name users.
+pub(super) fn key_rules(config: &Config) -> anyhow::Result<KeyRules> {
+    Ok(KeyRules {
         keys: config::keys(&config.key),
         required: config.require_key.as_ref().map(|required| required.0),
         limits: config.limits.value.clone().map(|limits| limits.0),
-        trusted,
-    }
+        trusted: trusted(config)?,
+    })
 }
 
 /// The certificate, if there is one.
@@ -93,7 +97,7 @@ fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {
 }
 
 /// The header by which a proxy names users.
-pub(super) fn trusted(config: &Config) -> anyhow::Result<Option<TrustedHeader>> {
+fn trusted(config: &Config) -> anyhow::Result<Option<TrustedHeader>> {
     let Some(header) = config.trusted_header.value.clone() else {
         return Ok(None);
     };

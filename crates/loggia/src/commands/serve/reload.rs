@@ -7,17 +7,19 @@
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use loggia_api::{Door, Policy};
+use loggia_api::{Door, DoorChange};
 use loggia_backend::Backend as _;
-use loggia_server::{AppState, Keys, LastReload, ServerOptions, Tls, TlsError};
+use loggia_server::{AppState, Keys, LastReload, Pages, ServerOptions, Tls, TlsError};
 use tokio::time::MissedTickBehavior;
 
-use super::options::{key_rules, policy, policy_at, trusted};
-use super::{backend, refuse_to_be_open};
+use super::options::{key_rules, origins, policy_at};
+use super::{backend, mcp, refuse_to_be_open, webhooks};
 use crate::backends::Parts;
 use crate::config::{Config, Flags, find};
+use crate::documents::ReadDocuments;
 
 /// How often the files are looked at.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
@@ -32,8 +34,11 @@ pub(super) struct Reload {
     /// The address that the server listens on.
     address: SocketAddr,
     door: Door,
+    pages: Pages,
     keys: Keys,
     parts: Parts,
+    /// The reader of documents with which the server was started.
+    documents: Arc<ReadDocuments>,
     tls: Option<Tls>,
     last: LastReload,
 }
@@ -99,14 +104,17 @@ impl Reload {
         state: &AppState,
         options: &ServerOptions,
         parts: Parts,
+        documents: Arc<ReadDocuments>,
         last: LastReload,
     ) -> Self {
         Self {
             flags: flags.clone(),
             address,
             door: state.door().clone(),
+            pages: state.pages().clone(),
             keys: options.keys.clone(),
             parts,
+            documents,
             tls: options.tls.clone(),
             last,
         }
@@ -153,7 +161,7 @@ impl Reload {
 
     async fn reload(&self, started: &Config, applied: &mut Option<Config>) {
         let certificate = self.reload_certificate();
-        let config = match self.load(started).await {
+        let config = match self.load().await {
             Ok(config) => config,
             Err(error) => {
                 self.last.failed(format!("{error:#}"));
@@ -164,11 +172,9 @@ impl Reload {
             }
         };
         let before = applied.as_ref().unwrap_or(started);
-        let is_live = |setting: &&str| find(setting).is_some_and(|setting| setting.is_live);
         let mut changed = config.changed_since(before);
-        changed.retain(is_live);
-        let mut after_restart = config.changed_since(started);
-        after_restart.retain(|setting| !is_live(setting));
+        changed.retain(|setting| find(setting).is_some_and(|setting| setting.is_live));
+        let after_restart = config.pending_since(started);
         if changed.is_empty() {
             tracing::info!("the configuration was reloaded; no setting has changed that can");
         } else {
@@ -204,25 +210,27 @@ impl Reload {
     ///
     /// # Errors
     /// Fails if it has a mistake. Then nothing has changed.
-    async fn load(&self, started: &Config) -> anyhow::Result<Config> {
+    async fn load(&self) -> anyhow::Result<Config> {
         let config = Config::of_this_process(&self.flags)?;
-        // The trusted header takes effect after a restart.
-        let rules = key_rules(&config, trusted(started)?);
+        let (rules, origins) = (key_rules(&config)?, origins(&config)?);
         let requires_key = self.keys.would_be_required(&rules);
         refuse_to_be_open(&config, requires_key, self.address)?;
         let roster = self.parts.reload(&config)?;
         // Nothing fails from here on. A key that was removed is invalid at once, also if a backend
         // lets the reload wait.
         self.keys.change(rules);
+        self.pages.change(origins);
         self.parts.servers.resolve().await;
         // So that the first request does not wait for a backend that is away. Its error is found
         // again by the requests that need it.
         let _ = tokio::time::timeout(LISTED_WITHIN, roster.models()).await;
-        let policy = Policy {
-            models: policy(started).models,
-            ..policy_at(&config, self.address)
-        };
-        self.door.change(backend(&roster, started), policy);
+        let documents = self.documents.with_limits(config.images.limits());
+        self.door.change(DoorChange {
+            mcp: Some(mcp(&config)),
+            documents: Some(documents),
+            webhooks: Some(webhooks(&config)),
+            ..DoorChange::new(backend(&roster, &config), policy_at(&config, self.address))
+        });
         Ok(config)
     }
 }

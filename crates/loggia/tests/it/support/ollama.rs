@@ -81,7 +81,7 @@ fn show(asked: &str) -> String {
     let can = if asked.contains("embed") {
         "embedding"
     } else {
-        "completion"
+        r#"completion","vision"#
     };
     format!(r#"{{"capabilities":["{can}"],"model_info":{{}},"details":{{}}}}"#)
 }
