@@ -182,19 +182,41 @@ def loggia(*arguments: str, log: Path | None = None, environment: dict[str, str]
     exits with 0 when it is stopped."""
     with tempfile.TemporaryDirectory(prefix="loggia-test-") as folder:
         log = log or Path(folder) / "log"
-        command = [str(PROGRAM), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(data or folder), *arguments]
-        # Only this environment: no setting of the user who runs the tests.
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")}
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=clean | (environment or {}))
+        process = launched(log, "--data-dir", str(data or folder), *arguments, environment=environment, folder=folder)
         try:
             yield listening(process, log, until)
         except BaseException:
-            sys.stderr.write(f"--- the log of {' '.join(command)}\n{log.read_text(errors='replace')}---\n")
+            sys.stderr.write(f"--- the log of {' '.join(process.args)}\n{log.read_text(errors='replace')}---\n")
             raise
         finally:
             stop(process)
         assert process.returncode == 0, f"loggia ended with {process.returncode}:\n{log.read_text(errors='replace')}"
+
+
+@contextlib.contextmanager
+def killed(*arguments: str, data: Path, environment: dict[str, str] | None = None, until: str = "/readyz"):
+    """The address of a `loggia serve` that is killed at the end."""
+    log = data / "log"
+    process = launched(log, "--data-dir", str(data), *arguments, environment=environment, folder=data)
+    try:
+        yield listening(process, log, until)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def launched(
+    log: Path, *arguments: str, listen: str = "127.0.0.1:0", environment: dict[str, str] | None = None, folder: Path | str | None = None
+) -> subprocess.Popen:
+    """Starts a `loggia serve`, with its output in a file."""
+    command = [str(PROGRAM), "serve", "--listen", listen, *map(str, arguments)]
+    with log.open("wb") as output:
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=clean_environment(environment))
+
+
+def clean_environment(more: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment without the settings of the user who runs the tests, with these variables."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")} | (more or {})
 
 
 def listening(process: subprocess.Popen, log: Path, until: str) -> str:

@@ -4,12 +4,8 @@ Needs PostgreSQL and Valkey (or Redis) on the machine; otherwise the tests are s
 """
 
 import contextlib
-import glob
 import json
-import os
-import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -19,18 +15,16 @@ import urllib.request
 
 import pytest
 
+import postgres
 import scripted_upstream as script
-from targets import PROGRAM, STOP_LIMIT, listening
+from targets import STOP_LIMIT, launched, listening
 
 KEY = "0123456789-load-key"
 # The time from the end of a fault until everything is answered again.
 RECOVERED_WITHIN = 2.0
-PATHS = sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
-POSTGRES = shutil.which("initdb", path=os.pathsep.join([os.environ["PATH"], *PATHS]))
 VALKEY = shutil.which("valkey-server") or shutil.which("redis-server")
-USER = next((user.pw_name for user in pwd.getpwall() if user.pw_name in ("postgres", "nobody")), None) if os.geteuid() == 0 else None
 
-pytestmark = pytest.mark.skipif(not POSTGRES or not VALKEY, reason="no PostgreSQL or no Valkey")
+pytestmark = pytest.mark.skipif(not postgres.programs() or not VALKEY, reason="no PostgreSQL or no Valkey")
 
 
 def free_port() -> int:
@@ -41,12 +35,12 @@ def free_port() -> int:
 class Service:
     """A program that is killed and started again."""
 
-    def __init__(self, command: list[str], port: int, user: str | None = None):
-        self.command, self.port, self.user, self.process = command, port, user, None
+    def __init__(self, command: list[str], port: int):
+        self.command, self.port, self.process = command, port, None
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self.command, user=self.user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + 60
         while time.monotonic() < end:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -55,30 +49,8 @@ class Service:
         raise AssertionError(f"it does not listen: {self.command}")
 
     def kill(self) -> None:
-        # With all its processes: those of PostgreSQL's connections live on without it.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
-
-
-@contextlib.contextmanager
-def postgres(folder):
-    folder.mkdir()
-    if USER:
-        shutil.chown(folder, USER)
-        for parent in folder.parents:
-            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o011)
-    data, port = folder / "data", free_port()
-    made = [POSTGRES, "-D", str(data), "-U", "loggia", "-A", "trust", "--no-sync", "-E", "UTF8"]
-    subprocess.run(made, user=USER, check=True, stdout=subprocess.DEVNULL, cwd=folder)
-    program = os.path.join(os.path.dirname(os.path.realpath(POSTGRES)), "postgres")
-    service = Service([program, "-D", str(data), "-k", str(folder), "-h", "127.0.0.1", "-p", str(port), "-c", "fsync=off"], port, USER)
-    service.url = f"postgres://loggia@127.0.0.1:{port}/postgres"
-    try:
-        yield service
-    finally:
-        service.kill()
 
 
 @contextlib.contextmanager
@@ -102,13 +74,11 @@ class Replica:
     def start(self) -> None:
         self.number += 1
         log = self.folder / f"log-{self.number}"
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")}
         # The same address each time, so that clients need not know.
         listen = self.url.removeprefix("http://") if self.number > 1 else "127.0.0.1:0"
-        command = [str(PROGRAM), "serve", "--listen", listen, "--data-dir", str(self.folder / "data"), *self.arguments]
-        with log.open("wb") as output:
-            environment = clean | {"LOGGIA_KEYS": "load", "LOGGIA_KEY_LOAD": KEY, "LOGGIA_LOG": "warn"}
-            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        environment = {"LOGGIA_KEYS": "load", "LOGGIA_KEY_LOAD": KEY, "LOGGIA_LOG": "warn"}
+        data = ["--data-dir", str(self.folder / "data")]
+        self.process = launched(log, *data, *self.arguments, listen=listen, environment=environment)
         self.url = listening(self.process, log, "/healthz")
 
     def kill(self) -> None:
@@ -129,7 +99,7 @@ def installation(folder):
         return script.stream(script.line("Hel", done=False), script.line("lo"))
 
     with script.upstream(script.ollama(slowly)) as one, script.upstream(script.ollama(slowly)) as other:
-        with postgres(folder / "postgres") as database, valkey(folder / "valkey") as limits:
+        with postgres.server() as database, valkey(folder / "valkey") as limits:
             seal = folder / "seal-keys"
             arguments = ["--ollama", f"gpu={one}", "--ollama", f"gpu={other}", "--store-url", database.url, "--seal-keys", str(seal)]
             arguments += ["--limits-url", limits.url, "--limits-servers", "2", "--limits", "requests_per_minute=1000000"]

@@ -19,7 +19,7 @@ import official
 import postgres
 import questions
 import s3_server
-from targets import HERE, PROGRAM, listening, loggia, printing_its_address, stop
+from targets import HERE, PROGRAM, clean_environment, launched, listening, loggia, printing_its_address, stop
 
 MODEL = "smollm2:135m"
 
@@ -41,10 +41,8 @@ def killed_later(upstream, bucket, database, folder):
     """The client of a loggia, and its process, which a test may kill."""
     folder.mkdir()
     log = folder / "log"
-    command = [PROGRAM, "serve", "--listen", "127.0.0.1:0", "--data-dir", folder, "--ollama", upstream, "--store-url", database]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")}
-    with log.open("wb") as output:
-        process = subprocess.Popen([*command, *bucket.arguments], stdout=output, stderr=subprocess.STDOUT, env=clean | bucket.environment)
+    arguments = ["--data-dir", folder, "--ollama", upstream, "--store-url", database, *bucket.arguments]
+    process = launched(log, *arguments, environment=bucket.environment)
     try:
         yield official.client(listening(process, log, "/readyz")), process
     finally:
@@ -160,10 +158,9 @@ def test_a_bucket_that_is_away_is_a_503_and_works_when_it_is_back(upstream, buck
 
 def test_a_bucket_that_cannot_be_used_is_an_error_of_the_start_and_of_check(upstream, bucket, tmp_path):
     def ended(command: str, *arguments: str, folder="data", **environment: str) -> tuple[int, str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")}
         usual = {"--files-url": "s3://files/loggia", "--files-endpoint": bucket.endpoint} | dict(zip(arguments[::2], arguments[1::2], strict=True))
         started = [PROGRAM, command, "--data-dir", tmp_path / folder, "--ollama", upstream, *(word for pair in usual.items() for word in pair)]
-        done = subprocess.run([*started, "--listen", "127.0.0.1:0"], capture_output=True, text=True, timeout=60, env=clean | bucket.environment | environment)
+        done = subprocess.run([*started, "--listen", "127.0.0.1:0"], capture_output=True, text=True, timeout=60, env=clean_environment(bucket.environment | environment))
         text = done.stdout + done.stderr
         assert s3_server.SECRET not in text and "another-secret" not in text, text
         return done.returncode, text

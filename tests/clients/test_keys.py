@@ -2,7 +2,6 @@
 keys`, the routes `/admin/keys`, and what a client sees beyond a limit."""
 
 import json
-import os
 import subprocess
 import time
 import urllib.error
@@ -14,7 +13,7 @@ import pytest
 
 import official
 import questions
-from targets import HERE, PROGRAM, listening, loggia, printing_its_address, stop
+from targets import HERE, PROGRAM, clean_environment, launched, listening, loggia, printing_its_address, stop
 
 MODEL = "smollm2:135m"
 
@@ -27,9 +26,8 @@ def upstream():
 
 def keys(folder, *arguments, fails=False) -> str:
     """Runs `loggia keys`, and returns what it prints."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")}
     command = [str(PROGRAM), "keys", *arguments, "--data-dir", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean, cwd=folder)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean_environment(), cwd=folder)
     assert (done.returncode != 0) == fails, done.stderr
     return done.stderr if fails else done.stdout.strip()
 
@@ -159,13 +157,11 @@ def test_a_budget_survives_a_restart(upstream, tmp_path):
 
 
 def test_without_a_key_only_this_machine_is_served(upstream, tmp_path):
-    command = [str(PROGRAM), "serve", "--listen", "0.0.0.0:0", "--ollama", upstream, "--data-dir", str(tmp_path)]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert refused.returncode != 0 and "loggia keys create" in refused.stderr, refused.stderr
+    arguments, log = ["--ollama", upstream, "--data-dir", str(tmp_path)], tmp_path / "log"
+    refused = launched(log, *arguments, listen="0.0.0.0:0").wait(60)
+    assert refused != 0 and "loggia keys create" in log.read_text(), log.read_text()
     keys(tmp_path, "create", "alice")
-    log = tmp_path / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    process = launched(log, *arguments, listen="0.0.0.0:0")
     try:
         url = listening(process, log, "/readyz").replace("0.0.0.0", "127.0.0.1")
         assert not may(url, "anything")

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import random
-import subprocess
 import threading
 import time
 
@@ -18,7 +17,7 @@ import json_lines
 import official
 import s3_server
 from odd_upstreams import Quiet, serving
-from targets import PROGRAM, listening, stop
+from targets import launched, listening, stop
 
 ROUNDS = int(os.environ.get("LOGGIA_KILL_ROUNDS", "4"))
 # How long a server lives, in seconds after it answers.
@@ -166,16 +165,11 @@ def test_nothing_is_lost_or_twice_or_half_after_kills(kind, tmp_path):
         upstream = stack.enter_context(engine())
         bucket = stack.enter_context(s3_server.bucket()) if kind == "bucket" else None
         arguments, environment = (bucket.arguments, bucket.environment) if bucket else ([], {})
-        command = [
-            PROGRAM, "serve", "--listen", "127.0.0.1:0", "--data-dir", tmp_path / "data", "--openai", f"m={upstream}/v1",
-            "--embedding-model", "m", "--batch-clients", "100", *arguments,
-        ]
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")} | environment
+        arguments = ["--data-dir", tmp_path / "data", "--openai", f"m={upstream}/v1", "--embedding-model", "m", "--batch-clients", "100", *arguments]
         work, log = Work(), tmp_path / "log"
         chance = random.Random(55)
         for _ in range(ROUNDS):
-            with log.open("wb") as output:
-                process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=clean)
+            process = launched(log, *arguments, environment=environment)
             until = threading.Event()
             try:
                 url = listening(process, log, "/healthz")
@@ -187,8 +181,7 @@ def test_nothing_is_lost_or_twice_or_half_after_kills(kind, tmp_path):
                 process.wait()
                 until.set()
             clients.join()
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=clean)
+        process = launched(log, *arguments, environment=environment)
         try:
             client = official.client(listening(process, log, "/healthz"))
             work.check(client)

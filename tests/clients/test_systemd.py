@@ -6,23 +6,18 @@ import signal
 import socket
 import subprocess
 
-from targets import PROGRAM, STOP_LIMIT, listening, status_of
+from targets import PROGRAM, STOP_LIMIT, clean_environment, launched, listening, status_of
 
 # Needs no backend that answers.
-ARGUMENTS = ["serve", "--openai", "none=http://127.0.0.1:9/v1"]
-
-
-def environment(**more: str) -> dict:
-    return {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")} | more
+ARGUMENTS = ["--openai", "none=http://127.0.0.1:9/v1"]
 
 
 def test_systemd_is_notified_when_the_server_serves_and_when_it_stops(tmp_path):
     path, log = tmp_path / "notify", tmp_path / "log"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, log.open("wb") as output:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(str(path))
         notified.settimeout(60)
-        command = [str(PROGRAM), *ARGUMENTS, "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path)]
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment(NOTIFY_SOCKET=str(path)))
+        process = launched(log, *ARGUMENTS, "--data-dir", str(tmp_path), environment={"NOTIFY_SOCKET": str(path)})
         try:
             assert notified.recv(1000).strip() == b"READY=1"
             address = re.search(r"listening on (http://[0-9.:]+)", log.read_text())[1]
@@ -43,10 +38,10 @@ def test_the_socket_that_systemd_passes_is_served(tmp_path):
         early = socket.create_connection(passed.getsockname())
         early.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         # The address of the configuration is in use, and does not matter.
-        command = [str(PROGRAM), *ARGUMENTS, "--listen", address.removeprefix("http://"), "--data-dir", str(tmp_path)]
+        command = [str(PROGRAM), "serve", *ARGUMENTS, "--listen", address.removeprefix("http://"), "--data-dir", str(tmp_path)]
         shell = ["sh", "-c", 'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" "$@"', *command]
         process = subprocess.Popen(
-            shell, stdout=output, stderr=subprocess.STDOUT, env=environment(), pass_fds=(3,), preexec_fn=lambda: os.dup2(passed.fileno(), 3)
+            shell, stdout=output, stderr=subprocess.STDOUT, env=clean_environment(), pass_fds=(3,), preexec_fn=lambda: os.dup2(passed.fileno(), 3)
         )
         try:
             assert listening(process, log, "/healthz") == address

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import scripted_upstream as script
-from targets import PROGRAM, START_LIMIT, stop
+from targets import PROGRAM, START_LIMIT, launched, stop
 
 GOOD = script.stream(script.line("Hel", done=False), script.line("lo"))
 
@@ -90,10 +90,8 @@ def serving(folder, paths: dict):
     certificate(folder, "first")
     config, log = folder / "loggia.toml", folder / "log"
     with script.upstream(paths) as upstream:
-        config.write_text(f'listen = "127.0.0.1:0"\ndata_dir = "data"\ntls_cert = "tls.crt"\ntls_key = "tls.key"\nollama = ["{upstream}"]\n')
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")}
-        with log.open("wb") as output:
-            process = subprocess.Popen([str(PROGRAM), "serve", "--config", str(config)], stdout=output, stderr=subprocess.STDOUT, env=clean)
+        config.write_text(f'data_dir = "data"\ntls_cert = "tls.crt"\ntls_key = "tls.key"\nollama = ["{upstream}"]\n')
+        process = launched(log, "--config", str(config))
         try:
             yield Server(folder, process, log)
         finally:

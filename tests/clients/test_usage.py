@@ -1,14 +1,13 @@
 """The usage of API keys: what a server writes, and `loggia usage` prints."""
 
 import json
-import os
 import subprocess
 import time
 
 import openai
 
 import scripted_upstream as script
-from targets import PROGRAM, START_LIMIT, listening, loggia
+from targets import PROGRAM, START_LIMIT, clean_environment, killed, loggia
 
 KEYS = {"LOGGIA_KEYS": "alice,bob", "LOGGIA_KEY_ALICE": "the-long-key-of-alice", "LOGGIA_KEY_BOB": "the-long-key-of-bob"}
 GOOD = script.stream(script.line("Hel", done=False), script.line("lo"))
@@ -20,9 +19,8 @@ def ask(url: str, key: str, model: str = "m") -> None:
 
 
 def usage(data, *arguments: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")}
     command = [str(PROGRAM), "usage", "--data-dir", str(data), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=clean).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=clean_environment()).stdout
 
 
 def rows(data) -> list[dict]:
@@ -49,22 +47,12 @@ def test_each_key_has_its_requests_and_tokens_by_day_and_model(tmp_path):
 
 
 def test_what_was_used_survives_a_kill_but_for_the_last_second(tmp_path):
-    log = tmp_path / "log"
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGGIA_")}
-    with script.upstream(script.ollama(GOOD)) as upstream:
-        command = [str(PROGRAM), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path), "--ollama", upstream]
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=clean | KEYS)
-        try:
-            url = listening(process, log, "/readyz")
-            for _ in range(5):
-                ask(url, "the-long-key-of-alice")
-            end = time.monotonic() + START_LIMIT
-            while sum(row["requests"] for row in rows(tmp_path)) < 5 and time.monotonic() < end:
-                time.sleep(0.1)
-        finally:
-            process.kill()
-            process.wait()
+    with script.upstream(script.ollama(GOOD)) as upstream, killed("--ollama", upstream, data=tmp_path, environment=KEYS) as url:
+        for _ in range(5):
+            ask(url, "the-long-key-of-alice")
+        end = time.monotonic() + START_LIMIT
+        while sum(row["requests"] for row in rows(tmp_path)) < 5 and time.monotonic() < end:
+            time.sleep(0.1)
     assert sum(row["requests"] for row in rows(tmp_path)) == 5
 
 

@@ -3,14 +3,13 @@ the embedding model are real."""
 
 import concurrent.futures
 import contextlib
-import subprocess
 import time
 
 import openai
 import pytest
 
 import official
-from targets import EMBEDDING_MODEL, MODEL, PROGRAM, listening, loggia
+from targets import EMBEDDING_MODEL, MODEL, killed, loggia
 
 TEXTS = {
     "cats.md": "# Cats\n\nCats purr when they are content, and sleep for most of the day.",
@@ -27,20 +26,6 @@ ARGUMENTS = ["--model", str(MODEL), "--model", str(EMBEDDING_MODEL), "--embeddin
 def served(folder):
     with loggia(*ARGUMENTS, "--context", "2048", "--threads", "1", data=folder) as url:
         yield official.client(url)
-
-
-@contextlib.contextmanager
-def killed(folder):
-    """The client of a loggia that is killed at the end."""
-    log = folder / "log"
-    command = [str(PROGRAM), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(folder), *ARGUMENTS, "--threads", "1"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
-    try:
-        yield official.client(listening(process, log, "/readyz"))
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +137,8 @@ def test_changes_at_the_same_time_are_all_kept(client):
 
 
 def test_files_that_a_killed_server_was_reading_are_read_by_the_next(tmp_path):
-    with killed(tmp_path) as client:
+    with killed(*ARGUMENTS, "--threads", "1", data=tmp_path) as url:
+        client = official.client(url)
         texts = [f"Text {number}. " + "Some words about cats and rockets. " * 200 for number in range(20)]
         ids = [client.files.create(file=(f"{number}.txt", text.encode()), purpose="assistants").id for number, text in enumerate(texts)]
         store = client.vector_stores.create(file_ids=ids).id

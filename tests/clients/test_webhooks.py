@@ -5,7 +5,6 @@ import contextlib
 import http.server
 import json
 import queue
-import subprocess
 import threading
 
 import openai
@@ -14,7 +13,7 @@ import pytest
 import official
 import scripted_model
 from scripted_model import Said
-from targets import PROGRAM, listening, loggia
+from targets import killed, loggia
 
 RESPONSES = ["response.completed", "response.failed", "response.cancelled", "response.incomplete"]
 BATCHES = ["batch.completed", "batch.failed", "batch.cancelled", "batch.expired"]
@@ -140,20 +139,6 @@ def test_endpoints_are_listed_changed_tested_and_rotated(client, receiver):
         client.webhooks.verify_signature(body, headers, secret=rotated.signing_secret)
 
 
-@contextlib.contextmanager
-def killed(arguments, folder):
-    """The client of a loggia that is killed at the end."""
-    log = folder / "log"
-    command = [str(PROGRAM), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(folder), *arguments]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
-    try:
-        yield official.client(listening(process, log, "/readyz"))
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_a_response_whose_server_is_killed_has_failed_and_nobody_has_to_fetch_it(receiver, tmp_path):
     asked, ends = threading.Event(), threading.Event()
 
@@ -163,7 +148,8 @@ def test_a_response_whose_server_is_killed_has_failed_and_nobody_has_to_fetch_it
         return Said("Too late.")
 
     with engine(receiver, tmp_path, never_answers) as arguments:
-        with killed(arguments, tmp_path) as client:
+        with killed(*arguments, data=tmp_path) as url:
+            client = official.client(url)
             endpoint = client.webhooks.create(name="mine", url=receiver.url, event_types=RESPONSES)
             response = in_background(client)
             assert asked.wait(30)
@@ -179,7 +165,8 @@ def test_a_response_whose_server_is_killed_has_failed_and_nobody_has_to_fetch_it
 
 def test_an_event_survives_a_kill(receiver, tmp_path):
     with engine(receiver, tmp_path) as arguments:
-        with killed(arguments, tmp_path) as client:
+        with killed(*arguments, data=tmp_path) as url:
+            client = official.client(url)
             endpoint = client.webhooks.create(name="mine", url=receiver.url, event_types=RESPONSES)
             receiver.usual = 503
             response = in_background(client)
