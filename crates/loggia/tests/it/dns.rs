@@ -2,15 +2,15 @@
 //! runs with a `/etc/resolv.conf` of its own, for which it needs a mount namespace: without root, the
 //! test does nothing.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::ollama::{MODEL, Ollama};
+use crate::support::request::{rest, send};
 use crate::support::served::Served;
 use crate::support::{Program, eventually};
 
@@ -79,28 +79,12 @@ fn may_mount() -> bool {
 }
 
 fn ask(address: SocketAddr) -> String {
-    let body = json!({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]});
-    let body = body.to_string();
-    let length = body.len();
-    let mut connection = TcpStream::connect(address).unwrap();
-    write!(
-        connection,
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\
-         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
-    answer
+    let chat = json!({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]});
+    rest(send(address, "POST /v1/chat/completions", "", &chat))
 }
 
 fn metrics(address: SocketAddr) -> String {
-    let mut connection = TcpStream::connect(address).unwrap();
-    let head = "GET /metrics HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n";
-    connection.write_all(head.as_bytes()).unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
-    answer
+    rest(send(address, "GET /metrics", "", &Value::Null))
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A backend of several servers, of which one stops and is started again.
 
 #![cfg(unix)]
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::Program;
 use crate::support::ollama::{MODEL, Ollama};
+use crate::support::request::{self, bearer, rest};
 use crate::support::served::Served;
+use crate::support::{Program, eventually};
 
 /// Two servers, and the program with both as nodes 1 and 2 of the backend `gpu`.
 fn fleet() -> (Ollama, Ollama, Served) {
@@ -27,43 +28,17 @@ fn fleet() -> (Ollama, Ollama, Served) {
     (first, second, served)
 }
 
-fn send(address: SocketAddr, stream: bool) -> TcpStream {
+fn send(address: SocketAddr, stream: bool) -> BufReader<TcpStream> {
     send_as(address, "none", &json!({"stream": stream}))
 }
 
 /// Sends a chat with an API key and further fields.
-fn send_as(address: SocketAddr, key: &str, more: &Value) -> TcpStream {
+fn send_as(address: SocketAddr, key: &str, more: &Value) -> BufReader<TcpStream> {
     let mut body = json!({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]});
     for (name, value) in more.as_object().unwrap() {
         body[name] = value.clone();
     }
-    let body = body.to_string();
-    let length = body.len();
-    let mut connection = TcpStream::connect(address).unwrap();
-    write!(
-        connection,
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\
-         content-type: application/json\r\nauthorization: Bearer {key}\r\n\
-         content-length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
-    connection
-}
-
-fn answer(mut connection: TcpStream) -> String {
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-/// Waits until the condition is true.
-#[track_caller]
-fn until(mut is_so: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !is_so() {
-        assert!(since.elapsed() < Duration::from_secs(20), "it never is so");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    request::send(address, "POST /v1/chat/completions", &bearer(key), &body)
 }
 
 #[test]
@@ -76,12 +51,12 @@ fn requests_that_have_not_begun_survive_the_end_of_their_node() {
         .map(|number| send(served.address, number % 2 == 0))
         .collect();
     let chats = |node: &Ollama| node.chats.load(Ordering::SeqCst);
-    until(|| chats(&first) + chats(&second) == 16);
+    eventually("all are asked", || chats(&first) + chats(&second) == 16);
     assert_eq!((chats(&first), chats(&second)), (8, 8));
     drop(first);
     second.begin.add_permits(1);
     for connection in asked {
-        let answer = answer(connection);
+        let answer = rest(connection);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(
             answer.contains("x-loggia-served-by: gpu@2; model=small:latest"),
@@ -99,40 +74,41 @@ fn a_begun_stream_ends_with_an_error_and_the_node_is_used_again_when_it_is_back(
     for node in nodes.iter().flatten() {
         node.go_on.forget_permits(1000);
     }
-    let mut stream = BufReader::new(send(served.address, true));
+    let mut stream = send(served.address, true);
     let mut begun = String::new();
     while !begun.contains("Hel") {
         assert_ne!(stream.read_line(&mut begun).unwrap(), 0, "{begun}");
     }
     let at = usize::from(begun.contains("gpu@2"));
     let address = nodes[at].take().unwrap().address;
-    let mut rest = String::new();
-    stream.read_to_string(&mut rest).unwrap();
+    let ended = rest(stream);
     assert!(
-        rest.contains("\"error\"") && !rest.contains("[DONE]"),
-        "{rest}"
+        ended.contains("\"error\"") && !ended.contains("[DONE]"),
+        "{ended}"
     );
 
     let other = nodes[1 - at].as_ref().unwrap();
     other.go_on.add_permits(1000);
     for _ in 0..4 {
-        let answer = answer(send(served.address, false));
+        let answer = rest(send(served.address, false));
         assert!(answer.contains(&format!("gpu@{}", 2 - at)), "{answer}");
     }
     let back = Ollama::start_at(address);
     back.go_on.add_permits(1000);
     let since = Instant::now();
-    until(|| answer(send(served.address, false)).contains(&format!("gpu@{}", at + 1)));
+    eventually("the node is used again", || {
+        rest(send(served.address, false)).contains(&format!("gpu@{}", at + 1))
+    });
     assert!(since.elapsed() < Duration::from_secs(2), "{since:?}");
 }
 
 #[test]
 fn when_all_nodes_are_away_the_error_says_so_until_one_is_back() {
     let (first, second, served) = fleet();
-    assert!(answer(send(served.address, false)).starts_with("HTTP/1.1 200"));
+    assert!(rest(send(served.address, false)).starts_with("HTTP/1.1 200"));
     let address = first.address;
     drop((first, second));
-    let refused = answer(send(served.address, false));
+    let refused = rest(send(served.address, false));
     assert!(refused.starts_with("HTTP/1.1 502"), "{refused}");
     assert!(
         refused.contains("the backend `gpu` cannot be reached"),
@@ -141,7 +117,9 @@ fn when_all_nodes_are_away_the_error_says_so_until_one_is_back() {
     let back = Ollama::start_at(address);
     back.go_on.add_permits(1000);
     let since = Instant::now();
-    until(|| answer(send(served.address, false)).starts_with("HTTP/1.1 200"));
+    eventually("it answers again", || {
+        rest(send(served.address, false)).starts_with("HTTP/1.1 200")
+    });
     assert!(since.elapsed() < Duration::from_secs(2), "{since:?}");
 }
 
@@ -153,15 +131,17 @@ fn requests_wait_for_their_turn_and_are_refused_when_the_queue_is_full() {
     let served = Served::start(Program::new(), &arguments);
     // The answer has begun and goes on: the request keeps its place in the queue until the whole
     // body has ended.
-    let mut running = BufReader::new(send(served.address, true));
+    let mut running = send(served.address, true);
     let mut begun = String::new();
     while !begun.contains("Hel") {
         assert_ne!(running.read_line(&mut begun).unwrap(), 0, "{begun}");
     }
     let others = [(); 2].map(|()| send(served.address, true));
-    let mut answers = others.map(|connection| std::thread::spawn(|| answer(connection)));
+    let mut answers = others.map(|connection| std::thread::spawn(|| rest(connection)));
     // One of the two requests waits; the other is refused at once.
-    until(|| answers.iter().any(std::thread::JoinHandle::is_finished));
+    eventually("one is answered", || {
+        answers.iter().any(std::thread::JoinHandle::is_finished)
+    });
     answers.sort_by_key(|answer| !answer.is_finished());
     let [refused, waits] = answers;
     let refused = refused.join().unwrap();
@@ -198,7 +178,7 @@ fn a_key_with_the_scope_has_priority_and_streams_tell_their_place() {
     };
     let begin = |key, tier| {
         let asked = json!({"stream": true, "service_tier": tier});
-        BufReader::new(send_as(served.address, key, &asked))
+        send_as(served.address, key, &asked)
     };
     let mut running = begin(plain, "default");
     wait_for(&mut running, "Hel");
@@ -218,12 +198,10 @@ fn a_key_with_the_scope_has_priority_and_streams_tell_their_place() {
         (flex, "flex"),
     ] {
         ollama.go_on.add_permits(1);
-        let mut rest = String::new();
-        let mut stream = stream;
-        stream.read_to_string(&mut rest).unwrap();
-        assert!(rest.contains("[DONE]"), "{rest}");
+        let ended = rest(stream);
+        assert!(ended.contains("[DONE]"), "{ended}");
         let tier = format!("\"service_tier\":\"{tier}\"");
-        assert!(rest.contains(&tier), "{tier}: {rest}");
+        assert!(ended.contains(&tier), "{tier}: {ended}");
         ollama.go_on.forget_permits(1);
     }
 }
@@ -246,7 +224,7 @@ fn an_alias_falls_back_across_kinds_of_backends_and_comes_back() {
         "--openai", &away, "--ollama", &first, "--ollama", &second, "--alias", &alias,
     ];
     let served = Served::start(Program::new(), &arguments);
-    let ask = || answer(send_as(served.address, "none", &json!({"model": "chat"})));
+    let ask = || rest(send_as(served.address, "none", &json!({"model": "chat"})));
     let by = |node: &str| format!("x-loggia-served-by: {node}; model={MODEL}");
     let answered = ask();
     assert!(answered.contains(&by("gpu")), "{answered}");
@@ -257,16 +235,14 @@ fn an_alias_falls_back_across_kinds_of_backends_and_comes_back() {
     assert!(answered.contains(&by("spare")), "{answered}");
     let back = Ollama::start_at(address);
     back.go_on.add_permits(1000);
-    until(|| ask().contains(&by("gpu")));
+    eventually("the first target answers again", || {
+        ask().contains(&by("gpu"))
+    });
 }
 
 /// The text of `/metrics`.
 fn metrics(address: SocketAddr) -> String {
-    let mut connection = TcpStream::connect(address).unwrap();
-    connection
-        .write_all(b"GET /metrics HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n")
-        .unwrap();
-    answer(connection)
+    rest(request::send(address, "GET /metrics", "", &Value::Null))
 }
 
 #[test]
@@ -280,7 +256,7 @@ fn under_load_no_request_is_lost_when_a_node_ends_again_and_again() {
             std::thread::spawn(move || {
                 let mut answers = Vec::new();
                 while !stop.load(Ordering::SeqCst) {
-                    answers.push(answer(send(address, stream)));
+                    answers.push(rest(send(address, stream)));
                 }
                 (stream, answers)
             })
@@ -293,17 +269,19 @@ fn under_load_no_request_is_lost_when_a_node_ends_again_and_again() {
     };
     let mut node = first;
     for _ in 0..3 {
-        until(|| chats(&node) >= 20);
+        eventually("the node is used", || chats(&node) >= 20);
         let at = node.address;
         drop(node);
         let before = chats(&second);
-        until(|| chats(&second) >= before + 20 && is_up(0));
+        eventually("the other one is used", || {
+            chats(&second) >= before + 20 && is_up(0)
+        });
         node = Ollama::start_at(at);
         node.go_on.add_permits(1000);
         let since = Instant::now();
-        until(|| chats(&node) > 0);
+        eventually("the node is used again", || chats(&node) > 0);
         assert!(since.elapsed() < Duration::from_secs(2), "{since:?}");
-        until(|| is_up(1));
+        eventually("it is up", || is_up(1));
     }
     stop.store(true, Ordering::SeqCst);
     for client in clients {
@@ -338,7 +316,9 @@ fn with_hedging_a_second_node_is_asked_when_the_first_is_slow() {
     for stream in [true, false] {
         let before = (chats(&first), chats(&second));
         let asked = send(served.address, stream);
-        until(|| chats(&first) > before.0 && chats(&second) > before.1);
+        eventually("both are asked", || {
+            chats(&first) > before.0 && chats(&second) > before.1
+        });
         // The node that begins to answer first wins, whichever was asked first.
         let (fast, name) = if stream {
             (&second, "gpu@2;")
@@ -346,7 +326,7 @@ fn with_hedging_a_second_node_is_asked_when_the_first_is_slow() {
             (&first, "gpu@1;")
         };
         fast.begin.add_permits(1);
-        let answer = answer(asked);
+        let answer = rest(asked);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.contains(name), "{answer}");
         fast.begin.forget_permits(1);
@@ -354,10 +334,9 @@ fn with_hedging_a_second_node_is_asked_when_the_first_is_slow() {
             (chats(&first), chats(&second)),
             (before.0 + 1, before.1 + 1)
         );
-        // The other call has left.
         let none = "loggia_node_requests_in_flight{backend=\"gpu\",node=\"1\"} 0\n";
         let neither = none.replace("\"1\"", "\"2\"");
-        until(|| {
+        eventually("the other call has left", || {
             let metrics = metrics(served.address);
             metrics.contains(none) && metrics.contains(&neither)
         });

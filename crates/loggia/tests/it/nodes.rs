@@ -2,7 +2,7 @@
 //! nodes`, and by the addresses of a DNS name.
 
 #![cfg(unix)]
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::ollama::{MODEL, Ollama};
+use crate::support::request::{self, bearer, rest};
 use crate::support::served::Served;
 use crate::support::{Program, eventually};
 
@@ -43,26 +44,7 @@ fn serve(program: Program, nodes: &[&Ollama]) -> Served {
 
 /// Sends a request with the key.
 fn send(address: SocketAddr, line: &str, body: &Value) -> BufReader<TcpStream> {
-    let body = if body.is_null() {
-        String::new()
-    } else {
-        body.to_string()
-    };
-    let length = body.len();
-    let mut connection = TcpStream::connect(address).unwrap();
-    write!(
-        connection,
-        "{line} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         authorization: Bearer {KEY}\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
-    BufReader::new(connection)
-}
-
-fn rest(mut answer: BufReader<TcpStream>) -> String {
-    let mut text = String::new();
-    answer.read_to_string(&mut text).unwrap();
-    text
+    request::send(address, line, &bearer(KEY), body)
 }
 
 fn chat(stream: bool) -> Value {

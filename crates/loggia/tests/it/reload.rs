@@ -2,7 +2,7 @@
 //! not, and what a mistake does.
 
 #![cfg(unix)]
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::ollama::{MODEL, Ollama};
+use crate::support::request::{bearer, rest, send};
 use crate::support::served::Served;
 use crate::support::{Program, eventually};
 
@@ -42,47 +43,33 @@ impl Reloaded {
 
     /// Sends a chat with a key, and reads until the text.
     fn begin(&self, key: &str, model: &str, until: &str) -> (BufReader<TcpStream>, String) {
-        let body = json!({"model": model, "stream": true, "nonsense": true,
+        let chat = json!({"model": model, "stream": true, "nonsense": true,
             "messages": [{"role": "user", "content": "Hi"}]});
-        let body = body.to_string();
-        let length = body.len();
-        let mut connection = TcpStream::connect(self.served.address).unwrap();
-        write!(
-            connection,
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\
-             content-type: application/json\r\nauthorization: Bearer {key}\r\n\
-             content-length: {length}\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut stream = BufReader::new(connection);
+        let line = "POST /v1/chat/completions";
+        let mut stream = send(self.served.address, line, &bearer(key), &chat);
         let mut begun = String::new();
         while !begun.contains(until) && stream.read_line(&mut begun).unwrap() > 0 {}
         (stream, begun)
     }
 
     fn chat(&self, key: &str, model: &str) -> String {
-        let (mut stream, mut answer) = self.begin(key, model, "\r\n");
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let (stream, begun) = self.begin(key, model, "\r\n");
+        begun + &rest(stream)
     }
 
     /// The whole answer to a request without a body, with one more header.
     fn get(&self, path: &str, header: &str) -> String {
-        let mut connection = TcpStream::connect(self.served.address).unwrap();
-        let head = format!("GET {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n");
-        write!(connection, "{head}{header}\r\n\r\n").unwrap();
-        let mut text = String::new();
-        connection.read_to_string(&mut text).unwrap();
-        text
+        let line = format!("GET {path}");
+        rest(send(self.served.address, &line, header, &Value::Null))
     }
 
     /// The status and the text of the list of models.
     fn models(&self, key: &str) -> String {
-        self.get("/v1/models", &format!("authorization: Bearer {key}"))
+        self.get("/v1/models", &bearer(key))
     }
 
     fn metric(&self, name: &str) -> f64 {
-        let text = self.get("/metrics", &format!("authorization: Bearer {KEY}"));
+        let text = self.get("/metrics", &bearer(KEY));
         let mut lines = text.lines();
         let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.expect(&text).parse().unwrap()
@@ -102,7 +89,7 @@ fn settings_change_for_new_requests_and_no_stream_ends() {
     let (first, second) = (Ollama::start(), Ollama::start());
     let reloaded = Reloaded::start(&config(&first, "", KEY));
     let started = reloaded.metric("loggia_config_last_reload_success_timestamp_seconds");
-    let (mut stream, begun) = reloaded.begin(KEY, MODEL, "Hel");
+    let (stream, begun) = reloaded.begin(KEY, MODEL, "Hel");
     assert!(begun.starts_with("HTTP/1.1 200"), "{begun}");
     assert!(reloaded.chat(OTHER, MODEL).starts_with("HTTP/1.1 401"));
     assert!(reloaded.chat(KEY, "other").starts_with("HTTP/1.1 404"));
@@ -122,8 +109,7 @@ fn settings_change_for_new_requests_and_no_stream_ends() {
         "{refused}"
     );
     first.go_on.add_permits(1000);
-    let mut rest = String::new();
-    stream.read_to_string(&mut rest).unwrap();
+    let rest = rest(stream);
     assert!(
         rest.contains("[DONE]") && !rest.contains("\"error\""),
         "{rest}"
@@ -162,12 +148,12 @@ fn pages_proxies_and_settings_of_models_change() {
     ollama.go_on.add_permits(1000);
     let servers = format!("ollama = [\"gpu={}\"]\n", ollama.url());
     let reloaded = Reloaded::start(&servers);
-    let page = "origin: https://chat.example";
+    let page = "origin: https://chat.example\r\n";
     let is_allowed = || {
         let answer = reloaded.get("/healthz", page);
         answer.contains("access-control-allow-origin: https://chat.example\r\n")
     };
-    let of_user = || reloaded.get("/v1/models", "x-user: alice");
+    let of_user = || reloaded.get("/v1/models", "x-user: alice\r\n");
     assert!(!is_allowed() && of_user().starts_with("HTTP/1.1 200"));
     assert!(reloaded.chat(KEY, MODEL).contains("[DONE]"));
 
@@ -294,11 +280,8 @@ fn a_mistake_changes_nothing_and_is_named() {
         eventually(mistake, || !successful());
         let answer = reloaded.chat(KEY, MODEL);
         assert!(answer.contains("[DONE]"), "{mistake}: {answer}");
-        let (status, server) = reloaded.served.ask(
-            "GET",
-            "/admin/server",
-            &format!("authorization: Bearer {KEY}\r\n"),
-        );
+        let key = bearer(KEY);
+        let (status, server) = reloaded.served.ask("GET", "/admin/server", &key);
         let last = &server["last_reload"];
         assert_eq!((status, &last["successful"]), (200, &json!(false)));
         assert!(last["error"].as_str().unwrap().contains(named), "{last}");
@@ -320,7 +303,7 @@ fn a_backend_that_is_gone_ends_its_streams_in_peace_and_timeouts_change() {
         )
     };
     let reloaded = Reloaded::start(&both(""));
-    let (mut stream, begun) = reloaded.begin(KEY, &format!("spare/{MODEL}"), "Hel");
+    let (stream, begun) = reloaded.begin(KEY, &format!("spare/{MODEL}"), "Hel");
     assert!(begun.contains("served-by: spare;"), "{begun}");
     assert!(reloaded.models(KEY).contains("spare/"));
     reloaded.write(&config(&first, "idle_timeout = \"100ms\"", KEY));
@@ -333,7 +316,6 @@ fn a_backend_that_is_gone_ends_its_streams_in_peace_and_timeouts_change() {
     assert!(late.contains("backend_timeout"), "{late}");
     std::thread::sleep(Duration::from_millis(200));
     second.go_on.add_permits(1);
-    let mut rest = String::new();
-    stream.read_to_string(&mut rest).unwrap();
+    let rest = rest(stream);
     assert!(rest.contains("[DONE]"), "{rest}");
 }

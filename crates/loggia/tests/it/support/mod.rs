@@ -10,6 +10,7 @@
 pub(crate) mod gguf;
 pub(crate) mod hub;
 pub(crate) mod ollama;
+pub(crate) mod request;
 pub(crate) mod served;
 pub(crate) mod tiny;
 

@@ -1,10 +1,11 @@
 //! A running program that serves embedded models, and a client for it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
+use super::request::{rest, send};
 use super::{Program, Running};
 
 /// A running program that has loaded the models that it loads at the start.
@@ -71,25 +72,16 @@ impl Served {
 
     /// Sends a request. Returns the status, and the body as JSON.
     pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let body = body.to_string();
-        let length = body.len();
-        self.send(&format!(
-            "POST {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{body}"
-        ))
+        self.send(&format!("POST {path}"), "", body)
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, Value) {
-        self.send(&format!(
-            "GET {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n\r\n"
-        ))
+        self.ask("GET", path, "")
     }
 
     /// Sends a request without a body; each further header ends with a line break.
     pub(crate) fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, Value) {
-        self.send(&format!(
-            "{method} {path} HTTP/1.1\r\nhost: loggia\r\nconnection: close\r\n{headers}\r\n"
-        ))
+        self.send(&format!("{method} {path}"), headers, &Value::Null)
     }
 
     /// The ids of `GET /v1/models`.
@@ -103,11 +95,8 @@ impl Served {
             .collect()
     }
 
-    fn send(&self, request: &str) -> (u16, Value) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+    fn send(&self, line: &str, headers: &str, body: &Value) -> (u16, Value) {
+        let answer = rest(send(self.address, line, headers, body));
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         let body = answer.split_once("\r\n\r\n").unwrap().1;
         (status, serde_json::from_str(body).expect(&answer))
