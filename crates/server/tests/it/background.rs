@@ -5,64 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use futures_util::StreamExt as _;
-use http::{Method, Request};
-use http_body_util::{BodyExt as _, Full};
+use http::Method;
 use loggia_api::store::{Change, Kind, Owner, StoreError, Usage, UsageStore};
-use loggia_api::{Caller, MemoryStore, Policy, Store as _};
-use loggia_backend::{
-    Abilities, Backend, BackendError, Call, Chunk, Event, PromptUsage, Reply, ServedBy,
-};
-use loggia_server::{AppState, KeyDigest, Keys, Ledger, Metrics, ServerOptions, app};
-use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, Model};
+use loggia_api::{MemoryStore, Policy, Store as _};
+use loggia_server::{AppState, Ledger, Metrics, ServerOptions, app};
 use serde_json::{Value, json};
-use tower::ServiceExt as _;
 
+use crate::prompt_backend::{PromptBackend, ask, keys, send};
 use crate::test_server::{Log, soon};
-
-const KEY: &str = "secret-of-alice-1";
-
-/// A backend that writes a word at once. The model `slow` never writes a second one, `broken` fails
-/// after the first.
-struct Prompt;
-
-impl Backend for Prompt {
-    fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
-        Box::pin(async { Ok(Arc::default()) })
-    }
-
-    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        let first = Event::Chunk(Chunk {
-            prompt: Some(PromptUsage {
-                tokens: 3,
-                cached: 1,
-            }),
-            ..Chunk::of(ChunkChoice::delta(0, Delta::content("one")))
-        });
-        let last = Event::Chunk(Chunk::of(ChunkChoice::finish(0, FinishReason::Stop)));
-        let usage = Event::Usage(CompletionUsage::new(3, 2));
-        let first = futures_util::stream::iter([Ok(first)]);
-        let events = match call.work.model() {
-            "slow" => first.chain(futures_util::stream::pending()).boxed(),
-            "broken" => {
-                let broken = Err(BackendError::Unfinished);
-                first.chain(futures_util::stream::iter([broken])).boxed()
-            }
-            _ => {
-                let rest = futures_util::stream::iter([Ok(last), Ok(usage)]);
-                first.chain(rest).boxed()
-            }
-        };
-        Box::pin(std::future::ready(Ok(Reply {
-            served_by: ServedBy::new("b", "m"),
-            events,
-        })))
-    }
-
-    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-}
 
 /// A server with a ledger, over a store that it may share.
 struct Server {
@@ -77,21 +27,14 @@ impl Server {
     }
 
     fn with(store: &Arc<MemoryStore>, change: impl FnOnce(AppState) -> AppState) -> Self {
-        let alice = Caller {
-            name: "alice".into(),
-            strictness: None,
-            models: None,
-            may_delete_models: false,
-            may_have_priority: false,
-        };
         let metrics = Metrics::default();
         let options = ServerOptions {
-            keys: Keys::new([(KeyDigest::of(KEY), alice)]),
+            keys: keys(),
             metrics: Some(metrics.clone()),
             ..ServerOptions::default()
         };
         let ledger = Ledger::default();
-        let state = AppState::new(Arc::new(Prompt), Policy::default(), options)
+        let state = AppState::new(Arc::new(PromptBackend), Policy::default(), options)
             .with_store(Arc::clone(store) as Arc<_>)
             .with_ledger(ledger.clone());
         Self {
@@ -102,17 +45,8 @@ impl Server {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
-        let mut request = Request::new(axum::body::Body::new(Full::from(body.to_string())));
-        *request.method_mut() = method;
-        *request.uri_mut() = path.parse().expect("a path");
-        let headers = request.headers_mut();
-        let key = format!("Bearer {KEY}").parse().expect("a header");
-        headers.insert("authorization", key);
-        let json = "application/json".parse().expect("a header");
-        headers.insert("content-type", json);
-        let answer = self.app.clone().oneshot(request).await.expect("an answer");
-        let body = answer.into_body().collect().await.expect("a body");
-        serde_json::from_slice(&body.to_bytes()).expect("JSON")
+        let body = ("application/json", body.to_string());
+        ask(&self.app, method, path, body).await
     }
 
     /// Begins a response, and returns its path.
@@ -220,19 +154,9 @@ async fn a_response_counts_once_with_its_tokens_when_it_has_ended() {
 async fn the_time_to_the_first_token_of_a_followed_response_counts() {
     let server = Server::new(&Arc::default());
     let body = json!({"model": "m", "input": "x", "background": true, "stream": true});
-    let mut request = Request::new(axum::body::Body::new(Full::from(body.to_string())));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = "/v1/responses".parse().expect("a path");
-    let headers = request.headers_mut();
-    let key = format!("Bearer {KEY}").parse().expect("a header");
-    headers.insert("authorization", key);
-    headers.insert(
-        "content-type",
-        "application/json".parse().expect("a header"),
-    );
-    let answer = server.app.clone().oneshot(request).await;
+    let body = ("application/json", body.to_string());
     // The client leaves at once.
-    drop(answer.expect("an answer"));
+    drop(send(&server.app, Method::POST, "/v1/responses", body).await);
     server.is_done().await;
     assert_eq!(server.requests(), [counted("complete")]);
     let first = format!("loggia_time_to_first_token_seconds_count{OF_MODEL}");

@@ -3,93 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_core::future::BoxFuture;
-use futures_util::StreamExt as _;
-use http::{Method, Request};
-use http_body_util::{BodyExt as _, Full};
-use loggia_api::{Caller, MemoryBlobs, MemoryStore, Policy};
-use loggia_backend::{Abilities, Backend, BackendError, Call, Chunk, Event, Reply, ServedBy};
-use loggia_server::{AppState, KeyDigest, Keys, ServerOptions, app};
-use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, Model};
-use serde_json::{Value, json};
-use tower::ServiceExt as _;
+use http::Method;
+use loggia_api::{MemoryBlobs, MemoryStore, Policy};
+use loggia_server::{AppState, ServerOptions, app};
+use serde_json::json;
 
+use crate::prompt_backend::{PromptBackend, ask, keys};
 use crate::test_server::{Log, soon};
 
-const KEY: &str = "secret-of-alice-1";
 const BOUNDARY: &str = "boundary";
 
-/// A backend that answers at once, except that the model `clumsy` panics and `never` never answers.
-struct Prompt;
-
-impl Backend for Prompt {
-    fn abilities<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<Abilities>, BackendError>> {
-        Box::pin(async { Ok(Arc::default()) })
-    }
-
-    fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
-        let model = call.work.model().to_owned();
-        Box::pin(async move {
-            assert_ne!(model, "clumsy", "a panic that quotes: secret words");
-            let chunks = [
-                ChunkChoice::delta(0, Delta::content("one")),
-                ChunkChoice::finish(0, FinishReason::Stop),
-            ];
-            let chunks = chunks.map(|choice| Event::Chunk(Chunk::of(choice)));
-            let usage = Event::Usage(CompletionUsage::new(3, 2));
-            let events = chunks.into_iter().chain([usage]).map(Ok);
-            let events = futures_util::stream::iter(events);
-            Ok(Reply {
-                served_by: ServedBy::new("b", "m"),
-                events: if model == "never" {
-                    futures_util::stream::pending().boxed()
-                } else {
-                    events.boxed()
-                },
-            })
-        })
-    }
-
-    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, BackendError>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-}
-
 fn state() -> AppState {
-    let alice = Caller {
-        name: "alice".into(),
-        strictness: None,
-        models: None,
-        may_delete_models: false,
-        may_have_priority: false,
-    };
     let options = ServerOptions {
-        keys: Keys::new([(KeyDigest::of(KEY), alice)]),
+        keys: keys(),
         ..ServerOptions::default()
     };
-    AppState::new(Arc::new(Prompt), Policy::default(), options)
+    AppState::new(Arc::new(PromptBackend), Policy::default(), options)
         .with_store(Arc::new(MemoryStore::default()))
         .with_blobs(Arc::new(MemoryBlobs::default()))
-}
-
-async fn ask(app: &axum::Router, method: Method, path: &str, body: (&str, String)) -> Value {
-    let mut request = Request::new(axum::body::Body::new(Full::from(body.1)));
-    *request.method_mut() = method;
-    *request.uri_mut() = path.parse().expect("a path");
-    let headers = request.headers_mut();
-    headers.insert(
-        "authorization",
-        format!("Bearer {KEY}").parse().expect("a header"),
-    );
-    headers.insert("content-type", body.0.parse().expect("a header"));
-    let answer = app.clone().oneshot(request).await.expect("an answer");
-    let body = answer
-        .into_body()
-        .collect()
-        .await
-        .expect("a body")
-        .to_bytes();
-    serde_json::from_slice(&body).expect("JSON")
 }
 
 /// Creates a batch with a chat for each model. Returns the path of the batch.

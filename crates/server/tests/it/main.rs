@@ -13,6 +13,7 @@ mod live_keys;
 mod log;
 mod metrics;
 mod ollama_api;
+mod prompt_backend;
 mod shutdown;
 mod test_server;
 mod websocket;
