@@ -84,11 +84,11 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
     print_line(&format!("loggia: listening on {url}"));
     systemd::ready();
     warn_if_open(requires_key, address);
-    // Runs in parallel with the server, and ends with it.
+    let url = format!("{}://{}", scheme(&options), reachable(address));
     let loading = async {
         backends.load.await?;
-        let url = format!("{}://{}", scheme(&options), reachable(address));
         start_message::print(&*backend, &settings, &url, requires_key).await;
+        // It ends with the server.
         std::future::pending::<anyhow::Result<()>>().await
     };
     let reload = Reload::new(
