@@ -39,12 +39,10 @@ use crate::write::length;
 /// use loggia_api::store::Store;
 /// use loggia_store::{Retention, SqlStore};
 ///
-/// let folder = std::env::temp_dir();
-/// let file = folder.join(format!("loggia-example-{}.db", std::process::id()));
+/// let folder = tempfile::tempdir().expect("a folder can be made");
+/// let file = folder.path().join("state.db");
 /// let store: Arc<dyn Store> = Arc::new(SqlStore::in_file(&file, Retention::default()));
 /// assert!(store.ready().await.is_ok());
-/// # drop(store);
-/// # let _ = std::fs::remove_file(file);
 /// # }
 /// ```
 #[derive(Debug)]

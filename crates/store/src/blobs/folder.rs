@@ -37,14 +37,13 @@ const LOCK: &str = "lock";
 /// use loggia_api::store::Blobs;
 /// use loggia_store::FileBlobs;
 ///
-/// let folder = std::env::temp_dir().join(format!("loggia-example-{}", std::process::id()));
-/// let blobs = FileBlobs::in_folder(&folder);
+/// let folder = tempfile::tempdir().expect("a folder can be made");
+/// let blobs = FileBlobs::in_folder(folder.path());
 /// let (place, mut writer) = blobs.create("files/file-1").await?;
 /// writer.write("some text".into()).await?;
 /// writer.finish().await?;
 /// let pieces: Vec<_> = blobs.read(&place, 5..9).await?.try_collect().await?;
 /// assert_eq!(pieces.concat(), b"text");
-/// # let _ = std::fs::remove_dir_all(folder);
 /// # Ok(())
 /// # }
 /// ```
