@@ -51,6 +51,21 @@ class Console:
             return answer.read()
 
 
+def served_by(console: Console) -> str:
+    """Returns the name of the node that answers a request."""
+    headers = {"content-type": "application/json", "authorization": f"Bearer {console.user}"}
+    body = json.dumps({"model": "small", "messages": [{"role": "user", "content": "x"}]}).encode()
+    with urllib.request.urlopen(urllib.request.Request(f"{console.url}/v1/chat/completions", body, headers), timeout=60) as answer:
+        return answer.headers["x-loggia-served-by"].split(";")[0]
+
+
+def node_of(url: str, admin: str, place: str) -> str:
+    """Returns the name, in `x-loggia-served-by`, of the node at this address."""
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/admin/nodes", headers={"authorization": f"Bearer {admin}"}), timeout=60) as answer:
+        nodes = json.load(answer)["data"]
+    return next(f"{node['backend']}@{node['name']}" for node in nodes if node["place"] == place)
+
+
 def create_key(folder: Path, name: str, *scopes: str) -> str:
     clean = {variable: value for variable, value in os.environ.items() if not variable.startswith("LOGGIA_")}
     command = [str(PROGRAM), "keys", "create", name, "--data-dir", str(folder), *(word for scope in scopes for word in ("--scope", scope))]
@@ -227,6 +242,51 @@ def test_models_are_shown_with_their_backends(browser, console):
         shot(page, "models")
         models.locator("tr", has_text="large").get_by_role("link", name="Try it").click()
         expect(page.get_by_label("Model", exact=True)).to_have_value("large")
+
+
+def test_nodes_are_drained_used_again_and_removed(browser, engine, second_engine, tmp_path):
+    admin = create_key(tmp_path, "ops", "admin", "chat")
+    with loggia("--openai", f"gpu={engine}/v1", "--openai", f"gpu={second_engine}/v1", data=tmp_path) as url:
+        console = Console(url, admin, admin)
+        answers: list[bytes] = []
+        asking = threading.Thread(target=lambda: answers.append(console.asks("a long answer", stream=True)))
+        with signed_in(browser, console, "models") as page:
+            rows = page.get_by_role("region", name="Backends").last.locator("tbody tr")
+            expect(rows).to_have_count(2)
+            expect(rows.locator(".tag.good")).to_have_count(2)
+            asking.start()
+            # The page asks every 5 s.
+            place = rows.filter(has=page.locator("td:nth-child(4)", has_text="1")).locator("td.mono").inner_text()
+            busy, other = rows.filter(has_text=place), rows.filter(has_not_text=place)
+            busy.get_by_role("button", name=f"Drain {place}").click()
+            expect(page.locator("#toasts")).to_contain_text(f"{place} gets no more requests.")
+            expect(busy).to_contain_text("draining")
+            expect(busy.get_by_role("button")).to_have_text(["Remove"])
+            shot(page, "nodes")
+            asking.join()
+            assert answers[0].endswith(b"data: [DONE]\n\n"), "the stream of a node that is drained was cut"
+            expect(busy).to_contain_text("drained")
+            expect(busy.get_by_role("button")).to_have_text(["Use again"])
+            # All requests go to the other node.
+            other_place = other.locator("td.mono").inner_text()
+            assert {served_by(console) for _ in range(4)} == {node_of(url, admin, other_place)}
+
+            busy.get_by_role("button", name=f"Use again {place}").click()
+            expect(page.locator("#toasts")).to_contain_text(f"{place} gets requests.")
+            expect(rows.locator(".tag.good")).to_have_count(2)
+
+            other.get_by_role("button", name=f"Remove {other_place}").click()
+            dialog = page.get_by_role("dialog", name=f"Remove {other_place}?")
+            expect(dialog).to_contain_text("end with an error")
+            dialog.get_by_role("button", name="Cancel").click()
+            expect(dialog).to_have_count(0)
+            expect(rows.locator(".tag.good")).to_have_count(2)
+            other.get_by_role("button", name=f"Remove {other_place}").click()
+            shot(page, "nodes-remove")
+            dialog.get_by_role("button", name="Remove").click()
+            expect(page.locator("#toasts")).to_contain_text(f"{other_place} is removed.")
+            expect(other.get_by_role("button")).to_have_text(["Use again"])
+            assert {served_by(console) for _ in range(4)} == {node_of(url, admin, place)}
 
 
 def test_keys_are_created_rotated_and_revoked(browser, console):
