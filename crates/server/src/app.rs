@@ -12,7 +12,7 @@ use axum::routing::get;
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Collected, Full};
 use loggia_api::meter::LimitReport;
 use loggia_api::store::blobs::Leftovers;
@@ -30,6 +30,7 @@ use crate::account::background::BackgroundAccounts;
 use crate::account::{AccountLayer, Listener, Listeners, Log};
 use crate::body::AnswerBody;
 use crate::cors::{Pages, PagesLayer};
+use crate::http2::NoRoom;
 use crate::keys::holder::{self, Scope, Scopes};
 use crate::keys::{self, CallerLayer, Keys as ApiKeys, admin};
 use crate::limits::meter::LimitMeter;
@@ -479,6 +480,11 @@ impl Service<Request> for Routes {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
+        if request.version() == Version::HTTP_2 && request.extensions().get::<NoRoom>().is_some() {
+            let errors = self.door.error_format(&request);
+            let refused = errors.response(NoRoom::refusal()).map(AnswerBody::from);
+            return Box::pin(async move { Ok(refused) });
+        }
         let own = health::own_route(request.uri().path());
         if let Some(own) = own.filter(|own| self.has_metrics || *own != metrics::PATH) {
             if let Some(scope) = self.lacking_scope(own, &request) {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use bytes::Bytes;
 use futures_util::TryFutureExt;
 use http::Request;
 use hyper::body::Incoming;
@@ -20,12 +21,15 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tower::Service;
 
+use crate::account::InFlight;
+use crate::first_bytes::FirstBytes;
+use crate::http2::Http2Connection;
 use crate::keys::trusted::Peer;
 use crate::linger::close;
 use crate::room::Place;
 use crate::shutdown::EndNow;
 use crate::websocket::Upgraded;
-use crate::{ServerOptions, Tls};
+use crate::{Metrics, ServerOptions, Tls, tls};
 
 /// The first bytes of a TLS client: a record of type "handshake", version 3.
 const TLS_GREETING: &[u8] = &[0x16, 0x03];
@@ -60,6 +64,12 @@ struct ConnectionState {
     end_now: EndNow,
 }
 
+impl ConnectionState {
+    fn has_request(&self) -> bool {
+        self.has_request.load(Ordering::Relaxed)
+    }
+}
+
 /// Serves connections: the app, HTTP settings, and the signal to close.
 #[derive(Clone)]
 pub(crate) struct Connection {
@@ -74,6 +84,8 @@ pub(crate) struct Connection {
     /// Resolves when the time of the answers that still run is over.
     overdue: watch::Receiver<()>,
     tls_notice: TlsNotice,
+    /// The gauge of connections that use HTTP/2.
+    http2_connections: Option<InFlight>,
 }
 
 impl Connection {
@@ -95,6 +107,7 @@ impl Connection {
             closed,
             overdue,
             tls_notice: TlsNotice::default(),
+            http2_connections: options.metrics.as_ref().map(Metrics::http2_connections),
         }
     }
 
@@ -113,20 +126,25 @@ impl Connection {
             _ = self.closed.changed() => return,
         };
         match stream {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) => {
+                let stream = FirstBytes::after(Bytes::new(), stream);
+                Box::pin(self.serve_http2(stream, peer, place)).await;
+            }
             Ok(Ok(stream)) => Box::pin(self.serve_http(stream, peer, place)).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_late) => tracing::debug!("a TLS handshake took too long"),
         }
     }
 
-    /// Serves HTTP on a stream of bytes.
-    async fn serve_http<C>(mut self, stream: C, peer: Option<SocketAddr>, _place: Place)
+    /// Serves HTTP on a stream of bytes: HTTP/1.1, unless the client begins with the preface of
+    /// HTTP/2.
+    async fn serve_http<C>(mut self, stream: C, peer: Option<SocketAddr>, place: Place)
     where
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let state = Arc::new(ConnectionState::default());
         let service = service_fn({
-            let (app, state) = (self.app, state.clone());
+            let (app, state) = (self.app.clone(), state.clone());
             move |mut request: Request<Incoming>| {
                 if let Some(peer) = peer {
                     request.extensions_mut().insert(Peer(peer.ip()));
@@ -141,7 +159,8 @@ impl Connection {
                 })
             }
         });
-        let mut connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(FirstBytes::new(stream));
+        let mut connection = self.http.serve_connection(stream, service);
         let ended = tokio::select! {
             biased;
             ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(ended),
@@ -149,7 +168,7 @@ impl Connection {
         };
         match ended {
             // The server stops. A client that has sent no request is not waited for.
-            None if state.has_request.load(Ordering::Relaxed) => {
+            None if state.has_request() => {
                 Pin::new(&mut connection).graceful_shutdown();
                 // By reference: moving the connection would copy it.
                 let ended = tokio::select! {
@@ -165,11 +184,16 @@ impl Connection {
             None => {}
             Some(Ok(())) => {
                 let parts = connection.into_parts();
-                let (stream, read) = (parts.io.into_inner(), parts.read_buf);
+                let (stream, read) = (parts.io.into_inner().into_inner(), parts.read_buf);
                 match state.upgraded.take() {
                     Some(upgrade) => Box::pin(upgrade.serve(stream, read, self.closed)).await,
                     None => Box::pin(close(stream)).await,
                 }
+            }
+            Some(Err(error)) if error.is_parse_version_h2() && !state.has_request() => {
+                let parts = connection.into_parts();
+                let stream = FirstBytes::after(parts.read_buf, parts.io.into_inner().into_inner());
+                Box::pin(self.serve_http2(stream, peer, place)).await;
             }
             Some(Err(error)) => {
                 if error.is_parse() && connection.into_parts().read_buf.starts_with(TLS_GREETING) {
@@ -178,6 +202,24 @@ impl Connection {
                 log_error(Err(error));
             }
         }
+    }
+
+    /// Serves HTTP/2 on a stream of bytes.
+    async fn serve_http2<C>(self, stream: FirstBytes<C>, peer: Option<SocketAddr>, place: Place)
+    where
+        C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let _open = self.http2_connections.as_ref().map(InFlight::enter);
+        let connection = Http2Connection {
+            app: self.app,
+            peer,
+            place,
+            idle_timeout: self.head_timeout,
+            stall_timeout: self.stall_timeout,
+            closed: self.closed,
+            overdue: self.overdue,
+        };
+        connection.serve(stream).await;
     }
 
     fn tune(&self, stream: &TcpStream) {
@@ -198,7 +240,7 @@ impl Connection {
 
 /// Logs a broken connection at debug level: a client that leaves or does not speak HTTP is not a
 /// server error.
-fn log_error(ended: hyper::Result<()>) {
+pub(crate) fn log_error(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke");
     }

@@ -6,8 +6,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 /// How long a client may continue to send after its last answer: in total, and between two pieces.
-const LINGER: Duration = Duration::from_secs(30);
-const LINGER_PAUSE: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(30);
+pub(crate) const LINGER_PAUSE: Duration = Duration::from_secs(2);
 
 /// Closes a connection so that the client receives the last answer. An answer may be sent before
 /// the request was read completely (413). Closing a socket with unread bytes sends a reset, which

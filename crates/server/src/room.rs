@@ -16,8 +16,16 @@ pub(crate) struct Room {
 
 /// An open connection, as it counts against the limit. Dropping this ends the count.
 pub(crate) struct Place {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     _open: Option<Entered>,
+}
+
+impl Place {
+    /// Returns one more place, for another request on the same connection; `None` if there is none.
+    pub(crate) fn beside(&self) -> Option<OwnedSemaphorePermit> {
+        let places = Arc::clone(self.permit.semaphore());
+        places.try_acquire_owned().ok()
+    }
 }
 
 impl Room {
@@ -36,7 +44,7 @@ impl Room {
     /// Counts a connection that has arrived as open.
     pub(crate) fn enter(&self, permit: OwnedSemaphorePermit) -> Place {
         Place {
-            _permit: permit,
+            permit,
             _open: self.open.as_ref().map(InFlight::enter),
         }
     }

@@ -27,8 +27,8 @@ pub(crate) fn error() -> ApiError {
 
 /// Whether the answers of a connection must end now: an extension of its requests.
 ///
-/// Setting this wakes no task. The connection, which polls its answers in its own task, polls them
-/// again after it has set this.
+/// Setting this wakes no task. Whoever polls the answers (the task of the connection, or that of a
+/// stream of HTTP/2) polls them again after it has set this.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EndNow(Arc<AtomicBool>);
 

@@ -134,7 +134,7 @@ impl WorkerThread {
         let unended = self.shutdown_timeout.saturating_sub(last_words);
         if !are_done(&mut connections, unended).await {
             tracing::warn!(
-                answers = connections.len(),
+                connections = connections.len(),
                 "ending answers that did not finish in time"
             );
             drop(self.ending);

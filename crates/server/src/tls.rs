@@ -12,6 +12,9 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
+/// The name of HTTP/2 in the handshake (ALPN).
+pub(crate) const HTTP2: &[u8] = b"h2";
+
 /// The certificate and key of a server. Clones share them.
 #[derive(Clone)]
 pub struct Tls {
@@ -68,7 +71,7 @@ impl Tls {
             .with_no_client_auth();
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&current) as _;
         let mut config = config.with_cert_resolver(resolver);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         Ok(Self {
             acceptor: Arc::new(config).into(),
             current,

@@ -32,6 +32,7 @@ impl BackgroundListener for BackgroundAccounts {
             opened: response.arrived,
             took: response.arrived.elapsed(),
             is_stream: response.is_stream,
+            is_http2: false,
             is_of_batch: false,
             background: Some(if response.is_orphan {
                 Background::EndedServer

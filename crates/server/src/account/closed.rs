@@ -35,6 +35,8 @@ pub(crate) struct Closed<'a> {
     pub(crate) took: Duration,
     /// Whether the answer is a stream of events.
     pub(crate) is_stream: bool,
+    /// Whether the request came over HTTP/2.
+    pub(crate) is_http2: bool,
     /// Whether the request is a line of a batch. No client waits for its answer.
     pub(crate) is_of_batch: bool,
     /// Set if this is the account of a response in the background, and not that of the request

@@ -1,9 +1,10 @@
 //! The access log: one line per request, written when its answer has ended.
 //!
 //! The line has the ids of the request and of its trace, the method, route, status, name of the API
-//! key, outcome, duration and tokens. `batch=true` marks a line of a batch, `background=true` the end
-//! of a response in the background. Path, query, headers and body are never logged, because they
-//! contain what the client sent. What an open console asks for every second has no lines.
+//! key, outcome, duration and tokens. `http2=true` marks a request over HTTP/2, `batch=true` a line
+//! of a batch, `background=true` the end of a response in the background. Path, query, headers and
+//! body are never logged, because they contain what the client sent. What an open console asks for
+//! every second has no lines.
 
 use http::Method;
 use loggia_api::Outcome;
@@ -42,6 +43,7 @@ impl Listener for Log {
             route = closed.route,
             status = closed.status.map(|status| status.as_u16()),
             key = closed.key,
+            http2 = closed.is_http2.then_some(true),
             batch = closed.is_of_batch.then_some(true),
             background = closed.background.map(|_| true),
             outcome = word(closed.ended.outcome),

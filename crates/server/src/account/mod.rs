@@ -20,7 +20,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use loggia_api::{Caller, Ended, Outcome, RequestId, Route};
 use loggia_backend::Trace;
@@ -146,6 +146,7 @@ struct Account {
     ended: Option<Box<Ended>>,
     opened: Instant,
     listeners: Listeners,
+    is_http2: bool,
     is_of_batch: bool,
     /// The request among those that are shown.
     shown: Option<Shown>,
@@ -182,6 +183,7 @@ impl Account {
             ended: None,
             opened: Instant::now(),
             listeners: Arc::clone(&layer.listeners),
+            is_http2: request.version() == Version::HTTP_2,
             is_of_batch: layer.is_of_batches,
             shown,
             _entered: layer.in_flight.enter(),
@@ -206,6 +208,7 @@ impl Drop for Account {
             opened: self.opened,
             took: self.opened.elapsed(),
             is_stream: self.streaming.is_some(),
+            is_http2: self.is_http2,
             is_of_batch: self.is_of_batch,
             background: None,
         };

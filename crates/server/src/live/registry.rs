@@ -233,6 +233,7 @@ mod tests {
             opened: Instant::now(),
             took: std::time::Duration::ZERO,
             is_stream: false,
+            is_http2: false,
             is_of_batch: false,
             background: None,
         });

@@ -43,6 +43,7 @@ struct Shared {
     registry: Registry,
     recorder: Recorder,
     connections: InFlight,
+    http2_connections: InFlight,
     streams: InFlight,
     sources: Mutex<Vec<Source>>,
 }
@@ -89,16 +90,23 @@ impl Default for Metrics {
             recorder: Recorder::new(&registry),
             registry,
             connections: InFlight::default(),
+            http2_connections: InFlight::default(),
             streams: InFlight::default(),
             sources: Mutex::default(),
         }));
         let (connections, streams) = (metrics.connections(), metrics.streams());
+        let http2_connections = metrics.http2_connections();
         metrics.read_with(move || {
             vec![
                 gauge(
                     "loggia_connections",
                     "Open connections of clients.",
                     &connections,
+                ),
+                gauge(
+                    "loggia_http2_connections",
+                    "Open connections of clients that use HTTP/2.",
+                    &http2_connections,
                 ),
                 gauge(
                     "loggia_streams_in_flight",
@@ -163,6 +171,11 @@ impl Metrics {
     /// Returns the gauge of open connections.
     pub(crate) fn connections(&self) -> InFlight {
         self.0.connections.clone()
+    }
+
+    /// Returns the gauge of open connections that use HTTP/2.
+    pub(crate) fn http2_connections(&self) -> InFlight {
+        self.0.http2_connections.clone()
     }
 
     /// Returns the gauge of streams.

@@ -46,6 +46,7 @@ impl Chat {
             opened,
             took: Duration::from_millis(500),
             is_stream: self.is_stream,
+            is_http2: false,
             is_of_batch: self.is_of_batch,
             background: None,
         });

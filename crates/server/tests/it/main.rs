@@ -8,6 +8,7 @@ mod connections;
 mod console;
 mod example;
 mod health;
+mod http2;
 mod keys;
 mod live_keys;
 mod log;
