@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::ollama::{MODEL, Ollama};
 use crate::support::request::{bearer, rest, send};
 use crate::support::served::Served;
-use crate::support::{Program, eventually};
+use crate::support::{Program, eventually, tiny};
 
 const KEY: &str = "0123456789-first-key";
 const OTHER: &str = "0123456789-other-key";
@@ -244,6 +244,44 @@ fn what_the_server_may_fetch_and_call_changes() {
     eventually("none is allowed", || {
         refused().iter().all(|(refused, _)| *refused)
     });
+}
+
+#[test]
+fn the_settings_of_an_embedded_model_are_checked_before_anything_changes() {
+    let program = Program::new().with("LOGGIA_LOG", "info");
+    program.write("tiny.gguf", tiny::gguf());
+    let config = |of_model: &str| {
+        format!(
+            "models = [\"tiny.gguf\"]\n[per_model.tiny]\n{of_model}\n\
+             [[key]]\nname = \"ops\"\nkey = \"{KEY}\"\nscopes = [\"admin\"]\n"
+        )
+    };
+    program.write("loggia.toml", config("options = { top_k = 20 }"));
+    let reloaded = Reloaded {
+        served: Served::start(program, &["--config", "loggia.toml"]),
+    };
+    let last_reload = || {
+        let key = bearer(KEY);
+        let (_, mut server) = reloaded.served.ask("GET", "/admin/server", &key);
+        server["last_reload"].take()
+    };
+    reloaded.write(&config("options = { mirostat_tau = 3 }"));
+    reloaded.hang_up();
+    eventually("the option is refused", || {
+        last_reload()["successful"] == json!(false)
+    });
+    let error = last_reload()["error"].to_string();
+    assert!(
+        error.contains("per_model.tiny") && error.contains("mirostat_tau"),
+        "{error}"
+    );
+    reloaded.write(&config("options = { top_k = 5 }\ndraft_tokens = 3"));
+    reloaded.hang_up();
+    eventually("the options are valid", || {
+        last_reload()["successful"] == json!(true)
+    });
+    let pending = &last_reload()["after_restart"];
+    assert_eq!(*pending, json!(["per_model.draft_tokens"]));
 }
 
 #[test]
