@@ -122,8 +122,12 @@ impl Access<'_> {
         object: &'a Object,
         items: &[Item],
     ) {
-        insert.push("INSERT INTO objects (").push(COLUMNS);
-        insert.push(") VALUES (");
+        let (column, place) = match self.sql {
+            Sql::Sqlite(_) => ("seq, ", "(SELECT seq FROM next_place), "),
+            Sql::Postgres(_) => ("", ""),
+        };
+        insert.push("INSERT INTO objects (").push(column);
+        insert.push(COLUMNS).push(") VALUES (").push(place);
         self.values(insert, owner, object, items);
         insert.push(")");
     }
@@ -155,7 +159,7 @@ impl Access<'_> {
     /// Writes the statement that stores several objects with their labels and items. It is for
     /// SQLite, whose schema has the view `creations`. If an id is taken, it fails and does nothing.
     pub(crate) fn create_all<'a>(&self, creations: &[Creation<'a>]) -> Statement<'a> {
-        let mut insert = Statement::new("INSERT INTO creations (");
+        let mut insert = Statement::new("INSERT INTO creations (seq, ");
         insert.push(COLUMNS).push(", items, bodies) VALUES ");
         for (index, creation) in creations.iter().enumerate() {
             let Creation {
@@ -164,7 +168,10 @@ impl Access<'_> {
                 items,
             } = *creation;
             let (list, bodies) = self.packed(at(owner, object.kind, &object.id), items);
+            // The places of all rows are computed before the first row is stored.
             insert.push(if index == 0 { "(" } else { ", (" });
+            insert.push("(SELECT seq + ").push(&index.to_string());
+            insert.push(" FROM next_place), ");
             self.values(&mut insert, owner, object, items);
             insert.push(", ").bind(list);
             insert.push(", ").bind(Some(bodies)).push(")");

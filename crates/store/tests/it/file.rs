@@ -1,7 +1,7 @@
 //! The SQLite file: what it contains after a restart, which files are refused, and a store whose
 //! file is missing.
 
-use loggia_api::store::{Kind, Object, Order, Owner, Side, Store, StoreError};
+use loggia_api::store::{Change, Kind, Object, Order, Owner, Side, Store, StoreError};
 use loggia_store::{OpenError, Retention, SqlStore, Survey};
 use sqlx::{ConnectOptions as _, Executor as _};
 
@@ -121,6 +121,37 @@ async fn items_of_an_earlier_schema_stay_on_their_sides_and_in_their_order() {
     }
     drop(connection);
     check_earlier(&open(&path)).await;
+}
+
+/// A request that still reads a deleted object must not find another owner's in its place.
+#[tokio::test]
+async fn no_object_gets_the_place_of_a_deleted_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let (owner, kind) = (Owner::NOBODY, Kind::Conversation);
+    let mut last = 0;
+    for number in 0..6 {
+        // Also after a restart.
+        let store = open(&path);
+        let id = format!("c{number}");
+        let object = conversation(&id);
+        let (hold, items) = (number % 2 == 0, items(&["i"]));
+        let mut changes = vec![Change::Create { object, items }];
+        // A write that does more than create is made another way.
+        changes.extend(hold.then(|| Change::Release {
+            kind,
+            id: id.clone(),
+            holder: None,
+        }));
+        assert_eq!(store.write(&owner, changes).await, Ok(()));
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+        let mut connection = options.connect().await.expect("the file");
+        let places = sqlx::query_scalar("SELECT seq FROM objects");
+        let places: Vec<i64> = places.fetch_all(&mut connection).await.expect("places");
+        assert!(places.len() == 1 && places[0] > last, "{places:?} {last}");
+        last = places[0];
+        assert_eq!(store.delete(at(&owner, kind, &id)).await, Ok(()));
+    }
 }
 
 /// Objects and items as earlier schemas of both databases have them, in no order.
