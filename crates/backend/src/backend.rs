@@ -40,7 +40,8 @@ pub trait Backend: Send + Sync {
     }
 
     /// Compares documents with a query. Returns `None` if the model does not rerank, so that its
-    /// embeddings may be compared instead. Dropping the future tells the engine to stop.
+    /// embeddings may be compared instead. In [`BackendError::InputTooLong`], the query is the first
+    /// input, and the documents follow. Dropping the future tells the engine to stop.
     fn rerank(&self, _call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
         Box::pin(std::future::ready(Ok(None)))
     }

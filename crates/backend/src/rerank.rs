@@ -1,6 +1,6 @@
 //! [`Rerank`]: a query and documents, which a reranking model orders by relevance.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::count::estimate;
 use crate::{Call, ServedBy};
@@ -9,7 +9,7 @@ use crate::{Call, ServedBy};
 pub type RerankCall = Call<Rerank>;
 
 /// The query and the documents of a call.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rerank {
     /// The backend's own name for the model.
     pub model: String,
@@ -28,13 +28,14 @@ impl Rerank {
 }
 
 /// The scores of a call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reranked {
     /// The backend and model that computed the scores.
     pub served_by: ServedBy,
     /// The relevance of each document, in the order of the documents. Higher is better; the range is
     /// the model's own.
     pub scores: Vec<f64>,
-    /// The number of tokens of all texts.
+    /// The number of tokens that the model read. A model that reads the query with each document
+    /// counts it each time.
     pub prompt_tokens: u64,
 }

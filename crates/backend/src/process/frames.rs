@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::LONGEST_LINE;
 use crate::{
-    Abilities, AudioPiece, AudioReply, BackendError, Embeddings, Event, Profile, ServedBy,
-    TokenCount, WorkKind,
+    Abilities, AudioPiece, AudioReply, BackendError, Embeddings, Event, Profile, Rerank, Reranked,
+    ServedBy, TokenCount, WorkKind,
 };
 
 /// The number of a call, chosen by the caller.
@@ -49,6 +49,14 @@ pub(super) enum ToHost {
         caller: Option<Arc<str>>,
         strict: bool,
         recording: SentRecording,
+    },
+    /// A call for reranking.
+    Rerank {
+        call: CallNumber,
+        id: Arc<str>,
+        caller: Option<Arc<str>>,
+        strict: bool,
+        rerank: Rerank,
     },
     /// The next piece of a recording.
     Piece { call: CallNumber, piece: Base64 },
@@ -123,6 +131,8 @@ pub(super) enum CallMessage {
     NoAudio,
     /// The embeddings. The last message of the call.
     Embedded(Packed),
+    /// The scores of documents; `None` if the backend does not rerank. The last message of the call.
+    Reranked(Option<Reranked>),
     /// The number of tokens of the prompt. The last message of the call.
     Counted(TokenCount),
     /// The call failed. The last message of the call.

@@ -22,7 +22,7 @@ use super::frames::{
 };
 use crate::{
     Abilities, Audio, AudioCall, AudioReply, AudioTask, Backend, BackendError, Call, CallHead,
-    ChatCall, Content, EmbeddingCall, Recording, Reply, Work, WorkKind,
+    ChatCall, Content, EmbeddingCall, Recording, Reply, RerankCall, Work, WorkKind,
 };
 
 /// The maximum number of messages that wait for the pipe.
@@ -106,6 +106,7 @@ enum ReceivedCall {
     Start(Call),
     Embed(EmbeddingCall),
     Count(ChatCall),
+    Rerank(RerankCall),
     /// A recording, and the pieces of its file.
     Hear(CallHead, SentRecording, mpsc::Receiver<Bytes>),
 }
@@ -200,6 +201,21 @@ impl Calls {
                     let (pieces, file) = mpsc::channel(1);
                     let received = ReceivedCall::Hear(head, recording, file);
                     self.begin(call, Ok(received), Some(pieces));
+                }
+                ToHost::Rerank {
+                    call,
+                    id,
+                    caller,
+                    strict,
+                    rerank,
+                } => {
+                    let head = CallHead {
+                        caller,
+                        strict,
+                        ..CallHead::new(id)
+                    };
+                    let received = ReceivedCall::Rerank(RerankCall { head, work: rerank });
+                    self.begin(call, Ok(received), None);
                 }
                 ToHost::Piece { call, piece } => {
                     if let Some(UnderWay {
@@ -315,6 +331,10 @@ impl CallSender {
             },
             ReceivedCall::Count(call) => match backend.count_tokens(call).await {
                 Ok(count) => CallMessage::Counted(count),
+                Err(error) => CallMessage::Failed(error),
+            },
+            ReceivedCall::Rerank(call) => match backend.rerank(call).await {
+                Ok(ranked) => CallMessage::Reranked(ranked),
                 Err(error) => CallMessage::Failed(error),
             },
             ReceivedCall::Hear(head, recording, pieces) => {

@@ -23,7 +23,8 @@ use super::frames::{
 };
 use crate::{
     Abilities, AudioCall, AudioPiece, AudioReply, AudioTask, Backend, BackendError, Call, CallHead,
-    ChatCall, Content, EmbeddingCall, Embeddings, Event, Reply, TokenCount, Work, WorkKind,
+    ChatCall, Content, EmbeddingCall, Embeddings, Event, Reply, RerankCall, Reranked, TokenCount,
+    Work, WorkKind,
 };
 
 /// The reason why there is no backend at the other end.
@@ -180,6 +181,19 @@ impl Shared {
         Ok(answer)
     }
 
+    fn rerank(self: &Arc<Self>, call: RerankCall) -> Result<Answer, BackendError> {
+        let answer = self.expect_answer()?;
+        let frame = ToHost::Rerank {
+            call: answer.number,
+            id: call.head.id,
+            caller: call.head.caller,
+            strict: call.head.strict,
+            rerank: call.work,
+        };
+        self.outgoing.send(frame).map_err(|_| self.cut_short())?;
+        Ok(answer)
+    }
+
     /// Creates the receiver of the answer to a call that is about to be sent. The call is cancelled
     /// when it is dropped, whatever happens.
     fn expect_answer(self: &Arc<Self>) -> Result<Answer, BackendError> {
@@ -297,6 +311,19 @@ impl Backend for Remote {
                 CallMessage::Embedded(packed) => {
                     answer.over = true;
                     Ok(packed.into())
+                }
+                _ => Err(self.shared.cut_short()),
+            }
+        })
+    }
+
+    fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+        Box::pin(async move {
+            let mut answer = self.shared.rerank(call)?;
+            match answer.first().await? {
+                CallMessage::Reranked(ranked) => {
+                    answer.over = true;
+                    Ok(ranked)
                 }
                 _ => Err(self.shared.cut_short()),
             }

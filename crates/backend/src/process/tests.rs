@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     Abilities, Ability, AbilitySet, Audio, AudioCall, AudioPiece, AudioReply, AudioTask, Backend,
     BackendError, Call, CallHead, ChatCall, Chunk, Content, EmbeddingCall, Embeddings, Event,
-    Recording, Reply, ServedBy, TokenCount, Waiting, Work,
+    Recording, Reply, Rerank, RerankCall, Reranked, ServedBy, TokenCount, Waiting, Work,
 };
 
 /// A backend that counts up to the requested number, and counts its running calls.
@@ -141,6 +141,43 @@ impl Backend for Counting {
                 return Err(BackendError::Busy { retry_after: None });
             }
             Ok(TokenCount::exact(7, served_by()))
+        })
+    }
+
+    /// Gives each document a score with many digits, and `wrong` ones an error. Waits for ever if there
+    /// are no documents.
+    fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+        Box::pin(async move {
+            let _guard = UnderWay(Arc::clone(&self.under_way));
+            self.under_way.fetch_add(1, Ordering::SeqCst);
+            let Rerank {
+                model,
+                query,
+                documents,
+            } = call.work;
+            if documents.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            match &*model {
+                "embeds" => return Ok(None),
+                "wrong" => {
+                    return Err(BackendError::InputTooLong {
+                        index: Some(1),
+                        tokens: Some(9),
+                        most: Some(8),
+                    });
+                }
+                _ => {}
+            }
+            let score = |document: &String| {
+                let length = u16::try_from(document.len()).unwrap();
+                f64::from((f32::from(length) - 2.5) / 7.0)
+            };
+            Ok(Some(Reranked {
+                served_by: served_by(),
+                scores: documents.iter().map(score).collect(),
+                prompt_tokens: query.len() as u64,
+            }))
         })
     }
 
@@ -355,6 +392,57 @@ async fn who_leaves_before_his_embeddings_are_there_ends_the_call_at_the_other_e
     let backend = Arc::new(Counting::default());
     let remote = connected(backend.clone()).await;
     let waiting = remote.embed(embedding(&json!({"input": [1]})));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(1), waiting)
+            .await
+            .is_err()
+    );
+    settle().await;
+    assert_eq!(backend.under_way.load(Ordering::SeqCst), 0);
+}
+
+fn reranking(model: &str, documents: &[&str]) -> RerankCall {
+    let work = Rerank {
+        model: model.to_owned(),
+        query: "q\n".to_owned(),
+        documents: documents.iter().map(|&text| text.to_owned()).collect(),
+    };
+    RerankCall::new("rerank-1", work)
+}
+
+#[tokio::test(start_paused = true)]
+async fn scores_arrive_as_they_were_given_and_so_do_none_and_an_error() {
+    let remote = connected(Arc::new(Counting::default())).await;
+    let ranked = remote
+        .rerank(reranking("m", &["", "a\nb", "c"]))
+        .await
+        .expect("no error")
+        .expect("scores");
+    let scores = ranked
+        .scores
+        .iter()
+        .map(|score| (score * 7.0 + 2.5).round());
+    assert_eq!(scores.collect::<Vec<_>>(), [0.0, 3.0, 1.0]);
+    #[expect(clippy::cast_possible_truncation, reason = "the scores were f32")]
+    let first = ranked.scores[0] as f32;
+    assert_eq!(first.to_bits(), (-2.5_f32 / 7.0).to_bits());
+    assert_eq!((ranked.served_by, ranked.prompt_tokens), (served_by(), 2));
+    assert_eq!(remote.rerank(reranking("embeds", &["a"])).await, Ok(None));
+    assert_eq!(
+        remote.rerank(reranking("wrong", &["a"])).await,
+        Err(BackendError::InputTooLong {
+            index: Some(1),
+            tokens: Some(9),
+            most: Some(8)
+        })
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_leaves_before_the_scores_ends_the_call_at_the_other_end() {
+    let backend = Arc::new(Counting::default());
+    let remote = connected(backend.clone()).await;
+    let waiting = remote.rerank(reranking("m", &[]));
     assert!(
         tokio::time::timeout(Duration::from_millis(1), waiting)
             .await
