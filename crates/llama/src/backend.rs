@@ -16,7 +16,7 @@ use crate::blocking::run_by_size;
 use crate::completion::{self, CompletionPrompt};
 use crate::constrain::{self, CompiledConstraint};
 use crate::deltas;
-use crate::embed::LlamaEmbedder;
+use crate::embed::{LlamaEmbedder, LlamaReranker};
 use crate::engine::{Engine, Passage, Scope};
 use crate::engine_options::EngineOptions;
 use crate::error::{EngineError, LoadError};
@@ -40,13 +40,14 @@ const COUNTED_AT_ONCE: usize = 4;
 /// call it on a thread that may block.
 ///
 /// # Errors
-/// If the file cannot be loaded, or the model is for neither chats nor embeddings.
+/// If the file cannot be loaded, or the model is for neither chats, embeddings nor reranking.
 pub fn open(options: &LlamaOptions) -> Result<Arc<dyn Backend>, LoadError> {
     let kind = Pooling::of(&Gguf::read(&options.path)?);
     match kind.map_err(|what| LoadError::Kind {
         path: options.path.clone(),
         what,
     })? {
+        Some(Pooling::Rank) => Ok(Arc::new(LlamaReranker::open(options)?)),
         Some(_) => Ok(Arc::new(LlamaEmbedder::open(options)?)),
         None => Ok(Arc::new(Llama::open(options)?)),
     }

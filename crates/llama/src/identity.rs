@@ -28,7 +28,7 @@ pub(crate) fn served_by(options: &LlamaOptions, files: &[&str]) -> ServedBy {
     }
 }
 
-/// The part of a model card that is the same for chat models and embedding models.
+/// The part of a model card that is the same for all kinds of models.
 pub(crate) fn bare_card(options: &LlamaOptions, facts: &ModelFacts) -> ModelCard {
     let modified = std::fs::metadata(&options.path)
         .and_then(|metadata| metadata.modified())

@@ -1,5 +1,5 @@
 //! The embedded llama.cpp backend. It loads a GGUF file and answers OpenAI's chats, completions or
-//! embeddings in the caller's process.
+//! embeddings, or reranks documents, in the caller's process.
 //!
 //! Reading order: `options` (the settings), `weights` and `model` (a loaded file), `adapter` (a
 //! LoRA adapter for it), `draft` (a draft model for speculative decoding), `template` (conversation
@@ -8,8 +8,8 @@
 //! text), `syntax` and `deltas` (text to reasoning, tool calls and answer), `constrain` (the constraint
 //! of an answer), `completion` and `fill_in_the_middle` (the prompt of a text completion),
 //! `backend`, `abilities`, `identity` and `events` (all of it as a [`loggia_backend::Backend`]),
-//! `media` (images and sounds), `embed` (embedding models, with an engine of their own), `gguf`
-//! (the check of a file before llama.cpp loads it), `memory` (the memory that a model needs),
+//! `media` (images and sounds), `embed` (embedding and reranking models, with an engine of their
+//! own), `gguf` (the check of a file before llama.cpp loads it), `memory` (the memory that a model needs),
 //! `processor`, `threads`, `devices` and `libraries` (the machine). `docs/engine.md` explains it in
 //! prose.
 //!
@@ -57,11 +57,11 @@ mod weights;
 
 pub use backend::{Llama, open};
 pub use cache_type::CacheType;
-pub use embed::LlamaEmbedder;
+pub use embed::{LlamaEmbedder, LlamaReranker};
 pub use engine_options::check_options;
 pub use error::{EngineError, LoadError};
 pub use gguf::GgufError;
-pub use memory::Forecast;
+pub use memory::{Forecast, ModelKind};
 pub use options::{CacheDisk, CacheScope, DEFAULT_CONTEXT, Draft, LlamaOptions, Lora};
 pub use raw::ggml_version;
 pub use template::TemplateError;

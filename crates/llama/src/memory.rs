@@ -34,29 +34,46 @@ pub struct Forecast {
     /// The bytes of the compute buffers of one step. It is an estimate: for the models that it was
     /// compared with, it was right within a fifth.
     pub compute: u64,
-    /// The maximum number of tokens of one request, prompt and answer together, or of one input for
-    /// embeddings.
+    /// The maximum number of tokens of one request, prompt and answer together; of one input for
+    /// embeddings; of a query and a document together.
     pub context: u32,
     /// The number of tokens that the model was trained for, if the file states it.
     pub trained_context: Option<u32>,
-    /// Whether the model is an embedding model, which cannot answer chats.
-    pub embeds: bool,
+    /// The work that the model is for.
+    pub kind: ModelKind,
+}
+
+/// The work that a model is for, which its header states.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum ModelKind {
+    /// Chats and completions.
+    #[default]
+    Text,
+    /// Embeddings.
+    Embedding,
+    /// The comparison of documents with a query.
+    Reranking,
 }
 
 impl Forecast {
     /// Reads the headers of the files in the options and estimates the memory.
     ///
     /// # Errors
-    /// If a file is not a valid GGUF file, an adapter does not fit its model, or an option is
-    /// invalid.
+    /// If a file is not a valid GGUF file, its model cannot be served, an adapter does not fit its
+    /// model, or an option is invalid.
     pub fn of(options: &LlamaOptions) -> Result<Self, LoadError> {
         let gguf = Gguf::read(&options.path)?;
-        // A model that is not supported fails later, when it is loaded, with a precise error.
-        if let Ok(Some(_)) = Pooling::of(&gguf) {
-            return Ok(Self::of_embeddings(
-                &gguf,
-                embed::Sizes::of(options, &gguf)?,
-            ));
+        let pooling = Pooling::of(&gguf).map_err(|what| LoadError::Kind {
+            path: options.path.clone(),
+            what,
+        })?;
+        if let Some(pooling) = pooling {
+            let kind = match pooling {
+                Pooling::Rank => ModelKind::Reranking,
+                Pooling::Mean | Pooling::First | Pooling::Last => ModelKind::Embedding,
+            };
+            let sizes = embed::Sizes::of(options, &gguf)?;
+            return Ok(Self::of_pooled(&gguf, sizes, kind));
         }
         options.cache_types().check(&gguf)?;
         let sizes = Sizes::of(options, gguf.trained_context())?;
@@ -106,9 +123,9 @@ impl Forecast {
         all.into_iter().fold(0, u64::saturating_add)
     }
 
-    /// The forecast of an embedding model, which keeps nothing between batches. An encoder has no
-    /// KV cache, and computes no logits.
-    fn of_embeddings(gguf: &Gguf, sizes: embed::Sizes) -> Self {
+    /// The forecast of an embedding or a reranking model, which keeps nothing between batches. An
+    /// encoder has no KV cache, and computes no logits.
+    fn of_pooled(gguf: &Gguf, sizes: embed::Sizes, kind: ModelKind) -> Self {
         let batch = u64::from(sizes.batch);
         let cache = if sizes.has_cache {
             cache(gguf, batch, CacheTypes::default())
@@ -120,7 +137,7 @@ impl Forecast {
             cache,
             compute,
             context: sizes.context,
-            embeds: true,
+            kind,
             ..Self::of_weights(gguf)
         }
     }
@@ -151,7 +168,7 @@ impl Forecast {
             compute: 0,
             context: 0,
             trained_context: Some(gguf.trained_context()).filter(|&tokens| tokens < u32::MAX),
-            embeds: false,
+            kind: ModelKind::Text,
         }
     }
 }

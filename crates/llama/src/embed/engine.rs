@@ -1,4 +1,4 @@
-//! The interface of an embedding engine for callers: they take a place in its queue, send inputs,
+//! The interface of the engine for callers: they take a place in its queue, send inputs,
 //! and receive vectors.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::job::{Job, QueuePlace};
-use super::model::EmbeddingModel;
+use super::model::PooledModel;
 use super::worker;
 use crate::Token;
 use crate::error::{EngineError, LoadError};
@@ -30,14 +30,14 @@ pub(super) struct Engine {
 impl Engine {
     /// Starts the engine's thread, and waits until it can compute. It accepts at most `most`
     /// requests at a time.
-    pub(super) fn start(model: Arc<EmbeddingModel>, most: usize) -> Result<Self, LoadError> {
+    pub(super) fn start(model: Arc<PooledModel>, most: usize) -> Result<Self, LoadError> {
         // Every job holds a place in the queue, so the channel cannot overflow.
         let (jobs, incoming) = mpsc::sync_channel(most);
         let (ready, started) = mpsc::sync_channel(1);
         let stopping = Arc::new(AtomicBool::new(false));
         let for_thread = Arc::clone(&stopping);
         let thread = std::thread::Builder::new()
-            .name("loggia-embedder".to_owned())
+            .name("loggia-pooling".to_owned())
             .spawn(move || worker::run(&model, &incoming, &for_thread, &ready))
             .map_err(LoadError::Thread)?;
         let places = Arc::new(Semaphore::new(most));
@@ -68,7 +68,7 @@ impl Engine {
 
     /// Computes the vectors of inputs. Dropping the future removes them from the queue before the
     /// next batch.
-    pub(super) async fn embed(
+    pub(super) async fn compute(
         &self,
         place: QueuePlace,
         inputs: Vec<Vec<Token>>,
@@ -100,7 +100,7 @@ impl Drop for Engine {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the embedding engine's thread panicked");
+            tracing::error!("the thread of an embedding or reranking engine panicked");
         }
     }
 }

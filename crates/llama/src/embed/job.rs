@@ -1,4 +1,6 @@
-//! The jobs that callers send to the thread of the embedding engine.
+//! The jobs that callers send to the engine's thread.
+
+use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -10,14 +12,15 @@ pub(super) struct Job {
     pub(super) inputs: Vec<Vec<Token>>,
     /// The channel to the caller. It is closed when the caller has left.
     pub(super) answer: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
-    /// The job's place in the queue. It is free again when the job is dropped.
+    /// The job's place in the queue. It is free again when the request is over.
     _place: QueuePlace,
 }
 
 /// A place in the queue. A request takes it before its inputs are tokenized, so that requests
-/// waiting for the tokenizer are limited too.
+/// waiting for the tokenizer are limited too, and keeps it for all of its jobs.
+#[derive(Clone)]
 pub(super) struct QueuePlace(
-    #[expect(dead_code, reason = "dropping it returns the permit")] OwnedSemaphorePermit,
+    #[expect(dead_code, reason = "dropping it returns the permit")] Arc<OwnedSemaphorePermit>,
 );
 
 impl Job {
@@ -36,6 +39,6 @@ impl Job {
 
 impl QueuePlace {
     pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(permit)
+        Self(Arc::new(permit))
     }
 }

@@ -1,9 +1,10 @@
-//! A loaded embedding model, and the conversion of inputs to tokens.
+//! A loaded model that pools, and the conversion of inputs to tokens.
 
 use llama_cpp_2::model::LlamaModel;
-use loggia_backend::BackendError;
+use loggia_backend::{BackendError, Rerank};
 use loggia_wire::openai::OnePrompt;
 
+use super::pair::PairForm;
 use super::sizes::Sizes;
 use crate::Token;
 use crate::error::LoadError;
@@ -13,7 +14,7 @@ use crate::options::LlamaOptions;
 use crate::weights::load_weights;
 
 /// The model that llama.cpp loaded, and the facts from its header.
-pub(super) struct EmbeddingModel {
+pub(super) struct PooledModel {
     pub(super) llama: LlamaModel,
     pub(super) facts: ModelFacts,
     pub(super) pooling: Pooling,
@@ -22,30 +23,27 @@ pub(super) struct EmbeddingModel {
     pub(super) devices: String,
 }
 
-impl EmbeddingModel {
-    /// Loads a model. It blocks for seconds; do not call it on an async thread.
-    pub(super) fn load(options: &LlamaOptions) -> Result<Self, LoadError> {
-        let gguf = Gguf::read(&options.path)?;
-        let no_embeddings = |what: String| LoadError::Kind {
+impl PooledModel {
+    /// Loads an embedding or a reranking model. It blocks for seconds; do not call it on an async
+    /// thread.
+    pub(super) fn load(
+        options: &LlamaOptions,
+        gguf: &Gguf,
+        pooling: Pooling,
+    ) -> Result<Self, LoadError> {
+        let unsupported = |what: &str| LoadError::Kind {
             path: options.path.clone(),
-            what,
+            what: format!("{what} are not supported for embedding and reranking models"),
         };
-        let pooling = Pooling::of(&gguf).map_err(no_embeddings)?;
-        let pooling =
-            pooling.ok_or_else(|| no_embeddings("it is not an embedding model".to_owned()))?;
         if options.lora.is_some() {
-            return Err(no_embeddings(
-                "LoRA adapters are not supported for embedding models".to_owned(),
-            ));
+            return Err(unsupported("LoRA adapters"));
         }
         if options.draft.is_some() {
-            return Err(no_embeddings(
-                "draft models are not supported for embedding models".to_owned(),
-            ));
+            return Err(unsupported("draft models"));
         }
-        let sizes = Sizes::of(options, &gguf)?;
+        let sizes = Sizes::of(options, gguf)?;
         let (llama, devices) = load_weights(&options.path, options.gpu_layers)?;
-        let facts = ModelFacts::of(&gguf, &options.path, &llama);
+        let facts = ModelFacts::of(gguf, &options.path, &llama);
         Ok(Self {
             llama,
             facts,
@@ -81,6 +79,26 @@ impl EmbeddingModel {
         if tokens.is_empty() {
             return Err(invalid(index, "invalid_value", "the input has no tokens"));
         }
+        self.fitting(index, tokens)
+    }
+
+    /// Tokenizes the documents with the query, from the document with this index on. In errors, the
+    /// query is the first input, and the documents follow.
+    pub(super) fn pairs<'a>(
+        &'a self,
+        form: &'a PairForm,
+        asked: &'a Rerank,
+        from: usize,
+    ) -> Result<impl Iterator<Item = Result<Vec<Token>, BackendError>> + 'a, BackendError> {
+        let tokens_with = form.with_query(&self.llama, &asked.query);
+        // A query that is too long is refused before it is combined with every document.
+        self.fitting(0, tokens_with(""))?;
+        let documents = asked.documents.iter().zip(1..).skip(from);
+        Ok(documents.map(move |(document, index)| self.fitting(index, tokens_with(document))))
+    }
+
+    /// Returns the tokens of the input with this index if a batch has room for them.
+    fn fitting(&self, index: usize, tokens: Vec<Token>) -> Result<Vec<Token>, BackendError> {
         let (count, most) = (tokens.len() as u64, u64::from(self.sizes.context));
         if count > most {
             return Err(BackendError::InputTooLong {

@@ -1,4 +1,4 @@
-//! The sizes of an embedding engine's batches, from the options and the model's header.
+//! The sizes of the batches of a model that pools, from the options and the model's header.
 
 use crate::error::LoadError;
 use crate::gguf::{Gguf, is_encoder};
@@ -31,7 +31,7 @@ impl Sizes {
         let context = options.context.unwrap_or(DEFAULT_CONTEXT).min(trained);
         if !(16..=1 << 20).contains(&context) {
             return Err(LoadError::Setting(format!(
-                "the context is {context} tokens; for an embedding model it must be from 16 to 1048576"
+                "the context is {context} tokens; for an embedding or reranking model it must be from 16 to 1048576"
             )));
         }
         if options.batch == 0 || options.batch > 8192 {

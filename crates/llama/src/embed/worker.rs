@@ -1,5 +1,5 @@
-//! The thread of the embedding engine. Its loop takes jobs, fills a batch, computes it, and sends
-//! the vectors.
+//! The thread of the engine of a model that pools. Its loop takes jobs, fills a batch, computes it,
+//! and sends the vectors. The vector of a reranking model has the score as its first number.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,16 +11,17 @@ use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 
 use super::job::Job;
-use super::model::EmbeddingModel;
+use super::model::PooledModel;
 use super::share::{BatchInput, fill};
 use super::sizes::Sizes;
 use crate::Token;
 use crate::error::{EngineError, LoadError};
+use crate::gguf::Pooling;
 use crate::weights::backend;
 
 /// Runs until all senders of jobs are dropped.
 pub(super) fn run(
-    model: &EmbeddingModel,
+    model: &PooledModel,
     jobs: &Receiver<Job>,
     stopping: &AtomicBool,
     ready: &SyncSender<Result<(), LoadError>>,
@@ -162,12 +163,14 @@ struct Batches<'model> {
     context: LlamaContext<'model>,
     batch: LlamaBatch<'static>,
     sizes: Sizes,
+    /// Whether the vectors get the length 1. Scores stay as they are.
+    normalizes: bool,
 }
 
 impl<'model> Batches<'model> {
     /// Reserves the memory. The pooling is left unspecified, so llama.cpp uses the model's own. A
     /// batch is computed in one step, as bidirectional attention requires.
-    fn new(model: &'model EmbeddingModel) -> Result<Self, LoadError> {
+    fn new(model: &'model PooledModel) -> Result<Self, LoadError> {
         let sizes = model.sizes;
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(sizes.batch))
@@ -193,6 +196,7 @@ impl<'model> Batches<'model> {
             context,
             batch: LlamaBatch::new(sizes.batch as usize, 1),
             sizes,
+            normalizes: model.pooling != Pooling::Rank,
         })
     }
 
@@ -202,7 +206,7 @@ impl<'model> Batches<'model> {
         self.compute(&[&[0]]).map(drop)
     }
 
-    /// Computes a vector for each input, normalized to the length 1 like OpenAI's.
+    /// Computes a vector for each input. Embeddings have the length 1, like OpenAI's.
     fn compute(&mut self, inputs: &[&[Token]]) -> Result<Vec<Vec<f32>>, String> {
         self.batch.clear();
         for (sequence, tokens) in (0_i32..).zip(inputs) {
@@ -227,7 +231,9 @@ impl<'model> Batches<'model> {
                 .embeddings_seq_ith(sequence)
                 .map_err(|error| error.to_string())?
                 .to_vec();
-            loggia_backend::normalise(&mut vector);
+            if self.normalizes {
+                loggia_backend::normalise(&mut vector);
+            }
             Ok(vector)
         };
         (0_i32..)

@@ -8,6 +8,7 @@
 mod adapter;
 mod architectures;
 mod check;
+mod head;
 mod pooling;
 mod projector;
 mod reader;

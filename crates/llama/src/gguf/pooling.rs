@@ -1,8 +1,8 @@
-//! Recognizes embedding models by the headers of their files, and reads their pooling.
+//! Recognizes embedding and reranking models by the headers of their files, and reads their pooling.
 
-use super::Gguf;
+use super::{Gguf, head};
 
-/// How the vectors of an input's tokens are combined to one vector.
+/// How the vectors of an input's tokens become one vector, or a score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pooling {
     /// The mean of the vectors of all tokens.
@@ -11,6 +11,8 @@ pub(crate) enum Pooling {
     First,
     /// The vector of the last token.
     Last,
+    /// A score, which a head computes from the vector of one token or from the mean.
+    Rank,
 }
 
 /// The encoder architectures (bidirectional attention, no text generation), by llama.cpp's names.
@@ -32,14 +34,14 @@ impl Pooling {
     ///
     /// # Errors
     ///
-    /// If the model is for neither embeddings nor text, or the header does not state the pooling:
-    /// with a guess, the vectors could differ from those that the model was trained for.
+    /// If the header of an encoder does not state the pooling: with a guess, the vectors could differ
+    /// from those that the model was trained for. If a reranking model has no valid head.
     pub(crate) fn of(gguf: &Gguf) -> Result<Option<Self>, String> {
         match gguf.of_architecture("pooling_type") {
             Some(1) => Ok(Some(Self::Mean)),
             Some(2) => Ok(Some(Self::First)),
             Some(3) => Ok(Some(Self::Last)),
-            Some(4) => Err("it is a reranking model (its pooling is `rank`), which Loggia does not support".to_owned()),
+            Some(4) => head::check(gguf).map(|()| Some(Self::Rank)),
             None | Some(0) if is_encoder(gguf) => {
                 Err("it is an encoder, but its header does not state the pooling; use a file with a `pooling_type`"
                     .to_owned())
@@ -55,6 +57,7 @@ impl Pooling {
             Self::Mean => "mean",
             Self::First => "cls",
             Self::Last => "last",
+            Self::Rank => "rank",
         }
     }
 }

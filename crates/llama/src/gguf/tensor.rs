@@ -70,6 +70,15 @@ pub(super) fn check(tensors: &[Tensor], alignment: u64, data: u64) -> Result<(),
 /// The type to whose tensors llama.cpp cannot apply an adapter.
 pub(super) const NVFP4: u32 = 40;
 
+/// The type of 32-bit floats.
+pub(super) const F32: u32 = 0;
+
+/// Whether llama.cpp can multiply vectors by tensors of this type on a processor. It ends the
+/// process for integers, 64-bit floats, and the types for intermediate results (`Q8_1`, `Q8_K`).
+pub(super) fn is_matrix(kind: u32) -> bool {
+    layout(kind).is_some() && !matches!(kind, 9 | 15 | 24..=28)
+}
+
 /// Whether tensors of this type can be factors of an adapter: llama.cpp multiplies vectors by them
 /// on every device.
 pub(super) fn is_factor(kind: u32) -> bool {

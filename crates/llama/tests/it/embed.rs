@@ -6,26 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::minilm::path as model;
 use loggia_backend::{
     Ability, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, WorkKind,
 };
 use loggia_llama::{Forecast, LlamaEmbedder, LlamaOptions, LoadError};
 use serde_json::{Value, json};
-
-/// The model, which `scripts/embedding-model` downloads.
-fn model() -> PathBuf {
-    let beside = || {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("../../.loggia/models/all-MiniLM-L6-v2.F16.gguf")
-    };
-    let path = std::env::var_os("LOGGIA_TEST_EMBEDDING_MODEL").map_or_else(beside, PathBuf::from);
-    assert!(
-        path.is_file(),
-        "there is no model at {}: run `scripts/embedding-model`, or name one in LOGGIA_TEST_EMBEDDING_MODEL",
-        path.display()
-    );
-    path
-}
 
 /// A chat model.
 fn chat_model() -> PathBuf {
@@ -333,7 +319,7 @@ async fn a_chat_model_makes_no_embeddings_and_is_opened_as_what_it_is() {
 }
 
 #[test]
-fn a_reranker_and_an_encoder_that_does_not_say_how_it_pools_are_refused_with_the_reason() {
+fn an_encoder_that_does_not_state_its_pooling_and_a_reranker_without_a_head_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = std::fs::read(model()).unwrap();
     let key = b"bert.pooling_type";
@@ -344,7 +330,10 @@ fn a_reranker_and_an_encoder_that_does_not_say_how_it_pools_are_refused_with_the
         + key.len()
         + 4;
     for (pooling, reason) in [
-        (4_u32, "it is a reranking model"),
+        (
+            4_u32,
+            "without a head: the tensor \"cls.output.weight\" is missing",
+        ),
         (0, "its header does not state the pooling"),
         (9, "its pooling type 9 is unknown"),
     ] {

@@ -15,5 +15,6 @@ mod families;
 mod held;
 mod inputs;
 mod media;
+mod rerank;
 mod scored;
 mod support;

@@ -128,6 +128,8 @@ const FLAGS: &[(&[&str], &str)] = &[
             "--embedding",
             "--embeddings",
             "--pooling",
+            "--rerank",
+            "--reranking",
             "--dtype",
             "--kv-unified",
             "--enable-auto-tool-choice",

@@ -2,6 +2,8 @@
 
 use crate::support::Program;
 use crate::support::ollama::Ollama;
+#[cfg(feature = "embedded")]
+use crate::support::reranker::Reranker;
 
 /// An address without a server.
 fn nobody() -> String {
@@ -191,8 +193,42 @@ fn what_an_embedded_model_cannot_honour_is_a_mistake_in_the_configuration() {
     with("[per_model.agent]\noptions = { num_ctx = 64, temperature = 0.5 }").succeeded();
     with("[per_model.another]\noptions = { mirostat = 1 }").succeeded();
     program.write("tiny.gguf", crate::support::tiny::embedding());
-    let saying = "per_model.agent: options: embedding models and Whisper models on the embedded engine have no options";
+    let saying = "per_model.agent: options: embedding, reranking and Whisper models on the embedded engine have no options";
     with("[per_model.agent]\noptions = { num_ctx = 64 }").failed_saying(&[saying]);
+    program.write("tiny.gguf", Reranker::bert().file());
+    with("[per_model.agent]\noptions = { num_ctx = 64 }").failed_saying(&[saying]);
+}
+
+#[test]
+#[cfg(feature = "embedded")]
+fn the_context_of_each_kind_of_model_is_shown_and_why_a_model_cannot_be_loaded() {
+    let program = Program::new()
+        .with("LOGGIA_CONTEXT", "64")
+        .with("LOGGIA_CACHE_MEMORY", "1MiB");
+    let headless = Reranker::bert().without("cls.output.weight");
+    for (name, file) in [
+        ("text.gguf", crate::support::tiny::gguf()),
+        ("embeds.gguf", crate::support::tiny::embedding()),
+        ("ranks.gguf", Reranker::bert().file()),
+        ("headless.gguf", headless.file()),
+    ] {
+        program.write(name, file);
+    }
+    let models = ["text.gguf", "embeds.gguf", "ranks.gguf", "headless.gguf"];
+    let models = models.map(|name| ["-m", name]).concat();
+    let checked = program.run(&[&["check"][..], &models].concat());
+    let shown = |line: &str| checked.out.lines().any(|its| its.starts_with(line));
+    for line in [
+        "# context of text: 64 tokens for each of ",
+        "# context of embeds: 64 tokens for each text",
+        "# context of ranks: 64 tokens for a query and a document together",
+        "# headless CANNOT BE LOADED: ",
+        "# prompt cache of text: ",
+    ] {
+        assert!(shown(line), "{line}: {checked:?}");
+    }
+    assert!(checked.out.contains("\"cls.output.weight\" is missing"));
+    assert!(!shown("# prompt cache of embeds") && !shown("# prompt cache of ranks"));
 }
 
 #[test]

@@ -5,6 +5,10 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
+use serde_json::{Value, json};
+
+use crate::support::reranker::Reranker;
+use crate::support::served;
 use crate::support::tiny::{self, Chance};
 use crate::support::{Program, Running, eventually};
 
@@ -48,24 +52,28 @@ fn serve(program: Program) -> Served {
     }
 }
 
+/// The first child of a process, once there is one.
+fn child_of(parent: u32) -> u32 {
+    let mut found = None;
+    eventually("an engine runs", || {
+        let children = Command::new("ps")
+            .args(["-o", "pid=", "--ppid", &parent.to_string()])
+            .output()
+            .unwrap();
+        found = String::from_utf8(children.stdout)
+            .unwrap()
+            .split_whitespace()
+            .next()
+            .map(|pid| pid.parse().unwrap());
+        found.is_some()
+    });
+    found.unwrap()
+}
+
 impl Served {
     /// The process of the model, once it runs.
     fn engine(&self) -> u32 {
-        let parent = self.running.0.id().to_string();
-        let mut found = None;
-        eventually("an engine runs", || {
-            let children = Command::new("ps")
-                .args(["-o", "pid=", "--ppid", &parent])
-                .output()
-                .unwrap();
-            found = String::from_utf8(children.stdout)
-                .unwrap()
-                .split_whitespace()
-                .next()
-                .map(|pid| pid.parse().unwrap());
-            found.is_some()
-        });
-        found.unwrap()
+        child_of(self.running.0.id())
     }
 
     fn begin(&self, fields: &str) -> BufReader<TcpStream> {
@@ -388,6 +396,73 @@ fn a_model_that_makes_embeddings_is_shown_how_to_try_and_survives_its_engine() {
         refused.starts_with("HTTP/1.1 404") && refused.contains("v1/embeddings"),
         "{refused}"
     );
+}
+
+#[test]
+fn a_reranking_model_reranks_refuses_other_work_and_survives_its_engine() {
+    let program = Program::new().with("LOGGIA_THREADS", "1");
+    let ranks = program.write("ranks.gguf", Reranker::bert().file());
+    let served = served::Served::start(program, &["--model", ranks.to_str().unwrap()]);
+    let rerank = |query: &str, documents: Value| {
+        let body = json!({"model": "ranks", "query": query, "documents": documents, "return_documents": true});
+        served.post("/v1/rerank", &body)
+    };
+    let documents = json!(["a cat", {"text": "a dog sleeps"}, "a cat"]);
+    let (status, answer) = rerank("cat?", documents.clone());
+    assert_eq!(status, 200, "{answer}");
+    let results = answer["results"].as_array().unwrap();
+    let score = |at: usize| results[at]["relevance_score"].as_f64().unwrap();
+    assert!(score(0) >= score(1) && score(1) >= score(2), "{answer}");
+    let of = |index: usize| results.iter().find(|result| result["index"] == index);
+    assert_eq!(
+        of(0).unwrap()["relevance_score"],
+        of(2).unwrap()["relevance_score"]
+    );
+    assert_eq!(of(1).unwrap()["document"]["text"], "a dog sleeps");
+    // Each document is read with the query and three tokens around them. A space has three tokens.
+    let tokens = 3 * (4 + 3) + 2 * (4 + 3) + (10 + 2 * 3);
+    assert_eq!(answer["usage"]["prompt_tokens"], tokens);
+    let long = "x".repeat(100);
+    for (query, documents, param) in [
+        ("cat?", json!(["a", long]), "documents[1]"),
+        (&*long, json!(["a"]), "query"),
+    ] {
+        let (status, answer) = rerank(query, documents);
+        let error = &answer["error"];
+        let expected = (400, &json!(param), &json!("context_length_exceeded"));
+        assert_eq!((status, &error["param"], &error["code"]), expected);
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("64 tokens"), "{message}");
+    }
+    let chat = json!({"model": "ranks", "messages": [{"role": "user", "content": "hi"}]});
+    let (status, answer) = served.post("/v1/chat/completions", &chat);
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.contains("not a chat model"), "{status}: {message}");
+    let embedding = json!({"model": "ranks", "input": "hi"});
+    let (status, answer) = served.post("/v1/embeddings", &embedding);
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("not an embedding model"),
+        "{status}: {message}"
+    );
+    let (_, card) = served.get("/v1/models/ranks");
+    assert_eq!(card["capabilities"], json!(["rerank"]));
+    kill("-KILL", child_of(served.running.0.id()));
+    let again = rerank("cat?", documents);
+    assert_eq!((again.0, &again.1["results"]), (200, &json!(results)));
+}
+
+#[test]
+fn a_reranking_model_without_a_head_is_refused_by_the_name_of_the_tensor() {
+    let program = Program::new();
+    let file = Reranker::bert().without("cls.output.weight").file();
+    let file = program.write("headless.gguf", file);
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--model"];
+    let arguments = [&arguments[..], &[file.to_str().unwrap()]].concat();
+    program.run(&arguments).failed_saying(&[
+        "headless.gguf",
+        "without a head: the tensor \"cls.output.weight\" is missing",
+    ]);
 }
 
 #[test]

@@ -24,6 +24,11 @@ const WINDOW: u32 = 16;
 
 /// The bytes of the GGUF file.
 pub(crate) fn gguf(family: Family) -> Vec<u8> {
+    gguf_with(family, &[])
+}
+
+/// The bytes of the GGUF file with more metadata.
+pub(crate) fn gguf_with(family: Family, more: &[Entry]) -> Vec<u8> {
     let mut drawn = gguf::lots(7);
     let weight = |name: &str| match name {
         // The decay of the state, a negative number: so slow that it remembers some hundred tokens.
@@ -31,7 +36,8 @@ pub(crate) fn gguf(family: Family) -> Vec<u8> {
         _ if name.contains("norm") => 1.0,
         _ => drawn(),
     };
-    gguf::file(&metadata(family), &tensors(family), weight)
+    let metadata = [&metadata(family), more].concat();
+    gguf::file(&metadata, &tensors(family), weight)
 }
 
 fn metadata(family: Family) -> Vec<Entry> {

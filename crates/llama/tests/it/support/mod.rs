@@ -10,7 +10,9 @@
 
 pub(crate) mod family;
 pub(crate) mod gguf;
+pub(crate) mod minilm;
 pub(crate) mod projector;
+pub(crate) mod reranker;
 pub(crate) mod shape;
 
 use std::path::PathBuf;

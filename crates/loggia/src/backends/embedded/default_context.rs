@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use bytesize::ByteSize;
+use loggia_llama::ModelKind;
 
 use super::model_spec::ModelSpec;
 use crate::config::Config;
@@ -40,13 +41,13 @@ pub(super) fn give_contexts(specs: &mut [ModelSpec], config: &Config, memory: Op
     }
 }
 
-/// `None` for embedding models, and for files that cannot be read.
+/// `None` for embedding and reranking models, and for files that cannot be read.
 fn need(spec: &ModelSpec) -> Option<Need> {
     let forecast = spec.forecast().ok()?;
     // Without the trained context in the file, it is unknown whether the model supports longer
     // contexts.
     let trained = forecast.trained_context?;
-    (!forecast.embeds).then(|| Need {
+    (forecast.kind == ModelKind::Text).then(|| Need {
         bytes: forecast.bytes(),
         // The draft model has a context too.
         cache: forecast.cache.saturating_add(forecast.draft),
@@ -91,18 +92,25 @@ fn contexts(needs: &[Option<Need>], memory: u64) -> Vec<Option<u32>> {
 /// The lines of `loggia check`.
 pub(super) fn report(specs: &[ModelSpec]) -> String {
     let mut text = String::new();
-    for spec in specs {
-        let Ok(forecast) = spec.forecast() else {
-            continue;
+    for spec in specs.iter().filter(|spec| spec.whisper.is_none()) {
+        let name = &spec.name;
+        let forecast = match spec.forecast() {
+            Ok(forecast) => forecast,
+            Err(why) => {
+                let _ = writeln!(text, "# {name} CANNOT BE LOADED: {why}");
+                continue;
+            }
         };
-        if spec.continues_texts(&forecast) {
-            let (name, context, parallel) = (&spec.name, forecast.context, spec.parallel);
-            let memory = ByteSize(forecast.cache).display().iec();
-            let _ = writeln!(
-                text,
-                "# context of {name}: {context} tokens for each of {parallel} requests, {memory}"
-            );
-        }
+        let context = forecast.context;
+        let of_each = match forecast.kind {
+            ModelKind::Text => {
+                let memory = ByteSize(forecast.cache).display().iec();
+                format!("each of {} requests, {memory}", spec.parallel)
+            }
+            ModelKind::Embedding => "each text".to_owned(),
+            ModelKind::Reranking => "a query and a document together".to_owned(),
+        };
+        let _ = writeln!(text, "# context of {name}: {context} tokens for {of_each}");
     }
     text
 }

@@ -25,9 +25,9 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use loggia_backend::{
     Abilities, AudioCall, AudioReply, Backend, BackendError, Call, ChatCall, EmbeddingCall,
-    Embeddings, Reply, TokenCount,
+    Embeddings, Reply, RerankCall, Reranked, TokenCount,
 };
-use loggia_llama::{Forecast, LlamaOptions};
+use loggia_llama::{Forecast, LlamaOptions, ModelKind};
 use loggia_server::Reading;
 use loggia_wire::Extra;
 use loggia_wire::openai::Model;
@@ -243,6 +243,19 @@ impl Backend for Embedded {
         })
     }
 
+    fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
+        Box::pin(async move {
+            let model = &call.work.model;
+            let forecast = self.pool.forecast(self.pool.find(model)?);
+            if forecast.is_none_or(|forecast| forecast.kind != ModelKind::Reranking) {
+                return Ok(None);
+            }
+            let extra = Extra::default();
+            let asked = self.ask(model, &extra, |backend| backend.rerank(call.clone()));
+            asked.await.map(|(ranked, _)| ranked)
+        })
+    }
+
     fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
         Box::pin(async move {
             let model = &call.work.model;
@@ -319,9 +332,14 @@ fn unloaded(spec: &ModelSpec, forecast: Option<Forecast>) -> Model {
     } else if let Some(forecast) = forecast {
         card.extra
             .insert("context_length".to_owned(), forecast.context.into());
-        if forecast.embeds {
+        let capability = match forecast.kind {
+            ModelKind::Text => None,
+            ModelKind::Embedding => Some("embedding"),
+            ModelKind::Reranking => Some("rerank"),
+        };
+        if let Some(capability) = capability {
             card.extra
-                .insert("capabilities".to_owned(), vec!["embedding"].into());
+                .insert("capabilities".to_owned(), vec![capability].into());
         }
     }
     card

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use loggia_llama::{CacheDisk, Draft, Forecast, LlamaOptions, Lora};
+use loggia_llama::{CacheDisk, Draft, Forecast, LlamaOptions, Lora, ModelKind};
 use serde::{Deserialize, Serialize};
 
 use super::super::model_files::{self, Adapter, EmbeddedModel};
@@ -83,10 +83,10 @@ impl ModelSpec {
         }
     }
 
-    /// Whether the model continues texts, which have a context and can be cached: neither an embedding
-    /// model nor a Whisper model.
+    /// Whether the model continues texts, which can be cached: neither an embedding or reranking model
+    /// nor a Whisper model.
     pub(super) fn continues_texts(&self, forecast: &Forecast) -> bool {
-        !forecast.embeds && self.whisper.is_none()
+        forecast.kind == ModelKind::Text && self.whisper.is_none()
     }
 
     /// The options for the engine.

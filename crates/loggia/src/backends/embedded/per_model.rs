@@ -46,7 +46,7 @@ pub(in crate::backends) fn check(
         };
         if !spec.continues_texts(&forecast) {
             return Err(format!(
-                "per_model.{name}: options: embedding models and Whisper models on the embedded engine have no options"
+                "per_model.{name}: options: embedding, reranking and Whisper models on the embedded engine have no options"
             ));
         }
         check_options(&options, forecast.context)

@@ -59,7 +59,11 @@ fn shares(needs: &[u64], memory: u64) -> Vec<u64> {
 pub(super) fn report(specs: &[ModelSpec], config: &Config) -> String {
     let show = |bytes| ByteSize(bytes).display().iec().to_string();
     let mut text = String::new();
-    for spec in specs.iter().filter(|spec| spec.whisper.is_none()) {
+    let caches = |spec: &&ModelSpec| {
+        let forecast = spec.forecast();
+        forecast.is_ok_and(|forecast| spec.continues_texts(&forecast))
+    };
+    for spec in specs.iter().filter(caches) {
         let memory = show(spec.cache_memory);
         let _ = writeln!(
             text,

@@ -97,6 +97,7 @@ fn with_context(model: &Model) -> String {
 enum ToTry {
     Chat(String),
     Embeddings(String),
+    Reranking(String),
     Recording(String),
 }
 
@@ -106,8 +107,8 @@ pub(crate) fn can_chat(capabilities: Option<&Value>) -> bool {
     capabilities.is_none_or(|can| can.is_empty() || can.iter().any(|can| can == "completion"))
 }
 
-/// The first model that can chat, else the first that makes embeddings or transcribes. Ollama lists
-/// the first two.
+/// The first model that can chat, else the first that makes embeddings, reranks or transcribes. Ollama
+/// lists the first two.
 async fn model_to_try(backend: &dyn Backend, models: &[Model]) -> Option<ToTry> {
     let mut otherwise = models.first().map(|model| ToTry::Chat(model.id.clone()));
     for model in models {
@@ -125,6 +126,8 @@ async fn model_to_try(backend: &dyn Backend, models: &[Model]) -> Option<ToTry> 
         let can = |what: &str| capabilities.is_some_and(|all| all.iter().any(|can| can == what));
         if can("embedding") {
             otherwise = Some(ToTry::Embeddings(model.id.clone()));
+        } else if can("rerank") {
+            otherwise = Some(ToTry::Reranking(model.id.clone()));
         } else if can("transcription") {
             otherwise = Some(ToTry::Recording(model.id.clone()));
         }
@@ -152,6 +155,11 @@ fn curl(url: &str, model: &ToTry, requires_key: bool) -> String {
             r#""stream":true,"max_tokens":200,"messages":[{"role":"user","content":"Say hello."}]"#,
         ),
         ToTry::Embeddings(model) => ("embeddings", model, r#""input":"Say hello.""#),
+        ToTry::Reranking(model) => (
+            "rerank",
+            model,
+            r#""query":"pets","documents":["a cat","a car"]"#,
+        ),
         ToTry::Recording(model) => {
             let model = model.replace('\'', r"'\''");
             return format!(

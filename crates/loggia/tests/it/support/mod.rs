@@ -11,6 +11,8 @@ pub(crate) mod gguf;
 pub(crate) mod hub;
 pub(crate) mod ollama;
 pub(crate) mod request;
+#[path = "../../../../llama/tests/it/support/reranker.rs"]
+pub(crate) mod reranker;
 pub(crate) mod served;
 pub(crate) mod tiny;
 

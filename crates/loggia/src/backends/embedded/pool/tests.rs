@@ -194,7 +194,7 @@ pub(super) fn forecast(weights: u64, shared: u64) -> Forecast {
         compute: 0,
         context: 4096,
         trained_context: None,
-        embeds: false,
+        kind: loggia_llama::ModelKind::Text,
     }
 }
 
