@@ -95,6 +95,12 @@ impl WatchedFile {
         }
         has_changed
     }
+
+    /// Notes that the file is read now, so that its change is not noticed again.
+    fn mark_as_read(&mut self) {
+        let stamp = Stamp::of(&self.path);
+        (self.loaded, self.seen) = (stamp, stamp);
+    }
 }
 
 impl Reload {
@@ -149,11 +155,16 @@ impl Reload {
                 looks.tick().await;
                 false
             };
+            if is_asked {
+                files.iter_mut().for_each(WatchedFile::mark_as_read);
+                self.reload(started, &mut applied).await;
+                continue;
+            }
             // Compares all of them, so that each change is noticed once.
             let changed = files
                 .iter_mut()
                 .filter_map(|file| file.has_changed().then_some(()));
-            if changed.count() > 0 || is_asked {
+            if changed.count() > 0 {
                 self.reload(started, &mut applied).await;
             }
         }
@@ -257,6 +268,9 @@ mod tests {
         std::fs::rename(&other, &path).unwrap();
         assert!(!file.has_changed());
         assert!(file.has_changed(), "an editor has replaced it");
+        std::fs::write(&path, "").unwrap();
+        file.mark_as_read();
+        assert!(!file.has_changed() && !file.has_changed(), "it was read");
         std::fs::remove_file(&path).unwrap();
         assert!(!file.has_changed());
     }
