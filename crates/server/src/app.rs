@@ -39,6 +39,7 @@ use crate::live::routes::Sources;
 use crate::nodes::Nodes;
 use crate::request_id::RequestIdLayer;
 use crate::shutdown::{self, EndNow};
+use crate::traces::RequestTraces;
 use crate::websocket::Sessions;
 use crate::{
     InFlight, LastReload, Ledger, Metrics, Reading, ServerOptions, SharedLimits, console, health,
@@ -292,7 +293,13 @@ impl AppState {
         Arc::new(BackgroundAccounts {
             listeners: listeners(self),
             live: self.options.live.clone(),
+            traces: self.options.traces.clone(),
         })
+    }
+
+    fn request_traces(&self) -> Option<RequestTraces> {
+        let traces = self.options.traces.clone()?;
+        Some(RequestTraces::new(traces, self.options.tls.is_some()))
     }
 
     fn accounts(&self) -> AccountLayer {
@@ -300,6 +307,7 @@ impl AppState {
         AccountLayer::new(self.in_flight.clone(), listeners(self))
             .with_generating(self.generating.clone())
             .with_live(self.options.live.clone())
+            .with_traces(self.request_traces())
             .with_streams(streams.unwrap_or_default())
     }
 
@@ -367,6 +375,9 @@ pub fn app(state: AppState) -> Router {
     let door = door.with_background_listener(background);
     if let Some(metrics) = &options.metrics {
         metrics.watch_background(door.background());
+        if let Some(traces) = options.traces.clone() {
+            metrics.read_with(move || traces.readings());
+        }
     }
     let keys = options.keys.clone();
     let (ready, ready_within) = (door.clone(), options.ready_timeout);

@@ -35,6 +35,7 @@ mod run;
 mod shutdown;
 mod threads;
 mod tls;
+mod traces;
 mod websocket;
 
 pub use account::{InFlight, Ledger};
@@ -54,5 +55,6 @@ pub use options::ServerOptions;
 pub use panic::log_panics_without_messages;
 pub use run::run;
 pub use tls::{Tls, TlsError};
+pub use traces::{BadSampler, Sampler, TracedServer, Traces};
 
 pub(crate) use json_answer::json_answer;

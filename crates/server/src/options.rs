@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Keys, Live, Metrics, Origins, Tls};
+use crate::{Keys, Live, Metrics, Origins, Tls, Traces};
 
 /// The limits of the server, each with a default.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub struct ServerOptions {
     /// The running requests and figures for the console; see [`Live::keep`]. `None`: there is no
     /// console.
     pub live: Option<Live>,
+    /// Records spans of requests for OpenTelemetry. `None`: there are none, which is the default.
+    pub traces: Option<Traces>,
 }
 
 impl Default for ServerOptions {
@@ -69,6 +71,7 @@ impl Default for ServerOptions {
             metrics: Some(Metrics::default()),
             metrics_route: true,
             live: Some(Live::default()),
+            traces: None,
         }
     }
 }

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
@@ -23,7 +23,7 @@ use self::line::{Entered, Entrant, Line, Owner};
 use crate::{
     Abilities, Ability, AudioCall, AudioPiece, AudioReply, Backend, BackendError, Call, CallHead,
     ChatCall, EmbeddingCall, Embeddings, Event, Events, OllamaCall, OllamaPiece, OllamaReply,
-    Reply, RerankCall, Reranked, TokenCount, Wrap,
+    Reply, RerankCall, Reranked, TokenCount, Trace, Wrap,
 };
 
 pub use place::PlaceInQueue;
@@ -36,6 +36,25 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct Queue {
     inner: Arc<dyn Backend>,
     turns: Arc<Turns>,
+    /// Hears of every request that had to wait.
+    on_waited: Option<OnWaited>,
+}
+
+/// Called when a request that had to wait got its turn, or left: with its trace, and the time since
+/// which it waited.
+pub type OnWaited = Arc<dyn Fn(&Trace, Instant) + Send + Sync>;
+
+/// The wait of a request that belongs to a trace.
+struct Wait<'a> {
+    on_waited: &'a OnWaited,
+    trace: &'a Trace,
+    since: Instant,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        (self.on_waited)(self.trace, self.since);
+    }
 }
 
 struct Turns(Mutex<State>);
@@ -63,7 +82,19 @@ impl Queue {
         Self {
             inner,
             turns: Arc::new(Turns(Mutex::new(state))),
+            on_waited: None,
         }
+    }
+
+    /// Sets what is called when a request that belongs to a trace has waited.
+    #[must_use]
+    pub fn with_on_waited(self, on_waited: Option<OnWaited>) -> Self {
+        Self { on_waited, ..self }
+    }
+
+    /// Waits for the turn of a request.
+    async fn turn(&self, head: &CallHead, cost: u64) -> Result<Turn, BackendError> {
+        self.turns.turn(head, cost, self.on_waited.as_ref()).await
     }
 }
 
@@ -86,7 +117,12 @@ impl Turns {
     }
 
     /// Waits for the turn of a request.
-    async fn turn(self: &Arc<Self>, head: &CallHead, cost: u64) -> Result<Turn, BackendError> {
+    async fn turn(
+        self: &Arc<Self>,
+        head: &CallHead,
+        cost: u64,
+        on_waited: Option<&OnWaited>,
+    ) -> Result<Turn, BackendError> {
         let busy = BackendError::Busy {
             retry_after: Some(RETRY_AFTER),
         };
@@ -117,6 +153,13 @@ impl Turns {
         if let Some(told) = &head.place {
             place.tell(told);
         }
+        let _wait = on_waited
+            .zip(head.trace.as_deref())
+            .map(|(on_waited, trace)| Wait {
+                on_waited,
+                trace,
+                since: Instant::now(),
+            });
         let turn = turn.await;
         drop(place);
         turn.map_err(|_| busy)
@@ -237,7 +280,7 @@ impl Wrap for Queue {
     fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
             let cost = call.work.estimated_prompt_tokens();
-            let turn = self.turns.turn(&call.head, cost).await?;
+            let turn = self.turn(&call.head, cost).await?;
             let mut reply = self.inner.start(call).await?;
             reply.events = Box::pin(Answer {
                 events: reply.events,
@@ -250,14 +293,14 @@ impl Wrap for Queue {
     fn embed(&self, call: EmbeddingCall) -> BoxFuture<'_, Result<Embeddings, BackendError>> {
         Box::pin(async move {
             let cost = call.estimated_prompt_tokens();
-            let _turn = self.turns.turn(&call.head, cost).await?;
+            let _turn = self.turn(&call.head, cost).await?;
             self.inner.embed(call).await
         })
     }
 
     fn audio(&self, call: AudioCall) -> BoxFuture<'_, Result<Option<AudioReply>, BackendError>> {
         Box::pin(async move {
-            let mut turn = self.turns.turn(&call.head, 0).await?;
+            let mut turn = self.turn(&call.head, 0).await?;
             let Some(mut reply) = self.inner.audio(call).await? else {
                 return Ok(None);
             };
@@ -284,7 +327,7 @@ impl Wrap for Queue {
             if !call.work.route.generates() {
                 return self.inner.ollama_api(call).await;
             }
-            let mut turn = self.turns.turn(&call.head, 0).await?;
+            let mut turn = self.turn(&call.head, 0).await?;
             let Some(mut reply) = self.inner.ollama_api(call).await? else {
                 return Ok(None);
             };
@@ -304,7 +347,7 @@ impl Wrap for Queue {
 
     fn count_tokens(&self, call: ChatCall) -> BoxFuture<'_, Result<TokenCount, BackendError>> {
         Box::pin(async move {
-            let _turn = self.turns.turn(&call.head, 0).await?;
+            let _turn = self.turn(&call.head, 0).await?;
             self.inner.count_tokens(call).await
         })
     }
@@ -312,7 +355,7 @@ impl Wrap for Queue {
     fn rerank(&self, call: RerankCall) -> BoxFuture<'_, Result<Option<Reranked>, BackendError>> {
         Box::pin(async move {
             let cost = call.work.estimated_tokens();
-            let _turn = self.turns.turn(&call.head, cost).await?;
+            let _turn = self.turn(&call.head, cost).await?;
             self.inner.rerank(call).await
         })
     }

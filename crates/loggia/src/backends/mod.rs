@@ -14,7 +14,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use loggia_backend::Backend;
 use loggia_backend::roster::{Roster, RosterError};
-use loggia_server::{Node, NodeStatus, Reading, ShownBackend};
+use loggia_server::{Node, NodeStatus, Reading, ShownBackend, TracedServer, Traces};
 use tokio::runtime::Handle;
 
 use crate::config::{Alias, Config};
@@ -87,9 +87,13 @@ type Named = (String, String, Arc<dyn Backend>);
 
 impl Backends {
     /// The backends in order of precedence: the embedded engine, then Ollama servers, then OpenAI
-    /// engines. A plain model name means the first that has the model. Tasks that outlive requests
-    /// run on `runtime`.
-    pub(crate) fn of(config: &Config, runtime: &Handle) -> Result<Self, SetupError> {
+    /// engines. A plain model name means the first that has the model. `traces` records the calls to
+    /// them. Tasks that outlive requests run on `runtime`.
+    pub(crate) fn of(
+        config: &Config,
+        traces: Option<&Traces>,
+        runtime: &Handle,
+    ) -> Result<Self, SetupError> {
         let (mut here, missing) = model_files::find_all(config);
         model_files::give_drafts(&mut here, &missing, config).map_err(SetupError::PerModel)?;
         let aliases = aliases(config, &here);
@@ -97,11 +101,20 @@ impl Backends {
         check_adapters(&here, config).map_err(SetupError::Adapter)?;
         check_per_model(&here, &aliases, config).map_err(SetupError::PerModel)?;
         let engine = engine(&here, config, runtime);
+        let traced_engine = engine.named.map(|(name, place, backend)| {
+            let server = TracedServer {
+                provider: "loggia",
+                backend: name.clone(),
+                address: None,
+                peer: None,
+            };
+            (name, place, traced(traces, backend, &server))
+        });
         let parts = Parts {
-            engine: engine.named,
+            engine: traced_engine,
             engine_readings: engine.readings,
             models: here.into(),
-            servers: Servers::new(config, runtime),
+            servers: Servers::new(config, traces, runtime),
         };
         let roster = parts.roster(config, parts.servers.named())?;
         let models = parts.models.iter().cloned();
@@ -120,6 +133,18 @@ impl Backends {
             unload: engine.unload,
             caches: engine.caches,
         })
+    }
+}
+
+/// Returns a backend whose calls have spans, if they are recorded.
+fn traced(
+    traces: Option<&Traces>,
+    backend: Arc<dyn Backend>,
+    server: &TracedServer,
+) -> Arc<dyn Backend> {
+    match traces {
+        Some(traces) => traces.wrap(backend, server),
+        None => backend,
     }
 }
 

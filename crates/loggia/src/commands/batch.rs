@@ -40,7 +40,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Ended> {
     let input = Input::read(&args.file)?;
     let mut outputs = Outputs::open(args)?;
-    let backends = configured_backends(config, config.names_no_backend(), runtime).await?;
+    let backends = configured_backends(config, None, config.names_no_backend(), runtime).await?;
     let door = Door::new(backend(&backends.roster, config), policy(config));
     let load = backends.load;
     runtime.spawn(async move {

@@ -20,7 +20,7 @@ pub(crate) async fn check(config: &Config, runtime: &Handle) -> Result<(String, 
         drafts,
         caches,
         ..
-    } = Backends::of(config, runtime)?;
+    } = Backends::of(config, None, runtime)?;
     let mut text = format!("{}\n", Shown(config));
     for notice in config.notices() {
         let _ = writeln!(text, "# {notice}");

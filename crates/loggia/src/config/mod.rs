@@ -40,7 +40,7 @@ mod written;
 
 pub(crate) use loggia_backend::roster::Alias;
 
-pub(crate) use environment::environment;
+pub(crate) use environment::{Environment, environment};
 pub(crate) use flags::{DatabaseFlags, Flags, StoreFlags};
 #[cfg(feature = "embedded")]
 pub(crate) use keep_alive::KeepAlive;

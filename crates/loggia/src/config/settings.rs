@@ -31,8 +31,8 @@ use super::sources::{Sources, of_variable};
 use super::table::{Setting, Value, Written, settings};
 use super::tokens::Tokens;
 use super::value::{
-    CacheScope, CacheType, Engine, LogFormat, ModelName, ModerationFormat, OllamaPath,
-    OllamaServer, SamplingProfile, Span,
+    CacheScope, CacheType, CollectorUrl, Engine, LogFormat, ModelName, ModerationFormat,
+    OllamaPath, OllamaServer, SamplingProfile, Span,
 };
 
 /// Groups of flags in `--help`.
@@ -361,6 +361,13 @@ settings! {
     metrics_listen: Listen {
         unset("the address of the API, with an API key if one is required"),
         example "127.0.0.1:9464"
+    }
+
+    /// The OpenTelemetry collector that gets spans of requests by OTLP over HTTP, without /v1/traces
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: CollectorUrl {
+        unset("OTEL_EXPORTER_OTLP_ENDPOINT; without it, no spans"),
+        example "http://127.0.0.1:4318"
     }
 
     /// The format of the log's lines: text, or json, where each line is an object

@@ -44,6 +44,11 @@ pub(crate) enum ValueError {
     EngineName(String),
     #[error(transparent)]
     Url(#[from] BaseUrlError),
+    // Without the text: it may have a password.
+    #[error(
+        "this is not the URL of a collector; write http://HOST:4318, and give an API key in OTEL_EXPORTER_OTLP_HEADERS"
+    )]
+    Collector,
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error("`{0}` is not a duration; write 500ms, 10s, 2min or 1h")]
@@ -437,6 +442,35 @@ impl fmt::Display for Url {
             f.write_str(BY_DNS)?;
         }
         self.base.fmt(f)
+    }
+}
+
+/// The URL of an OpenTelemetry collector: `http://127.0.0.1:4318`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct CollectorUrl(BaseUrl);
+
+impl FromStr for CollectorUrl {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let base = text.parse();
+        base.map(Self)
+            .map_err(|_: BaseUrlError| ValueError::Collector)
+    }
+}
+
+impl TryFrom<String> for CollectorUrl {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for CollectorUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

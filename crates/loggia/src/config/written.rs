@@ -22,8 +22,8 @@ use super::per_model::{PerModel, PerModels};
 use super::table::{Value, Written};
 use super::tokens::Tokens;
 use super::value::{
-    CacheScope, CacheType, Engine, LogFormat, ModelName, ModerationFormat, OllamaPath,
-    OllamaServer, SamplingProfile, Span,
+    CacheScope, CacheType, CollectorUrl, Engine, LogFormat, ModelName, ModerationFormat,
+    OllamaPath, OllamaServer, SamplingProfile, Span,
 };
 
 /// A TOML string.
@@ -67,6 +67,7 @@ one_value! {
     CacheScope => |it| text(it),
     ModerationFormat => |it| text(it),
     CacheType => |it| text(it),
+    CollectorUrl => |it| text(it),
     KeepAlive => |it| text(it),
     LogFormat => |it| text(it),
     Size => |it| text(it),

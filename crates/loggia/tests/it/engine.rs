@@ -165,7 +165,8 @@ fn environment(served: &Served) -> Vec<String> {
 fn an_engines_process_has_none_of_the_programs_keys() {
     let program = Program::new()
         .with("LOGGIA_LOG", "warn")
-        .with("LOGGIA_OPENAI_GPU_KEY", "a-key-of-another-engine");
+        .with("LOGGIA_OPENAI_GPU_KEY", "a-key-of-another-engine")
+        .with("OTEL_EXPORTER_OTLP_HEADERS", "api-key=of-a-collector");
     let environment = environment(&serve(program));
     assert!(
         environment.contains(&"LOGGIA_LOG=warn".to_owned()),

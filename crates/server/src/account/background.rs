@@ -7,6 +7,7 @@ use loggia_api::{BackgroundListener, EndedResponse, RequestId};
 use super::closed::Background;
 use super::{Closed, Listeners};
 use crate::live::Live;
+use crate::traces::Traces;
 
 /// The route on which background responses are asked for.
 const ROUTE: &str = "/v1/responses";
@@ -16,6 +17,8 @@ pub(crate) struct BackgroundAccounts {
     pub(crate) listeners: Listeners,
     /// Where requests that have ended are shown.
     pub(crate) live: Option<Live>,
+    /// Records spans.
+    pub(crate) traces: Option<Traces>,
 }
 
 impl BackgroundListener for BackgroundAccounts {
@@ -42,6 +45,9 @@ impl BackgroundListener for BackgroundAccounts {
         };
         for listener in &*self.listeners {
             listener.closed(&closed);
+        }
+        if let Some(traces) = &self.traces {
+            traces.add_background(&closed);
         }
         if let Some(live) = &self.live {
             live.closed(&closed, ROUTE);

@@ -55,7 +55,7 @@ impl Listener for Log {
     }
 }
 
-fn word(outcome: Outcome) -> &'static str {
+pub(crate) fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Complete => "complete",
         Outcome::Failed => "failed",
@@ -64,7 +64,7 @@ fn word(outcome: Outcome) -> &'static str {
 }
 
 /// Returns the method if HTTP defines it, else `other`, because the client chose the word.
-fn known(method: &Method) -> &str {
+pub(crate) fn known(method: &Method) -> &str {
     match *method {
         Method::GET
         | Method::HEAD

@@ -11,7 +11,7 @@ pub(crate) mod background;
 pub(crate) mod closed;
 pub(crate) mod in_flight;
 pub(crate) mod ledger;
-mod log;
+pub(crate) mod log;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,6 +30,7 @@ use tower::{Layer, Service};
 use crate::body::AnswerBody;
 use crate::health::own_route;
 use crate::live::{Live, Shown};
+use crate::traces::{RequestSpan, RequestTraces};
 pub(crate) use closed::{Closed, Listener, Listeners};
 pub(crate) use in_flight::Entered;
 pub use in_flight::InFlight;
@@ -47,6 +48,8 @@ pub(crate) struct AccountLayer {
     listeners: Listeners,
     /// Where running requests are shown.
     live: Option<Live>,
+    /// Records spans of requests.
+    traces: Option<RequestTraces>,
     is_of_batches: bool,
 }
 
@@ -58,6 +61,7 @@ impl AccountLayer {
             streams: InFlight::default(),
             listeners,
             live: None,
+            traces: None,
             is_of_batches: false,
         }
     }
@@ -77,6 +81,11 @@ impl AccountLayer {
     /// Sets where running requests are shown.
     pub(crate) fn with_live(self, live: Option<Live>) -> Self {
         Self { live, ..self }
+    }
+
+    /// Sets what records spans of requests.
+    pub(crate) fn with_traces(self, traces: Option<RequestTraces>) -> Self {
+        Self { traces, ..self }
     }
 
     /// Sets the gauge of the requests that an engine works on.
@@ -136,6 +145,7 @@ where
 struct Account {
     id: Option<RequestId>,
     trace: Option<Box<Trace>>,
+    span: Option<Box<RequestSpan>>,
     /// The name of the API key, if keys are configured.
     key: Option<Arc<str>>,
     method: Method,
@@ -160,6 +170,10 @@ impl Account {
     fn open<B>(request: &mut Request<B>, layer: &AccountLayer) -> Self {
         let route = Route::of(request.method(), request.uri()).ok();
         let own = own_route(request.uri().path());
+        let span = match &layer.traces {
+            Some(traces) if own.is_none() && route.is_some() => traces.begin(request.headers_mut()),
+            _ => None,
+        };
         let generates = route.as_ref().is_some_and(Route::generates);
         let id: Option<RequestId> = request.extensions().get().cloned();
         let caller = request.extensions().get::<Caller>();
@@ -176,6 +190,7 @@ impl Account {
         Self {
             id,
             trace: Trace::of(request.headers()),
+            span,
             key,
             method: request.method().clone(),
             route: own.or(route.map(|route| route.path())),
@@ -214,6 +229,9 @@ impl Drop for Account {
         };
         for listener in &*self.listeners {
             listener.closed(&closed);
+        }
+        if let Some(span) = self.span.take() {
+            span.end(&closed);
         }
         if let Some(shown) = &self.shown {
             shown.close(&closed);

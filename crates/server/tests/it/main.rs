@@ -17,4 +17,5 @@ mod ollama_api;
 mod prompt_backend;
 mod shutdown;
 mod test_server;
+mod traces;
 mod websocket;

@@ -46,12 +46,12 @@ async fn start(spec: &ModelSpec) -> Result<Started, String> {
         .stdout(Stdio::piped())
         .kill_on_drop(true);
     // The options come over standard input. The process must not see the API keys in the
-    // environment.
+    // environment, nor those of a collector.
     for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| name.starts_with("LOGGIA_") && name != crate::logs::LEVELS)
-        {
+        if name.to_str().is_some_and(|name| {
+            let is_own = name.starts_with("LOGGIA_") && name != crate::logs::LEVELS;
+            is_own || name.starts_with("OTEL_")
+        }) {
             command.env_remove(name);
         }
     }

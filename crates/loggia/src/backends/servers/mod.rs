@@ -22,14 +22,14 @@ use loggia_backend::http::{BaseUrl, Client, Key, Limits, Upstream};
 use loggia_backend::ollama::Ollama;
 use loggia_backend::openai::OpenAi;
 use loggia_backend::queue::Queue;
-use loggia_server::{Node, NodeStatus, Reading, node_id};
+use loggia_server::{Node, NodeStatus, Reading, TracedServer, Traces, node_id};
 use tokio::runtime::Handle;
 
 pub(crate) use self::change::StoreChange;
 use self::names::Names;
 use self::plan::{Kind, Planned, Source};
 pub(crate) use self::plan::{node_place, nodes_of};
-use super::{Named, readings};
+use super::{Named, readings, traced};
 use crate::config::Config;
 
 /// The Ollama servers and OpenAI engines. Clones share them.
@@ -44,6 +44,8 @@ struct Shared {
 
 struct State {
     settings: Settings,
+    /// Records the calls to nodes.
+    traces: Option<Traces>,
     /// The connections to all nodes that are not an address of a DNS name.
     client: Client,
     servers: Vec<Server>,
@@ -113,9 +115,9 @@ impl Settings {
 }
 
 impl Servers {
-    /// Builds the backends of a configuration. Names are resolved later, by
-    /// [`resolve`](Self::resolve).
-    pub(crate) fn new(config: &Config, runtime: &Handle) -> Self {
+    /// Builds the backends of a configuration. `traces` records the calls to them. Names are resolved
+    /// later, by [`resolve`](Self::resolve).
+    pub(crate) fn new(config: &Config, traces: Option<&Traces>, runtime: &Handle) -> Self {
         let settings = Settings::of(config);
         let servers = Self(Arc::new(Shared {
             runtime: runtime.clone(),
@@ -123,6 +125,7 @@ impl Servers {
             state: Mutex::new(State {
                 client: Client::new(settings.limits),
                 settings,
+                traces: traces.cloned(),
                 servers: Vec::new(),
                 names: Names::default(),
                 wishes: Vec::new(),
@@ -154,7 +157,10 @@ impl Servers {
             let queue = settings.at_once.map(|at_once| {
                 queue.unwrap_or_else(|| {
                     let fleet = Arc::new(fleet.clone());
-                    Arc::new(Queue::new(fleet, at_once, settings.places))
+                    let traces = state.traces.as_ref();
+                    let on_waited = traces.map(|traces| traces.on_waited(&name));
+                    let queue = Queue::new(fleet, at_once, settings.places);
+                    Arc::new(queue.with_on_waited(on_waited))
                 })
             });
             Server {
@@ -279,6 +285,8 @@ impl State {
             for spec in &wanted {
                 if !server.present.contains(spec) {
                     let node = spec.backend(server.kind, &server.name, &self.client);
+                    let called = spec.traced(server.kind, &server.name);
+                    let node = traced(self.traces.as_ref(), node, &called);
                     server.fleet.add(spec.place.as_str(), node);
                     if self.has_begun {
                         let (backend, node) = (&*server.name, &*spec.place);
@@ -347,6 +355,18 @@ impl Spec {
                 self.base.clone(),
                 self.key.clone(),
             )),
+        }
+    }
+
+    /// Returns what the spans of calls to this node say about it.
+    fn traced(&self, kind: Kind, backend: &str) -> TracedServer {
+        let url = url::Url::parse(&self.base.to_string()).ok();
+        let port = url.and_then(|url| url.port_or_known_default());
+        TracedServer {
+            provider: kind.provider(),
+            backend: backend.to_owned(),
+            address: port.map(|port| (self.base.host_name().to_owned(), port)),
+            peer: self.address,
         }
     }
 }

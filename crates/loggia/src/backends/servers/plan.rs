@@ -90,6 +90,14 @@ impl Kind {
         url.map_or_else(|_| text.to_owned(), |url| self.url(url).to_string())
     }
 
+    /// Returns the name of this API in OpenTelemetry's conventions.
+    pub(super) fn provider(self) -> &'static str {
+        match self {
+            Self::Ollama => "ollama",
+            Self::OpenAi => "openai",
+        }
+    }
+
     pub(super) fn url(self, url: Url) -> Url {
         match self {
             Self::Ollama => url.of_ollama(),

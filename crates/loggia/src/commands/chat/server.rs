@@ -205,7 +205,7 @@ impl Server {
 /// Whether the configured models are on this machine or can be downloaded.
 fn can_be_had(config: &Config, runtime: &Handle) -> bool {
     let can = |missing: &ModelError| matches!(missing, ModelError::NotHere(..));
-    Backends::of(config, runtime).is_ok_and(|all| all.missing.iter().all(|(_, why)| can(why)))
+    Backends::of(config, None, runtime).is_ok_and(|all| all.missing.iter().all(|(_, why)| can(why)))
 }
 
 async fn answers(address: SocketAddr) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! `options` makes the libraries' settings from the configuration, `metrics` serves the metrics at an
 //! address of their own, `reload` reads again what may change, `start_message` prints what is
-//! served, and `systemd` speaks with systemd. `own_server` is the server that `loggia chat` and
+//! served, `systemd` speaks with systemd, and `traces` records spans. `own_server` is the server that `loggia chat` and
 //! `loggia bench` start for themselves.
 
 mod metrics;
@@ -11,9 +11,11 @@ mod own_server;
 mod reload;
 mod start_message;
 mod systemd;
+mod traces;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use loggia_api::store::{KeyStore, NodeStore, UsageStore};
@@ -24,14 +26,14 @@ use loggia_backend::fetch_images::{FetchImages, WebhookSender};
 use loggia_backend::roster::Roster;
 use loggia_mcp::HttpMcpClient;
 use loggia_seal::Keys;
-use loggia_server::{AppState, LastReload, Ledger, ServerOptions, SharedLimits, app};
+use loggia_server::{AppState, LastReload, Ledger, ServerOptions, SharedLimits, Traces, app};
 use loggia_store::SqlStore;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::backends::{Backends, ModelError, Parts, Servers};
-use crate::config::{Config, Flags, Listen};
+use crate::config::{Config, Flags, Listen, environment};
 use crate::documents::ReadDocuments;
 use crate::files;
 use crate::models::{self, Progress, Source, Store as ModelStore};
@@ -45,9 +47,13 @@ use options::{options, policy_at};
 use reload::Reload;
 use start_message::{EngineSettings, print_line};
 
+/// How long the last spans may take to be sent when the program ends.
+const SPANS_SENT_WITHIN: Duration = Duration::from_secs(3);
+
 /// Serves until SIGTERM or Ctrl-C. Running answers may then finish within `shutdown_timeout`.
 pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> anyhow::Result<()> {
-    let options = options(config)?;
+    let mut options = options(config)?;
+    options.traces = traces::start(config, &environment, runtime)?;
     let listener = listener(config).await?;
     let address = listener.local_addr()?;
     for notice in config.notices() {
@@ -61,7 +67,9 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
     let requires_key = options.keys.are_required();
     refuse_to_be_open(config, requires_key, address)?;
     let metrics_listener = metrics::listener(config).await?;
-    let backends = configured_backends(config, config.names_no_backend(), runtime).await?;
+    let may_download = config.names_no_backend();
+    let traces = options.traces.as_ref();
+    let backends = configured_backends(config, traces, may_download, runtime).await?;
     let settings = EngineSettings::of(&backends, config);
     // Signals are handled from here on. Before, nothing needs to be shut down, and a signal may end
     // the process as usual.
@@ -109,6 +117,9 @@ pub(crate) async fn serve(flags: &Flags, config: &Config, runtime: &Handle) -> a
         write_last_usage(&ledger, store).await;
     }
     backends.unload.await;
+    if let Some(traces) = &options.traces {
+        traces.finish(SPANS_SENT_WITHIN).await;
+    }
     ended
 }
 
@@ -334,10 +345,11 @@ async fn listen(on: &Listen, example: &str) -> anyhow::Result<TcpListener> {
 /// it is downloaded first.
 pub(super) async fn configured_backends(
     config: &Config,
+    traces: Option<&Traces>,
     may_download: bool,
     runtime: &Handle,
 ) -> anyhow::Result<Backends> {
-    let mut backends = Backends::of(config, runtime)?;
+    let mut backends = Backends::of(config, traces, runtime)?;
     if may_download && let [(name, ModelError::NotHere(_, source))] = &backends.missing[..] {
         if config.names_no_backend() {
             eprintln!("loggia: no backend is configured; downloading the default model, {name}");
@@ -347,7 +359,7 @@ pub(super) async fn configured_backends(
         fetch(source, config).await.with_context(|| {
             format!("cannot download {name}; use another model or backend (loggia serve --help)")
         })?;
-        backends = Backends::of(config, runtime)?;
+        backends = Backends::of(config, traces, runtime)?;
     }
     if let Some((_, error)) = backends.missing.into_iter().next() {
         return Err(error.into());

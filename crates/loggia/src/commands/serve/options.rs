@@ -66,6 +66,8 @@ pub(super) fn options(config: &Config) -> anyhow::Result<ServerOptions> {
         metrics: config.metrics.0.then(Metrics::default),
         metrics_route: config.metrics_listen.value.is_none(),
         live: config.console.0.then(Live::default),
+        // Only `serve` records spans.
+        traces: None,
     })
 }
 

@@ -54,7 +54,7 @@ pub(crate) async fn start_own_server(
         tls: None,
         ..options
     };
-    let backends = configured_backends(config, may_download, runtime).await?;
+    let backends = configured_backends(config, None, may_download, runtime).await?;
     let embedded = backends.embedded.clone();
     let app = app(AppState::new(
         backend(&backends.roster, config),
