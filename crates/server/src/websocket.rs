@@ -114,6 +114,7 @@ impl Sessions {
         response.extensions_mut().insert(Upgrade {
             sessions: Arc::clone(self),
             opened_by: Arc::new(parts),
+            frame_bytes: self.door.current().body_limit(),
         });
         Some(response)
     }
@@ -155,6 +156,8 @@ fn no_handshake() -> ApiError {
 pub(crate) struct Upgrade {
     sessions: Arc<Sessions>,
     opened_by: Arc<Parts>,
+    /// The largest frame, as the rules were when the client was answered.
+    frame_bytes: usize,
 }
 
 impl fmt::Debug for Upgrade {
@@ -191,6 +194,7 @@ impl Upgrade {
         let Self {
             sessions,
             opened_by,
+            frame_bytes,
         } = self;
         let door = sessions.door.clone();
         let keys = sessions.keys.clone();
@@ -211,7 +215,6 @@ impl Upgrade {
             },
         );
         let door = sessions.door.current();
-        let frame_bytes = door.body_limit();
         let session = Session::new(&door, &opened_by, sessions.accounts.layer(answering));
         let limits = sessions.limits;
         drop((sessions, opened_by));
