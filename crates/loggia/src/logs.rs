@@ -27,6 +27,7 @@ const FORMAT: &str = "LOGGIA_LOG_FORMAT";
 /// How this process logs.
 struct Started {
     /// The levels if neither variable is set.
+    #[cfg(feature = "embedded")]
     otherwise: &'static str,
     format: LogFormat,
 }
@@ -65,7 +66,11 @@ pub(crate) fn start(otherwise: &'static str) {
 /// Starts logging, with the levels `otherwise` if neither variable is set. An invalid value is
 /// reported and replaced by them.
 pub(crate) fn start_as(format: LogFormat, otherwise: &'static str) {
-    let _ = STARTED.set(Started { otherwise, format });
+    let _ = STARTED.set(Started {
+        #[cfg(feature = "embedded")]
+        otherwise,
+        format,
+    });
     let wanted = environment(LEVELS).or_else(|| environment("RUST_LOG"));
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(otherwise));
     if let Err(error) = &filter {

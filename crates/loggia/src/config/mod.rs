@@ -50,9 +50,8 @@ pub(crate) use listen::Listen;
 pub(crate) use lora::Lora;
 pub(crate) use mmproj::Mmproj;
 pub(crate) use names::example_of_flag;
-pub(crate) use number::Count;
 #[cfg(feature = "embedded")]
-pub(crate) use number::Size;
+pub(crate) use number::{Count, Size};
 pub(crate) use per_model::PerModel;
 pub(crate) use settings::{Config, find};
 pub(crate) use show::Shown;
