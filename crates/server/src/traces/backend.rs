@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use loggia_backend::{
     AudioCall, AudioPiece, AudioReply, AudioTask, Backend, BackendError, Call, CallHead,
@@ -170,6 +171,11 @@ impl CallSpan {
         }
     }
 
+    /// Notes that a piece of the answer has arrived.
+    fn arrived(&mut self) {
+        self.first.get_or_insert_with(Instant::now);
+    }
+
     fn accepted(&mut self, served_by: &ServedBy) {
         self.is_accepted = true;
         self.add("gen_ai.response.model", shortened(&served_by.model));
@@ -178,7 +184,7 @@ impl CallSpan {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Chunk(chunk) => {
-                self.first.get_or_insert_with(Instant::now);
+                self.arrived();
                 for choice in &chunk.choices {
                     if let Some(reason) = &choice.finish_reason
                         && self.finish_reasons.len() < MOST_CHOICES
@@ -194,6 +200,13 @@ impl CallSpan {
             }
             _ => {}
         }
+    }
+
+    /// Returns the pieces of an answer. The span ends with the last of them, or when the stream is
+    /// dropped.
+    fn follow<P: Piece + 'static>(self: Box<Self>, pieces: Pieces<P>) -> Pieces<P> {
+        let span = Some(self);
+        Box::pin(TracedPieces { pieces, span })
     }
 
     /// Ends the span of a call with a result that is not streamed.
@@ -281,9 +294,7 @@ impl Piece for Event {
 impl Piece for AudioPiece {
     fn tell(&self, span: &mut CallSpan) {
         match self {
-            Self::Bytes(_) => {
-                span.first.get_or_insert_with(Instant::now);
-            }
+            Self::Bytes(_) => span.arrived(),
             Self::Usage(usage) => span.usage = Some(usage.clone()),
         }
     }
@@ -292,28 +303,25 @@ impl Piece for AudioPiece {
 impl Piece for OllamaPiece {
     fn tell(&self, span: &mut CallSpan) {
         match self {
-            Self::Bytes(_) => {
-                span.first.get_or_insert_with(Instant::now);
-            }
+            Self::Bytes(_) => span.arrived(),
             Self::Usage(usage) => span.usage = Some(usage.clone()),
         }
     }
 }
 
-/// The pieces of an answer. The span ends with the last one, or when this is dropped.
-struct TracedPieces<S> {
-    pieces: S,
+/// The pieces of an answer.
+type Pieces<P> = BoxStream<'static, Result<P, BackendError>>;
+
+/// The pieces of an answer, and the span that they end.
+struct TracedPieces<P> {
+    pieces: Pieces<P>,
     span: Option<Box<CallSpan>>,
 }
 
-impl<S, P> Stream for TracedPieces<S>
-where
-    S: Stream<Item = Result<P, BackendError>> + Unpin,
-    P: Piece,
-{
-    type Item = S::Item;
+impl<P: Piece> Stream for TracedPieces<P> {
+    type Item = Result<P, BackendError>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = ready!(self.pieces.poll_next_unpin(cx));
         if let Some(span) = &mut self.span {
             match &next {
@@ -359,10 +367,7 @@ impl Wrap for TracedBackend {
             match self.inner.start(call).await {
                 Ok(mut reply) => {
                     span.accepted(&reply.served_by);
-                    reply.events = Box::pin(TracedPieces {
-                        pieces: reply.events,
-                        span: Some(span),
-                    });
+                    reply.events = span.follow(reply.events);
                     Ok(reply)
                 }
                 Err(error) => {
@@ -419,15 +424,11 @@ impl Wrap for TracedBackend {
             return self.inner.audio(call);
         };
         Box::pin(async move {
-            let begun = self.inner.audio(call).await;
-            match begun {
+            match self.inner.audio(call).await {
                 Ok(Some(mut reply)) => {
                     span.accepted(&reply.served_by);
                     span.is_stream = reply.is_events();
-                    reply.pieces = Box::pin(TracedPieces {
-                        pieces: reply.pieces,
-                        span: Some(span),
-                    });
+                    reply.pieces = span.follow(reply.pieces);
                     Ok(Some(reply))
                 }
                 other => {
@@ -454,15 +455,11 @@ impl Wrap for TracedBackend {
             return self.inner.ollama_api(call);
         };
         Box::pin(async move {
-            let begun = self.inner.ollama_api(call).await;
-            match begun {
+            match self.inner.ollama_api(call).await {
                 Ok(Some(mut reply)) => {
                     span.accepted(&reply.served_by);
                     span.is_stream = reply.is_stream();
-                    reply.pieces = Box::pin(TracedPieces {
-                        pieces: reply.pieces,
-                        span: Some(span),
-                    });
+                    reply.pieces = span.follow(reply.pieces);
                     Ok(Some(reply))
                 }
                 other => {
