@@ -47,12 +47,10 @@ impl Activity {
     /// needs a place of its own. `None`: there is none.
     pub(super) fn begin(self: &Arc<Self>, place: &Place) -> Option<Running> {
         let mut state = self.state();
-        let is_first = state.running == 0;
-        let beside = (!is_first).then(|| place.beside());
-        let place = match beside {
-            Some(None) => return None,
-            Some(Some(place)) => Some(place),
-            None => None,
+        let place = if state.running == 0 {
+            None
+        } else {
+            Some(place.beside()?)
         };
         state.running += 1;
         drop(state);
