@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
-use loggia_api::{Ended, RequestId};
+use loggia_api::{Ended, Outcome, RequestId};
 use loggia_backend::Trace;
 
 /// Gets the account of every request when its answer has ended.
@@ -55,3 +55,26 @@ pub(crate) enum Background {
 
 /// The listeners that get the account of every request, in this order.
 pub(crate) type Listeners = Arc<[Box<dyn Listener>]>;
+
+/// Returns the word for an outcome, the same in the log, the metrics, the console and the spans.
+pub(crate) fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Complete => "complete",
+        Outcome::Failed => "failed",
+        Outcome::Abandoned => "abandoned",
+    }
+}
+
+/// Returns the method if HTTP defines it, else `other`, because the client chose the word.
+pub(crate) fn known_method(method: &Method) -> &str {
+    match *method {
+        Method::GET
+        | Method::HEAD
+        | Method::POST
+        | Method::PUT
+        | Method::PATCH
+        | Method::DELETE
+        | Method::OPTIONS => method.as_str(),
+        _ => "other",
+    }
+}

@@ -6,10 +6,9 @@
 //! body are never logged, because they contain what the client sent. What an open console asks for
 //! every second has no lines.
 
-use http::Method;
-use loggia_api::Outcome;
 use loggia_backend::Trace;
 
+use super::closed::{known_method, outcome_word};
 use super::{Closed, Listener};
 use crate::live::routes as live;
 
@@ -39,40 +38,18 @@ impl Listener for Log {
             target: TARGET,
             request_id = closed.id.map(|id| &*id.0),
             trace_id = closed.trace.map(Trace::trace_id),
-            method = known(closed.method),
+            method = known_method(closed.method),
             route = closed.route,
             status = closed.status.map(|status| status.as_u16()),
             key = closed.key,
             http2 = closed.is_http2.then_some(true),
             batch = closed.is_of_batch.then_some(true),
             background = closed.background.map(|_| true),
-            outcome = word(closed.ended.outcome),
+            outcome = outcome_word(closed.ended.outcome),
             ms,
             prompt_tokens = usage.map(|usage| usage.prompt_tokens).filter(|tokens| *tokens > 0),
             completion_tokens = usage.map(|usage| usage.completion_tokens),
             "answered"
         );
-    }
-}
-
-pub(crate) fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Complete => "complete",
-        Outcome::Failed => "failed",
-        Outcome::Abandoned => "abandoned",
-    }
-}
-
-/// Returns the method if HTTP defines it, else `other`, because the client chose the word.
-pub(crate) fn known(method: &Method) -> &str {
-    match *method {
-        Method::GET
-        | Method::HEAD
-        | Method::POST
-        | Method::PUT
-        | Method::PATCH
-        | Method::DELETE
-        | Method::OPTIONS => method.as_str(),
-        _ => "other",
     }
 }

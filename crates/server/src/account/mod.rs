@@ -11,7 +11,7 @@ pub(crate) mod background;
 pub(crate) mod closed;
 pub(crate) mod in_flight;
 pub(crate) mod ledger;
-pub(crate) mod log;
+mod log;
 
 use std::future::Future;
 use std::pin::Pin;

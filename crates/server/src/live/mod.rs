@@ -15,11 +15,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use loggia_api::Outcome;
 use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
-use crate::account::closed::Closed;
+use crate::account::closed::{Closed, outcome_word};
 use crate::clock::unix_seconds;
 use registry::Registry;
 pub(crate) use registry::Shown;
@@ -114,7 +113,7 @@ impl Live {
             batch: closed.is_of_batch,
             background: closed.background.is_some(),
             status: closed.status.map(|status| status.as_u16()),
-            outcome: word(ended.outcome),
+            outcome: outcome_word(ended.outcome),
             error: ended.error.clone(),
             ended_at: unix_seconds(),
             ms: milliseconds(closed.took),
@@ -138,14 +137,6 @@ impl Live {
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Complete => "complete",
-        Outcome::Failed => "failed",
-        Outcome::Abandoned => "abandoned",
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use http::StatusCode;
-use loggia_api::Outcome;
 
 /// The label value for everything without a value of its own.
 pub(super) const OTHER: &str = "other";
@@ -36,15 +35,6 @@ impl Codes {
         }
         codes.insert(code.into());
         code
-    }
-}
-
-/// Returns the value for an outcome.
-pub(super) fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Complete => "complete",
-        Outcome::Failed => "failed",
-        Outcome::Abandoned => "abandoned",
     }
 }
 

@@ -17,7 +17,7 @@ use prometheus::{
 };
 
 use super::labels::{self, Codes, OTHER};
-use crate::account::closed::Closed;
+use crate::account::closed::{Closed, outcome_word};
 
 /// The maximum number of models with series of their own.
 const MOST_MODELS: usize = 200;
@@ -203,7 +203,7 @@ impl ModelSeries {
             return None;
         }
         let (route, status, outcome) = kind;
-        let (status, outcome) = (labels::status(status), labels::outcome(outcome));
+        let (status, outcome) = (labels::status(status), outcome_word(outcome));
         let labels = [route, &*self.model, &*self.backend, &*status, outcome];
         let series = RequestSeries {
             count: families.requests.with_label_values(&labels),

@@ -12,7 +12,7 @@ use opentelemetry_sdk::trace::IdGenerator as _;
 
 use super::{Span, Traces, add_usage, shortened};
 use crate::account::Closed;
-use crate::account::log::{known, word};
+use crate::account::closed::{known_method, outcome_word};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -82,7 +82,7 @@ impl RequestTraces {
 impl RequestSpan {
     /// Ends the span with the account of the request.
     pub(crate) fn end(&self, closed: &Closed<'_>) {
-        let method = known(closed.method);
+        let method = known_method(closed.method);
         let route = closed.route.unwrap_or_default();
         // No client sends a line of a batch.
         let kind = if closed.is_of_batch {
@@ -137,7 +137,7 @@ impl Traces {
 
 /// Adds the outcome, the ids and the error of the request.
 fn add_account(attributes: &mut Vec<KeyValue>, closed: &Closed<'_>) {
-    let outcome = word(closed.ended.outcome);
+    let outcome = outcome_word(closed.ended.outcome);
     attributes.push(KeyValue::new("loggia.outcome", outcome));
     let mut add = |key, value: Option<String>| {
         attributes.extend(value.map(|value| KeyValue::new(key, value)));
