@@ -18,8 +18,8 @@ use loggia_api::meter::LimitReport;
 use loggia_api::store::blobs::Leftovers;
 use loggia_api::store::{KeyStore, UsageStore};
 use loggia_api::{
-    AnswerLine, Background, BatchWork, Blobs, Caller, Documents, Door, McpClient, Policy, Route,
-    Store,
+    AnswerLine, ApiError, Background, BatchWork, Blobs, Caller, Documents, Door, McpClient, Policy,
+    Route, Store,
 };
 use loggia_backend::Backend;
 use loggia_backend::fetch_images::WebhookSender;
@@ -479,6 +479,26 @@ impl Routes {
             None
         }
     }
+
+    /// Returns the error for a request to a route of the API that its key does not allow.
+    fn refusal(&self, door: &Door, request: &Request) -> Option<ApiError> {
+        let path = request.uri().path();
+        if Route::is_open(path) {
+            return None;
+        }
+        if request.extensions().get::<Caller>().is_none() {
+            // Without a key, no client may change models.
+            let is_required = self.keys.are_required() || door.changes_models_of_ollama(request);
+            return is_required.then(|| keys::refusal(request.headers()));
+        }
+        let scopes = request.extensions().get::<Scopes>();
+        let scopes = scopes.copied().unwrap_or_default();
+        let changes_models = door.changes_models_of_ollama(request);
+        let needed = [Some(scope_of(path)), changes_models.then_some(Scope::Admin)];
+        let mut lacking = needed.into_iter().flatten();
+        let lacking = lacking.find(|scope| !scopes.contain(*scope));
+        lacking.map(holder::out_of_scope)
+    }
 }
 
 impl Service<Request> for Routes {
@@ -518,26 +538,7 @@ impl Service<Request> for Routes {
         }
         // The settings of this request, whatever changes while it runs.
         let door = self.door.current();
-        let is_open = Route::is_open(request.uri().path());
-        let refusal = if is_open {
-            None
-        } else if request.extensions().get::<Caller>().is_some() {
-            let scopes = request.extensions().get::<Scopes>();
-            let scopes = scopes.copied().unwrap_or_default();
-            let changes_models = door.changes_models_of_ollama(&request);
-            let needed = [
-                Some(scope_of(request.uri().path())),
-                changes_models.then_some(Scope::Admin),
-            ];
-            let mut lacking = needed.into_iter().flatten();
-            let lacking = lacking.find(|scope| !scopes.contain(*scope));
-            lacking.map(holder::out_of_scope)
-        } else {
-            // Without a key, no client may change models.
-            let is_required = self.keys.are_required() || door.changes_models_of_ollama(&request);
-            is_required.then(|| keys::refusal(request.headers()))
-        };
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = self.refusal(&door, &request) {
             // The body has not been read yet.
             let refused = door.error_format(&request).response(refusal);
             return Box::pin(async move { Ok(refused.map(AnswerBody::from)) });
