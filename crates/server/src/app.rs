@@ -91,6 +91,9 @@ impl AppState {
         let in_flight = InFlight::default();
         if let Some(metrics) = &options.metrics {
             metrics.watch_requests(&in_flight);
+            if let Some(traces) = options.traces.clone() {
+                metrics.read_with(move || traces.readings());
+            }
         }
         Self {
             door,
@@ -375,9 +378,6 @@ pub fn app(state: AppState) -> Router {
     let door = door.with_background_listener(background);
     if let Some(metrics) = &options.metrics {
         metrics.watch_background(door.background());
-        if let Some(traces) = options.traces.clone() {
-            metrics.read_with(move || traces.readings());
-        }
     }
     let keys = options.keys.clone();
     let (ready, ready_within) = (door.clone(), options.ready_timeout);
