@@ -123,6 +123,13 @@ fn has(span: &Span, expected: &[(&str, &str)]) {
     }
 }
 
+/// The first span with this name.
+#[track_caller]
+fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
+    let found = spans.iter().find(|span| span.name == name);
+    found.unwrap_or_else(|| panic!("no {name} in {spans:?}"))
+}
+
 fn hex(bytes: &[u8]) -> String {
     let mut text = String::new();
     for byte in bytes {
@@ -484,12 +491,11 @@ async fn a_background_response_has_a_span_below_its_request() {
     until(|| server.value("loggia_background_responses") < 0.1).await;
     server.finish().await;
     let spans = collector.spans();
-    let named = |name: &str| {
-        let found = spans.iter().find(|span| span.name == name);
-        found.unwrap_or_else(|| panic!("no {name} in {spans:?}"))
-    };
-    let request = named("POST /v1/responses");
-    let (response, call) = (named("background response"), named("chat m"));
+    let request = named(&spans, "POST /v1/responses");
+    let (response, call) = (
+        named(&spans, "background response"),
+        named(&spans, "chat m"),
+    );
     assert!(attribute(request, "gen_ai.usage.input_tokens").is_none());
     for below in [response, call] {
         assert_eq!(below.parent_span_id, request.span_id);
@@ -625,11 +631,7 @@ async fn errors_and_clients_that_left_are_told_apart() {
     drop(wrong.into_body().collect().await);
     server.finish().await;
     let spans = collector.spans();
-    let named = |name: &str| {
-        let found = spans.iter().find(|span| span.name == name);
-        found.unwrap_or_else(|| panic!("no {name} in {spans:?}"))
-    };
-    let broken = named("chat broken");
+    let broken = named(&spans, "chat broken");
     has(
         broken,
         &[
@@ -638,10 +640,10 @@ async fn errors_and_clients_that_left_are_told_apart() {
         ],
     );
     assert_eq!(status(broken), SpanStatus::Error);
-    let away = named("chat away");
+    let away = named(&spans, "chat away");
     has(away, &[("error.type", "unreachable")]);
     assert!(attribute(away, "gen_ai.response.finish_reasons").is_none());
-    let left = named("chat silent");
+    let left = named(&spans, "chat silent");
     has(left, &[("error.type", "cancelled")]);
     assert_eq!(status(left), SpanStatus::Unset);
     let requests: Vec<_> = spans
@@ -681,11 +683,7 @@ async fn the_wait_for_a_turn_has_a_span() {
     soon(second).await;
     server.finish().await;
     let spans = collector.spans();
-    let of_second = |name: &str| {
-        let found = spans.iter().find(|span| span.name == name);
-        found.unwrap_or_else(|| panic!("no {name} in {spans:?}"))
-    };
-    let (wait, call) = (of_second("queue b"), of_second("chat m"));
+    let (wait, call) = (named(&spans, "queue b"), named(&spans, "chat m"));
     assert_eq!(hex(&wait.trace_id), TRACE);
     assert_eq!(wait.parent_span_id, call.parent_span_id);
     assert_eq!(wait.kind(), SpanKind::Internal);
