@@ -3,7 +3,7 @@
 //! Reading order: [`SqlStore`] (`store.rs`, each call of the trait), `read.rs` and `write.rs` (the
 //! calls as SQL), `keys.rs`, `usage.rs` and `nodes.rs` (tables of their own, which share
 //! `tables.rs`), `chunks.rs` and `vectors.rs` (vector stores), `sql.rs` (both databases as one),
-//! `packed.rs` (items in one row), `sealing.rs` (encryption). Then the two places: `file.rs` (how
+//! `packed.rs` (items in one row), `sealing.rs` (encryption), `clock.rs` (the time). Then the two places: `file.rs` (how
 //! the file is opened), `batches.rs` (several writes in one transaction), and `postgres.rs`.
 //! `schema.rs` has the tables, and how an older database gets them, `retention.rs` what is deleted
 //! when, `error.rs` the databases' errors as the trait's. `blobs/` keeps the contents of files, in a
@@ -13,6 +13,7 @@
 mod batches;
 mod blobs;
 mod chunks;
+mod clock;
 mod due;
 mod error;
 mod file;

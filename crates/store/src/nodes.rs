@@ -1,11 +1,10 @@
 //! The nodes of backends as SQL: the trait [`NodeStore`].
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use futures_core::future::BoxFuture;
 use loggia_api::store::{NodeStore, NodeWish, StoreError, StoredNode};
 
 use crate::SqlStore;
+use crate::clock::unix_time;
 use crate::sql::{Row, Statement};
 
 const ALL: &str = "SELECT backend, place, wish, changed FROM backend_nodes ORDER BY backend, place";
@@ -59,11 +58,10 @@ impl NodeStore for SqlStore {
     }
 }
 
-/// A number that is another one for each change.
+/// A number that is another one for each change. It is not 0, which is the version without nodes.
 fn stamp() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let nanoseconds = since.map_or(1, |since| since.as_nanos());
-    i64::try_from(nanoseconds % LARGEST_STAMP).unwrap_or(1)
+    let stamp = unix_time().as_nanos() % LARGEST_STAMP;
+    i64::try_from(stamp.max(1)).unwrap_or(1)
 }
 
 fn node(row: &Row) -> Result<Option<StoredNode>, StoreError> {

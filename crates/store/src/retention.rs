@@ -1,13 +1,14 @@
 //! How long objects stay: up to an age since their last change, and up to a size of all together.
 
 use std::sync::LazyLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use loggia_api::store::{Kind, StoreError};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
+use crate::clock::unix_seconds;
 use crate::sql::{Sql, Statement};
 
 /// The number of objects without a successor that one step of an eviction looks at, and the maximum
@@ -131,7 +132,8 @@ impl Retention {
     /// Deletes objects that are too old.
     pub(crate) async fn expire(&self, sql: &mut Sql<'_>) -> Result<(), StoreError> {
         let Some(age) = self.age else { return Ok(()) };
-        let oldest = now().saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        let oldest =
+            unix_seconds().saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
         sql.run(&Statement::new(KEEP_CONTINUED).with(oldest))
             .await?;
         let delete = Statement::new(&DELETE_OLD).with(oldest).with(AT_ONCE);
@@ -260,12 +262,4 @@ pub(crate) async fn chunk_bytes(connection: &mut SqliteConnection) -> Result<u64
         .await?
         .try_get(0)?;
     Ok(u64::try_from(bytes).unwrap_or(0))
-}
-
-/// Returns the current time in Unix seconds.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
 }

@@ -2,7 +2,6 @@
 //! ([`Sql`]), and the rows that come back ([`Row`]). The text of a statement is the same for both.
 
 use std::borrow::Cow;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -11,6 +10,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Either, Executor as _, Row as _};
 
+use crate::clock::unix_milliseconds;
 use crate::error::fact;
 
 /// A statement and its values, which its text refers to as `$1`, `$2` and so on.
@@ -241,7 +241,7 @@ impl Sql<'_> {
     /// share it, since their clocks differ.
     pub(crate) fn push_now(&self, statement: &mut Statement<'_>) {
         match self {
-            Self::Sqlite(_) => statement.bind(now_ms()),
+            Self::Sqlite(_) => statement.bind(unix_milliseconds()),
             Self::Postgres(_) => {
                 statement.push("CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)")
             }
@@ -338,12 +338,4 @@ impl Row {
 #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
 fn failed(error: sqlx::Error) -> StoreError {
     fact(&error)
-}
-
-/// Returns the current time in Unix milliseconds.
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
 }

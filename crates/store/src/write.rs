@@ -10,8 +10,9 @@ use loggia_api::store::{
 use serde::Serialize;
 
 use crate::chunks;
+use crate::clock::unix_seconds;
 use crate::read::{Access, column, finder, is_findable, only, only_item};
-use crate::retention::{ITEM_BYTES, OBJECT_BYTES, now};
+use crate::retention::{ITEM_BYTES, OBJECT_BYTES};
 use crate::sealing::Place;
 use crate::sql::{Row, Sql, Statement, item_number, item_place, number};
 
@@ -147,7 +148,7 @@ impl Access<'_> {
         insert.bind(object.kind.as_str()).push(", ");
         insert.bind(column(owner)).push(", ");
         insert.bind(created).push(", ");
-        insert.bind(now()).push(", ");
+        insert.bind(unix_seconds()).push(", ");
         insert.bind(object.model.as_deref()).push(", ");
         insert.bind(json(&object.metadata)).push(", ");
         insert.bind(body).push(", ");
@@ -234,7 +235,7 @@ impl Access<'_> {
         let (body, sealed) = self.sealing.columns(Place::Object(at.id), body);
         let mut update = Statement::new("UPDATE objects SET body = ");
         update.bind(body).push(", sealed = ").bind(sealed);
-        update.push(", changed = ").bind(now());
+        update.push(", changed = ").bind(unix_seconds());
         update.push(", size = size + ").bind(size(items));
         only(&mut update, at);
         match needs {
@@ -256,7 +257,7 @@ impl Access<'_> {
 
     async fn append(&mut self, at: ObjectRef<'_>, items: &[Item]) -> Result<(), StoreError> {
         let mut update = Statement::new("UPDATE objects SET changed = ");
-        update.bind(now());
+        update.bind(unix_seconds());
         update.push(", size = size + ").bind(size(items));
         only(&mut update, at);
         let mut places = self.update_and_place(update, at, items).await?;
@@ -321,7 +322,7 @@ impl Access<'_> {
     async fn relabel(&mut self, at: ObjectRef<'_>, metadata: &Metadata) -> Result<(), StoreError> {
         let mut update = Statement::new("UPDATE objects SET metadata = ");
         update.bind(json(metadata));
-        update.push(", changed = ").bind(now());
+        update.push(", changed = ").bind(unix_seconds());
         only(&mut update, at);
         let seq = self.update(update, at).await?;
         let mut delete = Statement::new("DELETE FROM labels WHERE object = ");

@@ -3,12 +3,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use loggia_backend::Trace;
 use loggia_wire::openai::responses::Response;
 
 use crate::answer::ended::{Ended, Outcome};
+use crate::answer::id;
 
 /// Gets the account of every response that was made in the background: a server adds one, for its
 /// log, metrics and ledgers.
@@ -95,11 +96,7 @@ pub(crate) fn close_orphan(
             .map(|error| error.code.as_str().into()),
         ..Ended::new(Outcome::Failed)
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let age = now
-        .unwrap_or_default()
-        .as_secs()
-        .saturating_sub(response.created_at);
+    let age = id::now().saturating_sub(response.created_at);
     let arrived = Instant::now().checked_sub(Duration::from_secs(age));
     listener.ended(&EndedResponse {
         request_id: None,

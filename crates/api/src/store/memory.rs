@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, btree_map};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use tokio::time::Instant;
@@ -12,6 +12,7 @@ use super::{
     MOST_BYTES_OF_A_CHAIN, MOST_BYTES_OF_A_PAGE, MOST_OBJECTS_OF_A_CHAIN, Metadata, NeededHold,
     Object, ObjectRef, Order, Owner, Page, Side, Store, StoreError, similarity,
 };
+use crate::answer::id;
 
 /// The maximum number of bytes of all objects together, unless another limit is given.
 const MOST_BYTES: usize = 64 << 20;
@@ -583,8 +584,7 @@ impl Store for MemoryStore {
         time: Duration,
     ) -> BoxFuture<'a, Result<Option<Claimed>, StoreError>> {
         Box::pin(async move {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            let now = now.map_or(0, |since| since.as_secs());
+            let now = id::now();
             let mut kept = self.lock();
             let due = kept.entries.values_mut().filter(|entry| {
                 let is_due = entry.due.is_some_and(|due| due <= now);

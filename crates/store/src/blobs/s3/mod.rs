@@ -15,7 +15,7 @@ mod writer;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -32,6 +32,7 @@ use self::http::Connector;
 use self::writer::S3Writer;
 use super::{fact, read, sealed};
 use crate::SqlStore;
+use crate::clock::unix_time;
 use crate::sealing::Sealing;
 
 pub use error::BucketError;
@@ -128,8 +129,7 @@ impl S3Blobs {
     /// leaves nothing behind.
     pub async fn check(&self) -> Result<(), BucketError> {
         let failed = |error| BucketError::of(&error, &self.address.bucket);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_nanos();
+        let now = unix_time().as_nanos();
         let path = self.path(&format!("files/check-{}-{now}", std::process::id()));
         let put = self.objects.put(&path, Bytes::new().into()).await;
         put.map_err(failed)?;
