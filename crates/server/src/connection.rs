@@ -1,7 +1,6 @@
 //! Serves one connection, from its first byte to its last.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -116,6 +115,7 @@ impl Connection {
     pub(crate) async fn serve(mut self, stream: TcpStream, place: Place) {
         self.tune(&stream);
         let peer = stream.peer_addr().ok();
+        let peer = peer.map(|address| Peer(address.ip()));
         let Some(tls) = self.tls.take() else {
             return self.serve_http(stream, peer, place).await;
         };
@@ -138,7 +138,7 @@ impl Connection {
 
     /// Serves HTTP on a stream of bytes: HTTP/1.1, unless the client begins with the preface of
     /// HTTP/2.
-    async fn serve_http<C>(mut self, stream: C, peer: Option<SocketAddr>, place: Place)
+    async fn serve_http<C>(mut self, stream: C, peer: Option<Peer>, place: Place)
     where
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -147,7 +147,7 @@ impl Connection {
             let (app, state) = (self.app.clone(), state.clone());
             move |mut request: Request<Incoming>| {
                 if let Some(peer) = peer {
-                    request.extensions_mut().insert(Peer(peer.ip()));
+                    request.extensions_mut().insert(peer);
                 }
                 state.has_request.store(true, Ordering::Relaxed);
                 request.extensions_mut().insert(state.end_now.clone());
@@ -205,7 +205,7 @@ impl Connection {
     }
 
     /// Serves HTTP/2 on a stream of bytes.
-    async fn serve_http2<C>(self, stream: FirstBytes<C>, peer: Option<SocketAddr>, place: Place)
+    async fn serve_http2<C>(self, stream: FirstBytes<C>, peer: Option<Peer>, place: Place)
     where
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

@@ -9,7 +9,6 @@ mod body;
 mod request_body;
 mod streams;
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +88,7 @@ impl NoRoom {
 /// A connection that speaks HTTP/2.
 pub(crate) struct Http2Connection {
     pub(crate) app: Router,
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) peer: Option<Peer>,
     pub(crate) place: Place,
     /// How long the connection may have no stream.
     pub(crate) idle_timeout: Duration,
@@ -127,7 +126,7 @@ impl Http2Connection {
                     request.extensions_mut().insert(NoRoom);
                 }
                 if let Some(peer) = peer {
-                    request.extensions_mut().insert(Peer(peer.ip()));
+                    request.extensions_mut().insert(peer);
                 }
                 request.extensions_mut().insert(end_now.clone());
                 name_host(&mut request);
