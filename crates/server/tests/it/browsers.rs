@@ -117,13 +117,7 @@ async fn a_page_from_elsewhere_is_not_let_in_unless_it_is_named() {
 
 #[tokio::test]
 async fn the_pages_that_are_let_in_change_while_the_server_runs() {
-    let mut pages = None;
-    let server = TestServer::with_state(ServerOptions::default(), Policy::default(), |state| {
-        pages = Some(state.pages().clone());
-        state
-    })
-    .await;
-    let pages = pages.unwrap();
+    let server = TestServer::up().await;
     let elsewhere = "https://chat.example";
     let is_let_in = async || {
         let preflight = server.ask(&preflight(elsewhere)).await;
@@ -136,9 +130,9 @@ async fn the_pages_that_are_let_in_change_while_the_server_runs() {
         allowed[0]
     };
     assert!(!is_let_in().await);
-    pages.change(Origins::parse([elsewhere]).unwrap());
+    server.pages.change(Origins::parse([elsewhere]).unwrap());
     assert!(is_let_in().await);
-    pages.change(Origins::default());
+    server.pages.change(Origins::default());
     assert!(!is_let_in().await);
 }
 

@@ -8,13 +8,13 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use loggia_api::Policy;
 use loggia_api::store::KeyStore;
+use loggia_api::{Door, Policy};
 use loggia_backend::{
     Abilities, AudioCall, AudioPiece, AudioReply, Backend, BackendError, Call, Chunk, Event, Reply,
     ServedBy, Waiting,
 };
-use loggia_server::{AppState, InFlight, ServerOptions, app, run};
+use loggia_server::{AppState, InFlight, Pages, ServerOptions, app, run};
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, Model};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -212,6 +212,8 @@ impl Drop for NotifyOnDrop {
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) in_flight: InFlight,
+    pub(crate) door: Door,
+    pub(crate) pages: Pages,
     pub(crate) dropped_early: Arc<Notify>,
     backend: Arc<TestBackend>,
     chats: mpsc::Receiver<TestChat>,
@@ -250,6 +252,7 @@ impl TestServer {
         });
         let state = change(AppState::new(backend.clone(), policy, options.clone()));
         let in_flight = state.in_flight().clone();
+        let (door, pages) = (state.door().clone(), state.pages().clone());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -259,6 +262,8 @@ impl TestServer {
         Self {
             address,
             in_flight,
+            door,
+            pages,
             dropped_early,
             backend,
             chats,

@@ -185,15 +185,10 @@ async fn a_web_page_opens_one_only_with_a_key_or_from_an_origin_that_may() {
     );
     assert_eq!(status(Origins::Any, evil).await, Ok(()));
 
-    let mut pages = None;
-    let server = TestServer::with_state(ServerOptions::default(), Policy::default(), |state| {
-        pages = Some(state.pages().clone());
-        state
-    })
-    .await;
+    let server = TestServer::up().await;
     let opened = async || Client::with(&server, &[("origin", evil)]).await.map(drop);
     assert_eq!(opened().await, Err(403));
-    pages.unwrap().change(Origins::Any);
+    server.pages.change(Origins::Any);
     assert_eq!(opened().await, Ok(()));
 
     let server = with_key(&["backend"]).await;
@@ -414,19 +409,14 @@ async fn a_client_that_does_not_read_holds_its_engine_up() {
 
 #[tokio::test]
 async fn a_connection_has_the_body_limit_of_the_time_when_it_was_opened() {
-    let mut door = None;
-    let mut server = TestServer::with_state(ServerOptions::default(), Policy::default(), |state| {
-        door = Some(state.door().clone());
-        state
-    })
-    .await;
-    let door = door.unwrap();
+    let mut server = TestServer::up().await;
     let mut before = Client::of(&server).await;
     let policy = Policy {
         body_limit: 1000,
         ..Policy::default()
     };
-    door.change(DoorChange::new(door.backend().clone(), policy));
+    let backend = server.door.backend().clone();
+    server.door.change(DoorChange::new(backend, policy));
     let mut after = Client::of(&server).await;
     let large = json!({"input": "x".repeat(2000)});
     after.create(large.clone()).await;
