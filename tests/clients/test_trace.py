@@ -189,6 +189,23 @@ def test_spans_reach_the_collector_that_a_variable_or_the_setting_names(is_setti
     assert [line["trace_id"] for line in written if line.get("route") == "/v1/chat/completions"] == [trace]
 
 
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, "loggia"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=of-attributes,team=a"}, "of-attributes"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=of-attributes", "OTEL_SERVICE_NAME": "gateway"}, "gateway"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "team=a", "OTEL_SERVICE_NAME": ""}, "loggia"),
+    ],
+)
+def test_the_service_has_the_name_that_the_variables_give_it(variables, name):
+    seen = []
+    with engine(seen) as upstream, collecting() as (collector, endpoint):
+        with loggia("--openai", f"gpu={upstream}/v1", "--otlp-endpoint", endpoint, environment=variables) as url, client_of(url) as client:
+            posted(seen, "/v1/chat/completions", chat(client, {}))
+    assert collector.spans() and collector.service() == name
+
+
 def test_each_attempt_has_a_span_also_at_a_node_that_was_added_while_the_program_ran(tmp_path):
     seen = []
     key = keys(tmp_path, "create", "ops", "--scope", "admin", "--scope", "chat")

@@ -10,10 +10,12 @@ use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
 use loggia_backend::http::{Client, Limits};
+use opentelemetry::KeyValue;
 use opentelemetry_http::{Bytes, HttpClient, HttpError};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use prost::Message as _;
 use tokio::runtime::Handle;
@@ -162,25 +164,19 @@ impl Counts {
     }
 }
 
-/// The service, as `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` describe it.
+/// The service: its name is that of `OTEL_SERVICE_NAME`, else that of `OTEL_RESOURCE_ATTRIBUTES`, else
+/// `loggia`. The SDK's own order has the two variables the wrong way round.
 fn resource() -> Resource {
-    let resource = Resource::builder().with_attribute(opentelemetry::KeyValue::new(
-        "service.version",
-        env!("CARGO_PKG_VERSION"),
-    ));
-    let is_named = ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"]
-        .into_iter()
-        .filter_map(|name| Some((name, std::env::var(name).ok()?)))
-        .any(|(name, value)| match name {
-            "OTEL_SERVICE_NAME" => !value.is_empty(),
-            _ => value
-                .split(',')
-                .any(|one| one.trim().starts_with("service.name=")),
-        });
-    if is_named {
-        resource.build()
-    } else {
-        resource.with_service_name("loggia").build()
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let resource = Resource::builder_empty()
+        .with_service_name("loggia")
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_detector(Box::new(EnvResourceDetector::new()))
+        .with_attribute(version);
+    let name = std::env::var("OTEL_SERVICE_NAME").ok();
+    match name.filter(|name| !name.is_empty()) {
+        Some(name) => resource.with_service_name(name).build(),
+        None => resource.build(),
     }
 }
 
