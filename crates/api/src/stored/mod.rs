@@ -210,7 +210,7 @@ impl StoredRequest<'_> {
     }
 
     /// Returns the function that turns an error of the store into an answer.
-    pub(crate) fn refused(&self, kind: Kind) -> impl FnOnce(StoreError) -> ApiError + '_ {
+    pub(crate) fn refused(&self, kind: Kind) -> impl Fn(StoreError) -> ApiError + '_ {
         move |error| {
             log(&error, self.request_id.as_deref());
             let after = self.query.get("after").unwrap_or_default();

@@ -208,7 +208,6 @@ impl StoredRequest<'_> {
             time: HELD_FOR,
             wait: Duration::ZERO,
         };
-        let refused = |error| self.refused(KIND)(error);
         let changed = async {
             let mut stored = self.found_webhook().await?;
             change(&mut stored);
@@ -218,7 +217,7 @@ impl StoredRequest<'_> {
                 value: stored,
             })
         };
-        change_held(to_hold, refused, changed).await
+        change_held(to_hold, self.refused(KIND), changed).await
     }
 
     /// Checks the fields of an endpoint that a request has.
