@@ -1,6 +1,7 @@
 //! [`Door::serve`], which handles every request of OpenAI's API.
 
 pub(crate) mod caller;
+pub(crate) mod change;
 pub(crate) mod content_encoding;
 pub(crate) mod form;
 pub(crate) mod host;
@@ -14,7 +15,7 @@ pub(crate) mod temporary_file;
 
 use std::fmt::Display;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Buf;
@@ -33,6 +34,7 @@ use crate::answer::headers::{self, within};
 use crate::answer::refusal::Refusals;
 use crate::audio::received::RecordingBytes;
 use crate::door::caller::Only;
+use crate::door::change::Latest;
 use crate::door::meter::Meter;
 use crate::door::routes::{Handler, Offers};
 use crate::door::speaks::Speaks;
@@ -127,44 +129,6 @@ pub struct Door {
     pub(crate) forwards_head: bool,
 }
 
-/// The settings of a door for requests that begin from now on.
-#[derive(Clone)]
-pub struct DoorChange {
-    /// The backend.
-    pub backend: Arc<dyn Backend>,
-    /// The policy.
-    pub policy: Policy,
-    /// The client for MCP servers. `None`: the one with which the door was created.
-    pub mcp: Option<Arc<dyn McpClient>>,
-    /// The reader of documents. `None`: the one with which the door was created.
-    pub documents: Option<Arc<dyn Documents>>,
-    /// The sender of webhooks. `None`: the one with which the door was created.
-    pub webhooks: Option<Arc<WebhookSender>>,
-}
-
-impl DoorChange {
-    /// Creates a change of the backend and the policy only.
-    pub fn new(backend: Arc<dyn Backend>, policy: Policy) -> Self {
-        Self {
-            backend,
-            policy,
-            mcp: None,
-            documents: None,
-            webhooks: None,
-        }
-    }
-}
-
-/// The settings of the last [`DoorChange`].
-#[derive(Clone)]
-struct Latest {
-    backend: Arc<dyn Backend>,
-    policy: Arc<Policy>,
-    mcp: Option<Arc<dyn McpClient>>,
-    documents: Option<Arc<dyn Documents>>,
-    webhooks: Option<Arc<WebhookSender>>,
-}
-
 /// The format in which the client of a request reads errors: that of OpenAI's API or of Anthropic's.
 #[derive(Clone, Debug)]
 pub struct ErrorFormat {
@@ -181,18 +145,6 @@ impl ErrorFormat {
     /// Returns the response for an error about the request.
     pub fn response(self, error: ApiError) -> Response<Body> {
         self.speaks.finished(error.under(self.profile).response())
-    }
-}
-
-impl Latest {
-    fn of(backend: &Arc<dyn Backend>, policy: &Arc<Policy>) -> Arc<RwLock<Self>> {
-        Arc::new(RwLock::new(Self {
-            backend: Arc::clone(backend),
-            policy: Arc::clone(policy),
-            mcp: None,
-            documents: None,
-            webhooks: None,
-        }))
     }
 }
 
@@ -327,56 +279,6 @@ impl Door {
     /// program does.
     pub fn background(&self) -> Background {
         Background::of(self)
-    }
-
-    /// Changes the settings of this door and all its clones, for requests that begin from now on.
-    /// Running ones keep those with which they began.
-    pub fn change(&self, change: DoorChange) {
-        let DoorChange {
-            backend,
-            policy,
-            mcp,
-            documents,
-            webhooks,
-        } = change;
-        let policy = Arc::new(policy);
-        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
-        *latest = Latest {
-            backend,
-            policy,
-            mcp,
-            documents,
-            webhooks,
-        };
-    }
-
-    /// Returns the door for a request that begins now, with the settings of the last
-    /// [`change`](Self::change). A door that serves for a long time is asked for each request.
-    #[must_use]
-    pub fn current(&self) -> Self {
-        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
-        // Each change has a policy of its own.
-        if Arc::ptr_eq(&latest.policy, &self.policy) {
-            return self.clone();
-        }
-        let Latest {
-            backend,
-            policy,
-            mcp,
-            documents,
-            webhooks,
-        } = latest.clone();
-        drop(latest);
-        let door = self.clone();
-        Self {
-            embeds: Arc::clone(&backend),
-            backend,
-            policy,
-            mcp: mcp.or(door.mcp),
-            documents: documents.or(door.documents),
-            webhooks: webhooks.or(door.webhooks),
-            ..door
-        }
     }
 
     /// Returns the backend of this door.
