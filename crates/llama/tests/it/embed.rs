@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::minilm::path as model;
+use crate::support::minilm::{Minilm, path as model};
 use loggia_backend::{
     Ability, Backend, BackendError, ChatCall, EmbeddingCall, Embeddings, WorkKind,
 };
@@ -321,26 +321,17 @@ async fn a_chat_model_makes_no_embeddings_and_is_opened_as_what_it_is() {
 #[test]
 fn an_encoder_that_does_not_state_its_pooling_and_a_reranker_without_a_head_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let file = std::fs::read(model()).unwrap();
-    let key = b"bert.pooling_type";
-    let at = file
-        .windows(key.len())
-        .position(|window| window == key)
-        .unwrap()
-        + key.len()
-        + 4;
+    let model = Minilm::read();
     for (pooling, reason) in [
         (
-            4_u32,
+            4,
             "without a head: the tensor \"cls.output.weight\" is missing",
         ),
         (0, "its header does not state the pooling"),
         (9, "its pooling type 9 is unknown"),
     ] {
-        let mut file = file.clone();
-        file[at..at + 4].copy_from_slice(&pooling.to_le_bytes());
         let path = folder.path().join(format!("{pooling}.gguf"));
-        std::fs::write(&path, file).unwrap();
+        std::fs::write(&path, model.with(pooling, &[])).unwrap();
         let refused = loggia_llama::open(&LlamaOptions { path, ..options() })
             .err()
             .unwrap();

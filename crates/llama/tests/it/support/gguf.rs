@@ -142,3 +142,9 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u64).to_le_bytes());
     out.extend(text.as_bytes());
 }
+
+/// Where a part of a file is.
+pub(crate) fn position(file: &[u8], part: &[u8]) -> usize {
+    let found = file.windows(part.len()).position(|window| window == part);
+    found.unwrap()
+}

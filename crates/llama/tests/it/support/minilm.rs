@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::gguf::put_text;
+use super::gguf::{position, put_text};
 
 /// The model, which `scripts/embedding-model` downloads.
 pub(crate) fn path() -> PathBuf {
@@ -86,11 +86,6 @@ impl Minilm {
         head.resize(head.len().next_multiple_of(32), 0);
         [head, data].concat()
     }
-}
-
-fn position(file: &[u8], part: &[u8]) -> usize {
-    let found = file.windows(part.len()).position(|window| window == part);
-    found.unwrap()
 }
 
 fn number(file: &[u8], at: usize) -> u64 {

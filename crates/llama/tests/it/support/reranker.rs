@@ -216,8 +216,7 @@ impl Reranker {
 pub(crate) fn retyped(file: &mut [u8], tensor: &str, kind: u32) {
     let mut name = Vec::new();
     gguf::put_text(&mut name, tensor);
-    let found = file.windows(name.len()).position(|window| window == name);
-    let dimensions = found.unwrap() + name.len();
+    let dimensions = gguf::position(file, &name) + name.len();
     let count = u32::from_le_bytes(file[dimensions..dimensions + 4].try_into().unwrap());
     let at = dimensions + 4 + 8 * count as usize;
     file[at..at + 4].copy_from_slice(&kind.to_le_bytes());
