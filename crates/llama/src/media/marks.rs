@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use loggia_backend::BackendError;
 use loggia_backend::data_url::{self, DataUrl};
-use loggia_wire::Extra;
 use loggia_wire::openai::{ChatCompletionRequest, Content, Message, Part as MessagePart, PartKind};
 
 /// An image or a sound in a request.
@@ -160,10 +159,7 @@ fn marked(
             continue;
         };
         let mark = format!("{}{}{MARK_ENDS}", mark_begins(key), files.len());
-        texts.push(MessagePart {
-            kind: PartKind::Text(mark),
-            extra: Extra::default(),
-        });
+        texts.push(PartKind::Text(mark).into());
         files.push(Arc::new(medium));
     }
     let mut message = message.clone();
