@@ -43,10 +43,7 @@ const COUNTED_AT_ONCE: usize = 4;
 /// If the file cannot be loaded, or the model is for neither chats, embeddings nor reranking.
 pub fn open(options: &LlamaOptions) -> Result<Arc<dyn Backend>, LoadError> {
     let kind = Pooling::of(&Gguf::read(&options.path)?);
-    match kind.map_err(|what| LoadError::Kind {
-        path: options.path.clone(),
-        what,
-    })? {
+    match kind.map_err(LoadError::kind(&options.path))? {
         Some(Pooling::Rank) => Ok(Arc::new(LlamaReranker::open(options)?)),
         Some(_) => Ok(Arc::new(LlamaEmbedder::open(options)?)),
         None => Ok(Arc::new(Llama::open(options)?)),

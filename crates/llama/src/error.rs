@@ -1,6 +1,6 @@
 //! The errors of loading a model, and those of a request.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use loggia_backend::BackendError;
@@ -82,6 +82,16 @@ pub enum LoadError {
     /// The operating system could not start a thread.
     #[error("cannot start the engine's thread: {0}")]
     Thread(std::io::Error),
+}
+
+impl LoadError {
+    /// Returns the error for a model that cannot be served, from the reason.
+    pub(crate) fn kind(path: &Path) -> impl FnOnce(String) -> Self + '_ {
+        |what| Self::Kind {
+            path: path.to_owned(),
+            what,
+        }
+    }
 }
 
 /// Why a request failed, before or during its answer.

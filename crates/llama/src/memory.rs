@@ -63,10 +63,7 @@ impl Forecast {
     /// model, or an option is invalid.
     pub fn of(options: &LlamaOptions) -> Result<Self, LoadError> {
         let gguf = Gguf::read(&options.path)?;
-        let pooling = Pooling::of(&gguf).map_err(|what| LoadError::Kind {
-            path: options.path.clone(),
-            what,
-        })?;
+        let pooling = Pooling::of(&gguf).map_err(LoadError::kind(&options.path))?;
         if let Some(pooling) = pooling {
             let kind = match pooling {
                 Pooling::Rank => ModelKind::Reranking,

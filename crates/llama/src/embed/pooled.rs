@@ -140,8 +140,5 @@ pub(super) fn pooling_of(
             .filter(|&pooling| is_fit(pooling))
             .ok_or_else(|| otherwise.to_owned())
     });
-    found.map_err(|what| LoadError::Kind {
-        path: options.path.clone(),
-        what,
-    })
+    found.map_err(LoadError::kind(&options.path))
 }

@@ -40,10 +40,8 @@ impl LlamaReranker {
         let can = AbilitySet::default().without(Ability::Chat);
         let mut pooled = Pooled::open(options, &gguf, pooling, can)?;
         pooled.describe("capabilities", json!(["rerank"]));
-        let form = PairForm::of(&gguf, &pooled.model.llama).map_err(|what| LoadError::Kind {
-            path: options.path.clone(),
-            what,
-        })?;
+        let form = PairForm::of(&gguf, &pooled.model.llama);
+        let form = form.map_err(LoadError::kind(&options.path))?;
         Ok(Self {
             pooled,
             form: Arc::new(form),
