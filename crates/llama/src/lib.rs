@@ -69,3 +69,9 @@ pub use threads::waiting;
 
 /// The number of a token in the model's vocabulary. llama.cpp's token numbers have 31 bits.
 pub(crate) type Token = u32;
+
+/// Returns the numbers of llama.cpp's tokens.
+pub(crate) fn numbers(tokens: Vec<llama_cpp_2::token::LlamaToken>) -> Vec<Token> {
+    let tokens = tokens.into_iter();
+    tokens.map(|token| token.0.cast_unsigned()).collect()
+}

@@ -20,7 +20,7 @@ use crate::options::LlamaOptions;
 use crate::syntax::{Begins, Syntax};
 use crate::template::{Conversation, Rendered, Special, Template, TemplateError};
 use crate::weights::load_weights;
-use crate::{Token, adapter, draft};
+use crate::{Token, adapter, draft, numbers};
 
 /// The model that llama.cpp loaded, and the facts from its header.
 pub(crate) struct Model {
@@ -159,11 +159,7 @@ impl Model {
     }
 
     fn tokens(&self, text: &str, special: bool) -> Vec<Token> {
-        let tokens = self.llama.vocab().tokenize(text.as_bytes(), false, special);
-        tokens
-            .into_iter()
-            .map(|token| token.0.cast_unsigned())
-            .collect()
+        numbers(self.llama.vocab().tokenize(text.as_bytes(), false, special))
     }
 
     /// The token that begins every text, if the model needs one.

@@ -6,12 +6,12 @@ use loggia_wire::openai::OnePrompt;
 
 use super::pair::PairForm;
 use super::sizes::Sizes;
-use crate::Token;
 use crate::error::LoadError;
 use crate::facts::ModelFacts;
 use crate::gguf::{Gguf, Pooling};
 use crate::options::LlamaOptions;
 use crate::weights::load_weights;
+use crate::{Token, numbers};
 
 /// The model that llama.cpp loaded, and the facts from its header.
 pub(super) struct PooledModel {
@@ -68,11 +68,7 @@ impl PooledModel {
     ) -> Result<Vec<Token>, BackendError> {
         let tokens = match one {
             OnePrompt::Text(text) => {
-                let tokens = self.llama.vocab().tokenize(text.as_bytes(), true, false);
-                tokens
-                    .into_iter()
-                    .map(|token| token.0.cast_unsigned())
-                    .collect()
+                numbers(self.llama.vocab().tokenize(text.as_bytes(), true, false))
             }
             OnePrompt::Tokens(tokens) => self.checked(index, tokens)?.to_vec(),
         };

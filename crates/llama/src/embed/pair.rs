@@ -5,8 +5,8 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 
-use crate::Token;
 use crate::gguf::Gguf;
+use crate::{Token, numbers};
 
 /// The form of an input with a query and a document.
 #[derive(Debug, PartialEq)]
@@ -195,11 +195,7 @@ fn filled(parts: &[Part], query: &str, document: &str) -> String {
 
 /// The tokens of a text without the tokens that begin or end an input.
 fn plain(llama: &LlamaModel, text: &str) -> Vec<Token> {
-    let tokens = llama.vocab().tokenize(text.as_bytes(), false, false);
-    tokens
-        .into_iter()
-        .map(|token| token.0.cast_unsigned())
-        .collect()
+    numbers(llama.vocab().tokenize(text.as_bytes(), false, false))
 }
 
 #[cfg(test)]
