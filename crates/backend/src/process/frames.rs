@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::LONGEST_LINE;
 use crate::{
-    Abilities, AudioPiece, AudioReply, BackendError, Embeddings, Event, Profile, Rerank, Reranked,
-    ServedBy, TokenCount, WorkKind,
+    Abilities, AudioPiece, AudioReply, BackendError, CallHead, Embeddings, Event, Profile, Rerank,
+    Reranked, ServedBy, TokenCount, WorkKind,
 };
 
 /// The number of a call, chosen by the caller.
@@ -30,10 +30,7 @@ pub(super) enum ToHost {
     /// A call. The request is parsed separately, so that an invalid one fails alone.
     Call {
         call: CallNumber,
-        id: Arc<str>,
-        caller: Option<Arc<str>>,
-        profile: Profile,
-        strict: bool,
+        head: SentHead,
         work: WorkKind,
         /// Whether the prompt is to be counted only.
         counts: bool,
@@ -45,17 +42,13 @@ pub(super) enum ToHost {
     /// A call about a recording. The host asks for the pieces of the file.
     Recording {
         call: CallNumber,
-        id: Arc<str>,
-        caller: Option<Arc<str>>,
-        strict: bool,
+        head: SentHead,
         recording: SentRecording,
     },
     /// A call for reranking.
     Rerank {
         call: CallNumber,
-        id: Arc<str>,
-        caller: Option<Arc<str>>,
-        strict: bool,
+        head: SentHead,
         rerank: Rerank,
     },
     /// The next piece of a recording.
@@ -64,6 +57,37 @@ pub(super) enum ToHost {
     Taken { call: CallNumber, events: u32 },
     /// The reader has dropped the reply.
     Left { call: CallNumber },
+}
+
+/// The part of a call's head that the backend needs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SentHead {
+    id: Arc<str>,
+    caller: Option<Arc<str>>,
+    profile: Profile,
+    strict: bool,
+}
+
+impl From<CallHead> for SentHead {
+    fn from(head: CallHead) -> Self {
+        Self {
+            id: head.id,
+            caller: head.caller,
+            profile: head.profile,
+            strict: head.strict,
+        }
+    }
+}
+
+impl From<SentHead> for CallHead {
+    fn from(sent: SentHead) -> Self {
+        Self {
+            caller: sent.caller,
+            profile: sent.profile,
+            strict: sent.strict,
+            ..Self::new(sent.id)
+        }
+    }
 }
 
 /// A recording, without the content of its file.

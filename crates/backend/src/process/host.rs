@@ -166,55 +166,31 @@ impl Calls {
             match frame {
                 ToHost::Call {
                     call,
-                    id,
-                    caller,
-                    profile,
-                    strict,
+                    head,
                     work,
                     counts,
                     request,
                     input_grammars,
                 } => {
-                    let head = CallHead {
-                        caller,
-                        profile,
-                        strict,
-                        ..CallHead::new(id)
-                    };
                     let received =
-                        ReceivedCall::parse(head, work, counts, &request, input_grammars);
+                        ReceivedCall::parse(head.into(), work, counts, &request, input_grammars);
                     self.begin(call, received, None);
                 }
                 ToHost::Recording {
                     call,
-                    id,
-                    caller,
-                    strict,
+                    head,
                     recording,
                 } => {
-                    let head = CallHead {
-                        caller,
-                        strict,
-                        ..CallHead::new(id)
-                    };
                     // One piece at a time is asked for.
                     let (pieces, file) = mpsc::channel(1);
-                    let received = ReceivedCall::Hear(head, recording, file);
+                    let received = ReceivedCall::Hear(head.into(), recording, file);
                     self.begin(call, Ok(received), Some(pieces));
                 }
-                ToHost::Rerank {
-                    call,
-                    id,
-                    caller,
-                    strict,
-                    rerank,
-                } => {
-                    let head = CallHead {
-                        caller,
-                        strict,
-                        ..CallHead::new(id)
-                    };
-                    let received = ReceivedCall::Rerank(RerankCall { head, work: rerank });
+                ToHost::Rerank { call, head, rerank } => {
+                    let received = ReceivedCall::Rerank(RerankCall {
+                        head: head.into(),
+                        work: rerank,
+                    });
                     self.begin(call, Ok(received), None);
                 }
                 ToHost::Piece { call, piece } => {

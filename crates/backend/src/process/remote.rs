@@ -168,10 +168,7 @@ impl Shared {
         })?;
         let frame = ToHost::Call {
             call: answer.number,
-            id: head.id,
-            caller: head.caller,
-            profile: head.profile,
-            strict: head.strict,
+            head: head.into(),
             work,
             counts,
             request,
@@ -185,9 +182,7 @@ impl Shared {
         let answer = self.expect_answer()?;
         let frame = ToHost::Rerank {
             call: answer.number,
-            id: call.head.id,
-            caller: call.head.caller,
-            strict: call.head.strict,
+            head: call.head.into(),
             rerank: call.work,
         };
         self.outgoing.send(frame).map_err(|_| self.cut_short())?;
@@ -227,9 +222,7 @@ impl Shared {
         let mut answer = self.expect_answer()?;
         let frame = ToHost::Recording {
             call: answer.number,
-            id: call.head.id,
-            caller: call.head.caller,
-            strict: call.head.strict,
+            head: call.head.into(),
             recording: SentRecording {
                 model: call.work.model,
                 translates,
