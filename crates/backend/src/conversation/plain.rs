@@ -4,7 +4,6 @@
 //! Each [`Change`] is one such rule. The code that renders a template tries them in the order of
 //! [`Change::PLAINER`], the mildest first.
 
-use loggia_wire::Extra;
 use loggia_wire::openai::{Content, Message, Part, PartKind, Role, ToolCall};
 
 use super::Change;
@@ -356,7 +355,7 @@ fn joined_content(first: Content, next: Content) -> Content {
         (Content::Text(first), Content::Text(next)) => Content::Text([first, next].join(BETWEEN)),
         (first, next) => {
             let mut parts = into_parts(first);
-            parts.push(text_part(BETWEEN.to_owned()));
+            parts.push(PartKind::Text(BETWEEN.to_owned()).into());
             parts.extend(into_parts(next));
             Content::Parts(parts)
         }
@@ -365,15 +364,8 @@ fn joined_content(first: Content, next: Content) -> Content {
 
 fn into_parts(content: Content) -> Vec<Part> {
     match content {
-        Content::Text(text) => vec![text_part(text)],
+        Content::Text(text) => vec![PartKind::Text(text).into()],
         Content::Parts(parts) => parts,
-    }
-}
-
-fn text_part(text: String) -> Part {
-    Part {
-        kind: PartKind::Text(text),
-        extra: Extra::new(),
     }
 }
 

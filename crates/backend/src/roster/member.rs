@@ -57,7 +57,7 @@ impl Models {
         self.names.get(&format!("{name}:latest")).cloned()
     }
 
-    /// Returns the backend's own spelling of this name of a model, if the backend accepts the name.that the backend accepts.
+    /// Returns the backend's own spelling of this name of a model, if the backend accepts it.
     fn spelled(&self, name: &str, backend: &dyn Backend) -> Option<String> {
         self.list
             .iter()
