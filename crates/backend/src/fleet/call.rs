@@ -4,11 +4,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, FuturesUnordered};
+use tokio::time::timeout;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::board::Outcome;
@@ -87,6 +89,46 @@ impl<'a> Attempts<'a> {
             match attempt.unless_removed(ask(attempt.backend())).await {
                 Ok(answer) => return Ok((self.begun(attempt), answer)),
                 Err(error) => self.failed(attempt, error)?,
+            }
+        }
+    }
+
+    /// Makes the call. If no answer has begun after this time, also makes it at a second node, and
+    /// takes the answer that begins first.
+    ///
+    /// # Errors
+    /// Fails with the error of the last node if there is no other.
+    pub(super) async fn hedged(
+        mut self,
+        call: &Call,
+        after: Duration,
+    ) -> Result<Reply, BackendError> {
+        let mut patience = Some(after);
+        // One call, or two while it is hedged.
+        let mut running = FuturesUnordered::new();
+        running.push(self.next()?.begin(call.clone()));
+        loop {
+            let first = match patience {
+                Some(after) => timeout(after, running.next()).await.ok(),
+                None => Some(running.next().await),
+            };
+            match first {
+                Some(Some((attempt, Ok((reply, first))))) => {
+                    return Ok(self.begun(attempt).reply(reply, first));
+                }
+                Some(Some((attempt, Err(error)))) => {
+                    let failed = self.failed(attempt, error);
+                    if running.is_empty() {
+                        failed?;
+                        running.push(self.next()?.begin(call.clone()));
+                    }
+                }
+                Some(None) => return Err(self.shared.nobody()),
+                None => {
+                    patience = None;
+                    let other = self.another();
+                    running.extend(other.map(|other| other.begin(call.clone())));
+                }
             }
         }
     }

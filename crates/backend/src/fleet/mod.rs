@@ -25,9 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_core::future::BoxFuture;
-use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use futures_util::stream::FuturesUnordered;
 use loggia_wire::openai::Model;
 use tokio::runtime::Handle;
 
@@ -348,7 +346,7 @@ impl Backend for Fleet {
     /// Resolves with the first event, so that a node that fails before it can be replaced.
     fn start(&self, call: Call) -> BoxFuture<'_, Result<Reply, BackendError>> {
         Box::pin(async move {
-            let (hashing, mut hedge_after) = {
+            let (hashing, hedge_after) = {
                 let state = self.0.state();
                 let hashing = (!state.is_single).then(|| state.board.prefixes.hashing());
                 (hashing, state.hedge_after)
@@ -356,31 +354,16 @@ impl Backend for Fleet {
             let beginnings = hashing.map(|hashing| Prefixes::beginnings(&hashing, &call.work));
             let beginnings = beginnings.unwrap_or_default();
             let mut attempts = Attempts::new(&self.0, call.work.model(), beginnings);
-            // One call, or two while it is hedged.
-            let mut running = FuturesUnordered::new();
-            running.push(attempts.next()?.begin(call.clone()));
+            if let Some(after) = hedge_after {
+                // Boxed, because this is rarer: every call would reserve the memory for it.
+                return Box::pin(attempts.hedged(&call, after)).await;
+            }
             loop {
-                let first = match hedge_after {
-                    Some(after) => tokio::time::timeout(after, running.next()).await.ok(),
-                    None => Some(running.next().await),
-                };
-                match first {
-                    Some(Some((attempt, Ok((reply, first))))) => {
+                match attempts.next()?.begin(call.clone()).await {
+                    (attempt, Ok((reply, first))) => {
                         return Ok(attempts.begun(attempt).reply(reply, first));
                     }
-                    Some(Some((attempt, Err(error)))) => {
-                        let failed = attempts.failed(attempt, error);
-                        if running.is_empty() {
-                            failed?;
-                            running.push(attempts.next()?.begin(call.clone()));
-                        }
-                    }
-                    Some(None) => return Err(self.0.nobody()),
-                    None => {
-                        hedge_after = None;
-                        let other = attempts.another();
-                        running.extend(other.map(|other| other.begin(call.clone())));
-                    }
+                    (attempt, Err(error)) => attempts.failed(attempt, error)?,
                 }
             }
         })
