@@ -22,7 +22,7 @@ use crate::account::closed::{Closed, outcome_word};
 use crate::clock::unix_seconds;
 use registry::Registry;
 pub(crate) use registry::Shown;
-use seconds::{Second, Seconds};
+use seconds::{EndedOne, Seconds};
 
 /// The number of ended requests that are kept.
 const MOST_ENDED: usize = 100;
@@ -50,10 +50,10 @@ struct Recent {
 /// A request that has ended.
 #[derive(Clone, Debug, Serialize)]
 struct EndedRequest {
-    id: Option<String>,
+    id: Option<Arc<str>>,
     key: Option<Arc<str>>,
     route: &'static str,
-    model: Option<String>,
+    model: Option<Arc<str>>,
     backend: Option<Arc<str>>,
     node: Option<Arc<str>>,
     stream: bool,
@@ -103,10 +103,10 @@ impl Live {
             .map(|at| at.saturating_duration_since(closed.opened));
         let usage = ended.usage.as_ref();
         let request = EndedRequest {
-            id: closed.id.map(|id| id.0.to_string()),
+            id: closed.id.map(|id| Arc::clone(&id.0)),
             key: closed.key.map(Arc::from),
             route,
-            model: ended.model.as_deref().map(short),
+            model: ended.model.as_ref().map(short),
             backend: ended.served_by.as_ref().map(|by| Arc::clone(&by.backend)),
             node: ended.served_by.as_ref().and_then(|by| by.node.clone()),
             stream: closed.is_stream,
@@ -122,13 +122,13 @@ impl Live {
             completion_tokens: usage.map(|usage| usage.completion_tokens),
         };
         let mut recent = self.recent();
-        recent.seconds.add(&Second::of(
-            ended.outcome,
-            usage.map_or(0, |usage| usage.prompt_tokens),
+        recent.seconds.add(EndedOne {
+            outcome: ended.outcome,
+            prompt_tokens: usage.map_or(0, |usage| usage.prompt_tokens),
             first_token,
             // No client waits for a line of a batch.
-            (!closed.is_of_batch).then_some(closed.took),
-        ));
+            took: (!closed.is_of_batch).then_some(closed.took),
+        });
         if recent.ended.len() >= MOST_ENDED {
             recent.ended.pop_front();
         }
@@ -140,11 +140,11 @@ impl Live {
     }
 }
 
-/// Returns the beginning of a name.
-fn short(name: &str) -> String {
+/// Returns the beginning of a name. Most names are short and stay shared.
+fn short(name: &Arc<str>) -> Arc<str> {
     match name.char_indices().nth(LONGEST_NAME) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
+        Some((end, _)) => format!("{}…", &name[..end]).into(),
+        None => Arc::clone(name),
     }
 }
 

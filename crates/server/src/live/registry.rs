@@ -47,10 +47,10 @@ pub(crate) struct Shown {
 /// A running request as the admin API shows it.
 #[derive(Debug, Serialize)]
 pub(super) struct RunningRequest {
-    id: Option<String>,
+    id: Option<Arc<str>>,
     key: Option<Arc<str>>,
     route: &'static str,
-    model: Option<String>,
+    model: Option<Arc<str>>,
     backend: Option<Arc<str>>,
     node: Option<Arc<str>>,
     stream: bool,
@@ -192,10 +192,10 @@ impl Entry {
         let first_token =
             first_piece.map(|first| milliseconds(first.saturating_duration_since(self.opened)));
         RunningRequest {
-            id: self.id.as_ref().map(|id| id.0.to_string()),
+            id: self.id.as_ref().map(|id| Arc::clone(&id.0)),
             key: self.key.clone(),
             route: self.route,
-            model: running.model().map(|model| short(model)),
+            model: running.model().map(short),
             backend: at.map(|at| Arc::clone(&at.backend)),
             node: at.and_then(|at| at.node.clone()),
             stream: self.is_stream.load(Ordering::Relaxed),

@@ -29,37 +29,29 @@ pub(super) struct Second {
     durations: Histogram,
 }
 
-impl Second {
-    /// The figures of one request that has ended.
-    pub(super) fn of(
-        outcome: Outcome,
-        prompt_tokens: u64,
-        first_token: Option<Duration>,
-        took: Option<Duration>,
-    ) -> Self {
-        let mut second = Self {
-            requests: 1,
-            failed: u32::from(outcome == Outcome::Failed),
-            abandoned: u32::from(outcome == Outcome::Abandoned),
-            prompt_tokens,
-            ..Self::default()
-        };
-        if let Some(first_token) = first_token {
-            second.first_tokens.add(first_token);
-        }
-        if let Some(took) = took {
-            second.durations.add(took);
-        }
-        second
-    }
+/// A request that has ended, for the figures of its second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EndedOne {
+    pub(super) outcome: Outcome,
+    pub(super) prompt_tokens: u64,
+    /// The time to the first token of a stream.
+    pub(super) first_token: Option<Duration>,
+    /// The time of the whole answer, if a client waited for it.
+    pub(super) took: Option<Duration>,
+}
 
-    fn add(&mut self, more: &Self) {
-        self.requests += more.requests;
-        self.failed += more.failed;
-        self.abandoned += more.abandoned;
-        self.prompt_tokens += more.prompt_tokens;
-        self.first_tokens.add_all(&more.first_tokens);
-        self.durations.add_all(&more.durations);
+impl Second {
+    fn add(&mut self, request: EndedOne) {
+        self.requests += 1;
+        self.failed += u32::from(request.outcome == Outcome::Failed);
+        self.abandoned += u32::from(request.outcome == Outcome::Abandoned);
+        self.prompt_tokens += request.prompt_tokens;
+        if let Some(first_token) = request.first_token {
+            self.first_tokens.add(first_token);
+        }
+        if let Some(took) = request.took {
+            self.durations.add(took);
+        }
     }
 }
 
@@ -90,7 +82,7 @@ pub(super) struct Seconds {
 
 impl Seconds {
     /// Adds a request to the second that runs.
-    pub(super) fn add(&mut self, request: &Second) {
+    pub(super) fn add(&mut self, request: EndedOne) {
         self.now.add(request);
     }
 
@@ -142,9 +134,13 @@ impl Seconds {
 mod tests {
     use super::*;
 
-    fn request(milliseconds: u64) -> Second {
-        let took = Duration::from_millis(milliseconds);
-        Second::of(Outcome::Complete, 3, Some(took), Some(took))
+    fn request(outcome: Outcome, prompt_tokens: u64, took: Option<Duration>) -> EndedOne {
+        EndedOne {
+            outcome,
+            prompt_tokens,
+            first_token: took,
+            took,
+        }
     }
 
     #[test]
@@ -165,8 +161,9 @@ mod tests {
     #[test]
     fn the_times_of_a_second_are_those_of_the_last_ten() {
         let mut seconds = Seconds::default();
-        seconds.add(&request(100));
-        seconds.add(&Second::of(Outcome::Failed, 0, None, None));
+        let took = Some(Duration::from_millis(100));
+        seconds.add(request(Outcome::Complete, 3, took));
+        seconds.add(request(Outcome::Failed, 0, None));
         for at in 0..12 {
             seconds.end(at, 0, 0);
         }
