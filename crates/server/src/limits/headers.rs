@@ -7,44 +7,43 @@ use loggia_api::meter::{Remaining, Window};
 
 /// The headers of one limit: the limit, how much is left, and the time until all of it is
 /// available.
-type Names = [&'static str; 3];
+type Names = [HeaderName; 3];
 
-const OPENAI: [Names; 2] = [
+static OPENAI: [Names; 2] = [
     [
-        "x-ratelimit-limit-requests",
-        "x-ratelimit-remaining-requests",
-        "x-ratelimit-reset-requests",
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
     ],
     [
-        "x-ratelimit-limit-tokens",
-        "x-ratelimit-remaining-tokens",
-        "x-ratelimit-reset-tokens",
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
     ],
 ];
-const ANTHROPIC: [Names; 2] = [
+static ANTHROPIC: [Names; 2] = [
     [
-        "anthropic-ratelimit-requests-limit",
-        "anthropic-ratelimit-requests-remaining",
-        "anthropic-ratelimit-requests-reset",
+        HeaderName::from_static("anthropic-ratelimit-requests-limit"),
+        HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
+        HeaderName::from_static("anthropic-ratelimit-requests-reset"),
     ],
     [
-        "anthropic-ratelimit-tokens-limit",
-        "anthropic-ratelimit-tokens-remaining",
-        "anthropic-ratelimit-tokens-reset",
+        HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
+        HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
+        HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
     ],
 ];
 
 /// All headers, for pages that may read them.
 pub(crate) fn names() -> impl Iterator<Item = HeaderName> {
-    let all = OPENAI.into_iter().chain(ANTHROPIC).flatten();
-    all.map(HeaderName::from_static)
+    OPENAI.iter().chain(&ANTHROPIC).flatten().cloned()
 }
 
 /// Adds the rest of the limits to the headers of an answer.
 pub(crate) fn add(headers: &mut HeaderMap, remaining: &Remaining, is_anthropic: bool) {
     let windows = [remaining.requests, remaining.tokens];
-    let names = if is_anthropic { ANTHROPIC } else { OPENAI };
-    for (names, window) in names.into_iter().zip(windows) {
+    let names = if is_anthropic { &ANTHROPIC } else { &OPENAI };
+    for (names, window) in names.iter().zip(windows) {
         let Some(Window {
             limit,
             remaining,
@@ -58,7 +57,7 @@ pub(crate) fn add(headers: &mut HeaderMap, remaining: &Remaining, is_anthropic: 
         } else {
             span(reset)
         };
-        let [of_limit, of_remaining, of_reset] = names.map(HeaderName::from_static);
+        let [of_limit, of_remaining, of_reset] = names;
         headers.insert(of_limit, limit.into());
         headers.insert(of_remaining, remaining.into());
         if let Ok(reset) = HeaderValue::from_str(&reset) {
