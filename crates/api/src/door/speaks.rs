@@ -48,8 +48,9 @@ impl Speaks {
     /// passes on routes of Ollama's own API.
     pub(crate) fn of<B>(request: &Request<B>, has_ollama_api: bool) -> Self {
         let path = request.uri().path();
-        let is_of_ollama = has_ollama_api && path.starts_with(OLLAMA) && !Route::is_open(path);
-        if is_of_ollama || Route::is_of_ollama(path) {
+        let is_passed_on = || has_ollama_api && !Route::is_open(path);
+        // The first letters are compared first, because this is asked for every request.
+        if path.starts_with(OLLAMA) && (is_passed_on() || Route::is_of_ollama(path)) {
             Self::Ollama
         } else if speaks_anthropic(request.uri().path(), request.headers()) {
             let id = request.extensions().get::<RequestId>();
