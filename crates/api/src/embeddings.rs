@@ -66,13 +66,12 @@ impl Door {
             head,
             work: request,
         };
-        if self.meter.is_some() {
-            let tokens = || Tokens {
-                prompt: call.estimated_prompt_tokens(),
-                answer: Some(0),
-            };
-            let entering = self.enter(&call.head, &model, &tokens, report.as_ref());
-            progress.hold(Box::pin(entering).await?);
+        let tokens = || Tokens {
+            prompt: call.estimated_prompt_tokens(),
+            answer: Some(0),
+        };
+        if let Some(entering) = self.enter(&call.head, &model, &tokens, report.as_ref()) {
+            progress.hold(entering.await?);
         }
         let made = self.backend.embed(call).await.map_err(failed)?;
         progress.accepted(&made.served_by);

@@ -194,11 +194,9 @@ pub(crate) async fn admitted<R: Generate>(
     let is_chat = matches!(answer.shape, Shape::Chat(_));
     let tools = request.server_tools();
     let work = R::work(request);
-    if door.meter.is_some() {
-        let tokens = || tokens_of(&work);
-        let entering = door.enter(&head, &answer.model, &tokens, report.as_ref());
-        // Boxed, so that a request without limits reserves no memory for it.
-        progress.hold(Box::pin(entering).await?);
+    let tokens = || tokens_of(&work);
+    if let Some(entering) = door.enter(&head, &answer.model, &tokens, report.as_ref()) {
+        progress.hold(entering.await?);
     }
     Ok(Admitted {
         call: Call { head, work },

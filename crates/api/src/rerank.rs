@@ -122,8 +122,10 @@ impl Door {
                 answer: Some(0),
             };
             let model = &asked.request.model;
-            let entering = self.enter(&call.head, model, &tokens, asked.report.as_ref());
-            asked.progress.hold(Box::pin(entering).await?);
+            let report = asked.report.as_ref();
+            if let Some(entering) = self.enter(&call.head, model, &tokens, report) {
+                asked.progress.hold(entering.await?);
+            }
         }
         Ok(())
     }

@@ -128,12 +128,10 @@ impl Door {
         if let AudioTask::Speak(fields) = &asked.audio.task {
             speech::check_lengths(fields, asked.strictness)?;
         }
-        if self.meter.is_some() {
-            let report = asked.parts.extensions.get::<Arc<LimitReport>>();
-            let tokens = || tokens_of(&asked.audio);
-            let entering = self.enter(&asked.head, &asked.audio.model, &tokens, report);
-            let meters = Box::pin(entering).await?;
-            asked.progress.hold(meters);
+        let report = asked.parts.extensions.get::<Arc<LimitReport>>();
+        let tokens = || tokens_of(&asked.audio);
+        if let Some(entering) = self.enter(&asked.head, &asked.audio.model, &tokens, report) {
+            asked.progress.hold(entering.await?);
         }
         // Also finds the most similar name of an unknown model.
         let can = self.abilities(&asked.audio.model).await;

@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
+use futures_util::TryFutureExt as _;
+use futures_util::future::ready;
 use loggia_backend::{CallHead, Work};
 use loggia_wire::openai::CompletionUsage;
 
@@ -115,29 +117,27 @@ impl Meters {
 }
 
 impl Door {
-    /// Reserves the tokens that a call may use.
-    pub(crate) async fn enter(
+    /// Reserves the tokens that a call may use. `None`: nothing limits it. Most calls have no limits,
+    /// and reserve no memory for the decision.
+    pub(crate) fn enter(
         &self,
         head: &CallHead,
         model: &str,
-        tokens: &(dyn Fn() -> Tokens + Sync),
+        tokens: &dyn Fn() -> Tokens,
         report: Option<&Arc<LimitReport>>,
-    ) -> Result<Meters, ApiError> {
-        let Some(meter) = &self.meter else {
-            return Ok(Meters::default());
-        };
-        let entering = meter.enter(&Entry {
+    ) -> Option<BoxFuture<'static, Result<Meters, ApiError>>> {
+        let entering = self.meter.as_ref()?.enter(&Entry {
             caller: head.caller.as_deref(),
             model,
             tokens,
             report,
         });
-        let metered = match entering {
-            Entering::Unlimited => None,
-            Entering::Decided(decided) => Some(decided?),
-            Entering::Pending(decision) => decision.await?,
+        let decision = match entering {
+            Entering::Unlimited => return None,
+            Entering::Decided(decided) => Box::pin(ready(decided.map(Some))),
+            Entering::Pending(decision) => decision,
         };
-        Ok(Meters(metered))
+        Some(Box::pin(decision.map_ok(Meters)))
     }
 }
 

@@ -78,8 +78,10 @@ impl Door {
         if let Some(model) = asked.model.as_deref().filter(|_| asked.route.generates()) {
             let report = parts.extensions.get::<Arc<LimitReport>>();
             let tokens = || tokens_of(&asked);
-            let meters = Box::pin(self.enter(&head, model, &tokens, report)).await?;
-            progress.hold(meters);
+            let entering = self.enter(&head, model, &tokens, report);
+            if let Some(entering) = entering {
+                progress.hold(entering.await?);
+            }
         }
         let has_model = asked.model.is_some();
         let call = OllamaCall { head, work: asked };
