@@ -1,19 +1,19 @@
 //! The app: the server's own routes, OpenAI's behind them, and every layer around both.
 
 use std::convert::Infallible;
-use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::extract::Request;
+use axum::body::Body;
 use axum::routing::get;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use http::{Response, StatusCode, Version};
-use http_body_util::{BodyExt as _, Collected, Full};
+use futures_util::TryFutureExt as _;
+use futures_util::future::{BoxFuture, Either};
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt as _, Collected};
 use loggia_api::meter::LimitReport;
 use loggia_api::store::blobs::Leftovers;
 use loggia_api::store::{KeyStore, UsageStore};
@@ -27,17 +27,18 @@ use loggia_seal::Keys;
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 
 use crate::account::background::BackgroundAccounts;
-use crate::account::{AccountLayer, Listener, Listeners, Log};
+use crate::account::{AccountLayer, AccountedBody, Accounts, Listener, Listeners, Log};
 use crate::body::AnswerBody;
-use crate::cors::{Pages, PagesLayer};
+use crate::cors::{Pages, PagesLayer, PagesService};
 use crate::http2::NoRoom;
 use crate::keys::holder::{self, Scope, Scopes};
-use crate::keys::{self, CallerLayer, Keys as ApiKeys, admin};
+use crate::keys::{self, CallerLayer, Keys as ApiKeys, WithCaller, admin};
 use crate::limits::meter::LimitMeter;
 use crate::live::backends::{ListBackends, ReadBackends, ShownBackend, ShownBackends};
 use crate::live::routes::Sources;
 use crate::nodes::Nodes;
-use crate::request_id::RequestIdLayer;
+use crate::received::ReceivedBody;
+use crate::request_id::{RequestIdLayer, WithRequestId};
 use crate::shutdown::{self, EndNow};
 use crate::traces::RequestTraces;
 use crate::websocket::Sessions;
@@ -270,12 +271,12 @@ impl AppState {
     /// Returns a function that answers requests of lines of batches, each with an account.
     fn answers_lines(&self) -> AnswerLine {
         let door = self.door.clone();
-        let routes = service_fn(move |request: http::Request<Full<Bytes>>| {
-            answer_guarded(door.current(), request).map(Ok::<_, Infallible>)
+        let routes = service_fn(move |request: Request<ReceivedBody>| {
+            answer_guarded(Arc::new(door.current()), request).map(Ok::<_, Infallible>)
         });
         let lines = self.accounts().of_batches().layer(routes);
         Arc::new(move |request| {
-            let answering = lines.clone().oneshot(request.map(Full::new));
+            let answering = lines.clone().oneshot(request.map(ReceivedBody::from));
             Box::pin(async move {
                 let answer = match answering.await {
                     Ok(answer) => answer,
@@ -363,7 +364,7 @@ impl AppState {
 }
 
 /// Builds the app: OpenAI's routes, `/healthz`, `/readyz`, and all layers. It does not listen yet.
-pub fn app(state: AppState) -> Router {
+pub fn app(state: AppState) -> App {
     let accounts = state.accounts();
     let console = console_routes(&state);
     let background = state.background_accounts();
@@ -398,9 +399,14 @@ pub fn app(state: AppState) -> Router {
         .fallback(health::unknown)
         .method_not_allowed_fallback(health::only_get);
     let sessions = Sessions::new(door.clone(), accounts.clone(), pages.clone(), &options);
-    // One service instead of a handler inside axum's layers: axum builds and boxes those again for
-    // each request.
-    Router::new().fallback_service(
+    let shared = Shared {
+        own,
+        sessions: Arc::new(sessions),
+        keys: keys.clone(),
+        has_metrics,
+    };
+    // Not a handler inside axum's layers: axum builds and boxes those again for each request.
+    App(Kind::Api(
         // The outermost layer is first.
         ServiceBuilder::new()
             // Adds `x-request-id` to every answer, including preflights, 404s and the 500 of a
@@ -413,15 +419,67 @@ pub fn app(state: AppState) -> Router {
             // ends.
             .layer(accounts)
             // Answers preflights before a key is required, and lets pages read every error.
-            .layer(PagesLayer::new(pages, keys.clone()))
+            .layer(PagesLayer::new(pages, keys))
             .service(Routes {
-                door,
-                own,
-                sessions: Arc::new(sessions),
-                keys,
-                has_metrics,
+                door: Arc::new(door),
+                shared: Arc::new(shared),
             }),
-    )
+    ))
+}
+
+/// An HTTP app. [`app`] builds the one that serves the API, and [`run`](crate::run) serves it. It is
+/// a tower service too: tests ask it without a connection, and an axum `Router` can hold it
+/// (`Router::new().fallback_service(app)`). It is always ready. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Api(Api),
+    Other(Router),
+}
+
+/// The routes, inside all layers.
+type Api = WithRequestId<WithCaller<Accounts<PagesService<Routes>>>>;
+
+impl From<Router> for App {
+    /// Makes an app of any router, without layers.
+    fn from(router: Router) -> Self {
+        Self(Kind::Other(router))
+    }
+}
+
+impl App {
+    /// Answers a request.
+    pub(crate) fn answer(
+        &mut self,
+        request: Request<ReceivedBody>,
+    ) -> impl Future<Output = Result<Response<AccountedBody>, Infallible>> + Send + use<> {
+        match &mut self.0 {
+            Kind::Api(api) => Either::Left(api.call(request)),
+            Kind::Other(router) => {
+                let answer = router.call(request.map(Body::new));
+                Either::Right(Box::pin(
+                    answer.map_ok(|response| response.map(AccountedBody::from)),
+                ))
+            }
+        }
+    }
+}
+
+impl Service<Request<Body>> for App {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let answer = self.answer(request.map(ReceivedBody::from));
+        Box::pin(answer.map_ok(|response| response.map(Body::new)))
+    }
 }
 
 /// Returns the routes of the console and those that it reads, unless it is off.
@@ -450,7 +508,13 @@ fn console_routes(state: &AppState) -> Option<Router> {
 /// All routes, inside the panic guard: a panic in a route becomes a 500, which the layers see.
 #[derive(Clone)]
 struct Routes {
-    door: Door,
+    /// Replaced when its settings have changed.
+    door: Arc<Door>,
+    shared: Arc<Shared>,
+}
+
+/// The part of the routes that does not change.
+struct Shared {
     own: Router,
     /// The responses over `WebSockets`.
     sessions: Arc<Sessions>,
@@ -460,9 +524,9 @@ struct Routes {
     has_metrics: bool,
 }
 
-impl Routes {
+impl Shared {
     /// Returns the scope that a request lacks for a route of the server itself.
-    fn lacking_scope(&self, own_route: &str, request: &Request) -> Option<Scope> {
+    fn lacking_scope<B>(&self, own_route: &str, request: &Request<B>) -> Option<Scope> {
         let scopes = request.extensions().get::<Scopes>();
         let scopes = scopes.copied().unwrap_or_default();
         let is_admin = scopes.contain(Scope::Admin);
@@ -481,7 +545,7 @@ impl Routes {
     }
 
     /// Returns the error for a request to a route of the API that its key does not allow.
-    fn refusal(&self, door: &Door, request: &Request) -> Option<ApiError> {
+    fn refusal<B>(&self, door: &Door, request: &Request<B>) -> Option<ApiError> {
         let path = request.uri().path();
         if Route::is_open(path) {
             return None;
@@ -501,7 +565,7 @@ impl Routes {
     }
 }
 
-impl Service<Request> for Routes {
+impl Service<Request<ReceivedBody>> for Routes {
     type Response = Response<AnswerBody>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
@@ -510,15 +574,16 @@ impl Service<Request> for Routes {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request<ReceivedBody>) -> Self::Future {
+        let shared = &*self.shared;
         if request.version() == Version::HTTP_2 && request.extensions().get::<NoRoom>().is_some() {
             let errors = self.door.error_format(&request);
             let refused = errors.response(NoRoom::refusal()).map(AnswerBody::from);
             return Box::pin(async move { Ok(refused) });
         }
         let own = health::own_route(request.uri().path());
-        if let Some(own) = own.filter(|own| self.has_metrics || *own != metrics::PATH) {
-            if let Some(scope) = self.lacking_scope(own, &request) {
+        if let Some(own) = own.filter(|own| shared.has_metrics || *own != metrics::PATH) {
+            if let Some(scope) = shared.lacking_scope(own, &request) {
                 let has_key = request.extensions().get::<Caller>().is_some();
                 let error = if has_key {
                     holder::out_of_scope(scope)
@@ -528,7 +593,7 @@ impl Service<Request> for Routes {
                 let refused = error.response().map(AnswerBody::from);
                 return Box::pin(async move { Ok(refused) });
             }
-            let mut own = self.own.clone();
+            let (mut own, request) = (shared.own.clone(), request.map(Body::new));
             return Box::pin(async move {
                 match AssertUnwindSafe(own.call(request)).catch_unwind().await {
                     Ok(answer) => answer.map(|answer| answer.map(AnswerBody::from)),
@@ -537,16 +602,19 @@ impl Service<Request> for Routes {
             });
         }
         // The settings of this request, whatever changes while it runs.
-        let door = self.door.current();
-        if let Some(refusal) = self.refusal(&door, &request) {
+        if !self.door.is_current() {
+            self.door = Arc::new(self.door.current());
+        }
+        let door = Arc::clone(&self.door);
+        if let Some(refusal) = shared.refusal(&door, &request) {
             // The body has not been read yet.
             let refused = door.error_format(&request).response(refusal);
             return Box::pin(async move { Ok(refused.map(AnswerBody::from)) });
         }
-        if let Some(answer) = self.sessions.answer(&request) {
+        if let Some(answer) = shared.sessions.answer(&request) {
             return Box::pin(async move { Ok(answer) });
         }
-        if self.keys.have_limits() {
+        if shared.keys.have_limits() {
             let report = Arc::<LimitReport>::default();
             request.extensions_mut().insert(report);
         }
@@ -556,13 +624,10 @@ impl Service<Request> for Routes {
 
 /// Answers a request through the door. A panic becomes a 500, which the layers see, and so does the
 /// error of a server that stops.
-fn answer_guarded<B>(
-    door: Door,
-    request: http::Request<B>,
-) -> impl Future<Output = Response<AnswerBody>> + Send
-where
-    B: http_body::Body<Data: Buf, Error: Display> + Send + 'static,
-{
+fn answer_guarded(
+    door: Arc<Door>,
+    request: Request<ReceivedBody>,
+) -> impl Future<Output = Response<AnswerBody>> + Send {
     let errors = door.error_format(&request);
     let end_now = request.extensions().get::<EndNow>().cloned();
     let report = request.extensions().get::<Arc<LimitReport>>().cloned();

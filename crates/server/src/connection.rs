@@ -1,12 +1,12 @@
 //! Serves one connection, from its first byte to its last.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use bytes::Bytes;
 use futures_util::TryFutureExt;
 use http::Request;
@@ -18,13 +18,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tower::Service;
 
 use crate::account::InFlight;
+use crate::app::App;
 use crate::first_bytes::FirstBytes;
 use crate::http2::Http2Connection;
 use crate::keys::trusted::Peer;
 use crate::linger::close;
+use crate::received::ReceivedBody;
 use crate::room::Place;
 use crate::shutdown::EndNow;
 use crate::websocket::Upgraded;
@@ -73,7 +74,7 @@ impl ConnectionState {
 #[derive(Clone)]
 pub(crate) struct Connection {
     http: http1::Builder,
-    app: Router,
+    app: App,
     head_timeout: Duration,
     stall_timeout: Duration,
     /// `None`: plain HTTP.
@@ -89,7 +90,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(
-        app: Router,
+        app: App,
         options: &ServerOptions,
         closed: watch::Receiver<()>,
         overdue: watch::Receiver<()>,
@@ -144,7 +145,7 @@ impl Connection {
     {
         let state = Arc::new(ConnectionState::default());
         let service = service_fn({
-            let (app, state) = (self.app.clone(), state.clone());
+            let (app, state) = (RefCell::new(self.app.clone()), state.clone());
             move |mut request: Request<Incoming>| {
                 if let Some(peer) = peer {
                     request.extensions_mut().insert(peer);
@@ -152,8 +153,9 @@ impl Connection {
                 state.has_request.store(true, Ordering::Relaxed);
                 request.extensions_mut().insert(state.end_now.clone());
                 let state = state.clone();
-                // A router is always ready.
-                app.clone().call(request).map_ok(move |mut response| {
+                let request = request.map(ReceivedBody::from);
+                let answer = app.borrow_mut().answer(request);
+                answer.map_ok(move |mut response| {
                     state.upgraded.note(&mut response);
                     response
                 })

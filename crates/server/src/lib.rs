@@ -29,6 +29,7 @@ mod metrics;
 mod nodes;
 mod options;
 mod panic;
+mod received;
 mod request_id;
 mod room;
 mod run;
@@ -39,7 +40,7 @@ mod traces;
 mod websocket;
 
 pub use account::{InFlight, Ledger};
-pub use app::{AppState, app};
+pub use app::{App, AppState, app};
 pub use cors::{BadOrigin, Origins, Pages};
 pub use follow::StoreFollower;
 pub use keys::holder::{Holder, Scope, Scopes};

@@ -8,10 +8,10 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::ServerOptions;
+use crate::app::App;
 use crate::room::{Place, Room};
 use crate::threads::Threads;
 
@@ -27,11 +27,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// If threads cannot be started, or the listener fails for good.
 pub async fn run(
     listener: TcpListener,
-    app: Router,
+    app: impl Into<App>,
     shutdown: impl Future<Output = ()>,
     options: &ServerOptions,
 ) -> io::Result<()> {
-    let mut threads = Threads::start(&app, options)?;
+    let mut threads = Threads::start(&app.into(), options)?;
     let room = Room::new(options);
     let mut shutdown = pin!(shutdown);
     let ended = loop {

@@ -9,13 +9,13 @@ use std::net::TcpStream as Socket;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::{Barrier, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::ServerOptions;
+use crate::app::App;
 use crate::connection::Connection;
 use crate::room::Place;
 use crate::shutdown::last_words;
@@ -38,7 +38,7 @@ struct Worker {
 
 impl Threads {
     /// Starts the configured number of threads. With 0, the current runtime does their work.
-    pub(crate) fn start(app: &Router, options: &ServerOptions) -> io::Result<Self> {
+    pub(crate) fn start(app: &App, options: &ServerOptions) -> io::Result<Self> {
         let (closing, closed) = watch::channel(());
         let count = options.workers.max(1);
         let all_drained = Arc::new(Barrier::new(count));

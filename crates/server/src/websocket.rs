@@ -91,7 +91,10 @@ impl Sessions {
     }
 
     /// Answers a request that asks for a WebSocket on the route that offers it. `None` for others.
-    pub(crate) fn answer(self: &Arc<Self>, request: &Request) -> Option<Response<AnswerBody>> {
+    pub(crate) fn answer<B>(
+        self: &Arc<Self>,
+        request: &Request<B>,
+    ) -> Option<Response<AnswerBody>> {
         if !is_asked_for(request) {
             return None;
         }
@@ -121,14 +124,14 @@ impl Sessions {
 
     /// A web page may open a WebSocket to any server, and CORS does not stop it. Without a key,
     /// only pages that may use the API open one.
-    fn may_open(&self, request: &Request) -> bool {
+    fn may_open<B>(&self, request: &Request<B>) -> bool {
         let origin = request.headers().get(ORIGIN);
         request.extensions().get::<Caller>().is_some()
             || origin.is_none_or(|origin| self.pages.allow(origin))
     }
 }
 
-fn is_asked_for(request: &Request) -> bool {
+fn is_asked_for<B>(request: &Request<B>) -> bool {
     wants_websocket(request.headers())
         && Route::of(request.method(), request.uri()).is_ok_and(|route| route.opens_session())
 }

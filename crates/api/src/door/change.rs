@@ -81,15 +81,22 @@ impl Door {
         };
     }
 
+    /// Returns whether this door has the settings of the last [`change`](Self::change).
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        // Each change has a policy of its own.
+        Arc::ptr_eq(&latest.policy, &self.policy)
+    }
+
     /// Returns the door for a request that begins now, with the settings of the last
     /// [`change`](Self::change). A door that serves for a long time is asked for each request.
     #[must_use]
     pub fn current(&self) -> Self {
-        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
-        // Each change has a policy of its own.
-        if Arc::ptr_eq(&latest.policy, &self.policy) {
+        if self.is_current() {
             return self.clone();
         }
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
         let Latest {
             backend,
             policy,

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use axum::body::Body as OwnBody;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -105,7 +106,7 @@ impl<S> Layer<S> for AccountLayer {
     fn layer(&self, inner: S) -> Self::Service {
         Accounts {
             inner,
-            layer: self.clone(),
+            layer: Arc::new(self.clone()),
         }
     }
 }
@@ -114,7 +115,7 @@ impl<S> Layer<S> for AccountLayer {
 #[derive(Clone)]
 pub(crate) struct Accounts<S> {
     inner: S,
-    layer: AccountLayer,
+    layer: Arc<AccountLayer>,
 }
 
 impl<S, B> Service<Request<B>> for Accounts<S>
@@ -275,6 +276,13 @@ where
 pub(crate) struct AccountedBody {
     inner: AnswerBody,
     account: Option<Box<Account>>,
+}
+
+impl From<OwnBody> for AccountedBody {
+    /// Creates a body without an account.
+    fn from(body: OwnBody) -> Self {
+        Self::new(body.into(), None)
+    }
 }
 
 impl AccountedBody {

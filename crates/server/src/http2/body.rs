@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use axum::body::Body as AppBody;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
+
+use crate::account::AccountedBody;
 
 use super::activity::{Activity, Running, Unsent};
 use super::streams::Reader;
@@ -16,7 +17,7 @@ const PIECE: usize = 16 << 10;
 
 /// The body of an answer on a stream. It notes when a piece waits for the client.
 pub(super) struct StreamBody {
-    body: AppBody,
+    body: AccountedBody,
     /// What is left of a large piece.
     rest: Bytes,
     /// Whether a part of that piece was taken.
@@ -28,7 +29,11 @@ pub(super) struct StreamBody {
 
 impl StreamBody {
     /// Creates the body of the stream in whose task this is called.
-    pub(super) fn new(body: AppBody, activity: Arc<Activity>, running: Option<Running>) -> Self {
+    pub(super) fn new(
+        body: AccountedBody,
+        activity: Arc<Activity>,
+        running: Option<Running>,
+    ) -> Self {
         Self {
             body,
             rest: Bytes::new(),

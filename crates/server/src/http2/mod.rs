@@ -9,11 +9,11 @@ mod body;
 mod request_body;
 mod streams;
 
+use std::cell::RefCell;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use futures_util::TryFutureExt;
 use http::header::HOST;
 use http::{HeaderValue, Request, StatusCode};
@@ -24,15 +24,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use loggia_api::ApiError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tower::Service;
 
+use crate::app::App;
 use crate::connection::log_error;
 use crate::keys::trusted::Peer;
 use crate::room::Place;
 use crate::shutdown::EndNow;
 use activity::Activity;
 use body::StreamBody;
-use request_body::RequestBody;
+pub(crate) use request_body::RequestBody;
 use streams::Streams;
 
 /// The largest number of open streams of a connection. A client that needs more opens a second
@@ -87,7 +87,7 @@ impl NoRoom {
 
 /// A connection that speaks HTTP/2.
 pub(crate) struct Http2Connection {
-    pub(crate) app: Router,
+    pub(crate) app: App,
     pub(crate) peer: Option<Peer>,
     pub(crate) place: Place,
     /// How long the connection may have no stream.
@@ -120,6 +120,7 @@ impl Http2Connection {
         let streams = Streams::new(overdue, end_now.clone(), stall_timeout);
         let service = service_fn({
             let activity = Arc::clone(&activity);
+            let app = RefCell::new(app);
             move |mut request: Request<Incoming>| {
                 let running = activity.begin(&place);
                 if running.is_none() {
@@ -131,12 +132,11 @@ impl Http2Connection {
                 request.extensions_mut().insert(end_now.clone());
                 name_host(&mut request);
                 let activity = Arc::clone(&activity);
-                // A router is always ready.
-                app.clone()
-                    .call(request.map(RequestBody::new))
-                    .map_ok(move |response| {
-                        response.map(|body| StreamBody::new(body, activity, running))
-                    })
+                let request = request.map(|body| RequestBody::new(body).into());
+                let answer = app.borrow_mut().answer(request);
+                answer.map_ok(move |response| {
+                    response.map(|body| StreamBody::new(body, activity, running))
+                })
             }
         });
         let http = builder(streams);

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::linger::{LINGER, LINGER_PAUSE};
 
 /// The body of a request.
-pub(super) struct RequestBody(Option<Incoming>);
+pub(crate) struct RequestBody(Option<Incoming>);
 
 impl RequestBody {
     pub(super) fn new(body: Incoming) -> Self {

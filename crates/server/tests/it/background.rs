@@ -8,7 +8,7 @@ use futures_core::future::BoxFuture;
 use http::Method;
 use loggia_api::store::{Change, Kind, Owner, StoreError, Usage, UsageStore};
 use loggia_api::{MemoryStore, Policy, Store as _};
-use loggia_server::{AppState, Ledger, Metrics, ServerOptions, app};
+use loggia_server::{App, AppState, Ledger, Metrics, ServerOptions, app};
 use serde_json::{Value, json};
 
 use crate::prompt_backend::{PromptBackend, ask, keys, send};
@@ -16,7 +16,7 @@ use crate::test_server::{Log, soon};
 
 /// A server with a ledger, over a store that it may share.
 struct Server {
-    app: axum::Router,
+    app: App,
     metrics: Metrics,
     ledger: Ledger,
 }

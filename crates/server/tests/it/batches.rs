@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 use loggia_api::{MemoryBlobs, MemoryStore, Policy};
-use loggia_server::{AppState, ServerOptions, app};
+use loggia_server::{App, AppState, ServerOptions, app};
 use serde_json::json;
 
 use crate::prompt_backend::{PromptBackend, ask, keys};
@@ -24,7 +24,7 @@ fn state() -> AppState {
 }
 
 /// Creates a batch with a chat for each model. Returns the path of the batch.
-async fn create_batch(app: &axum::Router, models: &[&str]) -> String {
+async fn create_batch(app: &App, models: &[&str]) -> String {
     let line = |(number, model): (usize, &&str)| {
         let body = json!({"model": model, "messages": [{"role": "user", "content": "secret"}]});
         let line = json!({"custom_id": number.to_string(), "method": "POST",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use loggia_api::Policy;
+use loggia_api::{DoorChange, Policy};
 use loggia_server::ServerOptions;
 
 use crate::test_server::{TestServer, chat, last, soon, until};
@@ -117,4 +117,24 @@ async fn a_client_that_leaves_before_the_engine_has_accepted_ends_the_wait() {
         soon(server.dropped_early.notified()).await;
         until(|| server.in_flight.count() == 0).await;
     }
+}
+
+#[tokio::test]
+async fn changed_settings_apply_to_the_next_request_of_an_open_connection() {
+    let mut server = TestServer::up().await;
+    let mut client = server.client().await;
+    client.send(&chat("backend", true)).await;
+    server.chat().await.finish().await;
+    let answer = client.read_until("\r\n0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let policy = Policy {
+        body_limit: 10,
+        ..Policy::default()
+    };
+    let backend = server.door.backend().clone();
+    server.door.change(DoorChange::new(backend, policy));
+    client.send(&chat("backend", true)).await;
+    let status = client.read_until("\r\n").await;
+    assert_eq!(status, "HTTP/1.1 413 Payload Too Large\r\n");
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use futures_core::future::BoxFuture;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -11,7 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use loggia_backend::{
     Abilities, Backend, BackendError, Call, Chunk, Event, PromptUsage, Reply, ServedBy,
 };
-use loggia_server::{KeyDigest, Keys};
+use loggia_server::{App, KeyDigest, Keys};
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, Model};
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -71,7 +70,7 @@ pub(crate) fn keys() -> Keys {
 
 /// Sends a request with the key and a body of this media type.
 pub(crate) async fn send(
-    app: &Router,
+    app: &App,
     method: Method,
     path: &str,
     (media_type, body): (&str, String),
@@ -87,7 +86,7 @@ pub(crate) async fn send(
 }
 
 /// Sends a request, and returns the JSON of the answer.
-pub(crate) async fn ask(app: &Router, method: Method, path: &str, body: (&str, String)) -> Value {
+pub(crate) async fn ask(app: &App, method: Method, path: &str, body: (&str, String)) -> Value {
     let answer = send(app, method, path, body).await;
     let body = answer.into_body().collect().await.expect("a body");
     serde_json::from_slice(&body.to_bytes()).expect("JSON")

@@ -19,7 +19,7 @@ use loggia_backend::{
     Abilities, Ability, Backend, BackendError, Call, Chunk, EmbeddingCall, Embeddings, Event,
     Reply, ServedBy, Trace,
 };
-use loggia_server::{AppState, Metrics, Sampler, ServerOptions, TracedServer, Traces, app};
+use loggia_server::{App, AppState, Metrics, Sampler, ServerOptions, TracedServer, Traces, app};
 use loggia_wire::openai::{ChunkChoice, CompletionUsage, Delta, FinishReason, Model};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -253,7 +253,7 @@ fn node(host: &str) -> TracedServer {
 
 /// A server that sends spans to a collector.
 struct Server {
-    app: Router,
+    app: App,
     /// Works on batches.
     work: JoinHandle<()>,
     engine: Engine,
