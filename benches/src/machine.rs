@@ -3,8 +3,14 @@
 use std::{fs, path::Path, process::Command};
 
 /// The lines for the gateway's part: processor, kernel, programs, date.
-pub(crate) fn describe(nginx: &Path) -> Vec<(&'static str, String)> {
+pub(crate) fn describe(nginx: &Path, is_profile_guided: bool) -> Vec<(&'static str, String)> {
+    let build = if is_profile_guided {
+        "with profile-guided optimisation, as releases are"
+    } else {
+        "without the profile-guided optimisation of releases"
+    };
     vec![
+        ("Loggia", format!("built {build}")),
         ("processor", processor()),
         ("kernel", said("uname", &["-sr"])),
         (

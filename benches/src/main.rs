@@ -2,7 +2,7 @@
 //! instant Ollama stand-in, compared with nginx, which passes the bytes of the same answers
 //! through, and responses and messages compared with chats), the time of calls beside many stored
 //! responses, the speed of the embedded engine compared with llama-server, and its speed on a busy
-//! machine.
+//! machine. It can also let Loggia work while a profile of it is made (`train`).
 //!
 //! For a gateway, only the CPU time of its process is counted, so the stand-in and the load may
 //! share the machine with it. This is not a load test: it does not measure the maximum number of
@@ -44,6 +44,15 @@ enum What {
     Engine(engine::Arguments),
     /// The speed of the embedded engine beside programs that keep the processors busy
     Busy(busy::Arguments),
+    /// Nothing: a gateway does a little of each kind of work, for a profile of the program
+    Train(TrainArguments),
+}
+
+#[derive(Args)]
+struct TrainArguments {
+    /// The program, built so that it writes a profile.
+    #[arg(long)]
+    loggia: PathBuf,
 }
 
 #[derive(Args)]
@@ -51,6 +60,9 @@ struct Arguments {
     /// The program to measure, built with `cargo build --release -p loggia --no-default-features`.
     #[arg(long, default_value = "target/release/loggia")]
     loggia: PathBuf,
+    /// Say on the page that the program was built with profile-guided optimisation.
+    #[arg(long)]
+    profile_guided: bool,
     /// The nginx to compare it with.
     #[arg(long, default_value = "nginx")]
     nginx: PathBuf,
@@ -80,6 +92,7 @@ fn main() -> Result<()> {
         What::Stored(arguments) => stored::run(&arguments),
         What::Engine(arguments) => engine::run(&arguments),
         What::Busy(arguments) => busy::run(&arguments),
+        What::Train(arguments) => rounds::train(&arguments.loggia),
     }
 }
 
@@ -96,7 +109,7 @@ fn measure_gateway(arguments: &Arguments) -> Result<()> {
         streams,
         only,
     )?;
-    let machine = machine::describe(&arguments.nginx);
+    let machine = machine::describe(&arguments.nginx, arguments.profile_guided);
     print!("{}", report::tables(&measured));
     if only.is_none() && !arguments.brief {
         let section = report::section(&measured, &machine, arguments.pairs);

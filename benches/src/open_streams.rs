@@ -35,7 +35,7 @@ pub(crate) struct Held {
 }
 
 /// The setups of Loggia that are measured.
-const SETUPS: [Setup; 4] = [
+pub(crate) const SETUPS: [Setup; 4] = [
     Setup::PLAIN,
     Setup {
         is_ollama: true,

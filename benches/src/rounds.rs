@@ -246,6 +246,49 @@ pub(crate) fn measure(
     })
 }
 
+/// Lets Loggia do a little of each kind of work in each setup.
+pub(crate) fn train(loggia: &Path) -> Result<()> {
+    let stand_in = StandIn::start(plan_for(WHOLE, b""))?;
+    let in_front_of_ollama = gateway::loggia(loggia, stand_in.address)?;
+    for setup in open_streams::SETUPS {
+        let gateway = gateway::loggia_as(loggia, stand_in.address, setup)?;
+        for work in works() {
+            let work = Work {
+                answers: (work.answers / 10).max(work.connections),
+                ..work
+            };
+            // The bytes of an engine with OpenAI's API are those that Loggia sends in front of an
+            // Ollama.
+            let chat = Work {
+                api: Api::Chat,
+                ..work
+            };
+            let at_once = Work {
+                stream: work.stream.map(|_| Delivery::AtOnce),
+                ..chat
+            };
+            rehearse(&stand_in, &in_front_of_ollama, at_once)?;
+            let request = load::request(work.api, gateway.address, work.stream.is_some());
+            let body = load::ask_once(gateway.address, &request).context("the first answer")?;
+            rehearse(&stand_in, &in_front_of_ollama, chat)?;
+            let side = Side {
+                gateway: &gateway,
+                api: work.api,
+                body_bytes: body.len(),
+            };
+            let cost = cost_of(&stand_in, &side, work)
+                .with_context(|| format!("{}: {}", setup.name(), work.name))?;
+            eprintln!(
+                "{}: {}: {cost:.2} µs per {}",
+                setup.name(),
+                work.name,
+                work.unit
+            );
+        }
+    }
+    Ok(())
+}
+
 /// One of the two sides of a comparison.
 struct Side<'g> {
     gateway: &'g Gateway,
