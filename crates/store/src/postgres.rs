@@ -7,7 +7,7 @@ use std::time::Duration;
 use loggia_api::store::{Change, Owner, StoreError};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Postgres, Transaction};
+use sqlx::{ConnectOptions as _, PgConnection, Postgres, Transaction};
 use tokio::sync::OnceCell;
 
 use crate::error::{DEADLOCK, OpenError, fact};
@@ -190,8 +190,20 @@ impl Server {
     /// Deletes the oldest objects until the rest fits, unless another server is doing it.
     async fn make_room(&self, retention: &Retention) -> Result<(), StoreError> {
         // Locked until the end of this transaction, also if the connection is lost.
-        let mut looking = self.begin().await?;
-        let sql = &mut Sql::Postgres(&mut looking);
+        let mut locked = self.begin().await?;
+        let made = self.make_room_if_free(&mut locked, retention).await;
+        // A transaction that is dropped ends some time later, and the next call would find the lock
+        // taken.
+        locked.rollback().await.map_err(|error| fact(&error))?;
+        made
+    }
+
+    async fn make_room_if_free(
+        &self,
+        locked: &mut PgConnection,
+        retention: &Retention,
+    ) -> Result<(), StoreError> {
+        let sql = &mut Sql::Postgres(locked);
         let lock = sql.row(&Statement::new(LOCK_OF_ROOM)).await?;
         if !lock.map_or(Ok(false), |row| row.truth("is_locked"))? {
             return Ok(());

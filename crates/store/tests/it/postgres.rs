@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use loggia_api::store::{Change, Kind, Owner, Store, StoreError};
 use loggia_store::{OpenError, Retention, SqlStore};
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Executor as _};
+use sqlx::{Connection as _, Executor as _, Row as _};
 
 use crate::file::{EARLIER, check_earlier};
 use crate::retention::{Forest, text};
@@ -389,6 +389,20 @@ async fn retention_deletes_the_old_and_the_oldest_of_too_many() {
     let found = store.survey().await.expect("a database").expect("tables");
     assert_eq!(found.objects, [(Kind::Conversation, 3)]);
     assert!(found.bytes > 0);
+}
+
+#[tokio::test]
+async fn a_clean_store_can_be_cleaned_by_another_server_at_once() {
+    let Some(url) = database().await else { return };
+    let store = SqlStore::in_database(&url, Retention::default()).expect("an address");
+    let mut other = PgConnection::connect(&url).await.expect("a database");
+    for _ in 0..200 {
+        assert_eq!(store.clean().await, Ok(()));
+        // The number of `LOCK_OF_ROOM`.
+        let free = other.fetch_one("SELECT pg_try_advisory_xact_lock(5500124513)");
+        let free: bool = free.await.expect("an answer").get(0);
+        assert!(free, "the lock is held when the work is done");
+    }
 }
 
 /// Without a call of `clean`, and with two servers that write.
