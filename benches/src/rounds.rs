@@ -32,6 +32,20 @@ pub(crate) struct Work {
     tokens: usize,
 }
 
+impl Work {
+    /// Returns one part in `share` of the work.
+    fn one_part_in(self, share: usize) -> Self {
+        let answers = (self.answers / share).max(self.connections);
+        Self { answers, ..self }
+    }
+
+    /// Returns the same work with streams that the upstream sends in as few writes as possible.
+    fn at_once(self) -> Self {
+        let stream = self.stream.map(|_| Delivery::AtOnce);
+        Self { stream, ..self }
+    }
+}
+
 /// The reference for the cost of a kind of work.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Beside {
@@ -222,10 +236,7 @@ pub(crate) fn measure(
     let second = gateway::nginx(nginx, stand_in.address)?;
     let mut compared = Vec::new();
     for work in works().into_iter().filter(|work| wanted(work.name)) {
-        let work = Work {
-            answers: (work.answers / share).max(work.connections),
-            ..work
-        };
+        let work = work.one_part_in(share);
         compared.push(compare(&stand_in, [&first, &second], work, pairs)?);
     }
     drop((first, second));
@@ -253,21 +264,14 @@ pub(crate) fn train(loggia: &Path) -> Result<()> {
     for setup in open_streams::SETUPS {
         let gateway = gateway::loggia_as(loggia, stand_in.address, setup)?;
         for work in works() {
-            let work = Work {
-                answers: (work.answers / 10).max(work.connections),
-                ..work
-            };
+            let work = work.one_part_in(10);
             // The bytes of an engine with OpenAI's API are those that Loggia sends in front of an
             // Ollama.
             let chat = Work {
                 api: Api::Chat,
                 ..work
             };
-            let at_once = Work {
-                stream: work.stream.map(|_| Delivery::AtOnce),
-                ..chat
-            };
-            rehearse(&stand_in, &in_front_of_ollama, at_once)?;
+            rehearse(&stand_in, &in_front_of_ollama, chat.at_once())?;
             let request = load::request(work.api, gateway.address, work.stream.is_some());
             let body = load::ask_once(gateway.address, &request).context("the first answer")?;
             rehearse(&stand_in, &in_front_of_ollama, chat)?;
@@ -344,11 +348,7 @@ fn compare(
 /// Requests one answer from Loggia, and prepares the stand-in to send nginx exactly the bytes of
 /// this answer. Returns their number.
 pub(crate) fn rehearse(stand_in: &StandIn, loggia: &Gateway, work: Work) -> Result<usize> {
-    let at_once = Work {
-        stream: work.stream.map(|_| Delivery::AtOnce),
-        ..work
-    };
-    stand_in.set(plan_for(at_once, b""));
+    stand_in.set(plan_for(work.at_once(), b""));
     let request = load::request(work.api, loggia.address, work.stream.is_some());
     let body = load::ask_once(loggia.address, &request).context("the first answer")?;
     stand_in.set(plan_for(work, &body));
