@@ -78,8 +78,7 @@ impl Door {
         if let Some(model) = asked.model.as_deref().filter(|_| asked.route.generates()) {
             let report = parts.extensions.get::<Arc<LimitReport>>();
             let tokens = || tokens_of(&asked);
-            let entering = self.enter(&head, model, &tokens, report);
-            if let Some(entering) = entering {
+            if let Some(entering) = self.enter(&head, model, &tokens, report) {
                 progress.hold(entering.await?);
             }
         }
