@@ -276,7 +276,7 @@ impl AppState {
         });
         let lines = self.accounts().of_batches().layer(routes);
         Arc::new(move |request| {
-            let answering = lines.clone().oneshot(request.map(ReceivedBody::from));
+            let answering = lines.clone().oneshot(request.map(|line| Body::from(line).into()));
             Box::pin(async move {
                 let answer = match answering.await {
                     Ok(answer) => answer,

@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use axum::body::Body as OtherBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
 use hyper::body::Incoming;
 
 use crate::http2::RequestBody as Http2Body;
@@ -16,9 +15,7 @@ use crate::http2::RequestBody as Http2Body;
 pub(crate) enum ReceivedBody {
     Http1(Incoming),
     Http2(Http2Body),
-    /// The body of a line of a batch.
-    Line(Full<Bytes>),
-    /// The body of a request that a program makes itself.
+    /// The body of a line of a batch, or of a request that a program makes itself.
     Other(OtherBody),
 }
 
@@ -31,12 +28,6 @@ impl From<Incoming> for ReceivedBody {
 impl From<Http2Body> for ReceivedBody {
     fn from(body: Http2Body) -> Self {
         Self::Http2(body)
-    }
-}
-
-impl From<Bytes> for ReceivedBody {
-    fn from(line: Bytes) -> Self {
-        Self::Line(Full::new(line))
     }
 }
 
@@ -57,7 +48,6 @@ impl Body for ReceivedBody {
         match &mut *self {
             Self::Http1(body) => wrapped(Pin::new(body).poll_frame(cx)),
             Self::Http2(body) => wrapped(Pin::new(body).poll_frame(cx)),
-            Self::Line(body) => wrapped(Pin::new(body).poll_frame(cx)),
             Self::Other(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -66,7 +56,6 @@ impl Body for ReceivedBody {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
-            Self::Line(body) => body.is_end_stream(),
             Self::Other(body) => body.is_end_stream(),
         }
     }
@@ -75,7 +64,6 @@ impl Body for ReceivedBody {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
-            Self::Line(body) => body.size_hint(),
             Self::Other(body) => body.size_hint(),
         }
     }
