@@ -32,6 +32,7 @@ mod panic;
 mod received;
 mod request_id;
 mod room;
+mod routes;
 mod run;
 mod shutdown;
 mod threads;
