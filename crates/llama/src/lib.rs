@@ -49,6 +49,7 @@ mod processor;
 mod raw;
 mod request;
 mod sample;
+mod state_bytes;
 mod syntax;
 mod template;
 mod text;

@@ -18,6 +18,7 @@ use crate::Token;
 use crate::adapter::Adapter;
 use crate::model::Model;
 use crate::raw::{self, Row, Rows};
+use crate::state_bytes::StateBytes;
 use crate::weights::backend;
 
 pub(super) struct Cache<'model> {
@@ -189,7 +190,7 @@ impl<'model> Cache<'model> {
 
     /// The state of a sequence as bytes. `None` if it is larger than `most` bytes, or cannot be
     /// read.
-    pub(super) fn save(&self, sequence: Sequence, most: usize) -> Option<Vec<u8>> {
+    pub(super) fn save(&self, sequence: Sequence, most: usize) -> Option<StateBytes> {
         if !self.is_settled() {
             return None;
         }

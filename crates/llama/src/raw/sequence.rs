@@ -7,6 +7,7 @@ use llama_cpp_2::context::session::LlamaStateSeqFlags;
 use llama_cpp_sys_2 as sys;
 
 use super::address::address;
+use crate::state_bytes::StateBytes;
 
 /// The state of a sequence (keys and values, or the state of a recurrent model) as bytes. `None` if
 /// it is larger than `most` bytes, or cannot be read.
@@ -14,24 +15,16 @@ pub(crate) fn save_sequence(
     context: &LlamaContext<'_>,
     sequence: i32,
     most: usize,
-) -> Option<Vec<u8>> {
+) -> Option<StateBytes> {
     let whole = LlamaStateSeqFlags::empty();
     let size = context.state_seq_get_size_ext(sequence, whole);
     if size == 0 || size > most {
         return None;
     }
-    let mut state = Vec::new();
-    state.try_reserve_exact(size).ok()?;
-    // SAFETY: rule 7 above: the memory has the size that llama.cpp states, and is initialized for
-    // as many bytes as llama.cpp says that it wrote.
-    unsafe {
-        let written = context.state_seq_get_data_ext(state.as_mut_ptr(), sequence, whole);
-        if written != size {
-            return None;
-        }
-        state.set_len(written);
-    }
-    Some(state)
+    let mut state = StateBytes::zeroed(size).ok()?;
+    // SAFETY: rule 7 above: the memory has the size that llama.cpp states.
+    let written = unsafe { context.state_seq_get_data_ext(state.as_mut_ptr(), sequence, whole) };
+    (written == size).then_some(state)
 }
 
 /// Replaces the content of a sequence by a state from [`save_sequence`]. Returns `false` if

@@ -12,6 +12,7 @@ mod pool;
 
 use super::generation::Scope;
 use crate::Token;
+use crate::state_bytes::StateBytes;
 pub(crate) use disk::MOST_WAITING;
 pub(super) use disk::{Disk, FoundFile};
 pub(super) use identity::identity;
@@ -28,7 +29,7 @@ pub(super) struct Snapshot {
     /// tokens of its windows.
     pub(super) cut_from: usize,
     /// The bytes that llama.cpp wrote.
-    pub(super) state: Vec<u8>,
+    pub(super) state: StateBytes,
 }
 
 impl Snapshot {

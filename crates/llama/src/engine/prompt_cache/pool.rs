@@ -245,7 +245,7 @@ mod tests {
             tokens: tokens.to_vec(),
             scope: None,
             cut_from: 0,
-            state: vec![0; 100 - 4],
+            state: vec![0; 100 - 4].into(),
         }
     }
 
@@ -383,7 +383,7 @@ mod tests {
     fn what_is_larger_than_the_pool_is_not_kept_and_removes_nothing() {
         let mut pool = pool(210, &[&[1], &[2]]);
         let large = Snapshot {
-            state: vec![0; 300],
+            state: vec![0; 300].into(),
             ..snapshot(&[3])
         };
         pool.insert(Arc::new(large), Importance::Conversation);

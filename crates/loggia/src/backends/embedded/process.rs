@@ -17,10 +17,10 @@ use super::start::{Start, Started};
 use super::whisper;
 
 /// The size from which glibc gives a buffer pages of its own, which go back to the system when it is
-/// freed. Without the variable, glibc raises that size up to 32 MiB when large buffers are freed.
-/// Freed conversations of the prompt cache then leave gaps in the heap, and an engine with a cache
-/// of 64 MiB grew by 40 MiB in ten minutes. Smaller buffers, such as the candidates of a token, are
-/// allocated often and stay in the heap.
+/// freed. Without the variable, glibc raises that size up to 32 MiB when large buffers are freed, and
+/// later ones leave gaps in the heap. Smaller buffers, such as the candidates of a token, are
+/// allocated often and stay in the heap. The conversations of the prompt cache have their own pages
+/// anyway.
 const MMAP_THRESHOLD: &str = "MALLOC_MMAP_THRESHOLD_";
 const MMAP_THRESHOLD_BYTES: &str = "8388608";
 

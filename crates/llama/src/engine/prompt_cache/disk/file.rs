@@ -24,6 +24,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::Token;
 use crate::engine::generation::Scope;
 use crate::engine::prompt_cache::Snapshot;
+use crate::state_bytes::StateBytes;
 
 const MAGIC: [u8; 8] = *b"LGPROMP\x01";
 
@@ -154,15 +155,12 @@ impl Header {
     }
 
     /// Reads and checks the state, which follows the header.
-    pub(super) fn read_state(&self, input: &mut impl Read) -> Result<Vec<u8>, FileError> {
+    pub(super) fn read_state(&self, input: &mut impl Read) -> Result<StateBytes, FileError> {
         let length = usize::try_from(self.state_bytes);
         let length = length.map_err(|_| FileError::Damaged("its length is wrong"))?;
-        let mut state = Vec::new();
-        state
-            .try_reserve_exact(length)
-            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        input.take(self.state_bytes).read_to_end(&mut state)?;
-        if state.len() != length || xxh3_128(&state) != self.state_sum {
+        let mut state = StateBytes::zeroed(length)?;
+        read_all(input, &mut state)?;
+        if xxh3_128(&state) != self.state_sum {
             return Err(FileError::Damaged("its state has a wrong checksum"));
         }
         Ok(state)
@@ -221,7 +219,7 @@ mod tests {
             tokens: tokens.to_vec(),
             scope: Some("bob".into()),
             cut_from: 1,
-            state: (0..200).collect(),
+            state: (0..200).collect::<Vec<_>>().into(),
         }
     }
 
@@ -234,7 +232,7 @@ mod tests {
         bytes
     }
 
-    fn read(mut bytes: &[u8]) -> Result<(Header, Vec<u8>), FileError> {
+    fn read(mut bytes: &[u8]) -> Result<(Header, StateBytes), FileError> {
         let length = bytes.len() as u64;
         let header = Header::read(&mut bytes, length, &IDENTITY)?;
         let state = header.read_state(&mut bytes)?;

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use super::file::{Digest, FileError, Header, hex};
 use crate::engine::prompt_cache::Snapshot;
+use crate::state_bytes::StateBytes;
 
 const LOCK: &str = "lock";
 /// The ending of a complete file.
@@ -84,7 +85,7 @@ impl Folder {
     }
 
     /// Reads a file, and records the use. A file that is damaged is deleted, with a warning.
-    pub(super) fn load(&self, header: &Header) -> Option<Vec<u8>> {
+    pub(super) fn load(&self, header: &Header) -> Option<StateBytes> {
         let path = self.place_of(header);
         let load = || {
             let (found, mut file) = self.header(&path)?;

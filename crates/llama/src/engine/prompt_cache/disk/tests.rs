@@ -33,7 +33,7 @@ fn snapshot(tokens: &[Token]) -> Arc<Snapshot> {
         tokens: tokens.to_vec(),
         scope: None,
         cut_from: 0,
-        state: vec![u8::try_from(tokens[0]).unwrap(); 1000],
+        state: vec![u8::try_from(tokens[0]).unwrap(); 1000].into(),
     })
 }
 
