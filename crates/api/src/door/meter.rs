@@ -132,12 +132,14 @@ impl Door {
             tokens,
             report,
         });
-        let decision = match entering {
-            Entering::Unlimited => return None,
-            Entering::Decided(decided) => Box::pin(ready(decided.map(Some))),
-            Entering::Pending(decision) => decision,
-        };
-        Some(Box::pin(decision.map_ok(Meters)))
+        match entering {
+            Entering::Unlimited => None,
+            Entering::Decided(decided) => {
+                let decided = decided.map(|held| Meters(Some(held)));
+                Some(Box::pin(ready(decided)))
+            }
+            Entering::Pending(decision) => Some(Box::pin(decision.map_ok(Meters))),
+        }
     }
 }
 

@@ -58,12 +58,18 @@ pub(crate) fn add(headers: &mut HeaderMap, remaining: &Remaining, is_anthropic: 
             span(reset)
         };
         let [of_limit, of_remaining, of_reset] = names;
-        headers.insert(of_limit, limit.into());
-        headers.insert(of_remaining, remaining.into());
+        headers.insert(of_limit, decimal(limit));
+        headers.insert(of_remaining, decimal(remaining));
         if let Ok(reset) = HeaderValue::from_str(&reset) {
             headers.insert(of_reset, reset);
         }
     }
+}
+
+/// A number as a header. The conversion of `http` allocates twice.
+fn decimal(number: u64) -> HeaderValue {
+    let mut digits = itoa::Buffer::new();
+    HeaderValue::from_str(digits.format(number)).unwrap_or_else(|_| number.into())
 }
 
 /// A span as OpenAI writes it: `17ms`, `8.64s`, `6m0s`, `1h2m3s`.
