@@ -237,11 +237,12 @@ async fn while_valkey_is_away_each_server_allows_its_share() {
     let servers = servers(&valkey, &limits);
     all_are(&servers, true).await;
     let begun = Instant::now();
-    // The servers use half of the limit.
+    // The servers use half of the limit, in rounds that are too short to use all of it.
     let mut sum = 0;
     while sum < limit / 2 {
-        sum += hammer(&servers, Duration::from_millis(50)).await.tokens;
+        sum += hammer(&servers, Duration::from_millis(5)).await.tokens;
     }
+    assert!(sum < limit * 3 / 4, "used before Valkey is away: {sum}");
     let share = f64::from(u32::try_from(limit).expect("a small limit")) / f64::from(SERVERS);
     let check = |what: &str, sum| {
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
@@ -252,7 +253,9 @@ async fn while_valkey_is_away_each_server_allows_its_share() {
     };
     valkey.kill();
     sum += hammer(&servers, Duration::from_secs(2)).await.tokens;
-    assert!(sum > limit * 9 / 10, "each server allows its share: {sum}");
+    // A share is as empty as the whole was at Valkey's last answer. The whole then still had
+    // reservations of up to 24 requests, of 80 tokens each.
+    assert!(sum > limit * 4 / 5, "each server allows its share: {sum}");
     check("away", sum);
     all_are(&servers, false).await;
 
