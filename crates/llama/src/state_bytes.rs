@@ -63,6 +63,7 @@ impl fmt::Debug for StateBytes {
     }
 }
 
+#[cfg(test)]
 impl From<Vec<u8>> for StateBytes {
     fn from(bytes: Vec<u8>) -> Self {
         Self::Heap(bytes)
